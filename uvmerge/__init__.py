@@ -1,0 +1,63 @@
+"""uvmerge: undo the damage that fine-tuning does to a model's singular vectors.
+
+Every operation of the command line is a function here: `uvmerge.restore(base, finetuned, out)`.
+Importing uvmerge imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import (
+    InputRefused,
+    Interrupted,
+    Locked,
+    ProblemsFound,
+    RecipeError,
+    RunFailed,
+    UsageError,
+    UvmergeError,
+)
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Checkpoint": "checkpoint:Checkpoint",
+    "Recipe": "recipe:Recipe",
+    "Result": "api:Result",
+    "check": "checks:check",
+    "run": "api:run",
+    "run_demo": "demo.table:run",
+    "show": "contents:show",
+}
+
+__all__ = sorted(
+    [
+        *("InputRefused", "Interrupted", "Locked", "ProblemsFound", "RecipeError", "RunFailed"),
+        *("UsageError", "UvmergeError", *_LAZY),
+    ]
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for: the names of `_LAZY`, and every operation by its name."""
+    import importlib.util
+
+    if name in _LAZY:
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(f".{module}", __name__), attribute)
+    if not name.startswith("_") and importlib.util.find_spec(f".{name}", __name__) is None:
+        from .operations import operations
+
+        operation = operations().get(name.replace("_", "-"))
+        if operation is not None and operation.name == name:
+            from .api import function_for
+
+            return function_for(operation)
+    raise AttributeError(f"module 'uvmerge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from .operations import operations
+
+    return sorted([*__all__, *(operation.name for operation in operations().values())])

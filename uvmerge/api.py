@@ -1,0 +1,303 @@
+"""Every command as one Python call; the command line is a layer of click around this module.
+
+    uvmerge.restore(base, finetuned, out, top=0.2)
+    uvmerge.run("recipe.yaml", out)
+
+The flow: references → checkpoints → plan → checks → engine → writer → published folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from . import engine, hub, manifest, plan as planning, preflight, writer
+from .checkpoint import Checkpoint
+from .engine.local import Control, Settings, available_memory
+from .errors import InputRefused, Interrupted, UsageError, listed
+from .operations import Operation
+from .pickled import load_pickles
+from .plan import BASE, FINETUNED, Plan
+from .progress import Progress
+from .recipe import Recipe, RecipeStep
+from .selection import Selection
+from .sidefiles import runs_code, side_files
+from .text import parse_size, size
+
+Reference = str | Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did.
+
+    Attributes:
+        out: the published folder; None after a dry run.
+        plan: what was planned.
+        edits: per edited matrix: k, gap at the cut, method, relative change.
+        seconds: wall time.
+        kept: where an old, foreign OUT was moved to.
+    """
+
+    out: Path | None
+    plan: Plan
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    kept: Path | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """The result as JSON-able data: the plan after a dry run, else what was done."""
+        if self.out is None:
+            return self.plan.as_data()
+        return {
+            "out": str(self.out), **self.plan.counts(), "bytes": self.plan.bytes_out,
+            "seconds": round(self.seconds, 3), "edits": dict(self.edits),
+            "notes": list(self.plan.notes),
+        }  # fmt: skip
+
+
+class RunOptions(TypedDict, total=False):
+    """The keywords that every operation and `run` take beside their own.
+
+    device: `auto`, `cpu`, `cuda` or `cuda:N`.  precision: `exact` or `fast`.
+    dtype: `keep`, `bfloat16`, `float16` or `float32`.  max_shard_size: `5GB`; None mirrors.
+    overwrite: replace a non-empty OUT.  force: go on although the pair looks unrelated.
+    nonfinite: `refuse` or `copy` matrices with NaN or Inf.  allow_pickle: read `.bin` weights.
+    dry_run: plan only.  workers: matrices at once, 0 for one per core.  quiet: no progress.
+    """
+
+    device: str
+    precision: Literal["exact", "fast"]
+    dtype: str
+    max_shard_size: str | int | None
+    overwrite: bool
+    force: bool
+    nonfinite: Literal["refuse", "copy"]
+    allow_pickle: bool
+    dry_run: bool
+    workers: int
+    quiet: bool
+    progress: Progress | None
+    control: Control | None
+
+
+def operate(
+    operation: Operation, base: Reference, finetuned: Reference, out: Reference, **options: Any
+) -> Result:
+    """Run one operation; `options` are its own, the selection's, and those of `RunOptions`."""
+    shared = {key: options.pop(key) for key in RunOptions.__annotations__ if key in options}
+    step = RecipeStep.parse(operation.command, options)
+    return run(Recipe((step,)), out, base=base, finetuned=finetuned, **shared)
+
+
+def run(
+    recipe: Recipe | Reference,
+    out: Reference,
+    *,
+    base: Reference | None = None,
+    finetuned: Reference | None = None,
+    device: str = "auto",
+    precision: Literal["exact", "fast"] = "exact",
+    dtype: str = "keep",
+    max_shard_size: str | int | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+    nonfinite: Literal["refuse", "copy"] = "refuse",
+    allow_pickle: bool = False,
+    dry_run: bool = False,
+    workers: int = 0,
+    quiet: bool = True,
+    progress: Progress | None = None,
+    control: Control | None = None,
+) -> Result:
+    """Run a recipe on a pair of checkpoints and publish the result at `out`.
+
+    Args:
+        recipe: a `Recipe`, or the path of a recipe file.
+        base, finetuned: references that replace those of the recipe.
+        control: lets the caller stop the run; what is finished is kept and can be resumed.
+
+    For the other keywords see `RunOptions`. Raises the errors of `uvmerge.errors`.
+    """
+    started = time.monotonic()
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    if dtype != "keep":
+        recipe = replace(recipe, dtype=dtype)
+    if precision not in ("exact", "fast"):
+        raise UsageError("precision", f"{precision!r} is unknown", "Choose exact or fast.")
+    progress = progress or Progress(quiet=quiet)
+    out = Path(out)
+    out = out if out.name else out.absolute()
+    references = _references(recipe, base, finetuned)
+    if not dry_run:
+        writer.check_out(out, overwrite)
+    with ExitStack() as stack:
+        checkpoints = {}
+        for role, reference in references.items():
+            found = hub.locate(reference, weights_only=role == BASE)
+            if not dry_run:
+                writer.check_apart(out, [found.folder])
+            checkpoint = Checkpoint.open(
+                found.folder, label=found.label, commit=found.commit,
+                load_pickles=load_pickles if allow_pickle else None,
+            )  # fmt: skip
+            checkpoints[role] = stack.enter_context(checkpoint)
+            preflight.refuse_unusable(checkpoint, role)
+        shard_bytes = None if max_shard_size is None else parse_size(max_shard_size)
+        preflight.refuse_empty(checkpoints[BASE], checkpoints[FINETUNED])
+        plan = planning.build(
+            recipe, checkpoints[BASE], checkpoints[FINETUNED], max_shard_bytes=shard_bytes, force=force
+        )
+        if runs_code(checkpoints[FINETUNED]):
+            note = "brings Python files (auto_map): they are copied and never run here"
+            plan = replace(plan, notes=(*plan.notes, note))
+        if not force:
+            preflight.refuse_unrelated(plan, checkpoints)
+        settings = Settings("cpu", precision, workers)
+        if plan.needs_torch:
+            plan, settings = _look_at_values(plan, checkpoints, settings, device, nonfinite, progress)
+        free = _free_bytes(out)
+        progress.plan(plan, settings, available_memory(), free)
+        if dry_run:
+            return Result(None, plan)
+        head = _head(plan, checkpoints, settings)
+        with writer.staged(out, plan.digest, head, overwrite) as staging:
+            _refuse_full_disk(plan, staging, checkpoints[FINETUNED])
+            control = control or Control()
+            with progress.bar(plan, control):
+                edits = engine.run(plan, checkpoints, staging, settings, control)
+            if control.stop.is_set():
+                raise Interrupted(out, control.signal_number)
+            progress.say("verifying")
+            kept = _complete(plan, checkpoints, staging, settings, edits)
+    return Result(out, plan, edits, time.monotonic() - started, kept)
+
+
+def _references(
+    recipe: Recipe, base: Reference | None, finetuned: Reference | None
+) -> dict[str, Reference]:
+    references: dict[str, Reference | None] = {
+        BASE: base if base is not None else recipe.base,
+        FINETUNED: finetuned if finetuned is not None else recipe.finetuned,
+    }
+    for role, reference in references.items():
+        if reference is None:
+            raise UsageError(
+                f"--{role}", "the recipe names no such checkpoint",
+                f"Add `{role}:` to the recipe, or pass --{role}.",
+            )  # fmt: skip
+    return {role: reference for role, reference in references.items() if reference is not None}
+
+
+def _look_at_values(
+    plan: Plan,
+    checkpoints: Mapping[str, Checkpoint],
+    settings: Settings,
+    device: str,
+    nonfinite: str,
+    progress: Progress,
+) -> tuple[Plan, Settings]:
+    """Settle the device, and refuse or leave out matrices that hold NaN or Inf."""
+    from .engine import compute
+
+    settings = replace(settings, device=compute.resolve_device(device))
+    progress.say("looking for NaN and Inf in what will be edited")
+    with compute.editor(plan, checkpoints, settings) as editor:
+        names = editor.find_nonfinite(plan.edits)
+    if not names:
+        return plan, settings
+    if nonfinite != "copy":
+        raise InputRefused(
+            "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
+            "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
+        )  # fmt: skip
+    return planning.leave_alone(plan, names, checkpoints[FINETUNED]), settings
+
+
+def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
+    """First line of the journal: what must be the same for a run to be resumed."""
+    return {
+        "plan": plan.digest,
+        "inputs": {role: checkpoint.state() for role, checkpoint in checkpoints.items()},
+        "versions": manifest.versions(),
+        "settings": _kept_settings(plan, settings),
+    }
+
+
+def _kept_settings(plan: Plan, settings: Settings) -> dict[str, str]:
+    if not plan.needs_torch:
+        return {"device": "none", "precision": "exact"}
+    return {"device": settings.device.partition(":")[0], "precision": settings.precision}
+
+
+def _free_bytes(out: Path) -> int:
+    return shutil.disk_usage(out.parent).free
+
+
+def _refuse_full_disk(plan: Plan, staging: writer.Staging, finetuned: Checkpoint) -> None:
+    sides = [content for _, content in side_files(finetuned, plan)]
+    wanted = plan.bytes_out + sum(os.stat(c).st_size for c in sides if isinstance(c, Path))
+    there = sum(p.stat().st_blocks * 512 for p in staging.folder.rglob("*") if p.is_file())
+    short = wanted - there - _free_bytes(staging.out)
+    if short > 0:
+        raise InputRefused(
+            staging.out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
+            f" {short:,} bytes short", "Make room, or choose another disk.",
+        )  # fmt: skip
+
+
+def _complete(
+    plan: Plan,
+    checkpoints: Mapping[str, Checkpoint],
+    staging: writer.Staging,
+    settings: Settings,
+    edits: Mapping[str, Any],
+) -> Path | None:
+    """Side files, verification, manifest; then OUT is there."""
+    finetuned = checkpoints[FINETUNED]
+    staging.add_side_file(manifest.CARD, manifest.card(plan, checkpoints[BASE], finetuned))
+    for name, content in side_files(finetuned, plan):
+        staging.add_side_file(name, content)
+    files = staging.verify()
+    Checkpoint.open(staging.folder).close()
+    content = manifest.build(plan, files, dict(edits), _kept_settings(plan, settings))
+    staging.add_side_file(manifest.NAME, manifest.to_bytes(content))
+    return staging.publish()
+
+
+
+@cache
+def function_for(operation: Operation) -> Callable[..., Result]:
+    """`uvmerge.restore` and its like: `operate` with the signature and help of one operation."""
+
+    def call(base: Reference, finetuned: Reference, out: Reference, **options: Any) -> Result:
+        return operate(operation, base, finetuned, out, **options)
+
+    kinds = inspect.Parameter
+    positional = [
+        kinds(name, kinds.POSITIONAL_OR_KEYWORD, annotation=Reference)
+        for name in ("base", "finetuned", "out")
+    ]
+    given = inspect.signature(operation.function).parameters
+    own = [p for p in given.values() if p.kind is kinds.KEYWORD_ONLY and p.name != "place"]
+    selection = [
+        kinds(f.name, kinds.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(Selection) if f.name not in given
+    ]  # fmt: skip
+    runs = inspect.signature(run).parameters
+    shared = [runs[name] for name in RunOptions.__annotations__]
+    call.__name__ = call.__qualname__ = operation.name
+    call.__module__ = "uvmerge"
+    call.__doc__ = inspect.getdoc(operation.function)
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*positional, *own, *selection, *shared], return_annotation=Result
+    )
+    return call

@@ -1,0 +1,97 @@
+"""Every error uvmerge raises on purpose, as one tree.
+
+    UvmergeError
+    ├── UsageError            exit 2   the call itself makes no sense
+    │   └── RecipeError       exit 2   a recipe file, with the line it fails on
+    ├── InputRefused          exit 3   a checkpoint is not what an edit may start from
+    ├── RunFailed             exit 1   something broke while running; staging is kept
+    │   └── Locked            exit 1   another run owns the output
+    ├── ProblemsFound         exit 4   a check looked and did not like what it saw
+    └── Interrupted           exit 130 or 143   a signal asked the run to stop
+
+An error is three things: *where* (a file, a tensor, an option), *what* is wrong, and *what to
+do*. `str(error)` joins them in that order, which is also what the command line prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UvmergeError(Exception):
+    """Base of the tree.
+
+    Args:
+        where: the file, tensor or option concerned.
+        what: what is wrong with it, with figures.
+        do: what the user can do about it; may be empty where nothing can be done.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str | Path, what: str, do: str = "") -> None:
+        self.where, self.what, self.do = str(where), what, do
+        super().__init__(": ".join(part for part in (self.where, what) if part))
+
+    def __str__(self) -> str:
+        sentence = super().__str__()
+        return f"{sentence}\n  {self.do}" if self.do else sentence
+
+
+class UsageError(UvmergeError):
+    """The call makes no sense, whatever the checkpoints hold."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe cannot be read; `where` is `file:line`."""
+
+
+class InputRefused(UvmergeError):
+    """A checkpoint cannot be edited; nothing was written."""
+
+    exit_code = 3
+
+
+class RunFailed(UvmergeError):
+    """The run broke on the way; its staging folder is kept and the same command resumes."""
+
+
+class Locked(RunFailed):
+    """Another run is writing to the same output."""
+
+
+class ProblemsFound(UvmergeError):
+    """A check found problems; `problems` lists them."""
+
+    exit_code = 4
+
+    def __init__(self, where: str | Path, problems: Iterable[str], do: str = "") -> None:
+        self.problems = list(problems)
+        super().__init__(where, listed(self.problems, "problem"), do)
+
+
+class Interrupted(UvmergeError):
+    """A signal asked the run to stop; the exit code is 128 + its number."""
+
+    def __init__(self, where: str | Path, signal_number: int) -> None:
+        self.exit_code = 128 + signal_number
+        super().__init__(where, "stopped", "Run the same command again to resume.")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 tensor`, `1,234 tensors`, `2 matrices`."""
+    if count == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-2]}ices" if noun.endswith("ix") else f"{noun}s"
+    return f"{count:,} {plural}"
+
+
+def listed(names: Iterable[str], noun: str, most: int = 5) -> str:
+    """`3 tensors: a, b, c`, cut after `most` names, for messages about many things."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    more = f", … and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{counted(len(names), noun)}: {shown}{more}"

@@ -1,0 +1,89 @@
+"""A model reference becomes a local folder, pinned to a commit. The one importer of huggingface_hub.
+
+A reference is a folder, `org/name`, `org/name@revision`, or `hf://org/name@revision`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputRefused
+
+_HUB_ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?")
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
+SIDE_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken", "LICENSE*", "NOTICE*",
+              "README.md"]  # fmt: skip
+SECOND_COPIES = ["original/*", "onnx/*", "openvino/*", "consolidated*", "checkpoint-*/*"]
+
+
+@dataclass(frozen=True)
+class Local:
+    """Where a reference was found.
+
+    Attributes:
+        folder: the files.
+        label: the Hub id, or the folder's name.
+        commit: the Hub commit that a revision was resolved to, once.
+    """
+
+    folder: Path
+    label: str
+    commit: str | None = None
+
+
+def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
+    """Find or download `reference`; `InputRefused` says what was tried.
+
+    Args:
+        weights_only: fetch weights and config alone, which is all that a base is needed for.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir() and not str(reference).startswith("hf://"):
+        return Local(folder, folder.resolve().name)
+    match = _HUB_ID.fullmatch(str(reference))
+    if not match or folder.exists() or ".." in str(reference):
+        raise InputRefused(
+            str(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
+            "Check the path.",
+        )  # fmt: skip
+    return _download(str(reference), match[1], match[2], WEIGHTS if weights_only else WEIGHTS + SIDE_FILES)
+
+
+def _download(reference: str, repo: str, revision: str | None, wanted: list[str]) -> Local:
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+    tried = f"no folder {reference!r} here, and from the Hub ({constants.ENDPOINT})"
+    try:
+        if constants.HF_HUB_OFFLINE:
+            path = snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
+            return Local(Path(path), repo, Path(path).name)
+        commit = HfApi().model_info(repo, revision=revision).sha
+        path = snapshot_download(
+            repo, revision=commit, allow_patterns=wanted, ignore_patterns=SECOND_COPIES
+        )
+        return Local(Path(path), repo, commit)
+    except errors.GatedRepoError:
+        raise InputRefused(
+            reference, f"{tried}: access is gated",
+            f"Accept the terms at {constants.ENDPOINT}/{repo}, then `hf auth login`.",
+        ) from None  # fmt: skip
+    except errors.RevisionNotFoundError:
+        raise InputRefused(reference, f"{tried}: no revision {revision!r}", "Check the name.") from None
+    except errors.RepositoryNotFoundError:
+        raise InputRefused(
+            reference, f"{tried}: no such model, or it is private",
+            "Check the spelling; for a private model, `hf auth login`.",
+        ) from None  # fmt: skip
+    except errors.LocalEntryNotFoundError:
+        raise InputRefused(
+            reference, f"{tried}: not in the local cache, and the Hub cannot be reached",
+            "Check the connection (and HF_HUB_OFFLINE), or give a folder.",
+        ) from None  # fmt: skip
+    except (errors.HfHubHTTPError, HTTPError, OSError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputRefused(
+            reference, f"{tried}: {first}", "Check the connection, or give a folder."
+        ) from None

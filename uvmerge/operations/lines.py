@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from ..anatomy import Place
+from ..spectral import Edited, Operand
+from .options import Option
+
+Shallow = Annotated[float, Option("share of the fine-tuning kept in the first layer", metavar="A")]
+Slope = Annotated[float, Option("how much that share grows until the last layer", metavar="B")]
+
+
+def lines(
+    base: Operand, finetuned: Operand, *, place: Place, alpha: Shallow = 0.0, beta: Slope = 1.0
+) -> Edited:
+    """Scale the fine-tuning by depth: little of it in shallow layers, more in deep ones.
+
+    Formula: W_b + (α + β l / (L - 1)) (W_f - W_b) in layer l of L; tensors outside the decoder
+        layers stay as fine-tuned, and a single layer (L = 1) counts as the last.
+    Exact: where the factor is 0 the base's bytes are copied, where it is 1 the fine-tuned ones'.
+    Cost: reading and writing, no decomposition.
+    Source: LiNeS (Wang et al. 2024, arXiv 2410.17146), a smooth form of `reset-layers`.
+    """
+    if place.layer is None:
+        return finetuned
+    share = place.layer / (place.depth - 1) if place.depth > 1 else 1.0
+    scale = alpha + beta * share
+    if scale == 0:
+        return base
+    if scale == 1:
+        return finetuned
+    return base.tensor + scale * (finetuned.tensor - base.tensor)

@@ -1,0 +1,178 @@
+"""The options of operations: an annotation carries type, range and help text.
+
+One parser serves the command line, recipes and Python calls, so that an option means the same and
+fails the same in all three.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from ..errors import UsageError
+from ..selection import parse_layers, parse_names
+from ..spectral import Matrix
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an annotation says about an option beyond its type.
+
+    Attributes:
+        help: one line for `--help`.
+        low, high: inclusive range of a number.
+        percent: whether `20%` may be written for 0.2.
+        parse: reads a structured value (layers, names) instead of a plain type.
+        metavar: how `--help` shows the value.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    percent: bool = False
+    parse: Callable[[object], Any] | None = None
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword of an operation, as the command line and recipes see it."""
+
+    name: str
+    type: type | None  # int, float, bool or str; None where option.parse decides
+    choices: tuple[str, ...]
+    default: Any
+    option: Option
+
+    @property
+    def key(self) -> str:
+        """The recipe key, and the command's option without its dashes."""
+        return self.name.rstrip("_").replace("_", "-")
+
+    @classmethod
+    def read(cls, name: str, annotation: Any, default: Any) -> Parameter:
+        """From `Annotated[type, Option(…)]`, where type may be `… | None` or `Literal[…]`."""
+        inner, option = get_args(annotation)[:2]
+        kinds = [a for a in (get_args(inner) or (inner,)) if a is not type(None)]
+        if get_origin(inner) is Literal or isinstance(kinds[0], str):
+            return cls(name, str, tuple(map(str, kinds)), default, option)
+        nested = [c for k in kinds if get_origin(k) is Literal for c in get_args(k)]
+        if nested:
+            return cls(name, str, tuple(nested), default, option)
+        return cls(name, None if option.parse else kinds[0], (), default, option)
+
+    def parse(self, value: object) -> Any:
+        """`value` in the parameter's type and range, or `UsageError` naming the option."""
+        if value is None:
+            return self.default
+        if self.option.parse is not None:
+            return self.option.parse(value)
+        if self.choices:
+            if value not in self.choices:
+                raise self._wrong(value, f"is not one of {', '.join(self.choices)}")
+            return value
+        if self.type is bool or isinstance(value, bool):
+            if self.type is not bool or not isinstance(value, bool):
+                raise self._wrong(value, f"is not {'true or false' if self.type is bool else 'a number'}")
+            return value
+        return self._number(value)
+
+    def parse_text(self, text: str) -> Any:
+        """What was typed on a command line: like `parse`, but digits are a number."""
+        if self.type in (int, float) and not text.endswith("%"):
+            try:
+                return self.parse(int(text) if self.type is int else float(text))
+            except ValueError:
+                raise self._wrong(text, "is not a number") from None
+        return self.parse(text)
+
+    def _number(self, value: object) -> float | int:
+        option = self.option
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if option.percent else None
+            if match is None:
+                raise self._wrong(value, "is text, not a number", _number_hint(value))
+            number: float | int = float(match[1]) / 100
+        elif isinstance(value, (int, float)):
+            number = value
+        else:
+            raise self._wrong(value, "is not a number")
+        if self.type is int and not isinstance(number, int):
+            raise self._wrong(value, "is not a whole number")
+        if not math.isfinite(number):
+            raise self._wrong(value, "is not a finite number")
+        if not (option.low is None or number >= option.low) or not (
+            option.high is None or number <= option.high
+        ):
+            raise self._wrong(value, f"is outside {self.range}")
+        return number if self.type is int else float(number)
+
+    @property
+    def range(self) -> str:
+        """`0 to 1`, `at least 0`, or nothing."""
+        low, high = self.option.low, self.option.high
+        if low is not None and high is not None:
+            return f"{low:g} to {high:g}"
+        return f"values of at least {low:g}" if low is not None else ""
+
+    def _wrong(self, value: object, what: str, do: str = "") -> UsageError:
+        return UsageError(f"--{self.key}", f"{str(value)[:80]!r} {what}", do)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`Did you mean 'restore'?`, or the known words where none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def _number_hint(text: str) -> str:
+    try:
+        return f"Write it as {float(text)!r}." if math.isfinite(float(text)) else ""
+    except ValueError:
+        return ""
+
+
+Top = Annotated[
+    float | None,
+    Option("leading triplets to use, as a fraction of min(m, n)", 0, 1, percent=True, metavar="P"),
+]
+Rank = Annotated[int | None, Option("leading triplets to use, as a count", 0, metavar="K")]
+Energy = Annotated[
+    float | None,
+    Option("smallest k with this share of the squared values", 0, 1, percent=True, metavar="R"),
+]
+Alpha = Annotated[float, Option("strength of the edit: 1 is all of it, 0 none", 0, 1, metavar="A")]
+Layers = Annotated[
+    tuple[int, ...] | None,
+    Option("decoder layers, counted from 0: 0-9,12", parse=parse_layers, metavar="LIST"),
+]
+Names = Annotated[tuple[str, ...], Option("names separated by commas", parse=parse_names)]
+
+
+DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546
+
+
+def chosen_rank(
+    matrix: Matrix,
+    top: float | None,
+    rank: int | None,
+    energy: float | None = None,
+    default: float = DEFAULT_TOP,
+) -> int:
+    """The k that at most one of `top`, `rank` and `energy` means for `matrix`."""
+    exclusive(top=top, rank=rank, energy=energy)
+    if top is None and rank is None and energy is None:
+        top = default
+    return matrix.rank(top, rank, energy)
+
+
+def exclusive(**given: object) -> None:
+    """Refuse more than one of several options that say the same thing in different ways."""
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(" and ".join(named), "cannot be given together", f"Keep {named[0]}.")

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from ..spectral import Edited, Matrix
+from .options import Option, Rank, Top, chosen_rank
+
+DEFAULT_TOP = 0.05
+
+Drop = Annotated[bool, Option("remove the leading part of the fine-tuning instead of keeping it")]
+
+
+def truncate(
+    base: Matrix, finetuned: Matrix, *, top: Top = None, rank: Rank = None, drop: Drop = False
+) -> Edited:
+    """Keep only the leading triplets of the fine-tuning, or with `--drop` remove them.
+
+    Formula: with D = W_f - W_b: W_b + [D]_k; with `--drop`: W_f - [D]_k. Without `--top` or
+        `--rank`, k is 5 % of r = min(m, n).
+    Exact: k = 0 and k = r copy bytes: of the base or the fine-tuned checkpoint, whichever it is.
+    Cost: one decomposition, of D.
+    Source: Eckart and Young 1936; [D]_k is also what a LoRA of rank k can hold of the fine-tuning.
+    """
+    delta = finetuned - base
+    k = chosen_rank(delta, top, rank, default=DEFAULT_TOP)
+    if k == 0:
+        return finetuned if drop else base
+    if k == min(delta.shape):
+        return base if drop else finetuned
+    U, S, Vh = delta.top(k)
+    leading = (U * S) @ Vh
+    return finetuned.tensor - leading if drop else base.tensor + leading

@@ -1,0 +1,132 @@
+"""What must hold before an edit may start, beyond what headers can tell alone.
+
+Nothing here imports torch: the look at the values is a sample of a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from array import array
+
+from .checkpoint import Checkpoint, Tensor
+from .errors import InputRefused, listed
+from .header import DTYPE_BITS
+from .plan import BASE, FINETUNED, Plan, Step
+
+UNRELATED_COSINE = 0.2
+SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
+
+_STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
+_PACKED = re.compile(
+    r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
+    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
+)
+_DEQUANTISE = {
+    "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
+    " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
+    "mxfp4": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
+    " Mxfp4Config(dequantize=True), then save_pretrained(new_folder)",
+    "bitsandbytes": "model.dequantize(), then save_pretrained(new_folder)",
+}
+
+
+def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
+    """(method, tensor names) where the checkpoint stores packed or scaled weights, else None."""
+    config = checkpoint.config.get("quantization_config")
+    packed = [
+        t.name for t in checkpoint.tensors.values()
+        if t.dtype.startswith(("F8", "F6", "F4")) or _PACKED.search(t.name)
+    ]  # fmt: skip
+    if not packed and not isinstance(config, dict):
+        return None
+    method = str(config.get("quant_method", "unknown")) if isinstance(config, dict) else "unknown"
+    return method, packed
+
+
+def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
+    """Refuse quantised weights, and tensors that were saved empty."""
+    if found := quantisation(checkpoint):
+        method, names = found
+        how = _DEQUANTISE.get(method, "the tool that quantised it, or take the original weights")
+        tensors = f" in {listed(names, 'tensor', 3)}" if names else ""
+        raise InputRefused(
+            f"{role} ({checkpoint.label})", f"is quantised (method {method}){tensors}",
+            f"Dequantise it first: {how}.",
+        )  # fmt: skip
+
+
+def refuse_empty(base: Checkpoint, finetuned: Checkpoint) -> None:
+    """Refuse zero-size tensors where the other side has data: ZeRO-3 saved without gathering."""
+    for role, one, other in ((FINETUNED, finetuned, base), (BASE, base, finetuned)):
+        empty = [
+            t.name for t in one.tensors.values()
+            if t.size_bytes == 0 and (twin := other.tensors.get(t.name)) and twin.size_bytes
+        ]  # fmt: skip
+        if empty:
+            raise InputRefused(
+                f"{role} ({one.label})", f"{listed(empty, 'tensor')} hold no data: saved under DeepSpeed"
+                " ZeRO-3 without gathering the parameters",
+                "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
+                " stage3_gather_16bit_weights_on_model_save.",
+            )  # fmt: skip
+
+
+def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
+    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found.
+
+    The relative delta of unrelated matrices of one size is √2, which is a cosine of 0. It is
+    measured on a sample of the matrices that the plan changes; None where they are all zero.
+    """
+    pairs = _sample(plan, checkpoints)
+    dot = size_b = size_f = 0.0
+    for tensor_b, tensor_f in pairs:
+        b, f = _values(checkpoints[BASE], tensor_b), _values(checkpoints[FINETUNED], tensor_f)
+        if len(b) != len(f) or not all(map(math.isfinite, (sum(b), sum(f)))):
+            continue
+        dot += sum(x * y for x, y in zip(b, f))
+        size_b += sum(x * x for x in b)
+        size_f += sum(y * y for y in f)
+    if not size_b or not size_f:
+        return None
+    cosine = dot / math.sqrt(size_b * size_f)
+    if cosine < UNRELATED_COSINE:
+        distance = math.sqrt(max(0.0, 2 - 2 * cosine))
+        raise InputRefused(
+            "base and fine-tuned", f"look unrelated: relative delta {distance:.2f} after scaling both to"
+            " one size, where independent matrices have 1.41",
+            "Is the base the model that was fine-tuned, at the same revision? --force goes on.",
+        )  # fmt: skip
+    return cosine
+
+
+def _sample(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
+    """Up to `SAMPLED_MATRICES` pairs of plain matrices that the plan changes, spread evenly."""
+    base, finetuned = checkpoints[BASE].tensors, checkpoints[FINETUNED].tensors
+    pairs = []
+    for step in plan.steps:
+        if step.changes and step.place.is_matrix and len(step.elements) == 2:
+            twin = base.get(_base_name(step))
+            ours = finetuned[step.tensor]
+            if twin is not None and twin.shape == ours.shape:
+                pairs.append((twin, ours))
+    stride = max(1, len(pairs) // SAMPLED_MATRICES)
+    return pairs[::stride][:SAMPLED_MATRICES]
+
+
+def _base_name(step: Step) -> str:
+    return step.blocks[0].base.tensor if step.blocks else step.tensor
+
+
+def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:
+    """`SAMPLED_ELEMENTS` values from the middle of a tensor."""
+    element = DTYPE_BITS[tensor.dtype] // 8
+    total = tensor.size_bytes // element
+    count = min(total, SAMPLED_ELEMENTS)
+    start = (total - count) // 2 * element
+    raw = bytes(checkpoint.read(tensor.file, tensor.offset + start, count * element))
+    if tensor.dtype == "BF16":
+        wide = array("I", (half << 16 for half in struct.unpack(f"<{count}H", raw)))
+        return list(memoryview(wide).cast("B").cast("f"))
+    return list(struct.unpack(f"<{count}{_STRUCT_CODES[tensor.dtype]}", raw))

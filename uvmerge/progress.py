@@ -1,0 +1,111 @@
+"""What a person sees on stderr: the plan first, then one bar weighted by work.
+
+Where stderr is no terminal, a line every ten per cent instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from .engine.local import Control, Settings
+from .errors import counted
+from .plan import Plan
+from .text import duration, inert, size
+
+
+class Progress:
+    """Messages of one run.
+
+    Args:
+        quiet: say nothing at all.
+        verbose: name each tensor as it is finished.
+        stream: where to write; stderr by default.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self.stream = stream if stream is not None else sys.stderr
+
+    def say(self, text: str) -> None:
+        """One line, with names in it made inert."""
+        if not self.quiet:
+            print(inert(text), file=self.stream, flush=True)
+
+    def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
+        """What is about to happen: matrices, bytes, memory, disk, and what is odd."""
+        count = plan.counts()
+        self.say(
+            f"plan: {counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')}"
+            f" reset to base, {counted(count['copied'], 'tensor')} copied"
+        )
+        ranks = sorted({k for s in plan.edits for b in s.blocks for k in b.ranks if k is not None})
+        if ranks:
+            span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+            shapes = len({b.finetuned.shape for s in plan.edits for b in s.blocks})
+            self.say(f"      k = {span} over {counted(shapes, 'shape')}")
+        self.say(
+            f"      reads {size(plan.bytes_in)}, writes {size(plan.bytes_out)} ({size(free_bytes)} free)"
+        )
+        if plan.needs_torch:
+            self.say(
+                f"      largest edit about {size(plan.working_set_bytes)} of memory"
+                f" ({size(memory_bytes)} available); {settings.device}, {settings.precision}"
+            )
+        for note in plan.notes:
+            self.say(f"note: {note}")
+
+    @contextmanager
+    def bar(self, plan: Plan, control: Control) -> Iterator[None]:
+        """Show the work of a run while the block lasts."""
+        total = sum(step.work for step in plan.steps)
+        if self.quiet:
+            yield
+            return
+        if not self.stream.isatty():
+            with _lines(self, total, control):
+                yield
+            return
+        from tqdm import tqdm
+
+        layout = "{percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left{postfix}"
+        with tqdm(total=total, file=self.stream, bar_format=layout, dynamic_ncols=True) as bar:
+            mutex = threading.Lock()
+
+            def advance(tensor: str, work: float) -> None:
+                with mutex:
+                    if self.verbose:
+                        bar.write(inert(tensor), file=self.stream)
+                    bar.set_postfix_str(inert(tensor)[-40:], refresh=False)
+                    bar.update(work)
+
+            control.advance = advance
+            yield
+
+
+@contextmanager
+def _lines(progress: Progress, total: float, control: Control) -> Iterator[None]:
+    started, mutex = time.monotonic(), threading.Lock()
+    done, said = 0.0, 0
+
+    def advance(tensor: str, work: float) -> None:
+        nonlocal done, said
+        with mutex:
+            done += work
+            if progress.verbose:
+                progress.say(tensor)
+            tenth = int(10 * done / total + 1e-9) if total else 10
+            if tenth > said:
+                said = tenth
+                elapsed = time.monotonic() - started
+                left = elapsed / done * (total - done) if done else 0.0
+                progress.say(f"{10 * tenth}% after {duration(elapsed)}, about {duration(left)} left")
+
+    control.advance = advance
+    yield

@@ -1,0 +1,77 @@
+"""Everything beside the weights that makes a folder a model: copied byte for byte, never re-written.
+
+Trainer state, second copies of the weights and run logs stay behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import manifest
+from .checkpoint import INDEX, Checkpoint, inside
+from .errors import InputRefused
+from .plan import Plan
+
+_KEEP = re.compile(
+    r".*\.(json|jinja|py|model|tiktoken|vocab|bpe|txt|spm)|(LICEN[SC]E|NOTICE|USE_POLICY|COPYING).*",
+    re.IGNORECASE,
+)
+_TRAINER = re.compile(
+    r"(trainer_state|training_args|(all|train|eval|test|predict)_results|adapter_config|optimizer"
+    r"|scheduler|requirements|zero_to_fp32|latest).*|.*\.index\.json"
+)
+_FOLDERS = re.compile(r"(\d+_\w+|additional_chat_templates|chat_templates|custom_generate)")
+
+
+def side_files(finetuned: Checkpoint, plan: Plan) -> Iterator[tuple[str, Path | bytes]]:
+    """(name, file or content) of each side file, in the order to write them: config last."""
+    names = sorted(_names(finetuned.folder), key=lambda name: (name == "config.json", name))
+    for name in names:
+        if name == "config.json":
+            yield from _index(finetuned, plan)
+        content = finetuned.folder / name
+        if name == "config.json" and plan.recipe.dtype:
+            yield name, _with_dtype(content.read_bytes(), plan.recipe.dtype)
+        else:
+            yield name, content
+    if "config.json" not in names:
+        yield from _index(finetuned, plan)
+
+
+def runs_code(finetuned: Checkpoint) -> bool:
+    """Whether the checkpoint brings Python files that transformers would offer to run."""
+    return "auto_map" in finetuned.config or any(finetuned.folder.glob("*.py"))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.iterdir():
+        if path.is_dir() and _FOLDERS.fullmatch(path.name):
+            candidates = sorted(f"{path.name}/{child.name}" for child in path.iterdir())
+        else:
+            candidates = [path.name]
+        for name in candidates:
+            last = name.rpartition("/")[2]
+            mine = name in (manifest.NAME, manifest.CARD)
+            if _KEEP.fullmatch(last) and not _TRAINER.fullmatch(last) and not mine:
+                try:
+                    if inside(folder, name).is_file():
+                        yield name
+                except InputRefused as refused:
+                    raise InputRefused(refused.where, f"side file {refused.what}", refused.do) from None
+
+
+def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[tuple[str, Path | bytes]]:
+    if plan.index is not None:
+        yield INDEX, (json.dumps(plan.index, indent=2) + "\n").encode()
+    elif finetuned.index is not None and len(plan.files) == len(finetuned.headers):
+        for path in sorted(finetuned.folder.glob("*.safetensors.index.json")):
+            if path.name == INDEX or not (finetuned.folder / INDEX).exists():
+                yield path.name, path
+
+
+def _with_dtype(config: bytes, dtype: str) -> bytes:
+    """The config with the stated dtype replaced in place; every other byte stays."""
+    return re.sub(rb'("(?:torch_)?dtype"\s*:\s*)"\w+"', rb'\g<1>"%s"' % dtype.encode(), config)

@@ -1,0 +1,167 @@
+"""Matrices with numbers in them, and how they decompose themselves.
+
+Leading triplets come from the Gram matrix of the shorter side in float64, which is faster and more
+exact than a float32 SVD. Squaring costs accuracy at small singular values, which shows as a loss of
+orthogonality on the other side; where that exceeds the policy's bound, a full float64 SVD takes
+over. Both rungs check their result, and what was used is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import RunFailed
+from .operand import Factors, Matrix
+from .precision import ORTHOGONALITY, RESIDUAL, Precision
+from .rank import leading_count
+
+PANEL_BYTES = 16_000_000  # of the matrix in the decomposition's dtype, converted at a time
+
+
+class DenseOperand:
+    """A tensor of any shape, kept as stored and converted when asked for."""
+
+    def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
+        self.name, self.precision = name, precision
+        self.shape = tuple(stored.shape)
+        self._stored = stored
+
+    @property
+    def tensor(self) -> Tensor:
+        return self._stored.to(self.precision.combine)
+
+
+class DenseMatrix(DenseOperand):
+    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`.
+
+    Attributes:
+        cuts: relative gap (σ_k − σ_{k+1})/σ_k at each k it was cut at; None at k = r.
+        methods: the decompositions that were used, `gram` or `svd`.
+    """
+
+    def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
+        super().__init__(name, stored, precision)
+        self.cuts: dict[int, float | None] = {}
+        self.methods: list[str] = []
+        self._gram: tuple[Tensor, Tensor] | None = None  # values (r,), vectors of the short side
+        self._svd: Factors | None = None
+        self._top: Factors | None = None
+
+    def __sub__(self, other: Matrix) -> DenseMatrix:
+        return DenseMatrix(f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision)
+
+    def rank(
+        self, top: float | None = None, rank: int | None = None, energy: float | None = None
+    ) -> int:
+        r = min(self.shape)
+        if energy is None:
+            return leading_count(r, top=top, rank=rank)
+        squares = self._values().square().cumsum(0)
+        if squares[-1] == 0:
+            return 0
+        reached = squares >= energy * squares[-1] * (1 - 1e-12)
+        return int(reached.nonzero()[0]) + 1 if energy > 0 else 0
+
+    def values(self) -> Tensor:
+        return self._values().to(self.precision.combine)
+
+    def top(self, k: int) -> Factors:
+        if self._top is None or len(self._top[1]) < k:
+            U, S, Vh = self._leading(k)
+            to = self.precision.combine
+            self._top = U.to(to), S.to(to), Vh.to(to)
+        self._note_cut(k)
+        U, S, Vh = self._top
+        return U[:, :k], S[:k], Vh[:k]
+
+    def tail(self, k: int) -> Factors:
+        U, S, Vh = self._full()
+        r, to = len(S), self.precision.combine
+        self._note_cut(r - k)
+        return U[:, r - k :].to(to), S[r - k :].to(to), Vh[r - k :].to(to)
+
+    def _values(self) -> Tensor:
+        return self._svd[1] if self._svd is not None else self._eigen()[0]
+
+    def _leading(self, k: int) -> Factors:
+        """The best available leading k triplets, in the decomposition's dtype."""
+        if self._svd is None:
+            S, Q = self._eigen()  # (r,), (r, r)
+            if k == 0 or S[k - 1] > 1e-7 * S[0]:
+                tall = self.shape[0] > self.shape[1]
+                other = self._project(Q[:, :k]) / S[:k]  # (long side, k)
+                eye = torch.eye(k, dtype=other.dtype, device=other.device)
+                lost = float((other.mT @ other - eye).abs().max()) if k else 0.0
+                if lost <= ORTHOGONALITY:
+                    self._used("gram")
+                    U, V = (other, Q[:, :k]) if tall else (Q[:, :k], other)
+                    return U, S[:k], V.mT
+        U, S, Vh = self._full()
+        return U[:, :k], S[:k], Vh[:k]
+
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Singular values and the singular vectors of the shorter side, from W Wᵀ or Wᵀ W."""
+        if self._gram is None:
+            r = min(self.shape)
+            dtype, device = self.precision.decompose, self._stored.device
+            gram = torch.zeros(r, r, dtype=dtype, device=device)
+            for panel in self._panels():
+                gram.addmm_(panel.mT, panel)
+            squares, Q = torch.linalg.eigh(gram)
+            self._gram = squares.flip(0).clamp_(min=0).sqrt_(), Q.flip(1)
+        return self._gram
+
+    def _project(self, Q: Tensor) -> Tensor:
+        """The longer side's vectors times their values: W V, or Wᵀ U; (long side, k)."""
+        return torch.cat([panel @ Q for panel in self._panels()])
+
+    def _panels(self) -> Iterator[Tensor]:
+        """W, or Wᵀ where it is wide, in row panels (rows, r) of the decomposition's dtype."""
+        tall = self._stored if self.shape[0] > self.shape[1] else self._stored.mT
+        dtype = self.precision.decompose
+        for panel in tall.split(max(1, PANEL_BYTES // (min(self.shape) * dtype.itemsize))):
+            yield panel.to(dtype)
+
+    def _full(self) -> Factors:
+        """All r triplets from a full SVD, checked; the transposed matrix is the second try."""
+        if self._svd is not None:
+            return self._svd
+        W = self._stored.to(self.precision.decompose)
+        for flip in (False, True):
+            try:
+                U, S, Vh = torch.linalg.svd(W.mT if flip else W, full_matrices=False)
+            except torch.linalg.LinAlgError:
+                continue
+            if flip:
+                U, Vh = Vh.mT, U.mT
+            if _is_svd(W, U, S, Vh):
+                self._used("svd of the transpose" if flip else "svd")
+                self._svd = U, S, Vh
+                return self._svd
+        raise RunFailed(
+            self.name, "no singular value decomposition of it converged",
+            "Leave the tensor out with --exclude and report the matrix.",
+        )  # fmt: skip
+
+    def _used(self, method: str) -> None:
+        if method not in self.methods:
+            self.methods.append(method)
+
+    def _note_cut(self, k: int) -> None:
+        S = self._values()
+        if 0 < k < len(S):
+            high, low = float(S[k - 1]), float(S[k])
+            self.cuts[k] = (high - low) / high if high > 0 else 0.0
+        elif k == len(S):
+            self.cuts[k] = None
+
+
+def _is_svd(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> bool:
+    """Whether U S Vh is W and both sides are orthonormal, within the policy's bound."""
+    eye = torch.eye(len(S), dtype=W.dtype, device=W.device)
+    crooked = max((U.mT @ U - eye).abs().max(), (Vh @ Vh.mT - eye).abs().max())
+    residual = torch.linalg.norm(W - (U * S) @ Vh)
+    return bool(crooked <= RESIDUAL and residual <= RESIDUAL * torch.linalg.norm(W))

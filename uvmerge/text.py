@@ -1,0 +1,58 @@
+"""Text as people read it: sizes, durations, tables; and untrusted names made inert."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .errors import UsageError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def size(count_bytes: float) -> str:
+    """`1.5 GB`: bytes in decimal units, three significant figures."""
+    value = float(count_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.4g} TB"
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of `5GB`, `500 MB`, `2GiB` or a plain number, as the Hub's tools write them."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    if not match or match[2].upper() not in _UNITS:
+        raise UsageError("max-shard-size", f"{text!r} is not a size", "Write it like 5GB or 500MB.")
+    count = int(float(match[1]) * _UNITS[match[2].upper()])
+    if count < 1:
+        raise UsageError("max-shard-size", f"{text!r} is not a positive size")
+    return count
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
+
+
+def inert(text: object) -> str:
+    """`text` with everything a terminal could act on (escapes, controls, bidi marks) spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:
+    """Columns aligned with two spaces between; `right` names the headers to align right."""
+    cells = [[inert(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    flush = [name in right.split() for name in header]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, flush))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(row) for row in cells)

@@ -1,0 +1,328 @@
+"""The output transaction: stage, stream, journal, verify, publish.
+
+    OUT                             absent until the last step, then complete
+    OUT.uvmerge-lock                who is writing
+    OUT.uvmerge-partial-<plan>/     everything until then
+        journal.jsonl               what is done, one line each, with the hash of its bytes
+        out/                        the folder that becomes OUT
+
+Headers are known in advance, so every tensor is written at its final offset, in any order, and no
+shard has to fit in memory. After a kill the same command finds the folder, checks each journalled
+piece against its hash and goes on. Nothing that uvmerge did not create is ever removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from . import manifest
+from .errors import InputRefused, RunFailed, UsageError, listed
+from .lock import locked
+from .text import size
+
+JOURNAL = "journal.jsonl"
+CHUNK_BYTES = 8 << 20
+FLUSH_EVERY_BYTES = 128 << 20
+
+
+class Staging:
+    """The folder beside OUT in which the output grows; made by `staged`.
+
+    Attributes:
+        folder: the folder that will become OUT.
+        journal: finished pieces by (file, offset), each with its size, hash and record.
+        resumed: whether an earlier run had begun it.
+    """
+
+    def __init__(self, out: Path, root: Path, head: dict[str, Any], overwrite: bool) -> None:
+        self.out, self.root, self.folder = out, root, root / "out"
+        self.overwrite = overwrite
+        self.resumed = (root / JOURNAL).exists()
+        self.journal: dict[tuple[str, int], dict[str, Any]] = {}
+        self._descriptors: dict[str, int] = {}
+        self._mutex = threading.Lock()
+        self._dirty_bytes = 0
+        self._flushes: list[Future[None]] = []
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="uvmerge-flush")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.resumed:
+            self._read_journal(head)
+        self._journal_file = open(root / JOURNAL, "a", encoding="utf-8")
+        if not self.resumed:
+            self._log(head)
+
+    def create_file(self, name: str, header: bytes, size_bytes: int) -> None:
+        """Make an output file at its full (sparse) size, with its header section."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._descriptors[name] = descriptor
+        with self._disk_errors(name):
+            os.ftruncate(descriptor, size_bytes)
+            _write_at(descriptor, memoryview(header), 0)
+
+    def write(self, file: str, offset: int, data: memoryview) -> None:
+        """Put `data` at `offset` of `file`; thread-safe."""
+        descriptor = self._descriptors[file]
+        with self._disk_errors(file):
+            _write_at(descriptor, data, offset)
+        with self._mutex:
+            self._dirty_bytes += len(data)
+            if self._dirty_bytes >= FLUSH_EVERY_BYTES:
+                self._dirty_bytes = 0
+                self._flushes.append(self._flusher.submit(os.fdatasync, descriptor))
+
+    def finish(self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None) -> None:
+        """Note in the journal that a piece is complete; thread-safe."""
+        line = {"file": file, "offset": offset, "size": size_bytes, "xxh3_128": digest}
+        if record is not None:
+            line["record"] = record
+        with self._mutex:
+            self.journal[file, offset] = line
+            with self._disk_errors(JOURNAL):
+                self._log(line)
+
+    def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
+        """Whether an earlier run finished this piece and its bytes are still what it wrote."""
+        line = self.journal.get((file, offset))
+        if line is None or line["size"] != size_bytes:
+            return False
+        digest = xxhash.xxh3_128()
+        for chunk in self._chunks(file, offset, size_bytes):
+            digest.update(chunk)
+        return digest.hexdigest() == line["xxh3_128"]
+
+    def add_side_file(self, name: str, content: Path | bytes) -> None:
+        """Copy a file of the fine-tuned checkpoint, or write new content."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._disk_errors(name):
+            if isinstance(content, Path):
+                shutil.copyfile(content, path)
+            else:
+                path.write_bytes(content)
+
+    def verify(self) -> dict[str, dict[str, Any]]:
+        """Read everything back: each piece against its hash; returns size and hash of each file."""
+        pieces: dict[str, list[dict[str, Any]]] = {}
+        for (file, _), line in sorted(self.journal.items()):
+            pieces.setdefault(file, []).append(line)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            names = list(self._descriptors)
+            digests = pool.map(lambda name: self._verify_file(name, pieces.get(name, [])), names)
+            files = dict(zip(names, digests))
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and name not in files:
+                files[name] = manifest.file_identity(path)
+        return files
+
+    def publish(self) -> Path | None:
+        """Make everything durable and rename it to OUT; returns where an old OUT went, if kept."""
+        for flush in self._flushes:
+            flush.result()
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            _sync(path)
+        _sync(self.folder)
+        kept = None
+        if self.out.is_dir() and any(self.out.iterdir()):
+            if not self.overwrite:
+                raise _not_empty(self.out)
+            kept = _free_name(self.out)
+            os.rename(self.out, kept)
+        os.rename(self.folder, self.out)
+        _sync(self.out.parent)
+        if kept is not None and manifest.made_all_of(kept):
+            shutil.rmtree(kept)
+            kept = None
+        self.close()
+        shutil.rmtree(self.root)
+        return kept
+
+    def close(self) -> None:
+        """Let go of files; the folder stays."""
+        self._flusher.shutdown(wait=True)
+        self._journal_file.close()
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
+        stop = offset + size_bytes
+        while offset < stop:
+            count = os.preadv(self._descriptors[file], [buffer[: stop - offset]], offset)
+            if count == 0:
+                return
+            yield buffer[:count]
+            offset += count
+
+    def _verify_file(self, name: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
+        """Hash a file as a whole and, on the way, each of its pieces."""
+        whole = xxhash.xxh3_128()
+        end = os.fstat(self._descriptors[name]).st_size
+        start = pieces[0]["offset"] if pieces else end
+        position = 0
+        for offset, length, expected in [
+            (0, start, None),
+            *((piece["offset"], piece["size"], piece["xxh3_128"]) for piece in pieces),
+        ]:
+            if offset != position:
+                raise RunFailed(name, f"bytes {position:,} to {offset:,} were never written")
+            part = xxhash.xxh3_128()
+            for chunk in self._chunks(name, offset, length):
+                whole.update(chunk)
+                part.update(chunk)
+            if expected is not None and part.hexdigest() != expected:
+                raise RunFailed(
+                    name, f"reading back bytes {offset:,} to {offset + length:,} gives other content"
+                    " than was written", "Check the disk, then run the same command again to resume.",
+                )  # fmt: skip
+            position = offset + length
+        if position != end:
+            raise RunFailed(name, f"is {end:,} bytes long, {position:,} were planned")
+        return {"bytes": end, "xxh3_128": whole.hexdigest()}
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self._journal_file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._journal_file.flush()
+
+    def _read_journal(self, head: dict[str, Any]) -> None:
+        lines = (self.root / JOURNAL).read_text(encoding="utf-8").splitlines(keepends=True)
+        parsed = []
+        for line in lines:
+            try:
+                parsed.append(json.loads(line) if line.endswith("\n") else None)
+            except ValueError:
+                parsed.append(None)
+        if parsed and parsed[0] is not None and parsed[0] != head:
+            raise _other_run(self.root, parsed[0], head)
+        for entry in parsed[1:]:
+            if entry is not None:
+                self.journal[entry["file"], entry["offset"]] = entry
+        # Start the file anew: without a torn last line, and with its head if that was torn.
+        kept = [head, *self.journal.values()]
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in kept)
+        manifest.write_whole(self.root / JOURNAL, text.encode())
+
+    @contextmanager
+    def _disk_errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise RunFailed(
+                    name, f"cannot be written: {error.strerror}",
+                    "What is finished is kept: mend the cause and run the same command to resume.",
+                ) from error  # fmt: skip
+            free = shutil.disk_usage(self.root).free
+            raise RunFailed(
+                name, f"the disk is full ({size(free)} free)",
+                "What is finished is kept: make room and run the same command again to resume.",
+            ) from error  # fmt: skip
+
+
+@contextmanager
+def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
+    """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
+    with locked(out.with_name(f"{out.name}.uvmerge-lock")):
+        check_out(out, overwrite)
+        root = out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
+        for other in unfinished(out):
+            if other == root:
+                continue
+            if not overwrite:
+                raise _other_run(other, {}, head)
+            shutil.rmtree(other)
+        if overwrite and root.exists() and not _same_head(root, head):
+            shutil.rmtree(root)
+        staging = Staging(out, root, head, overwrite)
+        try:
+            yield staging
+        finally:
+            staging.close()
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse an OUT that is a file, or a folder with something in it."""
+    if out.is_dir():
+        if any(out.iterdir()) and not overwrite:
+            raise _not_empty(out)
+    elif os.path.lexists(out):
+        raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
+    if not out.parent.is_dir():
+        raise UsageError(out.parent, "is not a folder", "Create it first.")
+
+
+def check_apart(out: Path, inputs: list[Path]) -> None:
+    """Refuse an OUT that is an input, inside one, or contains one; links are followed."""
+    target = Path(os.path.realpath(out))
+    for folder in inputs:
+        source = Path(os.path.realpath(folder))
+        if target == source or target.is_relative_to(source) or source.is_relative_to(target):
+            how = "is" if target == source else "lies inside" if target.is_relative_to(source) else "contains"
+            raise UsageError(out, f"{how} the input {folder}", "Write to a folder beside the inputs.")
+
+
+def unfinished(out: Path) -> list[Path]:
+    """Staging folders that earlier runs left beside OUT."""
+    pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
+    return sorted(p for p in out.parent.iterdir() if pattern.fullmatch(p.name) and p.is_dir())
+
+
+def _same_head(root: Path, head: dict[str, Any]) -> bool:
+    try:
+        with open(root / JOURNAL, encoding="utf-8") as file:
+            return bool(json.loads(file.readline()) == head)
+    except (OSError, ValueError):
+        return True
+
+
+def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> InputRefused:
+    changed = [key for key in head if key in before and before[key] != head[key]]
+    what = f"other {', '.join(changed)}" if changed else "another recipe or other inputs"
+    return InputRefused(
+        root, f"an unfinished run with {what} is in the way",
+        "Repeat that run's command to finish it, or start over with --overwrite (or delete the folder).",
+    )  # fmt: skip
+
+
+def _not_empty(out: Path) -> InputRefused:
+    names = sorted(path.name for path in out.iterdir())
+    return InputRefused(
+        out, f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
+        "Choose another folder, or pass --overwrite.",
+    )  # fmt: skip
+
+
+def _free_name(out: Path) -> Path:
+    number = 1
+    while os.path.lexists(aside := out.with_name(f"{out.name}.uvmerge-old-{number}")):
+        number += 1
+    return aside
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
