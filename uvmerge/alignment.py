@@ -7,12 +7,12 @@ aligned if there is exactly one way to do it; otherwise nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from .anatomy import Anatomy, View
 from .checkpoint import Tensor
-from .errors import InputRefused
+from .errors import InputRefused, counted
 
 
 class Alignment:
@@ -30,16 +30,15 @@ class Alignment:
         if self.rename:
             ours, theirs = self.rename
             self.notes.append(f"names aligned: fine-tuned {ours!r}* is base {theirs!r}*")
+        self._twins = self._find_twins()
+        for name, twin in list(self._twins.items())[:1]:
+            self.notes.append(
+                f"names aligned: {counted(len(self._twins), 'tensor')} like {name} is {twin}"
+            )
 
     def tensor(self, tensor: Tensor) -> Tensor | None:
         """The base tensor that corresponds to `tensor` of the fine-tuned checkpoint as a whole."""
-        exact = self.base.tensors.get(tensor.name)
-        if exact is not None or self.rename is None:
-            return exact
-        ours, theirs = self.rename
-        if not tensor.name.startswith(ours):
-            return None
-        return self.base.tensors.get(theirs + tensor.name[len(ours) :])
+        return self.base.tensors.get(self._twins.get(tensor.name) or self._renamed(tensor.name))
 
     def view(self, view: View) -> View | None:
         """The base matrix that corresponds to a matrix of the fine-tuned checkpoint."""
@@ -63,6 +62,42 @@ class Alignment:
                 found = (self.view(view) for view in self.finetuned.views(tensor))
                 used.update(view.tensor for view in found if view is not None)
         return [name for name in self.base.tensors if name not in used]
+
+    def _renamed(self, name: str) -> str:
+        ours, theirs = self.rename or ("", "")
+        exact = name in self.base.tensors or not name.startswith(ours)
+        return name if exact else theirs + name[len(ours) :]
+
+    def _find_twins(self) -> dict[str, str]:
+        """Layer tensors whose parent module has another name on the other side.
+
+        Mixtral's router is `block_sparse_moe.gate` with experts apart and `mlp.gate` with experts
+        fused. Matched by layer, last two parts of the name and shape, where that is unambiguous.
+        """
+        ours = self._leftovers(
+            self.finetuned, lambda name: self._renamed(name) in self.base.tensors
+        )
+        if not ours:
+            return {}
+        taken = {self._renamed(name) for name in self.finetuned.tensors}
+        theirs = self._leftovers(self.base, taken.__contains__)
+        return {
+            names[0]: theirs[key][0]
+            for key, names in ours.items()
+            if len(names) == 1 and len(theirs.get(key, ())) == 1
+        }
+
+    @staticmethod
+    def _leftovers(
+        anatomy: Anatomy, matched: Callable[[str], bool]
+    ) -> dict[tuple[object, ...], list[str]]:
+        found: dict[tuple[object, ...], list[str]] = {}
+        for tensor in anatomy.tensors.values():
+            layer = anatomy.place(tensor).layer
+            if layer is not None and ".experts." not in tensor.name and not matched(tensor.name):
+                key = layer, *tensor.name.split(".")[-2:], tensor.shape
+                found.setdefault(key, []).append(tensor.name)
+        return found
 
     def _views_of(self, tensor: Tensor) -> dict[tuple[int | None, int | None], View]:
         if tensor.name not in self._views:
@@ -96,7 +131,8 @@ class Alignment:
         for name in theirs:
             by_tail.setdefault(_tail(name), []).append(name)
         candidates = {
-            _differing_prefixes(layered[0].name, name) for name in by_tail.get(_tail(layered[0].name), [])
+            _differing_prefixes(layered[0].name, name)
+            for name in by_tail.get(_tail(layered[0].name), [])
         }
         total = sorted(c for c in candidates if self._is_total(c, layered))
         if len(total) == 1:

@@ -124,13 +124,21 @@ class Anatomy:
         name = tensor.name
         if layer is not None:
             rest = name[len(self._stack_prefix or "") :]
-            for module, pattern in (("norm", _NORM), ("router", _ROUTER), ("attention", _ATTENTION)):
+            for module, pattern in (
+                ("norm", _NORM),
+                ("router", _ROUTER),
+                ("attention", _ATTENTION),
+            ):
                 if pattern.search(rest):
                     return module
             return "mlp"
         if _OTHER_TOWER.search(name) or re.search(r"\.\d+\.", name):
             return "other"
-        for module, pattern in (("embeddings", _EMBEDDINGS), ("head", _HEAD), ("final-norm", _NORM)):
+        for module, pattern in (
+            ("embeddings", _EMBEDDINGS),
+            ("head", _HEAD),
+            ("final-norm", _NORM),
+        ):
             if pattern.search(name):
                 return module
         return "other"

@@ -154,25 +154,28 @@ def run(
         shard_bytes = None if max_shard_size is None else parse_size(max_shard_size)
         preflight.refuse_empty(checkpoints[BASE], checkpoints[FINETUNED])
         plan = planning.build(
-            recipe, checkpoints[BASE], checkpoints[FINETUNED], max_shard_bytes=shard_bytes, force=force
+            recipe,
+            checkpoints[BASE],
+            checkpoints[FINETUNED],
+            max_shard_bytes=shard_bytes,
+            force=force,
         )
         if runs_code(checkpoints[FINETUNED]):
             note = "brings Python files (auto_map): they are copied and never run here"
             plan = replace(plan, notes=(*plan.notes, note))
         if not force:
             preflight.refuse_unrelated(plan, checkpoints)
-        settings = Settings("cpu", precision, workers)
-        if plan.needs_torch:
-            plan, settings = _look_at_values(plan, checkpoints, settings, device, nonfinite, progress)
-        free = _free_bytes(out)
-        progress.plan(plan, settings, available_memory(), free)
+        settings = Settings(_device(device) if plan.needs_torch else "cpu", precision, workers)
+        progress.plan(plan, settings, available_memory(), _free_bytes(out))
         if dry_run:
             return Result(None, plan)
+        if plan.needs_torch:
+            plan = _look_at_values(plan, checkpoints, settings, nonfinite, progress)
         head = _head(plan, checkpoints, settings)
         with writer.staged(out, plan.digest, head, overwrite) as staging:
             _refuse_full_disk(plan, staging, checkpoints[FINETUNED])
             control = control or Control()
-            with progress.bar(plan, control):
+            with progress.bar(plan, control), control.listen():
                 edits = engine.run(plan, checkpoints, staging, settings, control)
             if control.stop.is_set():
                 raise Interrupted(out, control.signal_number)
@@ -197,29 +200,33 @@ def _references(
     return {role: reference for role, reference in references.items() if reference is not None}
 
 
+def _device(device: str) -> str:
+    from .engine import compute
+
+    return compute.resolve_device(device)
+
+
 def _look_at_values(
     plan: Plan,
     checkpoints: Mapping[str, Checkpoint],
     settings: Settings,
-    device: str,
     nonfinite: str,
     progress: Progress,
-) -> tuple[Plan, Settings]:
-    """Settle the device, and refuse or leave out matrices that hold NaN or Inf."""
+) -> Plan:
+    """Refuse the plan, or leave matrices out of it, where there is NaN or Inf."""
     from .engine import compute
 
-    settings = replace(settings, device=compute.resolve_device(device))
     progress.say("looking for NaN and Inf in what will be edited")
     with compute.editor(plan, checkpoints, settings) as editor:
         names = editor.find_nonfinite(plan.edits)
     if not names:
-        return plan, settings
+        return plan
     if nonfinite != "copy":
         raise InputRefused(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
-    return planning.leave_alone(plan, names, checkpoints[FINETUNED]), settings
+    return planning.leave_alone(plan, names, checkpoints[FINETUNED])
 
 
 def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
@@ -239,7 +246,7 @@ def _kept_settings(plan: Plan, settings: Settings) -> dict[str, str]:
 
 
 def _free_bytes(out: Path) -> int:
-    return shutil.disk_usage(out.parent).free
+    return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
 
 
 def _refuse_full_disk(plan: Plan, staging: writer.Staging, finetuned: Checkpoint) -> None:
@@ -271,7 +278,6 @@ def _complete(
     content = manifest.build(plan, files, dict(edits), _kept_settings(plan, settings))
     staging.add_side_file(manifest.NAME, manifest.to_bytes(content))
     return staging.publish()
-
 
 
 @cache

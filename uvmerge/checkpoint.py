@@ -139,7 +139,9 @@ class Checkpoint:
         if self.index is None:
             return
         weight_map = self.index["weight_map"]
-        missing = [n for n, f in weight_map.items() if getattr(self.tensors.get(n), "file", "") != f]
+        missing = [
+            n for n, f in weight_map.items() if getattr(self.tensors.get(n), "file", "") != f
+        ]
         if missing:
             raise InputRefused(
                 self.folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
@@ -167,7 +169,9 @@ def inside(folder: Path, name: str) -> Path:
         homes.append(root.parent.parent / "blobs")
     if not any(target.is_relative_to(home) for home in homes):
         raise InputRefused(
-            folder, f"{name!r} is a link that leads out of the folder", "Copy the file in its place."
+            folder,
+            f"{name!r} is a link that leads out of the folder",
+            "Copy the file in its place.",
         )
     return folder / name
 
@@ -184,7 +188,9 @@ def _weight_files(folder: Path, notes: list[str]) -> tuple[list[str], dict[str, 
     indexes = sorted(path.name for path in folder.glob("*.safetensors.index.json"))
     single = (folder / SINGLE_FILE).exists()
     if len(indexes) > 1 and INDEX not in indexes:
-        raise InputRefused(folder, f"has several indexes: {', '.join(indexes)}", "Keep one of them.")
+        raise InputRefused(
+            folder, f"has several indexes: {', '.join(indexes)}", "Keep one of them."
+        )
     if not indexes:
         return ([SINGLE_FILE] if single else []), None
     name = INDEX if INDEX in indexes else indexes[0]
@@ -247,4 +253,3 @@ def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     path = inside(folder, name)
     return header.parse_json(path.read_bytes(), str(path), "it")
-

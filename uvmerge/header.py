@@ -196,7 +196,9 @@ def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
 def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None:
     for entry in entries:
         if entry.offset != position:
-            kind = "overlaps the one before" if entry.offset < position else "leaves a hole before it"
+            kind = (
+                "overlaps the one before" if entry.offset < position else "leaves a hole before it"
+            )
             raise _refused(source, f"tensor {inert(entry.name)!r} {kind} (byte {entry.offset:,})")
         position += entry.size_bytes
     if position != source.size:

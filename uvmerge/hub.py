@@ -48,7 +48,9 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
             str(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",
         )  # fmt: skip
-    return _download(str(reference), match[1], match[2], WEIGHTS if weights_only else WEIGHTS + SIDE_FILES)
+    return _download(
+        str(reference), match[1], match[2], WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
+    )
 
 
 def _download(reference: str, repo: str, revision: str | None, wanted: list[str]) -> Local:
@@ -58,7 +60,9 @@ def _download(reference: str, repo: str, revision: str | None, wanted: list[str]
     tried = f"no folder {reference!r} here, and from the Hub ({constants.ENDPOINT})"
     try:
         if constants.HF_HUB_OFFLINE:
-            path = snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
+            path = snapshot_download(
+                repo, revision=revision, allow_patterns=wanted, local_files_only=True
+            )
             return Local(Path(path), repo, Path(path).name)
         commit = HfApi().model_info(repo, revision=revision).sha
         path = snapshot_download(
@@ -71,7 +75,9 @@ def _download(reference: str, repo: str, revision: str | None, wanted: list[str]
             f"Accept the terms at {constants.ENDPOINT}/{repo}, then `hf auth login`.",
         ) from None  # fmt: skip
     except errors.RevisionNotFoundError:
-        raise InputRefused(reference, f"{tried}: no revision {revision!r}", "Check the name.") from None
+        raise InputRefused(
+            reference, f"{tried}: no revision {revision!r}", "Check the name."
+        ) from None
     except errors.RepositoryNotFoundError:
         raise InputRefused(
             reference, f"{tried}: no such model, or it is private",

@@ -50,7 +50,9 @@ def _remove_if_stale(path: Path) -> None:
         return
     except (ValueError, KeyError, TypeError):
         raise Locked(
-            path, "is a lock file that names no owner", "If no run is writing there, delete the file."
+            path,
+            "is a lock file that names no owner",
+            "If no run is writing there, delete the file.",
         ) from None
     if host != socket.gethostname():
         raise Locked(

@@ -107,7 +107,11 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
         "base_model": [finetuned.label, base.label],
         "base_model_relation": "merge",
         "library_name": "transformers",
-        "tags": ["uvmerge", "merge", *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps)],
+        "tags": [
+            "uvmerge",
+            "merge",
+            *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
+        ],
     }
     if licence := _front_matter(finetuned.folder / CARD).get("license"):
         metadata["license"] = licence

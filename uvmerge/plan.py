@@ -21,6 +21,7 @@ from .checkpoint import INDEX, SINGLE_FILE, Checkpoint, Tensor
 from .errors import InputRefused, counted, listed
 from .header import FLOATS
 from .recipe import DTYPES, Recipe, RecipeStep
+from .text import table
 from .spectral import Edited, Factors, Matrix, leading_count
 
 BASE, FINETUNED = "base", "finetuned"
@@ -185,6 +186,25 @@ class Plan:
             "notes": list(self.notes),
         }
 
+    def as_table(self) -> str:
+        """What will be changed, for people: the layers of one name on one line."""
+        groups: dict[tuple[str, str, str, str], list[int]] = {}
+        for step in self.steps:
+            if not step.changes:
+                continue
+            name = step.tensor
+            if step.place.layer is not None:
+                name = name.replace(f".{step.place.layer}.", ".*.", 1)
+            for block in step.blocks or (None,):
+                shape = " × ".join(map(str, block.finetuned.shape if block else step.elements))
+                ranks = (
+                    ", ".join("?" if k is None else str(k) for k in block.ranks) if block else ""
+                )
+                key = (name, "edit" if block else "reset", shape, ranks)
+                groups.setdefault(key, []).append(step.place.layer or 0)
+        rows = [(*key, len(layers)) for key, layers in groups.items()]
+        return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
+
     def counts(self) -> dict[str, int]:
         """How many matrices are edited, and tensors reset to the base or left alone."""
         changed = {step.tensor for step in self.steps if step.changes}
@@ -243,7 +263,9 @@ def leave_alone(plan: Plan, names: Iterable[str], finetuned: Checkpoint) -> Plan
         if step.tensor in names and step.copy is None:
             tensor = finetuned.tensors[step.tensor]
             whole = header.size_bytes(step.dtype, tensor.shape)
-            offset, size = (v * tensor.size_bytes // whole for v in (step.offset - begin, step.size_bytes))
+            offset, size = (
+                v * tensor.size_bytes // whole for v in (step.offset - begin, step.size_bytes)
+            )
             source = Range(FINETUNED, tensor.file, tensor.offset + offset, size, tensor.dtype)
             step = replace(step, copy=source, blocks=())
         steps.append(step)
@@ -367,7 +389,9 @@ class _Planner:
         if partner and all(not block.chain and block.start == BASE for block in blocks):
             same = [b.base.transposed for b in blocks] == [b.finetuned.transposed for b in blocks]
             if same and partner.shape == tensor.shape:
-                return [self._step(tensor, place, self._range(BASE, partner, 0, partner.size_bytes))]
+                return [
+                    self._step(tensor, place, self._range(BASE, partner, 0, partner.size_bytes))
+                ]
         return self._stretches(tensor, place, blocks)
 
     def _blocks(self, tensor: Tensor, place: Place, chosen: Sequence[int]) -> list[Block] | None:
@@ -436,7 +460,12 @@ class _Planner:
             yield self._stretch(tensor, place, group, start, stored)
 
     def _stretch(
-        self, tensor: Tensor, place: Place, blocks: Sequence[Block], start: int, stored: tuple[int, ...]
+        self,
+        tensor: Tensor,
+        place: Place,
+        blocks: Sequence[Block],
+        start: int,
+        stored: tuple[int, ...],
     ) -> Step:
         out_bytes = header.size_bytes(self.dtype_of(tensor), stored)
         stored_bytes = header.size_bytes(tensor.dtype, stored)
@@ -509,7 +538,9 @@ def _layout(
     """Output files, and (file, offset) of every tensor: mirrored if nothing asks for more."""
     if not dtype and not max_shard_bytes:
         files = tuple(
-            OutputFile(name, bytes(finetuned.read(name, 0, head.data_start)), finetuned.sources[name].size)
+            OutputFile(
+                name, bytes(finetuned.read(name, 0, head.data_start)), finetuned.sources[name].size
+            )
             for name, head in finetuned.headers.items()
         )
         return files, {t.name: (t.file, t.offset) for t in finetuned.tensors.values()}

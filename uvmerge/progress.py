@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from .engine.local import Control, Settings
 from .errors import counted
 from .plan import Plan
 from .text import duration, inert, size
+
+if TYPE_CHECKING:
+    from .api import Result
 
 
 class Progress:
@@ -61,6 +64,16 @@ class Progress:
         for note in plan.notes:
             self.say(f"note: {note}")
 
+    def done(self, result: Result) -> None:
+        """What was done, in one line."""
+        count = result.plan.counts()
+        self.say(
+            f"done in {duration(result.seconds)}: {size(result.plan.bytes_out)},"
+            f" {count['edited'] + count['reset']:,} changed as planned, the rest byte-identical"
+        )
+        if result.kept is not None:
+            self.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
+
     @contextmanager
     def bar(self, plan: Plan, control: Control) -> Iterator[None]:
         """Show the work of a run while the block lasts."""
@@ -105,7 +118,9 @@ def _lines(progress: Progress, total: float, control: Control) -> Iterator[None]
                 said = tenth
                 elapsed = time.monotonic() - started
                 left = elapsed / done * (total - done) if done else 0.0
-                progress.say(f"{10 * tenth}% after {duration(elapsed)}, about {duration(left)} left")
+                progress.say(
+                    f"{10 * tenth}% after {duration(elapsed)}, about {duration(left)} left"
+                )
 
     control.advance = advance
     yield

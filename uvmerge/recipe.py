@@ -35,7 +35,9 @@ SELECTION_KEYS = {
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TEXT_KEYS = ("name", "description", "base", "finetuned", "dtype")
 KEYS = ("uvmerge", *TEXT_KEYS, "steps")
-_SAFE_TAGS = tuple(f"tag:yaml.org,2002:{t}" for t in ("map", "seq", "str", "int", "float", "bool", "null"))
+_SAFE_TAGS = tuple(
+    f"tag:yaml.org,2002:{t}" for t in ("map", "seq", "str", "int", "float", "bool", "null")
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *DTYPES):
-            raise UsageError("dtype", f"{self.dtype!r} is unknown", did_you_mean(str(self.dtype), DTYPES))
+            raise UsageError(
+                "dtype", f"{self.dtype!r} is unknown", did_you_mean(str(self.dtype), DTYPES)
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -162,7 +166,9 @@ class _Reader:
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (ValueError, yaml.YAMLError):
-            raise self.fail(node.start_mark.line + 1, f"{inert(node.value)!r} cannot be read") from None
+            raise self.fail(
+                node.start_mark.line + 1, f"{inert(node.value)!r} cannot be read"
+            ) from None
 
 
 def _build(fields: Mapping[str, _Field], source: str) -> Recipe:
@@ -173,7 +179,8 @@ def _build(fields: Mapping[str, _Field], source: str) -> Recipe:
     version = reader.value(fields["uvmerge"].value)
     if type(version) is not int or version != FORMAT_VERSION:
         raise reader.fail(
-            fields["uvmerge"].line, f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}"
+            fields["uvmerge"].line,
+            f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}",
         )
     texts: dict[str, str] = {}
     for key in TEXT_KEYS:
@@ -238,7 +245,9 @@ def _compose(text: str | bytes, source: str) -> yaml.Node:
         line = mark.line + 1 if mark else 1
         raise RecipeError(f"{source}:{line}", error.problem or "is not valid YAML") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{source}:1", f"is not valid YAML: {str(error).splitlines()[0]}") from None
+        raise RecipeError(
+            f"{source}:1", f"is not valid YAML: {str(error).splitlines()[0]}"
+        ) from None
     if node is None:
         raise RecipeError(f"{source}:1", "is empty", "Start with `uvmerge: 1`.")
     return node

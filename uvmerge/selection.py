@@ -65,15 +65,25 @@ def parse_layers(value: object) -> tuple[int, ...]:
     """`0-9,12`, `3`, or a sequence of integers, as sorted layer numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Sequence)):
         raise UsageError("layers", f"{value!r} is not a list of layers", "Write it like 0-9,12.")
-    pieces = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+    pieces = (
+        value.split(",")
+        if isinstance(value, str)
+        else value
+        if isinstance(value, Sequence)
+        else [value]
+    )
     layers: set[int] = set()
     for piece in pieces:
         first, dash, last = str(piece).strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(first + last) > 12:
-            raise UsageError("layers", f"{piece!r} is not a layer or a range", "Write it like 0-9,12.")
+            raise UsageError(
+                "layers", f"{piece!r} is not a layer or a range", "Write it like 0-9,12."
+            )
         start, stop = int(first), int(last or first)
         if stop < start or stop - start > 100_000:
-            raise UsageError("layers", f"{piece!r} is not a range of layers", "Write it like 0-9,12.")
+            raise UsageError(
+                "layers", f"{piece!r} is not a range of layers", "Write it like 0-9,12."
+            )
         layers.update(range(start, stop + 1))
     return tuple(sorted(layers))
 

@@ -60,7 +60,9 @@ def _names(folder: Path) -> Iterator[str]:
                     if inside(folder, name).is_file():
                         yield name
                 except InputRefused as refused:
-                    raise InputRefused(refused.where, f"side file {refused.what}", refused.do) from None
+                    raise InputRefused(
+                        refused.where, f"side file {refused.what}", refused.do
+                    ) from None
 
 
 def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[tuple[str, Path | bytes]]:

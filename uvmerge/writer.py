@@ -84,7 +84,9 @@ class Staging:
                 self._dirty_bytes = 0
                 self._flushes.append(self._flusher.submit(os.fdatasync, descriptor))
 
-    def finish(self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None) -> None:
+    def finish(
+        self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None
+    ) -> None:
         """Note in the journal that a piece is complete; thread-safe."""
         line = {"file": file, "offset": offset, "size": size_bytes, "xxh3_128": digest}
         if record is not None:
@@ -272,8 +274,16 @@ def check_apart(out: Path, inputs: list[Path]) -> None:
     for folder in inputs:
         source = Path(os.path.realpath(folder))
         if target == source or target.is_relative_to(source) or source.is_relative_to(target):
-            how = "is" if target == source else "lies inside" if target.is_relative_to(source) else "contains"
-            raise UsageError(out, f"{how} the input {folder}", "Write to a folder beside the inputs.")
+            how = (
+                "is"
+                if target == source
+                else "lies inside"
+                if target.is_relative_to(source)
+                else "contains"
+            )
+            raise UsageError(
+                out, f"{how} the input {folder}", "Write to a folder beside the inputs."
+            )
 
 
 def unfinished(out: Path) -> list[Path]:

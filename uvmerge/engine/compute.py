@@ -27,7 +27,9 @@ PANEL_ELEMENTS = 1 << 20  # converted, rounded or compared at a time
 
 
 @contextmanager
-def editor(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> Iterator[Editor]:
+def editor(
+    plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings
+) -> Iterator[Editor]:
     """An `Editor`, with torch set to one thread per matrix while it lives."""
     with single_threaded():
         yield Editor(plan, checkpoints, settings)

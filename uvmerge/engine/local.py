@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,10 @@ class Control:
     stop: threading.Event = field(default_factory=threading.Event)
     signal_number: int = signal.SIGINT
     advance: Callable[[str, float], None] = lambda name, work: None
+
+    def listen(self) -> AbstractContextManager[None]:
+        """Entered while the run can be stopped cleanly."""
+        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -180,9 +184,8 @@ class _Crew:
         with ThreadPoolExecutor(self.count, thread_name_prefix="uvmerge") as pool:
             tasks = [pool.submit(self._take_turns, queue) for _ in range(self.count)]
             try:
-                for task in tasks:
-                    while not _finished(task, 0.2):
-                        pass
+                while wait(tasks, timeout=0.2).not_done:  # wakes up, so that signals are handled
+                    pass
             except BaseException:  # KeyboardInterrupt where no handler is installed
                 self.control.stop.set()
                 raise
@@ -239,9 +242,3 @@ def _adjoins(before: Step, after: Step) -> bool:
         and (before.file, before.offset + before.size_bytes) == (after.file, after.offset)
         and (a.checkpoint, a.file, a.offset + a.size_bytes) == (b.checkpoint, b.file, b.offset)
     )  # fmt: skip
-
-
-def _finished(task: Any, timeout: float) -> bool:
-    from concurrent.futures import wait
-
-    return bool(wait([task], timeout).done)

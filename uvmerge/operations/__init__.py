@@ -51,7 +51,9 @@ class Operation:
         for key, value in options.items():
             if key not in known:
                 words = {p.key for p in self.parameters}
-                raise UsageError(f"{self.command}: {key}", "is not an option", did_you_mean(key, words))
+                raise UsageError(
+                    f"{self.command}: {key}", "is not an option", did_you_mean(key, words)
+                )
             parameter = known[key]
             result = parameter.parse(value)
             if result != parameter.default:
@@ -90,8 +92,20 @@ def read_operation(function: Callable[..., Any]) -> Operation:
         elif name != "place":
             options.append(Parameter.read(name, hints[name], parameter.default))
     return Operation(
-        function.__name__, function, tuple(options), Matrix in operands, "place" in signature.parameters
+        function.__name__,
+        function,
+        tuple(options),
+        Matrix in operands,
+        "place" in signature.parameters,
     )
 
 
-__all__ = ["DOCSTRING_PARTS", "Operation", "Option", "Parameter", "get", "operations", "read_operation"]
+__all__ = [
+    "DOCSTRING_PARTS",
+    "Operation",
+    "Option",
+    "Parameter",
+    "get",
+    "operations",
+    "read_operation",
+]

@@ -6,9 +6,13 @@ from ..spectral import Edited, Matrix
 from .options import Option
 
 Threshold = Annotated[
-    float, Option("a vector is an intruder below this |cosine| with every base vector", 0, 1, metavar="T")
+    float,
+    Option("a vector is an intruder below this |cosine| with every base vector", 0, 1, metavar="T"),
 ]
-Damping = Annotated[float, Option("factor on an intruder's singular value", 0, 1, metavar="L")]
+Damping = Annotated[
+    float,
+    Option("factor on an intruder's singular value", 0, 1, metavar="L", example="--damping 0.5"),
+]
 First = Annotated[int, Option("how many leading triplets to examine", 0, metavar="N")]
 
 

@@ -5,7 +5,11 @@ from typing import Annotated
 from ..spectral import Edited, Operand
 from .options import Option
 
-Scale = Annotated[float, Option("share of the fine-tuning to keep: 0 is the base, 1 the fine-tuned", metavar="A")]
+Scale = Annotated[
+    float,
+    Option("share of the fine-tuning to keep: 0 is the base, 1 the fine-tuned", metavar="A",
+           example="--scale 0.3"),
+]  # fmt: skip
 
 
 def interpolate(base: Operand, finetuned: Operand, *, scale: Scale = 0.5) -> Edited:

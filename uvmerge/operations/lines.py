@@ -6,7 +6,10 @@ from ..anatomy import Place
 from ..spectral import Edited, Operand
 from .options import Option
 
-Shallow = Annotated[float, Option("share of the fine-tuning kept in the first layer", metavar="A")]
+Shallow = Annotated[
+    float,
+    Option("share of the fine-tuning kept in the first layer", metavar="A", example="--alpha 0.1"),
+]
 Slope = Annotated[float, Option("how much that share grows until the last layer", metavar="B")]
 
 

@@ -28,6 +28,7 @@ class Option:
         percent: whether `20%` may be written for 0.2.
         parse: reads a structured value (layers, names) instead of a plain type.
         metavar: how `--help` shows the value.
+        example: how it is used, for the example in the command's help.
     """
 
     help: str
@@ -36,6 +37,7 @@ class Option:
     percent: bool = False
     parse: Callable[[object], Any] | None = None
     metavar: str | None = None
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Parameter:
             return value
         if self.type is bool or isinstance(value, bool):
             if self.type is not bool or not isinstance(value, bool):
-                raise self._wrong(value, f"is not {'true or false' if self.type is bool else 'a number'}")
+                raise self._wrong(
+                    value, f"is not {'true or false' if self.type is bool else 'a number'}"
+                )
             return value
         return self._number(value)
 
@@ -139,8 +143,9 @@ def _number_hint(text: str) -> str:
 
 Top = Annotated[
     float | None,
-    Option("leading triplets to use, as a fraction of min(m, n)", 0, 1, percent=True, metavar="P"),
-]
+    Option("leading triplets to use, as a fraction of min(m, n)", 0, 1, percent=True, metavar="P",
+           example="--top 0.2"),
+]  # fmt: skip
 Rank = Annotated[int | None, Option("leading triplets to use, as a count", 0, metavar="K")]
 Energy = Annotated[
     float | None,

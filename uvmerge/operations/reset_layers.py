@@ -23,8 +23,9 @@ def _parse_also(value: object) -> tuple[str, ...]:
 
 Frac = Annotated[
     float | None,
-    Option("share of the decoder layers to reset, rounded up", 0, 1, percent=True, metavar="F"),
-]
+    Option("share of the decoder layers to reset, rounded up", 0, 1, percent=True, metavar="F",
+           example="--frac 0.25"),
+]  # fmt: skip
 From = Annotated[Literal["first", "last"], Option("which end of the model --frac counts from")]
 Also = Annotated[
     tuple[str, ...],

@@ -10,7 +10,9 @@ Values = Annotated[
 ]
 Tail = Annotated[
     float | None,
-    Option("restore the last triplets too, as a fraction of min(m, n)", 0, 1, percent=True, metavar="Q"),
+    Option(
+        "restore the last triplets too, as a fraction of min(m, n)", 0, 1, percent=True, metavar="Q"
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from ..spectral.align import align_block
 from .options import Alpha, Energy, Option, Rank, Top, chosen_rank
 from .restore import restore
 
-Left = Annotated[bool, Option("take the left singular vectors U from the base")]
+Left = Annotated[bool, Option("take the left singular vectors U from the base", example="--left")]
 Right = Annotated[bool, Option("take the right singular vectors V from the base")]
 Align = Annotated[
     Literal["procrustes", "match", "sign"],

@@ -51,7 +51,9 @@ class DenseMatrix(DenseOperand):
         self._top: Factors | None = None
 
     def __sub__(self, other: Matrix) -> DenseMatrix:
-        return DenseMatrix(f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision)
+        return DenseMatrix(
+            f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision
+        )
 
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None

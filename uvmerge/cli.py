@@ -1,0 +1,316 @@
+"""The command line: click around `uvmerge.api`. A command per operation, derived from its signature.
+
+stdout carries data (one line, or one JSON object with `--json`), stderr progress and errors. Exit
+codes: 0 done; 1 failed while running; 2 usage; 3 input refused; 4 a check found problems; 130/143.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import InputRefused, ProblemsFound, UvmergeError, counted
+from .operations import Operation, Parameter, operations
+from .operations.options import did_you_mean
+from .selection import parse_layers, parse_modules
+from .text import inert
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Group(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"No such command {inert(args[0])!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings=CONTEXT)
+@click.version_option(__version__, message="uvmerge %(version)s")
+def cli() -> None:
+    """Undo the damage that fine-tuning does to a model's singular vectors.
+
+    \b
+    uvmerge restore BASE FINETUNED OUT --top 0.2
+    uvmerge demo
+    """
+
+
+def main() -> None:
+    """Entry point: one `try` for every error."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UvmergeError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _complain(error: UvmergeError) -> None:
+    if os.environ.get("UVMERGE_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, ProblemsFound):
+        lines = [
+            f"{error.where}: {counted(len(error.problems), 'problem')}",
+            *error.problems,
+            error.do,
+        ]
+    click.echo(
+        "\n".join([f"error: {inert(lines[0])}", *(f"  {inert(x.strip())}" for x in lines[1:])]),
+        err=True,
+    )
+
+
+class _Text(click.ParamType):
+    """A click type around a parser of this project, so that errors read the same everywhere."""
+
+    def __init__(self, parse: Callable[[str], Any], name: str) -> None:
+        self.parse, self.name = parse, name
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except UvmergeError as error:
+            self.fail(f"{error.what}. {error.do}".strip(), param, ctx)
+
+
+def _own_option(parameter: Parameter) -> click.Option:
+    flag, option = f"--{parameter.key}", parameter.option
+    if parameter.type is bool:
+        return click.Option([flag, parameter.name], is_flag=True, default=None, help=option.help)
+    about = option.help
+    if parameter.range:
+        about += f" ({parameter.range}{', or like 20%' if option.percent else ''})"
+    if parameter.default not in (None, ()):
+        about += f" [default: {parameter.default}]"
+    if parameter.choices:
+        return click.Option(
+            [flag, parameter.name], type=click.Choice(parameter.choices), help=about
+        )
+    kind = _Text(parameter.parse_text, parameter.key)
+    return click.Option([flag, parameter.name], type=kind, metavar=option.metavar, help=about)
+
+
+def _selection_options(taken: set[str]) -> list[click.Option]:
+    options = [
+        click.Option(["--layers"], type=_Text(parse_layers, "layers"), metavar="LIST",
+                     help="Only these decoder layers, counted from 0: 0-9,12."),
+        click.Option(["--modules"], type=_Text(parse_modules, "modules"), metavar="LIST",
+                     help="Only these modules: attention, mlp, router, norm, embeddings, head,"
+                          " final-norm, other, all."),
+        click.Option(["--include"], multiple=True, metavar="GLOB",
+                     help="Only tensors whose name matches; may be repeated."),
+        click.Option(["--exclude"], multiple=True, metavar="GLOB",
+                     help="Leave out tensors whose name matches; may be repeated."),
+    ]  # fmt: skip
+    return [option for option in options if option.name not in taken]
+
+
+def _run_options() -> list[click.Option]:
+    return [
+        click.Option(["--device"], default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N."),
+        click.Option(["--precision"], type=click.Choice(["exact", "fast"]), default="exact",
+                     help="exact: float64 throughout; fast: less memory, see docs/numbers.md."),
+        click.Option(["--dtype"], type=click.Choice(["keep", "bfloat16", "float16", "float32"]),
+                     default="keep", help="Store floating point tensors in this dtype."),
+        click.Option(["--max-shard-size"], metavar="SIZE",
+                     help="Reshard the output, like 5GB; by default it mirrors FINETUNED."),
+        click.Option(["--workers"], type=click.IntRange(0), default=0, metavar="N",
+                     help="Matrices computed at once; 0 is one per core, as memory allows."),
+        click.Option(["--nonfinite"], type=click.Choice(["refuse", "copy"]), default="refuse",
+                     help="What to do with matrices that hold NaN or Inf."),
+        click.Option(["--allow-pickle"], is_flag=True, help="Read .bin/.pt weights (weights_only=True)."),
+        click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished run to it."),
+        click.Option(["--force"], is_flag=True, help="Go on although the pair looks unrelated."),
+        click.Option(["--dry-run"], is_flag=True, help="Print the plan and write nothing."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="No progress on stderr."),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Name each tensor when it is done."),
+    ]  # fmt: skip
+
+
+def _paths(*names: str) -> list[click.Argument]:
+    return [click.Argument([name.lower()], metavar=name) for name in names]
+
+
+def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Run `call` with the command's settings and print its result."""
+    from .progress import Progress
+    from .signals import SignalControl
+
+    as_json, dry_run = settings.pop("as_json"), settings["dry_run"]
+    quiet, verbose = settings.pop("quiet"), settings.pop("verbose")
+    stream = sys.stdout if dry_run and not as_json else sys.stderr
+    progress = Progress(
+        quiet=quiet and not dry_run or as_json and dry_run, verbose=verbose, stream=stream
+    )
+    result = call(progress=progress, control=SignalControl(), **settings)
+    if as_json:
+        click.echo(json.dumps(result.as_data(), ensure_ascii=False))
+    elif dry_run:
+        click.echo(result.plan.as_table())
+    else:
+        progress.done(result)
+        click.echo(inert(result.out))
+
+
+def command_for(operation: Operation) -> click.Command:
+    """The command that an operation's signature describes."""
+
+    def callback(base: str, finetuned: str, out: str, **settings: Any) -> None:
+        from . import api
+
+        def call(**options: Any) -> Any:
+            return api.operate(operation, base, finetuned, out, **options)
+
+        _perform(call, settings)
+
+    own = [_own_option(parameter) for parameter in operation.parameters]
+    taken = {parameter.name for parameter in operation.parameters}
+    example = next((p.option.example for p in operation.parameters if p.option.example), "")
+    return click.Command(
+        operation.command,
+        callback=callback,
+        params=[
+            *_paths("BASE", "FINETUNED", "OUT"),
+            *own,
+            *_selection_options(taken),
+            *_run_options(),
+        ],
+        help=_reflow(operation.function.__doc__ or ""),
+        short_help=operation.summary.rstrip("."),
+        epilog=f"Example: uvmerge {operation.command} base sft out {example}".rstrip(),
+    )
+
+
+def _reflow(docstring: str) -> str:
+    """A docstring for click: each labelled part a paragraph."""
+    import inspect
+
+    lines = inspect.cleandoc(docstring).splitlines()
+    labelled = [
+        f"\n{line}" if line and not line[0].isspace() and ":" in line else line for line in lines
+    ]
+    return "\n".join(labelled)
+
+
+@cli.command(
+    "run", epilog="Example: uvmerge run recipes/restore-top20.yaml out --base base --finetuned sft"
+)
+@click.argument("recipe", metavar="RECIPE")
+@click.argument("out", metavar="OUT")
+@click.option("--base", metavar="REF", help="The base checkpoint, instead of the recipe's.")
+@click.option(
+    "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
+)
+def run_command(
+    recipe: str, out: str, base: str | None, finetuned: str | None, **settings: Any
+) -> None:
+    """Run a recipe: several operations, chained per tensor, as one YAML file."""
+    from . import api
+
+    def call(**options: Any) -> Any:
+        return api.run(recipe, out, base=base, finetuned=finetuned, **options)
+
+    _perform(call, settings)
+
+
+@cli.command("show", epilog="Example: uvmerge show Qwen/Qwen2.5-7B")
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def show_command(checkpoint: str, as_json: bool) -> None:
+    """Show what is in a checkpoint, from headers alone."""
+    from . import contents
+
+    found = contents.show(checkpoint)
+    click.echo(json.dumps(found, ensure_ascii=False) if as_json else contents.as_table(found))
+
+
+@cli.command("check", epilog="Example: uvmerge check out --load --against sft")
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--load", is_flag=True, help="Build the model in transformers and run one forward pass."
+)
+@click.option(
+    "--against", metavar="FINETUNED", help="Compare every tensor with the fine-tuned one."
+)
+@click.option(
+    "--sha256", is_flag=True, help="Also print the sha256 of each file, as the Hub shows it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def check_command(out: str, load: bool, against: str | None, sha256: bool, as_json: bool) -> None:
+    """Re-read an output: files, hashes, dtypes, shapes, and that only the planned tensors changed."""
+    from . import checks
+
+    if not Path(out).is_dir():
+        raise InputRefused(out, "is not a folder", "Name the folder that uvmerge wrote.")
+    try:
+        report = checks.check(out, load=load, against=against, sha256=sha256)
+    except ProblemsFound as error:
+        if as_json:
+            click.echo(json.dumps({"ok": False, "problems": error.problems}, ensure_ascii=False))
+        raise
+    if as_json:
+        click.echo(json.dumps({"ok": True, **report}, ensure_ascii=False))
+        return
+    for key, value in report.items():
+        if key != "sha256":
+            click.echo(f"{key.replace('_', ' ')}: {inert(value)}", err=True)
+    for name, digest in report.get("sha256", {}).items():
+        click.echo(f"{digest}  {inert(name)}")
+    click.echo("ok")
+
+
+@cli.command("demo", epilog="Example: uvmerge demo demo-out")
+@click.argument("out", metavar="[OUT]", required=False, default="uvmerge-demo")
+@click.option(
+    "--hands",
+    type=click.IntRange(100),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Fresh hands of cards to judge each checkpoint on, per rule.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def demo_command(out: str, hands: int, as_json: bool) -> None:
+    """Repair the embedded pair of small models in several ways and measure what comes back.
+
+    The base can add up four cards under two rules; fine-tuning on the first rule alone made it forget
+    the second. Every number printed is measured in this run.
+    """
+    from .demo import table
+
+    table.main(Path(out), hands=hands, as_json=as_json)
+
+
+def _assemble() -> None:
+    run_command.params += [*_run_options()]
+    for operation in operations().values():
+        cli.add_command(command_for(operation))
+
+
+_assemble()
