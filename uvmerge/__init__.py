@@ -31,12 +31,23 @@ _LAZY = {
     "show": "contents:show",
 }
 
-__all__ = sorted(
-    [
-        *("InputRefused", "Interrupted", "Locked", "ProblemsFound", "RecipeError", "RunFailed"),
-        *("UsageError", "UvmergeError", *_LAZY),
-    ]
-)
+__all__ = [
+    "Checkpoint",
+    "InputRefused",
+    "Interrupted",
+    "Locked",
+    "ProblemsFound",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "RunFailed",
+    "UsageError",
+    "UvmergeError",
+    "check",
+    "run",
+    "run_demo",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:

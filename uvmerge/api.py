@@ -12,7 +12,7 @@ import inspect
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -87,6 +87,20 @@ class RunOptions(TypedDict, total=False):
     quiet: bool
     progress: Progress | None
     control: Control | None
+
+
+class FilterOptions(RunOptions, total=False):
+    """`RunOptions`, and the filters of one step except `layers`, which an operation may own."""
+
+    modules: str | Sequence[str] | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+
+class StepOptions(FilterOptions, total=False):
+    """Every keyword that all operations share."""
+
+    layers: str | Sequence[int] | None
 
 
 def operate(
@@ -275,8 +289,8 @@ def _complete(
         staging.add_side_file(name, content)
     files = staging.verify()
     Checkpoint.open(staging.folder).close()
-    content = manifest.build(plan, files, dict(edits), _kept_settings(plan, settings))
-    staging.add_side_file(manifest.NAME, manifest.to_bytes(content))
+    record = manifest.build(plan, files, dict(edits), _kept_settings(plan, settings))
+    staging.add_side_file(manifest.NAME, manifest.to_bytes(record))
     return staging.publish()
 
 

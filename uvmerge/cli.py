@@ -83,7 +83,7 @@ def _complain(error: UvmergeError) -> None:
     )
 
 
-class _Text(click.ParamType):
+class _Text(click.ParamType):  # type: ignore[type-arg]
     """A click type around a parser of this project, so that errors read the same everywhere."""
 
     def __init__(self, parse: Callable[[str], Any], name: str) -> None:
@@ -166,7 +166,7 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     quiet, verbose = settings.pop("quiet"), settings.pop("verbose")
     stream = sys.stdout if dry_run and not as_json else sys.stderr
     progress = Progress(
-        quiet=quiet and not dry_run or as_json and dry_run, verbose=verbose, stream=stream
+        quiet=(quiet and not dry_run) or (as_json and dry_run), verbose=verbose, stream=stream
     )
     result = call(progress=progress, control=SignalControl(), **settings)
     if as_json:
@@ -295,8 +295,9 @@ def check_command(out: str, load: bool, against: str | None, sha256: bool, as_js
     metavar="N",
     help="Fresh hands of cards to judge each checkpoint on, per rule.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace what an earlier demo left in OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def demo_command(out: str, hands: int, as_json: bool) -> None:
+def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     """Repair the embedded pair of small models in several ways and measure what comes back.
 
     The base can add up four cards under two rules; fine-tuning on the first rule alone made it forget
@@ -304,7 +305,13 @@ def demo_command(out: str, hands: int, as_json: bool) -> None:
     """
     from .demo import table
 
-    table.main(Path(out), hands=hands, as_json=as_json)
+    if not as_json:
+        click.echo(table.text_header())
+    report = table.run(
+        Path(out), hands=hands, overwrite=overwrite,
+        on_row=None if as_json else lambda row: click.echo(table.text_row(row)),
+    )  # fmt: skip
+    click.echo(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else table.text_footer(out))
 
 
 def _assemble() -> None:

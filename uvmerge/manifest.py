@@ -76,7 +76,7 @@ def made_all_of(folder: Path) -> bool:
     if content is None or not isinstance(content.get("files"), dict):
         return False
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    return present <= content["files"].keys() | {NAME}
+    return present <= {NAME, *content["files"]}
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from .checkpoint import INDEX, SINGLE_FILE, Checkpoint, Tensor
 from .errors import InputRefused, counted, listed
 from .header import FLOATS
 from .recipe import DTYPES, Recipe, RecipeStep
+from .spectral import Edited, Factors, Matrix, Term, leading_count
 from .text import table
-from .spectral import Edited, Factors, Matrix, leading_count
 
 BASE, FINETUNED = "base", "finetuned"
 # An estimate of an edit's working set, in units of one float64 matrix and of r × r float64.
-_MATRIX_COPIES, _SQUARE_COPIES = 3.5, 4.0
+_MATRIX_COPIES, _SQUARE_COPIES = 1.5, 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +304,9 @@ class Outline:
     def values(self) -> NoReturn:
         raise NeedsValues
 
+    def plus(self, *terms: Term) -> NoReturn:
+        raise NeedsValues
+
     def __sub__(self, other: Matrix) -> Outline:
         return self
 
@@ -428,7 +431,9 @@ class _Planner:
     def _block(self, view: View, partner: View, place: Place, chosen: Sequence[int]) -> Block:
         """Try the chosen steps on outlines and keep those that will have to compute."""
         base, current = Outline("base", partner.shape), Outline("finetuned", view.shape)
-        start, chain, ranks = FINETUNED, [], []
+        start = FINETUNED
+        chain: list[int] = []
+        ranks: list[int | None] = []
         for i in chosen:
             # Where base and fine-tuned agree, every operation on a pair leaves them as they are.
             if start == BASE and not chain:

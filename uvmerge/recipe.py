@@ -62,7 +62,7 @@ class RecipeStep:
                 f"{operation.command}: {inert(unknown[0])}", "is not an option",
                 did_you_mean(unknown[0], known),
             )  # fmt: skip
-        selection = Selection(**{k: SELECTION_KEYS[k](v) for k, v in filters.items()})
+        selection = Selection(**_parse_filters(filters))
         return cls(operation, operation.parse(given), selection)
 
     def as_data(self) -> dict[str, Any]:
@@ -125,6 +125,10 @@ class Recipe:
             if getattr(self, key) is not None:
                 data[key] = getattr(self, key)
         return data | {"steps": [step.as_data() for step in self.steps]}
+
+
+def _parse_filters(filters: Mapping[str, object]) -> dict[str, Any]:
+    return {key: SELECTION_KEYS[key](value) for key, value in filters.items()}
 
 
 @dataclass(frozen=True)
@@ -230,11 +234,12 @@ def _compose(text: str | bytes, source: str) -> yaml.Node:
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            tag = getattr(event, "tag", None)
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise RecipeError(f"{source}:{line}", "anchors and aliases are not allowed")
-            if getattr(event, "tag", None) and event.tag not in _SAFE_TAGS:
-                raise RecipeError(f"{source}:{line}", f"the tag {inert(event.tag)} is not allowed")
+            if tag and tag not in _SAFE_TAGS:
+                raise RecipeError(f"{source}:{line}", f"the tag {inert(tag)} is not allowed")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > LIMIT_DEPTH:

@@ -59,7 +59,7 @@ class Staging:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.resumed:
             self._read_journal(head)
-        self._journal_file = open(root / JOURNAL, "a", encoding="utf-8")
+        self._journal_file = open(root / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
         if not self.resumed:
             self._log(head)
 
@@ -104,7 +104,7 @@ class Staging:
         digest = xxhash.xxh3_128()
         for chunk in self._chunks(file, offset, size_bytes):
             digest.update(chunk)
-        return digest.hexdigest() == line["xxh3_128"]
+        return bool(digest.hexdigest() == line["xxh3_128"])
 
     def add_side_file(self, name: str, content: Path | bytes) -> None:
         """Copy a file of the fine-tuned checkpoint, or write new content."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
 }  # fmt: skip
-PANEL_ELEMENTS = 1 << 20  # converted, rounded or compared at a time
+PANEL_ELEMENTS, PANEL_ROWS = 1 << 20, 256  # converted, rounded or compared at a time
 
 
 @contextmanager
@@ -104,50 +104,86 @@ class Editor:
 
     def _compute(self, step: Step, block: Block, device: str) -> tuple[Tensor, dict[str, Any]]:
         """One block through its chain: the result as stored, and what there is to say of it."""
-        stored = {
-            BASE: self._load(BASE, block.base).to(device),
-            FINETUNED: self._load(FINETUNED, block.finetuned).to(device),
-        }
-        kind = DenseMatrix if len(block.finetuned.shape) == 2 else DenseOperand
-        base = kind(f"{block.base.label} (base)", stored[BASE], self.precision)
-        current = kind(block.finetuned.label, stored[FINETUNED], self.precision)
-        unchanged = _equal(stored[BASE], stored[FINETUNED])
-        ranks: list[int | None] = []
-        operands = [base, current]
-        for index, planned in zip(block.chain, block.ranks, strict=True):
-            if unchanged:
-                break
-            if block.start == BASE and current is operands[1]:
-                current = base
-            recipe_step = self.plan.recipe.steps[index]
-            extra = {"place": step.place} if recipe_step.operation.wants_place else {}
-            result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
-            ranks.append(planned if planned is not None else _last_cut(base, current))
-            if isinstance(result, Tensor):
-                self._check(step, current, result)
-                current = kind(block.finetuned.label, result, self.precision)
-                operands.append(current)
-            else:
-                current = result
-        if not block.chain and block.start == BASE:
-            current = base
-        out = _round_once(current._stored, TORCH_DTYPES[step.dtype]).to("cpu")
-        if not bool(out.isfinite().all()):
-            raise RunFailed(
-                step.tensor, f"the result overflows {step.dtype}",
-                "Store it wider: --dtype bfloat16 or --dtype float32.",
-            )  # fmt: skip
-        entry = _describe(operands, ranks, stored[FINETUNED].cpu(), out)
+        before = self._load(FINETUNED, block.finetuned)
+        other = self._load(BASE, block.base)
+        out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
+        operations = [self.plan.recipe.steps[i].operation for i in block.chain]
+        entry: dict[str, Any] = {}
+        if _equal(other, before):
+            self._store(step, before.split(PANEL_ROWS) if before.dim() else [before], out)
+        elif any(operation.matrices_only for operation in operations):
+            entry = self._chain_on_matrix(step, block, other.to(device), before.to(device), out)
+        else:
+            self._chain_by_element(step, block, other, before, out)
+        entry["relative_change"] = float(f"{_relative_distance(out, before):.4g}")
+        entry["changed"] = not torch.equal(out.to(before.dtype), before)
         return (out.mT if block.finetuned.transposed else out), entry
 
-    @staticmethod
-    def _check(step: Step, operand: DenseOperand, result: Tensor) -> None:
-        if tuple(result.shape) != operand.shape:
+    def _chain_on_matrix(
+        self, step: Step, block: Block, other: Tensor, before: Tensor, out: Tensor
+    ) -> dict[str, Any]:
+        """Operations that decompose: they get the whole matrix."""
+        base = DenseMatrix(f"{block.base.label} (base)", other, self.precision)
+        first = current = DenseMatrix(block.finetuned.label, before, self.precision)
+        ranks: list[int | None] = []
+        for index, planned in zip(block.chain, block.ranks, strict=True):
+            result = self._apply(index, base, current, step)
+            ranks.append(planned if planned is not None else _last_cut(base, current))
+            if isinstance(result, Tensor):
+                current = DenseMatrix(block.finetuned.label, result, self.precision)
+            else:
+                current = result
+        self._store(step, current.rows(), out)
+        return _describe(base, first, ranks)
+
+    def _chain_by_element(
+        self, step: Step, block: Block, other: Tensor, before: Tensor, out: Tensor
+    ) -> None:
+        """Operations on single elements: they get pieces, so that no tensor is too large."""
+
+        def pieces() -> Iterator[Tensor]:
+            starts = other if block.start == BASE else before
+            flat = (t.reshape(-1).split(PANEL_ELEMENTS) for t in (other, starts))
+            for piece, start in zip(*flat, strict=True):
+                base = DenseOperand("base", piece, self.precision)
+                current = base if block.start == BASE else DenseOperand("finetuned", start, self.precision)
+                for index in block.chain:
+                    result = self._apply(index, base, current, step)
+                    if isinstance(result, Tensor):
+                        result = DenseOperand("finetuned", result, self.precision)
+                    current = result
+                yield current._stored
+
+        self._store(step, pieces(), out.view(-1))
+
+    def _apply(self, index: int, base: Any, current: Any, step: Step) -> Any:
+        recipe_step = self.plan.recipe.steps[index]
+        extra = {"place": step.place} if recipe_step.operation.wants_place else {}
+        result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
+        if tuple(result.shape) != current.shape:
             raise RunFailed(
-                step.tensor, f"the operation returned shape {list(result.shape)} instead of"
-                f" {list(operand.shape)}")  # fmt: skip
-        if not bool(result.isfinite().all()):
-            raise RunFailed(step.tensor, "the operation returned NaN or Inf")
+                step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
+                f" instead of {list(current.shape)}")  # fmt: skip
+        return result
+
+    @staticmethod
+    def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> None:
+        """Round panels of the result, one after the other, into `out`."""
+        position = 0
+        for panel in panels:
+            if not bool(panel.isfinite().all()):
+                raise RunFailed(step.tensor, "the operation returned NaN or Inf")
+            rounded = _round_once(panel, out.dtype)
+            if not bool(rounded.isfinite().all()):
+                raise RunFailed(
+                    step.tensor, f"the result overflows {step.dtype}",
+                    "Store it wider: --dtype bfloat16 or --dtype float32.",
+                )  # fmt: skip
+            if out.dim() == 0:
+                out.copy_(rounded)
+                return
+            out[position : position + len(panel)] = rounded.to(out.device)
+            position += len(panel)
 
     def _load(self, role: str, view: View) -> Tensor:
         """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
@@ -209,18 +245,13 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if values.dtype != torch.float64 or dtype.itemsize > 2:
         return values.to(dtype)
-    values = values.contiguous()
-    result = torch.empty_like(values, dtype=dtype)
-    panels = zip(values.flatten().split(PANEL_ELEMENTS), result.view(-1).split(PANEL_ELEMENTS))
-    for panel, rounded in panels:
-        single = panel.to(torch.float32)
-        back = single.to(torch.float64)
-        bits = single.view(torch.int32)
-        too_far = (back.abs() > panel.abs()) & single.isfinite()
-        bits -= too_far.to(torch.int32)  # one step towards zero: truncation
-        bits |= (back != panel).to(torch.int32)
-        rounded.copy_(single)
-    return result
+    single = values.to(torch.float32)
+    back = single.to(torch.float64)
+    bits = single.view(torch.int32)
+    too_far = (back.abs() > values.abs()) & single.isfinite()
+    bits -= too_far.to(torch.int32)  # one step towards zero: truncation
+    bits |= (back != values).to(torch.int32)
+    return single.to(dtype)
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -228,36 +259,24 @@ def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.contiguous().view(-1)
     if flat.numel() == 0:
         return memoryview(b"")
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
-def _last_cut(*operands: DenseOperand) -> int | None:
-    cuts = [k for operand in operands if isinstance(operand, DenseMatrix) for k in operand.cuts]
+def _last_cut(*matrices: DenseMatrix) -> int | None:
+    """The k that an operation chose while running, from the cuts it made."""
+    cuts = [k for matrix in matrices for k in matrix.cuts]
     return cuts[-1] if cuts else None
 
 
-def _describe(
-    operands: list[Any], ranks: list[int | None], before: Tensor, out: Tensor
-) -> dict[str, Any]:
-    """k of each step, gap at the cuts, methods, and how far the result moved."""
-    entry: dict[str, Any] = {}
-    if any(k is not None for k in ranks):
-        entry["k"] = ranks
-    methods: list[str] = []
-    gaps: dict[str, dict[str, float | None]] = {}
-    for role, operand in zip((BASE, FINETUNED), operands):
-        if isinstance(operand, DenseMatrix):
-            methods += [method for method in operand.methods if method not in methods]
-            cuts = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(operand.cuts.items())}
-            if cuts:
-                gaps[role] = cuts
-    if gaps:
-        entry["gap"] = gaps
-    if methods:
-        entry["method"] = methods
-    entry["relative_change"] = float(f"{_relative_distance(out, before):.4g}")
-    entry["changed"] = not torch.equal(out.to(before.dtype), before)
-    return entry
+def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:
+    """k of each step, relative gap at the cuts, and the decompositions used."""
+    entry: dict[str, Any] = {"k": ranks} if any(k is not None for k in ranks) else {}
+    for role, matrix in ((BASE, base), (FINETUNED, finetuned)):
+        if matrix.cuts:
+            cuts = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(matrix.cuts.items())}
+            entry.setdefault("gap", {})[role] = cuts
+    methods = sorted({*base.methods, *finetuned.methods})
+    return entry | ({"method": methods} if methods else {})
 
 
 def _relative_distance(a: Tensor, b: Tensor) -> float:

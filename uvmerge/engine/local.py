@@ -122,7 +122,7 @@ def run(
         pending = list(jobs(plan))
         crew = _Crew(_Worker(checkpoints, staging, editor), settings, control)
         crew.work_off(pending)
-    records = {}
+    records: dict[str, Any] = {}
     for line in staging.journal.values():
         records.update(line.get("record") or {})
     return records

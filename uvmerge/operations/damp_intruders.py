@@ -42,4 +42,4 @@ def damp_intruders(
     if not bool(intruders.any()):
         return finetuned
     U, S, Vh = U_f[:, intruders], S_f[intruders], Vh_f[intruders]
-    return finetuned.tensor + (damping - 1) * ((U * S) @ Vh)
+    return finetuned.plus(((damping - 1) * S * U, Vh))

@@ -4,30 +4,30 @@ import math
 from functools import lru_cache
 
 from ..spectral import Edited, Matrix
-from .options import Alpha
 
 
-def denoise(base: Matrix, finetuned: Matrix, *, alpha: Alpha = 1.0) -> Edited:
+def denoise(base: Matrix, finetuned: Matrix) -> Edited:
     """Drop the part of the fine-tuning that cannot be told from noise.
 
     Formula: W_b + D', with D' the triplets of D = W_f - W_b whose σ > λ*(β) median(σ) / √μ_β;
         β = min/max of the shape, λ*(β) = √(2(β + 1) + 8β / ((β + 1) + √(β² + 14β + 1))), μ_β the
-        median of the Marchenko-Pastur law. `--alpha a` goes a part of the way: W_f - a (D - D').
-    Exact: a = 0 leaves every byte alone.
+        median of the Marchenko-Pastur law.
+    Exact: where nothing is dropped the bytes stay as fine-tuned, where all is they are the base's.
     Cost: one decomposition, of D.
     Source: Gavish and Donoho 2014, arXiv 1305.5870 (factor 2.858 at β = 1), used as DG-Hard in
         arXiv 2605.20296.
     """
-    if alpha == 0:
-        return finetuned
     delta = finetuned - base
     S = delta.values()
     short, long = sorted(delta.shape)
     threshold = gavish_donoho_factor(short / long) * S.quantile(0.5)
     kept = int((threshold < S).sum())
+    if kept == 0:
+        return base
+    if kept == len(S):
+        return finetuned
     U, S, Vh = delta.top(kept)
-    noise = delta.tensor - (U * S) @ Vh
-    return finetuned.tensor - alpha * noise
+    return base.plus((S * U, Vh))
 
 
 @lru_cache(maxsize=256)

@@ -36,11 +36,10 @@ def project(
     if alpha == 0 or k == 0:
         return finetuned
     U, _, Vh = base.top(k)
-    delta = finetuned.tensor - base.tensor
+    delta = (finetuned - base).tensor
+    if side == "left":
+        return finetuned.plus((-alpha * U, U.mT @ delta))
+    along = delta @ Vh.mT  # (m, k)
     if side == "two":
-        inside = U @ (U.mT @ delta @ Vh.mT) @ Vh
-    elif side == "left":
-        inside = U @ (U.mT @ delta)
-    else:
-        inside = (delta @ Vh.mT) @ Vh
-    return finetuned.tensor - alpha * inside
+        along = U @ (U.mT @ along)
+    return finetuned.plus((-alpha * along, Vh))

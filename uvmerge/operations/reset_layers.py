@@ -7,7 +7,7 @@ from ..anatomy import Place
 from ..errors import UsageError
 from ..selection import parse_names
 from ..spectral import Edited, Operand
-from .options import Layers, Option, exclusive, did_you_mean
+from .options import Layers, Option, did_you_mean, exclusive
 
 DEFAULT_FRAC = 0.25
 OUTSIDE = ("embeddings", "head", "final-norm")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from ..spectral import Edited, Matrix
+from ..spectral import Edited, Factors, Matrix, Term
 from .options import DEFAULT_TOP, Alpha, Energy, Option, Rank, Top, chosen_rank
 
 Values = Annotated[
@@ -49,16 +49,17 @@ def restore(
         return finetuned
     if values == "base" and alpha == 1 and k + last == r:
         return base
-    edit = _exchange(base.top(k), finetuned.top(k), values) if k else 0
+    terms = _exchange(base.top(k), finetuned.top(k), values, alpha) if k else []
     if last:
-        edit = edit + _exchange(base.tail(last), finetuned.tail(last), values)
-    return finetuned.tensor + alpha * edit
+        terms += _exchange(base.tail(last), finetuned.tail(last), values, alpha)
+    return finetuned.plus(*terms)
 
 
-def _exchange(base_factors, finetuned_factors, values: str):  # type: ignore[no-untyped-def]
-    """U_b S Vh_b - U_f S_f Vh_f, (m, n)."""
+def _exchange(
+    base_factors: Factors, finetuned_factors: Factors, values: str, alpha: float
+) -> list[Term]:
+    """a (U_b S Vh_b - U_f S_f Vh_f) as two terms."""
     U_b, S_b, Vh_b = base_factors
     U_f, S_f, Vh_f = finetuned_factors
-    edit = (U_b * (S_b if values == "base" else S_f)) @ Vh_b
-    edit -= (U_f * S_f) @ Vh_f
-    return edit
+    S = S_b if values == "base" else S_f
+    return [(alpha * S * U_b, Vh_b), (-alpha * S_f * U_f, Vh_f)]

@@ -50,8 +50,6 @@ def swap(
     U_b, _, Vh_b = base.top(k)
     U_f, S_f, Vh_f = finetuned.top(k)
     if left:
-        edit = ((align_block(U_b, U_f, align) - U_f) * S_f) @ Vh_f
-    else:
-        V_b, V_f = Vh_b.mT, Vh_f.mT
-        edit = (U_f * S_f) @ (align_block(V_b, V_f, align) - V_f).mT
-    return finetuned.tensor + alpha * edit
+        return finetuned.plus((alpha * (align_block(U_b, U_f, align) - U_f) * S_f, Vh_f))
+    V_b, V_f = Vh_b.mT, Vh_f.mT
+    return finetuned.plus((alpha * S_f * U_f, (align_block(V_b, V_f, align) - V_f).mT))

@@ -28,5 +28,4 @@ def truncate(
     if k == min(delta.shape):
         return base if drop else finetuned
     U, S, Vh = delta.top(k)
-    leading = (U * S) @ Vh
-    return finetuned.tensor - leading if drop else base.tensor + leading
+    return finetuned.plus((-S * U, Vh)) if drop else base.plus((S * U, Vh))

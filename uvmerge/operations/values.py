@@ -27,4 +27,4 @@ def values(
         return finetuned
     U_f, S_f, Vh_f = finetuned.top(k)
     change = base.values()[:k] - S_f
-    return finetuned.tensor + alpha * ((U_f * change) @ Vh_f)
+    return finetuned.plus((alpha * change * U_f, Vh_f))

@@ -3,7 +3,7 @@
 Knows nothing of files. This package itself does not import torch; `spectral.dense` does.
 """
 
-from .operand import Edited, Factors, Matrix, Operand
+from .operand import Edited, Factors, Matrix, Operand, Term
 from .rank import leading_count
 
-__all__ = ["Edited", "Factors", "Matrix", "Operand", "leading_count"]
+__all__ = ["Edited", "Factors", "Matrix", "Operand", "Term", "leading_count"]

@@ -24,7 +24,8 @@ def align_block(block: Tensor, target: Tensor, how: str) -> Tensor:
     if how == "match":
         order = _greedy_matching(cosines.abs())
         block, cosines = block[:, order], cosines[order]
-    return block * torch.where(cosines.diagonal() < 0, -1.0, 1.0).to(block.dtype)
+    signs: Tensor = torch.where(cosines.diagonal() < 0, -1.0, 1.0).to(block.dtype)
+    return block * signs
 
 
 def _greedy_matching(similarity: Tensor) -> list[int]:

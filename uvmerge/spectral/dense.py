@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RunFailed
-from .operand import Factors, Matrix
+from .operand import Factors, Matrix, Term
 from .precision import ORTHOGONALITY, RESIDUAL, Precision
 from .rank import leading_count
 
@@ -22,7 +22,7 @@ PANEL_BYTES = 16_000_000  # of the matrix in the decomposition's dtype, converte
 
 
 class DenseOperand:
-    """A tensor of any shape, kept as stored and converted when asked for."""
+    """A tensor, or a piece of one, kept as stored and converted when asked for."""
 
     def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
         self.name, self.precision = name, precision
@@ -37,23 +37,41 @@ class DenseOperand:
 class DenseMatrix(DenseOperand):
     """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`.
 
+    Args:
+        stored: W, or what `terms` are added to, in any floating point dtype.
+        terms: pairs left (m, k), right (k, n); W is stored + Σ left @ right.
+
     Attributes:
         cuts: relative gap (σ_k − σ_{k+1})/σ_k at each k it was cut at; None at k = r.
         methods: the decompositions that were used, `gram` or `svd`.
     """
 
-    def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
+    def __init__(
+        self, name: str, stored: Tensor, precision: Precision, terms: tuple[Term, ...] = ()
+    ) -> None:
         super().__init__(name, stored, precision)
         self.cuts: dict[int, float | None] = {}
         self.methods: list[str] = []
+        self._terms = terms
         self._gram: tuple[Tensor, Tensor] | None = None  # values (r,), vectors of the short side
         self._svd: Factors | None = None
         self._top: Factors | None = None
 
+    @property
+    def tensor(self) -> Tensor:
+        return self._slab(0, self.shape[0], self.precision.combine)
+
+    def plus(self, *terms: Term) -> DenseMatrix:
+        return DenseMatrix(self.name, self._stored, self.precision, (*self._terms, *terms))
+
     def __sub__(self, other: Matrix) -> DenseMatrix:
-        return DenseMatrix(
-            f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision
-        )
+        return DenseMatrix(f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision)
+
+    def rows(self) -> Iterator[Tensor]:
+        """W in row panels (rows, n) of the policy's dtype."""
+        m, n = self.shape
+        for start, stop in _spans(m, n, self.precision.combine):
+            yield self._slab(start, stop, self.precision.combine)
 
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
@@ -122,20 +140,33 @@ class DenseMatrix(DenseOperand):
 
     def _panels(self) -> Iterator[Tensor]:
         """W, or Wᵀ where it is wide, in row panels (rows, r) of the decomposition's dtype."""
-        tall = self._stored if self.shape[0] > self.shape[1] else self._stored.mT
+        m, n = self.shape
         dtype = self.precision.decompose
-        for panel in tall.split(max(1, PANEL_BYTES // (min(self.shape) * dtype.itemsize))):
-            yield panel.to(dtype)
+        for start, stop in _spans(max(m, n), min(m, n), dtype):
+            if m > n:
+                yield self._slab(start, stop, dtype)
+            else:
+                yield self._slab(start, stop, dtype, columns=True).mT
+
+    def _slab(self, start: int, stop: int, dtype: torch.dtype, columns: bool = False) -> Tensor:
+        """Rows (or columns) `start` to `stop` of W."""
+        part = self._stored[:, start:stop] if columns else self._stored[start:stop]
+        slab = part.to(dtype)
+        for left, right in self._terms:
+            left = left if columns else left[start:stop]
+            right = right[:, start:stop] if columns else right
+            slab = torch.addmm(slab, left.to(dtype), right.to(dtype))
+        return slab
 
     def _full(self) -> Factors:
         """All r triplets from a full SVD, checked; the transposed matrix is the second try."""
         if self._svd is not None:
             return self._svd
-        W = self._stored.to(self.precision.decompose)
+        W = self._slab(0, self.shape[0], self.precision.decompose)
         for flip in (False, True):
             try:
                 U, S, Vh = torch.linalg.svd(W.mT if flip else W, full_matrices=False)
-            except torch.linalg.LinAlgError:
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 continue
             if flip:
                 U, Vh = Vh.mT, U.mT
@@ -159,6 +190,13 @@ class DenseMatrix(DenseOperand):
             self.cuts[k] = (high - low) / high if high > 0 else 0.0
         elif k == len(S):
             self.cuts[k] = None
+
+
+def _spans(length: int, width: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+    """(start, stop) of panels of about `PANEL_BYTES`."""
+    rows = max(1, PANEL_BYTES // (width * dtype.itemsize))
+    for start in range(0, length, rows):
+        yield start, min(start + rows, length)
 
 
 def _is_svd(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> bool:

@@ -6,19 +6,21 @@ Two classes implement these protocols: `spectral.dense.DenseMatrix` holds number
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Edited: TypeAlias = Union[Tensor, "Operand"]
+    Edited: TypeAlias = Tensor | "Operand"
     Factors: TypeAlias = tuple[Tensor, Tensor, Tensor]
+    Term: TypeAlias = tuple[Tensor, Tensor]
 else:  # the names exist without torch, so that signatures can be read
-    Edited = Factors = object
+    Edited = Factors = Term = object
 
 
 class Operand(Protocol):
-    """A tensor of any shape. An operation returns a new tensor, or one of its operands unchanged."""
+    """Values of a tensor of any shape, in pieces of any size: an operation on operands works
+    element by element. It returns a new tensor, or one of its operands untouched."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,6 +50,13 @@ class Matrix(Operand, Protocol):
 
     def values(self) -> Tensor:
         """All r singular values, descending."""
+        ...
+
+    def plus(self, *terms: Term) -> Matrix:
+        """W + Σ left @ right over `terms` of left (m, k) and right (k, n), as a new matrix.
+
+        It is never held as a whole in high precision: rows are computed as they are written.
+        """
         ...
 
     def __sub__(self, other: Matrix) -> Matrix:
