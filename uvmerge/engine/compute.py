@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
 }  # fmt: skip
-PANEL_ELEMENTS, PANEL_ROWS = 1 << 20, 256  # converted, rounded or compared at a time
+PANEL_ELEMENTS, PANEL_ROWS = 1 << 18, 64  # converted, rounded or compared at a time
 
 
 @contextmanager

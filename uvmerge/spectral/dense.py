@@ -18,7 +18,7 @@ from .operand import Factors, Matrix, Term
 from .precision import ORTHOGONALITY, RESIDUAL, Precision
 from .rank import leading_count
 
-PANEL_BYTES = 16_000_000  # of the matrix in the decomposition's dtype, converted at a time
+PANEL_BYTES = 4_000_000  # of the matrix in the decomposition's dtype, converted at a time
 
 
 class DenseOperand:
@@ -111,19 +111,20 @@ class DenseMatrix(DenseOperand):
         if self._svd is None:
             S, Q = self._eigen()  # (r,), (r, r)
             if k == 0 or S[k - 1] > 1e-7 * S[0]:
-                tall = self.shape[0] > self.shape[1]
-                other = self._project(Q[:, :k]) / S[:k]  # (long side, k)
+                short = Q[:, len(S) - k :].flip(1)  # (short side, k), descending
+                other = self._project(short).div_(S[:k])  # (long side, k)
                 eye = torch.eye(k, dtype=other.dtype, device=other.device)
                 lost = float((other.mT @ other - eye).abs().max()) if k else 0.0
                 if lost <= ORTHOGONALITY:
                     self._used("gram")
-                    U, V = (other, Q[:, :k]) if tall else (Q[:, :k], other)
+                    U, V = (other, short) if self._is_tall else (short, other)
                     return U, S[:k], V.mT
         U, S, Vh = self._full()
         return U[:, :k], S[:k], Vh[:k]
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Singular values and the singular vectors of the shorter side, from W Wᵀ or Wᵀ W."""
+        """Singular values, descending, and the shorter side's singular vectors, ascending, from
+        W Wᵀ or Wᵀ W."""
         if self._gram is None:
             r = min(self.shape)
             dtype, device = self.precision.decompose, self._stored.device
@@ -131,19 +132,28 @@ class DenseMatrix(DenseOperand):
             for panel in self._panels():
                 gram.addmm_(panel.mT, panel)
             squares, Q = torch.linalg.eigh(gram)
-            self._gram = squares.flip(0).clamp_(min=0).sqrt_(), Q.flip(1)
+            self._gram = squares.flip(0).clamp_(min=0).sqrt_(), Q
         return self._gram
 
-    def _project(self, Q: Tensor) -> Tensor:
+    def _project(self, short: Tensor) -> Tensor:
         """The longer side's vectors times their values: W V, or Wᵀ U; (long side, k)."""
-        return torch.cat([panel @ Q for panel in self._panels()])
+        other = short.new_empty(max(self.shape), short.shape[1])
+        start = 0
+        for panel in self._panels():
+            torch.mm(panel, short, out=other[start : start + len(panel)])
+            start += len(panel)
+        return other
+
+    @property
+    def _is_tall(self) -> bool:
+        return self.shape[0] > self.shape[1]
 
     def _panels(self) -> Iterator[Tensor]:
         """W, or Wᵀ where it is wide, in row panels (rows, r) of the decomposition's dtype."""
         m, n = self.shape
         dtype = self.precision.decompose
         for start, stop in _spans(max(m, n), min(m, n), dtype):
-            if m > n:
+            if self._is_tall:
                 yield self._slab(start, stop, dtype)
             else:
                 yield self._slab(start, stop, dtype, columns=True).mT
