@@ -25,10 +25,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def timed(command: list[str] | str) -> float:
-    """Seconds that a command takes, after the disk is quiet."""
+    """Seconds that a command takes, after the disk is quiet (freed blocks are discarded late)."""
     os.sync()
+    time.sleep(2)
     start = time.perf_counter()
-    subprocess.run(command, shell=isinstance(command, str), check=True)
+    subprocess.run(
+        command, shell=isinstance(command, str), check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
@@ -45,8 +48,8 @@ def main() -> None:
     ours, theirs = [], []
     for round_number in range(settings.rounds + 1):  # the first round warms the page cache
         a = timed([*uvmerge, str(base), str(finetuned), str(out)])
-        b = timed(f"cp -r '{finetuned}' '{copy}' && sync")
         shutil.rmtree(out)
+        b = timed(f"cp -r '{finetuned}' '{copy}' && sync")
         shutil.rmtree(copy)
         if round_number:
             ours.append(a)

@@ -305,12 +305,14 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     """
     from .demo import table
 
-    if not as_json:
-        click.echo(table.text_header())
+    def show_row(row: table.Row) -> None:
+        if row.name == table.BASE:
+            click.echo(table.text_header())
+        click.echo(table.text_row(row))
+
     report = table.run(
-        Path(out), hands=hands, overwrite=overwrite,
-        on_row=None if as_json else lambda row: click.echo(table.text_row(row)),
-    )  # fmt: skip
+        Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
+    )
     click.echo(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else table.text_footer(out))
 
 

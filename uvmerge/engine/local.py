@@ -173,11 +173,16 @@ class _Crew:
 
     def __init__(self, worker: _Worker, settings: Settings, control: Control) -> None:
         self.worker, self.control = worker, control
-        self.count = settings.workers or (1 if settings.device != "cpu" else os.cpu_count() or 1)
+        self.count = settings.workers or self._useful_threads(settings.device)
         self.budget = settings.memory_bytes or available_memory() // 2
         self.in_use = 0
         self.failed = False
         self.turn = threading.Condition()
+
+    def _useful_threads(self, device: str) -> int:
+        """One per core for edits on the CPU; copies alone only get in each other's way."""
+        edits_here = self.worker.editor is not None and device == "cpu"
+        return os.cpu_count() or 1 if edits_here else 1
 
     def work_off(self, pending: list[Job]) -> None:
         queue = iter(pending)
