@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -20,21 +24,24 @@ import torch
 import zoo
 
 Tensors = dict[str, torch.Tensor]
+Pair = tuple[Path, Path, Path]  # base, fine-tuned, and OUT, which is not there yet
 
-LAYERS, HIDDEN, INNER, VOCABULARY = 3, 16, 24, 32
+LAYERS, HIDDEN, VOCABULARY = 3, 16, 32
+Q, DOWN = "model.layers.{}.self_attn.q_proj.weight", "model.layers.{}.mlp.down_proj.weight"
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": LAYERS,
     "hidden_size": HIDDEN, "torch_dtype": "float32",
 }  # fmt: skip
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
-NAMES |= {torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
-NAMES |= {torch.float8_e4m3fn: "F8_E4M3", torch.int32: "I32", torch.float8_e8m0fnu: "F8_E8M0"}
+FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+NAMES = FLOATS | {torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RESTORE = ("--top", "0.25", "--workers", "1")
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 @dataclass
 class Outcome:
-    """What a command line did."""
+    """What a command line did; `sentence in outcome` looks at its messages, lines joined."""
 
     code: int
     out: str
@@ -44,30 +51,36 @@ class Outcome:
         return sentence in " ".join(self.err.split())
 
 
-def tensors(layers: int = LAYERS, hidden: int = HIDDEN, prefix: str = "model.") -> Tensors:
+def tensors(
+    layers: int = LAYERS,
+    hidden: int = HIDDEN,
+    vocabulary: int = VOCABULARY,
+    prefix: str = "model.",
+    dtype: torch.dtype = torch.float32,
+) -> Tensors:
     """The tensors of a small decoder; the same on every call."""
     make = torch.Generator().manual_seed(7)
-    inner, found = hidden * 3 // 2, {}
-    found[f"{prefix}embed_tokens.weight"] = torch.randn(VOCABULARY, hidden, generator=make)
+    shapes = {f"{prefix}embed_tokens.weight": (vocabulary, hidden)}
     for i in range(layers):
-        layer = f"{prefix}layers.{i}."
-        found[f"{layer}self_attn.q_proj.weight"] = torch.randn(hidden, hidden, generator=make)
-        found[f"{layer}mlp.down_proj.weight"] = torch.randn(hidden, inner, generator=make)
-        found[f"{layer}input_layernorm.weight"] = torch.ones(hidden)
+        shapes[f"{prefix}layers.{i}.self_attn.q_proj.weight"] = (hidden, hidden)
+        shapes[f"{prefix}layers.{i}.mlp.down_proj.weight"] = (hidden, hidden * 3 // 2)
+    shapes[HEAD] = (vocabulary, hidden)
+    found = {name: torch.randn(shape, generator=make) for name, shape in shapes.items()}
+    found |= {
+        f"{prefix}layers.{i}.input_layernorm.weight": torch.ones(hidden) for i in range(layers)
+    }
     found[f"{prefix}norm.weight"] = torch.ones(hidden)
-    found["lm_head.weight"] = torch.randn(VOCABULARY, hidden, generator=make)
-    return found
+    return {name: tensor.to(dtype) for name, tensor in found.items()}
 
 
 def tuned(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """`tensors` after a small fine-tuning: every floating one has moved a little."""
     make = torch.Generator().manual_seed(8)
     return {
-        name: (t + 0.05 * torch.randn(t.shape, generator=make).to(t.dtype))
-        if t.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-        else t.clone()
+        name: (t + 0.05 * torch.randn(t.shape, generator=make)).to(t.dtype)
+        if t.dtype in FLOATS else t.clone()
         for name, t in tensors.items()
-    }
+    }  # fmt: skip
 
 
 def spec(tensor: torch.Tensor) -> zoo.Spec:
@@ -79,19 +92,15 @@ def spec(tensor: torch.Tensor) -> zoo.Spec:
 
 def write(
     folder: Path,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor | zoo.Spec],
     *,
     shards: int = 0,
     config: Any = CONFIG,
-    **side_files: str,
 ) -> Path:
     """A checkpoint in `folder`: one file, or `shards` files with an index."""
     folder.mkdir(parents=True, exist_ok=True)
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config, indent=1))
-    for name, content in side_files.items():
-        (folder / name.replace("__", ".")).write_text(content)
-    specs = {name: spec(tensor) for name, tensor in tensors.items()}
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    specs = {n: spec(t) if isinstance(t, torch.Tensor) else t for n, t in tensors.items()}
     if not shards:
         zoo.write_safetensors(folder / zoo.SINGLE, specs, {"format": "pt"})
         return folder
@@ -110,18 +119,28 @@ def write_index(folder: Path, weight_map: Any, **fields: Any) -> None:
     (folder / zoo.INDEX).write_text(json.dumps(fields | {"weight_map": weight_map}, indent=1))
 
 
-def change_index(folder: Path, change: Callable[[dict[str, str]], Any]) -> None:
+def change_index(folder: Path, change: Callable[[dict[str, str]], object]) -> None:
     """Let `change` work on the weight map of `folder`'s index."""
-    weight_map = json.loads((folder / zoo.INDEX).read_text())["weight_map"]
-    change(weight_map)
-    write_index(folder, weight_map)
+    index = json.loads((folder / zoo.INDEX).read_text())
+    change(index["weight_map"])
+    write_index(folder, index["weight_map"], metadata=index["metadata"])
 
 
-def pair(folder: Path, *, shards: int = 0, **options: Any) -> tuple[Path, Path, Path]:
-    """folder/base, folder/finetuned, and folder/out, which is not there yet."""
-    made = tensors(**options)
-    base = write(folder / "base", made, shards=shards)
-    return base, write(folder / "finetuned", tuned(made), shards=shards), folder / "out"
+def pair(folder: Path, *, shards: int = 0, config: Any = CONFIG, **options: Any) -> Pair:
+    """folder/base and folder/finetuned (with the options of `tensors`), and folder/out."""
+    return pair_of(folder, tensors(**options), shards=shards, config=config)
+
+
+def pair_of(
+    folder: Path,
+    base: Mapping[str, torch.Tensor],
+    finetuned: Mapping[str, torch.Tensor | zoo.Spec] | None = None,
+    **options: Any,
+) -> Pair:
+    """The same with these tensors; the fine-tuned ones are `tuned(base)` unless given."""
+    theirs = tuned(base) if finetuned is None else finetuned
+    write(folder / "base", base, **options)
+    return folder / "base", write(folder / "finetuned", theirs, **options), folder / "out"
 
 
 def uvmerge(*arguments: object) -> Outcome:
@@ -147,18 +166,40 @@ def restore(base: Path, finetuned: Path, out: Path, *options: object) -> Outcome
     return uvmerge("restore", base, finetuned, out, *RESTORE, *options)
 
 
-def refused(outcome: Outcome, out: Path, *sentences: str, code: int = 3) -> None:
-    """The run was refused with these words, and left nothing beside the inputs."""
+def done(outcome: Outcome) -> Outcome:
+    """The run succeeded."""
+    assert outcome.code == 0, outcome
+    return outcome
+
+
+def refused(pair: Pair, *sentences: str, code: int = 3, options: tuple[object, ...] = ()) -> None:
+    """`restore` refuses the pair in these words, and nothing beside the inputs changes."""
+    before = tree(pair[2].parent)
+    failed(restore(*pair, *options), *sentences, code=code)
+    assert tree(pair[2].parent) == before
+
+
+def failed(outcome: Outcome, *sentences: str, code: int) -> None:
+    """The run ended with one error, in these words, and printed no result."""
     assert outcome.code == code, outcome
     for sentence in sentences:
         assert sentence in outcome, (sentence, outcome.err)
     assert outcome.err.count("error: ") == 1, outcome.err
     assert outcome.out == ""
-    assert leftovers(out) == []
+
+
+def tree(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Everything under `folder`: kind and mode, inode, size and time of the last change."""
+    stats = {str(path.relative_to(folder)): path.lstat() for path in sorted(folder.rglob("*"))}
+    return {
+        name: (s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns)
+        if not os.path.stat.S_ISDIR(s.st_mode) else (s.st_mode, s.st_ino)  # type: ignore[attr-defined]
+        for name, s in stats.items()
+    }  # fmt: skip
 
 
 def leftovers(out: Path) -> list[str]:
-    """What there is under the name of `out`, or a name that begins with it."""
+    """What there is under a name that begins with that of `out`."""
     return sorted(path.name for path in out.parent.iterdir() if path.name.startswith(out.name))
 
 
@@ -168,11 +209,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def fresh(base: Path, finetuned: Path, *options: object) -> dict[str, bytes]:
-    """What an undisturbed `restore` of this pair writes."""
-    out = base.parent / "undisturbed"
-    assert restore(base, finetuned, out, *options).code == 0
-    return contents(out)
+def undisturbed(pair: Pair, *options: object) -> dict[str, bytes]:
+    """What a `restore` of this pair writes when nothing goes wrong."""
+    base, finetuned, out = pair
+    beside = out.with_name("undisturbed")
+    done(restore(base, finetuned, beside, *options))
+    return contents(beside)
 
 
 def staging(out: Path) -> Path:
@@ -181,9 +223,39 @@ def staging(out: Path) -> Path:
     return folder
 
 
-def journal(out: Path) -> list[dict[str, Any]]:
-    """The lines of the journal of an unfinished run: its head, then one per finished piece."""
-    return [json.loads(line) for line in (staging(out) / "journal.jsonl").read_text().splitlines()]
+def pieces(out: Path) -> list[str]:
+    """The finished pieces that the journal of an unfinished run names, one line each."""
+    found = list(out.parent.glob(f"{out.name}.uvmerge-partial-*/journal.jsonl"))
+    return found[0].read_text().splitlines()[1:] if found else []
+
+
+@contextlib.contextmanager
+def full_disk(after: int) -> Iterator[list[int]]:
+    """The disk is full from the call number `after` (counted from 0) that writes something.
+
+    Yields the number of calls so far, in a list.
+    """
+    count, mutex, real_write = [0], threading.Lock(), os.write
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            with mutex:
+                count[0] += 1
+                if count[0] > after:
+                    raise FULL
+            return real(*arguments, **keywords)
+
+        return call
+
+    names = ("pwrite", "ftruncate", "fsync", "fdatasync", "mkdir")
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch.object(os, name, wrap(getattr(os, name))))
+        for name in ("write_bytes", "write_text"):
+            stack.enter_context(mock.patch.object(Path, name, wrap(getattr(Path, name))))
+        stack.enter_context(mock.patch("shutil.copyfile", wrap(__import__("shutil").copyfile)))
+        assert os.write is real_write
+        yield count
 
 
 def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
@@ -195,12 +267,80 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
     return process
 
 
-def child(log: str, *arguments: str) -> None:
-    """The command line as a whole process: `start(child, log, "restore", …)`."""
+def child(log: Path, *arguments: object) -> None:
+    """The command line as a whole process, its output in `log`: `start(child, log, …)`."""
+    from uvmerge.cli import main
+
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.argv = ["uvmerge", *arguments]
-    from uvmerge.cli import main
-
+    sys.argv = ["uvmerge", *map(str, arguments)]
     main()
+
+
+def slow_child(log: Path, pause_s: float, *arguments: object) -> None:
+    """`child`, with a pause before each edit."""
+    from uvmerge.engine.compute import Editor
+
+    real = Editor.produce
+
+    def produce(self: Editor, step: Any) -> Any:
+        time.sleep(pause_s)
+        return real(self, step)
+
+    Editor.produce = produce  # type: ignore[method-assign]
+    child(log, *arguments)
+
+
+# What a run calls that changes the disk.
+CHANGES = ("pwrite", "ftruncate", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+
+
+def killed_child(log: Path, before: int, counter: Path, *arguments: object) -> None:
+    """`child`, gone without a trace before its call number `before` that changes the disk.
+
+    Writes the number of such calls to `counter` if it lives to its end.
+    """
+    count, mutex = [0], threading.Lock()
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            with mutex:
+                if count[0] == before:
+                    os._exit(137)
+                count[0] += 1
+            return real(*arguments, **keywords)
+
+        return call
+
+    for name in CHANGES:
+        setattr(os, name, wrap(getattr(os, name)))
+    try:
+        child(log, *arguments)
+    finally:
+        with open(counter, "w") as file:
+            file.write(str(count[0]))
+
+
+@contextlib.contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Turn a hang into a failure."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError(f"still busy after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def wait_for(condition: Callable[[], object], what: str, limit_s: float = 60.0) -> None:
+    """Wait until `condition` holds."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {limit_s} s for {what}"
+        time.sleep(0.002)

@@ -83,13 +83,13 @@ def lines(W_b: Array, W_f: Array, layer: int, depth: int, alpha: float, beta: fl
     return interpolate(W_b, W_f, alpha + beta * layer / (depth - 1))
 
 
-def denoise(W_b: Array, W_f: Array, alpha: float = 1.0) -> Array:
+def denoise(W_b: Array, W_f: Array) -> Array:
     U, S, Vh = svd(W_f - W_b)
     short, long = sorted(W_b.shape)
     b = short / long
     optimal = np.sqrt(2 * (b + 1) + 8 * b / ((b + 1) + np.sqrt(b * b + 14 * b + 1)))
     threshold = optimal * np.median(S) / np.sqrt(marchenko_pastur_median(b))
-    return W_f - alpha * ((U * np.where(threshold < S, 0, S)) @ Vh)
+    return W_b + (U * np.where(threshold < S, S, 0)) @ Vh
 
 
 def marchenko_pastur_median(beta: float) -> float:
@@ -174,3 +174,15 @@ def error(result: Any, expected: Array, W_f: Array, smallest: float = 1e-8) -> f
     size = max(np.linalg.norm(expected - W_f), smallest * np.linalg.norm(W_f))
     distance = np.linalg.norm(np.asarray(result, np.float64) - expected)
     return float(distance / size if size else distance)
+
+
+# --- rounding ----------------------------------------------------------------------------------
+
+FORMATS = {"bfloat16": (8, -126), "float16": (11, -14)}  # binary digits, smallest exponent
+
+
+def nearest(values: Array, name: str = "bfloat16") -> Array:
+    """Each value rounded to nearest, ties to even: exact, because powers of two divide exactly."""
+    digits, smallest_exponent = FORMATS[name]
+    exponents = np.maximum(np.frexp(values)[1] - 1, smallest_exponent) - digits + 1
+    return np.ldexp(np.rint(np.ldexp(values, -exponents)), exponents)

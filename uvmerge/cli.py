@@ -313,7 +313,9 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     report = table.run(
         Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
     )
-    click.echo(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else table.text_footer(out))
+    click.echo(
+        json.dumps(report.as_dict(), ensure_ascii=False) if as_json else table.text_footer(out)
+    )
 
 
 def _assemble() -> None:

@@ -205,6 +205,12 @@ class Plan:
         rows = [(*key, len(layers)) for key, layers in groups.items()]
         return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
 
+    def _rank_text(self, block: Block) -> Iterator[str]:
+        """k of each step of a chain; `energy` where the values will decide it, `-` where none is."""
+        for index, k in zip(block.chain, block.ranks, strict=True):
+            by_energy = "energy" in self.recipe.steps[index].options
+            yield str(k) if k is not None else "energy" if by_energy else "-"
+
     def counts(self) -> dict[str, int]:
         """How many matrices are edited, and tensors reset to the base or left alone."""
         changed = {step.tensor for step in self.steps if step.changes}

@@ -44,8 +44,9 @@ class Progress:
     def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
         """What is about to happen: matrices, bytes, memory, disk, and what is odd."""
         count = plan.counts()
+        matrices = all(len(b.finetuned.shape) == 2 for step in plan.edits for b in step.blocks)
         self.say(
-            f"plan: {counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')}"
+            f"plan: {counted(count['edited'], 'matrix' if matrices else 'tensor')} edited, {counted(count['reset'], 'tensor')}"
             f" reset to base, {counted(count['copied'], 'tensor')} copied"
         )
         ranks = sorted({k for s in plan.edits for b in s.blocks for k in b.ranks if k is not None})
@@ -66,10 +67,11 @@ class Progress:
 
     def done(self, result: Result) -> None:
         """What was done, in one line."""
-        count = result.plan.counts()
+        count, edits = result.plan.counts(), result.edits.values()
+        changed = sum(entry["changed"] for entry in edits) + count["reset"]
         self.say(
-            f"done in {duration(result.seconds)}: {size(result.plan.bytes_out)},"
-            f" {count['edited'] + count['reset']:,} changed as planned, the rest byte-identical"
+            f"done in {duration(result.seconds)}: {size(result.plan.bytes_out)} written, {changed:,}"
+            " changed, everything else byte-identical"
         )
         if result.kept is not None:
             self.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")

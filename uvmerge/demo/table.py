@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from uvmerge.demo import cards, pair
+from ..errors import UsageError
+from . import cards, pair
 
 __all__ = [
     "BASE",
@@ -43,7 +44,6 @@ FINETUNED = "finetuned"
 """Name of the fine-tuned model's row."""
 
 _REPORT = "report"
-_NEEDED = ("torch", "transformers")
 _PACKAGES = ("uvmerge", "torch", "transformers", "tokenizers", "safetensors")
 
 
@@ -135,7 +135,7 @@ class _Job:
 
     @property
     def command(self) -> str:
-        return f"uvmerge {self.operation} BASE FINETUNED OUT/{self.name} {self.options}"
+        return f"uvmerge {self.operation} base finetuned {self.name} {self.options}"
 
 
 def _jobs() -> list[_Job]:
@@ -197,28 +197,23 @@ def run(
         on_row: called with each row as soon as it is measured.
 
     Raises:
-        UsageError: torch or transformers is missing, or ``out`` is a file or holds something that
-            would be written over and ``overwrite`` is false. Nothing has been written then.
+        UsageError: ``out`` is a file, or holds something that would be written over and
+            ``overwrite`` is false. Nothing has been written then.
     """
-    from uvmerge.errors import UsageError
-
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            "uvmerge demo", f"needs {' and '.join(missing)}", f"pip install {' '.join(missing)}"
-        )
     jobs = _jobs()
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
-    targets = [*(job.name for job in jobs), f"{_REPORT}.md", f"{_REPORT}.json"]
+    targets = [BASE, FINETUNED, *(job.name for job in jobs), f"{_REPORT}.md", f"{_REPORT}.json"]
     taken = [name for name in targets if (out / name).exists()]
     if taken and not overwrite:
         raise UsageError(
-            out, f"already holds {', '.join(taken)}", "Name another folder, or remove this one."
+            out, f"already holds {', '.join(taken)}", "Name another folder, or pass --overwrite."
         )
     dealt = cards.deal(hands, seed)
-    base, finetuned = pair()
+    base, finetuned = out / BASE, out / FINETUNED
+    for source, copy in zip(pair(), (base, finetuned), strict=True):
+        shutil.copytree(source, copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
     base_scores, finetuned_scores = _scores(base, dealt), _scores(finetuned, dealt)
     rows: list[Row] = []
 
@@ -239,7 +234,6 @@ def run(
 
     add(BASE, "", base_scores)
     add(FINETUNED, "", finetuned_scores)
-    out.mkdir(parents=True, exist_ok=True)
     for job in jobs:
         folder = out / job.name
         job.call(base, finetuned, folder, overwrite=overwrite, quiet=True)
@@ -322,7 +316,12 @@ def text_row(row: Row) -> str:
 
 def text_footer(out: str | Path) -> str:
     """Return the legend of the plain text table and where the report is."""
-    return f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json."
+    return (
+        f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json. Next:\n"
+        f"  uvmerge check {out}/interpolate-0.3 --load --against {out}/{FINETUNED}\n"
+        f"  uvmerge restore --top 0.3 {out}/{BASE} {out}/{FINETUNED} {out}/mine\n"
+        "  and the same two commands on your own base and fine-tuned checkpoint."
+    )
 
 
 def text(report: DemoReport) -> str:

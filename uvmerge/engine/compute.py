@@ -146,7 +146,11 @@ class Editor:
             flat = (t.reshape(-1).split(PANEL_ELEMENTS) for t in (other, starts))
             for piece, start in zip(*flat, strict=True):
                 base = DenseOperand("base", piece, self.precision)
-                current = base if block.start == BASE else DenseOperand("finetuned", start, self.precision)
+                current = (
+                    base
+                    if block.start == BASE
+                    else DenseOperand("finetuned", start, self.precision)
+                )
                 for index in block.chain:
                     result = self._apply(index, base, current, step)
                     if isinstance(result, Tensor):

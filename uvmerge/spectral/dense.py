@@ -65,7 +65,9 @@ class DenseMatrix(DenseOperand):
         return DenseMatrix(self.name, self._stored, self.precision, (*self._terms, *terms))
 
     def __sub__(self, other: Matrix) -> DenseMatrix:
-        return DenseMatrix(f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision)
+        return DenseMatrix(
+            f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision
+        )
 
     def rows(self) -> Iterator[Tensor]:
         """W in row panels (rows, n) of the policy's dtype."""
