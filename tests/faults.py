@@ -8,7 +8,9 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import stat
 import sys
 import threading
 import time
@@ -36,7 +38,6 @@ CONFIG: dict[str, Any] = {
 FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 NAMES = FLOATS | {torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RESTORE = ("--top", "0.25", "--workers", "1")
-FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 @dataclass
@@ -193,7 +194,7 @@ def tree(folder: Path) -> dict[str, tuple[int, ...]]:
     stats = {str(path.relative_to(folder)): path.lstat() for path in sorted(folder.rglob("*"))}
     return {
         name: (s.st_mode, s.st_ino, s.st_size, s.st_mtime_ns)
-        if not os.path.stat.S_ISDIR(s.st_mode) else (s.st_mode, s.st_ino)  # type: ignore[attr-defined]
+        if not stat.S_ISDIR(s.st_mode) else (s.st_mode, s.st_ino)
         for name, s in stats.items()
     }  # fmt: skip
 
@@ -235,26 +236,23 @@ def full_disk(after: int) -> Iterator[list[int]]:
 
     Yields the number of calls so far, in a list.
     """
-    count, mutex, real_write = [0], threading.Lock(), os.write
+    count, mutex = [0], threading.Lock()
 
     def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
             with mutex:
                 count[0] += 1
                 if count[0] > after:
-                    raise FULL
+                    raise OSError(errno.ENOSPC, "No space left on device")
             return real(*arguments, **keywords)
 
         return call
 
-    names = ("pwrite", "ftruncate", "fsync", "fdatasync", "mkdir")
+    places = [(os, name) for name in ("pwrite", "ftruncate", "fsync", "fdatasync", "mkdir")]
+    places += [(Path, "write_bytes"), (Path, "write_text"), (shutil, "copyfile")]
     with contextlib.ExitStack() as stack:
-        for name in names:
-            stack.enter_context(mock.patch.object(os, name, wrap(getattr(os, name))))
-        for name in ("write_bytes", "write_text"):
-            stack.enter_context(mock.patch.object(Path, name, wrap(getattr(Path, name))))
-        stack.enter_context(mock.patch("shutil.copyfile", wrap(__import__("shutil").copyfile)))
-        assert os.write is real_write
+        for place, name in places:
+            stack.enter_context(mock.patch.object(place, name, wrap(getattr(place, name))))
         yield count
 
 

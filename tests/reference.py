@@ -169,7 +169,7 @@ def perturbed(W: Array, delta: float, random: np.random.Generator) -> Array:
     return W + noise * (delta * np.linalg.norm(W) / np.linalg.norm(noise))
 
 
-def error(result: Any, expected: Array, W_f: Array, smallest: float = 1e-8) -> float:
+def error(result: Any, expected: Array, W_f: Array, smallest: float = 1e-7) -> float:
     """‖W′ - W′₆₄‖ / ‖W′₆₄ - W_f‖; an edit under `smallest` of the matrix counts as that."""
     size = max(np.linalg.norm(expected - W_f), smallest * np.linalg.norm(W_f))
     distance = np.linalg.norm(np.asarray(result, np.float64) - expected)

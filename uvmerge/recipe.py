@@ -219,7 +219,8 @@ def _steps(steps: _Field, reader: _Reader) -> Iterator[RecipeStep]:
         for key, setting in settings.items():
             given[key] = reader.value(setting.value)
             if given[key] is None:
-                raise reader.fail(setting.line, f"{inert(key)} has no value")
+                raise reader.fail(setting.line, f"{inert(key)!r} has no value",
+                    'A value with a comma needs quotes: layers: "0-9,12".')  # fmt: skip
         lines = {key: setting.line for key, setting in settings.items()}
         try:
             yield RecipeStep.parse(name, given)

@@ -1,0 +1,80 @@
+"""The embedded pair and `uvmerge demo`: forgetting and repair, measured here and now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import uv
+
+from uvmerge.demo import cards, pair
+
+
+def test_the_sums_follow_the_rules() -> None:
+    hand = ("A", "10", "J", "K")
+    assert cards.answer(cards.IN_DOMAIN, hand) == "31"
+    assert cards.answer(cards.OUT_OF_DOMAIN, hand) == "35"
+    assert cards.encode(cards.IN_DOMAIN, hand) == "ten A 10 J K ="
+
+
+def test_hands_are_held_out_fresh_by_seed_and_hold_a_face_card() -> None:
+    hands = cards.deal(200, seed=3)
+    assert hands == cards.deal(200, seed=3) != cards.deal(200, seed=4)
+    assert all(cards.is_held_out(hand) and set(hand) & set(cards.FACES) for hand in hands)
+    trained = cards.hands_of(held_out=False, face_required=False)
+    assert not {tuple(sorted(h)) for h in trained} & {tuple(sorted(h)) for h in hands}
+
+
+def test_the_wilson_interval_is_the_published_one() -> None:
+    # Wilson 1927 by hand for 8 of 10: centre (p + z²/2n)/(1 + z²/n), half-width z√(…)/(1 + z²/n)
+    low, high = cards.wilson(8, 10)
+    assert low == pytest.approx(0.49016, abs=1e-4) and high == pytest.approx(0.94332, abs=1e-4)
+    assert cards.wilson(0, 10)[0] == 0 and cards.wilson(10, 10)[1] == 1
+
+
+def test_the_pair_is_small_and_names_nobody() -> None:
+    for folder in pair():
+        assert (folder / "model.safetensors").stat().st_size < 2_000_000
+        for path in folder.glob("*.json"):
+            assert "/" not in json.loads(path.read_text()).get("_name_or_path", "")
+
+
+@pytest.mark.slow
+def test_the_demo_shows_forgetting_and_its_repair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = uv(capsys, "demo", tmp_path / "out", "--hands", "500", "--json")
+    assert shown.code == 0
+    rows = {row["name"]: row for row in json.loads(shown.out)["rows"]}
+
+    def right(name: str, domain: str = "out_of_domain") -> float:
+        return float(rows[name][domain]["accuracy"])
+
+    assert right("base") > 0.9 and right("base", "in_domain") > 0.9
+    assert right("finetuned", "in_domain") > 0.95 and right("finetuned") < right("base") - 0.3
+    for repaired in ("restore-0.2", "reset-layers-0.25", "interpolate-0.3"):
+        assert (
+            rows[repaired]["out_of_domain"]["wilson_95"][0]
+            > rows["finetuned"]["out_of_domain"]["wilson_95"][1]
+        )
+    assert abs(right("values-0.2") - right("finetuned")) < 0.1
+    assert {"report.md", "report.json", "base", "finetuned"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    words = ["--load", "--against", tmp_path / "out" / "finetuned"]
+    assert uv(capsys, "check", tmp_path / "out" / "restore-0.2", *words).code == 0
+    again = uv(capsys, "demo", tmp_path / "out")
+    assert again.code == 2 and "already holds base" in again.err
+
+
+@pytest.mark.slow
+def test_the_training_script_writes_a_pair_that_loads(tmp_path: Path) -> None:
+    import transformers
+
+    from uvmerge.demo import train
+
+    train.main([str(tmp_path), "--base-steps", "3", "--finetune-steps", "2"])
+    for name in ("base", "finetuned"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert sum(p.numel() for p in model.parameters()) == 807_296
