@@ -89,7 +89,6 @@ def test_imports_point_down_the_house(path: Path) -> None:
     [
         ("click", {"cli"}),
         ("huggingface_hub", {"hub"}),
-        ("httpx", {"hub"}),
         ("tqdm", {"progress"}),
         ("yaml", {"recipe", "manifest"}),
         ("transformers", {"checks", "demo"}),

@@ -54,21 +54,15 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
 
 
 def _download(reference: str, repo: str, revision: str | None, wanted: list[str]) -> Local:
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, constants, errors, snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
     tried = f"no folder {reference!r} here, and from the Hub ({constants.ENDPOINT})"
     try:
-        if constants.HF_HUB_OFFLINE:
-            path = snapshot_download(
-                repo, revision=revision, allow_patterns=wanted, local_files_only=True
-            )
-            return Local(Path(path), repo, Path(path).name)
-        commit = HfApi().model_info(repo, revision=revision).sha
+        # Resolves the revision once and fetches every file by commit, which names the folder.
         path = snapshot_download(
-            repo, revision=commit, allow_patterns=wanted, ignore_patterns=SECOND_COPIES
+            repo, revision=revision, allow_patterns=wanted, ignore_patterns=SECOND_COPIES
         )
-        return Local(Path(path), repo, commit)
+        return Local(Path(path), repo, Path(path).name)
     except errors.GatedRepoError:
         raise InputRefused(
             reference, f"{tried}: access is gated",
@@ -88,7 +82,7 @@ def _download(reference: str, repo: str, revision: str | None, wanted: list[str]
             reference, f"{tried}: not in the local cache, and the Hub cannot be reached",
             "Check the connection (and HF_HUB_OFFLINE), or give a folder.",
         ) from None  # fmt: skip
-    except (errors.HfHubHTTPError, HTTPError, OSError, ValueError) as error:
+    except Exception as error:  # which HTTP client raises depends on the version of huggingface_hub
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputRefused(
             reference, f"{tried}: {first}", "Check the connection, or give a folder."
