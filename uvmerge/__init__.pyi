@@ -6,8 +6,8 @@ from typing import Any, Literal
 from typing_extensions import Unpack
 
 from .api import (
-    Reference as _Reference,
     FilterOptions as _FilterOptions,
+    Reference as _Reference,
     Result as Result,
     StepOptions as _StepOptions,
     run as run,
@@ -15,7 +15,6 @@ from .api import (
 from .checkpoint import Checkpoint as Checkpoint
 from .checks import check as check
 from .contents import show as show
-from .demo.table import run as run_demo
 from .errors import (
     InputRefused as InputRefused,
     Interrupted as Interrupted,

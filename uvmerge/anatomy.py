@@ -117,7 +117,7 @@ class Anatomy:
         if self._stack_prefix is None or not name.startswith(self._stack_prefix):
             return None
         index, _, rest = name[len(self._stack_prefix) :].partition(".")
-        inside = index.isdecimal() and rest and int(index) < self.depth
+        inside = index.isdecimal() and len(index) < 10 and rest and int(index) < self.depth
         return int(index) if inside else None
 
     def _module(self, tensor: Tensor, layer: int | None) -> str:
@@ -157,18 +157,25 @@ class Anatomy:
         for tensor in self.tensors.values():
             segments = tensor.name.split(".")
             at = next((i for i, s in enumerate(segments) if s.isdecimal()), 0)
-            if at:
+            if at and len(segments[at]) < 10:
                 prefix = ".".join(segments[:at])
                 indices[prefix].add(int(segments[at]))
                 weight[prefix] += tensor.size_bytes
         depth = config_depth(config)
         towers = {p for p in indices if _OTHER_TOWER.search(p)}
         stacks = [p for p in indices if p not in towers] or list(indices)
-        whole = [p for p in stacks if depth and indices[p] >= set(range(depth))]
+        whole = [
+            p for p in stacks
+            if depth and len(indices[p]) >= depth and all(i in indices[p] for i in range(depth))
+        ]  # fmt: skip
         if not stacks:
             return None, 0
         best = max(whole or stacks, key=lambda p: ("decoder" in p, weight[p]))
         if whole and depth:
+            if extra := len(indices[best]) - depth:
+                self.notes.append(
+                    f"the config says {depth} layers, the weights have {extra} more ({best})"
+                )
             return best, depth
         found = max(indices[best]) + 1
         if depth:
@@ -224,8 +231,10 @@ def config_depth(config: Mapping[str, Any]) -> int | None:
     """Number of decoder layers that the config states; the text part of a multimodal one first."""
     nested = [v for k, v in config.items() if isinstance(v, dict) and not _OTHER_TOWER.search(k)]
     nested.sort(key=lambda part: part is not config.get("text_config"))
-    for part in (config.get("text_config") or {}, config, *nested):
+    for part in (
+        (*nested[:1], config, *nested[1:]) if "text_config" in config else (config, *nested)
+    ):
         for key in _DEPTH_KEYS:
-            if isinstance(part.get(key), int) and part[key] > 0:
+            if type(part.get(key)) is int and part[key] > 0:
                 return int(part[key])
     return None

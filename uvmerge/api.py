@@ -29,7 +29,7 @@ from .plan import BASE, FINETUNED, Plan
 from .progress import Progress
 from .recipe import Recipe, RecipeStep
 from .selection import Selection
-from .sidefiles import runs_code, side_files
+from .sidefiles import SideFile, runs_code, side_files
 from .text import parse_size, size
 
 Reference = str | Path
@@ -166,7 +166,6 @@ def run(
             checkpoints[role] = stack.enter_context(checkpoint)
             preflight.refuse_unusable(checkpoint, role)
         shard_bytes = None if max_shard_size is None else parse_size(max_shard_size)
-        preflight.refuse_empty(checkpoints[BASE], checkpoints[FINETUNED])
         plan = planning.build(
             recipe,
             checkpoints[BASE],
@@ -181,20 +180,21 @@ def run(
             preflight.refuse_unrelated(plan, checkpoints)
         settings = Settings(_device(device) if plan.needs_torch else "cpu", precision, workers)
         progress.plan(plan, settings, available_memory(), _free_bytes(out))
+        sides = list(side_files(checkpoints[FINETUNED], plan))
         if dry_run:
             return Result(None, plan)
         if plan.needs_torch:
             plan = _look_at_values(plan, checkpoints, settings, nonfinite, progress)
         head = _head(plan, checkpoints, settings)
         with writer.staged(out, plan.digest, head, overwrite) as staging:
-            _refuse_full_disk(plan, staging, checkpoints[FINETUNED])
+            _refuse_full_disk(plan, staging, sides)
             control = control or Control()
             with progress.bar(plan, control), control.listen():
                 edits = engine.run(plan, checkpoints, staging, settings, control)
             if control.stop.is_set():
                 raise Interrupted(out, control.signal_number)
             progress.say("verifying")
-            kept = _complete(plan, checkpoints, staging, settings, edits)
+            kept = _complete(plan, checkpoints, staging, settings, edits, sides)
     return Result(out, plan, edits, time.monotonic() - started, kept)
 
 
@@ -263,9 +263,8 @@ def _free_bytes(out: Path) -> int:
     return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
 
 
-def _refuse_full_disk(plan: Plan, staging: writer.Staging, finetuned: Checkpoint) -> None:
-    sides = [content for _, content in side_files(finetuned, plan)]
-    wanted = plan.bytes_out + sum(os.stat(c).st_size for c in sides if isinstance(c, Path))
+def _refuse_full_disk(plan: Plan, staging: writer.Staging, sides: Sequence[SideFile]) -> None:
+    wanted = plan.bytes_out + sum(os.stat(c).st_size for _, c in sides if isinstance(c, Path))
     there = sum(p.stat().st_blocks * 512 for p in staging.folder.rglob("*") if p.is_file())
     short = wanted - there - _free_bytes(staging.out)
     if short > 0:
@@ -281,11 +280,11 @@ def _complete(
     staging: writer.Staging,
     settings: Settings,
     edits: Mapping[str, Any],
+    sides: Sequence[SideFile],
 ) -> Path | None:
     """Side files, verification, manifest; then OUT is there."""
-    finetuned = checkpoints[FINETUNED]
-    staging.add_side_file(manifest.CARD, manifest.card(plan, checkpoints[BASE], finetuned))
-    for name, content in side_files(finetuned, plan):
+    card = manifest.card(plan, checkpoints[BASE], checkpoints[FINETUNED])
+    for name, content in [(manifest.CARD, card), *sides]:
         staging.add_side_file(name, content)
     files = staging.verify()
     Checkpoint.open(staging.folder).close()

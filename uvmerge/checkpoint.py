@@ -15,6 +15,7 @@ from typing import Any
 from . import header
 from .errors import InputRefused, listed
 from .header import Header, Source
+from .text import brief
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -83,7 +84,7 @@ class Checkpoint:
             sources = {name: header.LocalFile(inside(folder, name)) for name in files}
         headers = {name: header.read(source) for name, source in sources.items()}
         checkpoint = cls(
-            label or folder.resolve().name, folder, commit, headers, sources, config, index, notes
+            label or folder_label(folder), folder, commit, headers, sources, config, index, notes
         )
         checkpoint._check_index()
         return checkpoint
@@ -154,6 +155,11 @@ class Checkpoint:
             )  # fmt: skip
 
 
+def folder_label(folder: Path) -> str:
+    """A folder's own name, in characters that can be written anywhere."""
+    return folder.resolve().name.encode(errors="replace").decode()
+
+
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, or `InputRefused` where the name or a link would lead out of the folder.
 
@@ -162,15 +168,23 @@ def inside(folder: Path, name: str) -> Path:
     """
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
-        raise InputRefused(folder, f"names the file {name!r}, which may lie outside the folder")
-    root, target = folder.resolve(), (folder / name).resolve()
+        raise InputRefused(
+            folder, f"names the file '{brief(name)}', which may lie outside the folder",
+            "Do not use this checkpoint, or repair its index.",
+        )  # fmt: skip
+    try:
+        root, target = folder.resolve(), (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, not encodable
+        raise InputRefused(
+            folder, f"names the file '{brief(name)}', which no file can have"
+        ) from None
     homes = [root]
     if root.parent.name == "snapshots":
         homes.append(root.parent.parent / "blobs")
     if not any(target.is_relative_to(home) for home in homes):
         raise InputRefused(
             folder,
-            f"{name!r} is a link that leads out of the folder",
+            f"'{brief(name)}' is a link that leads out of the folder",
             "Copy the file in its place.",
         )
     return folder / name
@@ -202,7 +216,9 @@ def _weight_files(folder: Path, notes: list[str]) -> tuple[list[str], dict[str, 
     for file in files:
         path = inside(folder, file)
         if not file.endswith(".safetensors"):
-            raise InputRefused(folder / name, f"names {file!r}, which is not a .safetensors file")
+            raise InputRefused(
+                folder / name, f"names '{brief(file)}', which is not a .safetensors file"
+            )
         if not path.is_file():
             raise InputRefused(
                 folder, f"the shard {file} is missing", "Download the checkpoint again."
@@ -252,4 +268,9 @@ def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
     if not (folder / name).exists():
         return None
     path = inside(folder, name)
-    return header.parse_json(path.read_bytes(), str(path), "it")
+    if not path.is_file():
+        raise InputRefused(path, "is not a file", header.AGAIN)
+    try:
+        return header.parse_json(path.read_bytes(), str(path), "it")
+    except OSError as error:
+        raise InputRefused(path, f"cannot be read: {error.strerror}") from None

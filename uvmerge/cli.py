@@ -170,7 +170,7 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     )
     result = call(progress=progress, control=SignalControl(), **settings)
     if as_json:
-        click.echo(json.dumps(result.as_data(), ensure_ascii=False))
+        click.echo(json.dumps(result.as_data()))
     elif dry_run:
         click.echo(result.plan.as_table())
     else:
@@ -247,7 +247,7 @@ def show_command(checkpoint: str, as_json: bool) -> None:
     from . import contents
 
     found = contents.show(checkpoint)
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else contents.as_table(found))
+    click.echo(json.dumps(found) if as_json else contents.as_table(found))
 
 
 @cli.command("check", epilog="Example: uvmerge check out --load --against sft")
@@ -272,10 +272,10 @@ def check_command(out: str, load: bool, against: str | None, sha256: bool, as_js
         report = checks.check(out, load=load, against=against, sha256=sha256)
     except ProblemsFound as error:
         if as_json:
-            click.echo(json.dumps({"ok": False, "problems": error.problems}, ensure_ascii=False))
+            click.echo(json.dumps({"ok": False, "problems": error.problems}))
         raise
     if as_json:
-        click.echo(json.dumps({"ok": True, **report}, ensure_ascii=False))
+        click.echo(json.dumps({"ok": True, **report}))
         return
     for key, value in report.items():
         if key != "sha256":
@@ -313,9 +313,7 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     report = table.run(
         Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
     )
-    click.echo(
-        json.dumps(report.as_dict(), ensure_ascii=False) if as_json else table.text_footer(out)
-    )
+    click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out))
 
 
 def _assemble() -> None:

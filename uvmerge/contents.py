@@ -10,7 +10,7 @@ from . import hub
 from .anatomy import Anatomy
 from .checkpoint import Checkpoint
 from .preflight import quantisation
-from .text import size, table
+from .text import inert, size, table
 
 
 def show(checkpoint: str | Path) -> dict[str, Any]:
@@ -62,7 +62,6 @@ def as_table(content: dict[str, Any]) -> str:
         *(["output head tied to the embeddings"] if content["tied"] else []),
         *([f"quantised: {content['quantised']}"] if content["quantised"] else []),
         *(f"note: {note}" for note in content["notes"]),
-        "",
     ]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for entry in content["tensors"]:
@@ -76,4 +75,4 @@ def as_table(content: dict[str, Any]) -> str:
         for (name, dtype, shape, module), group in groups.items()
     ]
     header = ("tensor", "dtype", "shape", "module", "count", "matrices")
-    return "\n".join(lines) + table(header, rows, right="count matrices")
+    return "\n".join(map(inert, lines)) + "\n" + table(header, rows, right="count matrices")

@@ -92,6 +92,6 @@ def counted(count: int, noun: str) -> str:
 def listed(names: Iterable[str], noun: str, most: int = 5) -> str:
     """`3 tensors: a, b, c`, cut after `most` names, for messages about many things."""
     names = list(names)
-    shown = ", ".join(names[:most])
+    shown = ", ".join(name if len(name) <= 200 else f"{name[:200]}…" for name in names[:most])
     more = f", … and {len(names) - most:,} more" if len(names) > most else ""
     return f"{counted(len(names), noun)}: {shown}{more}"

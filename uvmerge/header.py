@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import xxhash
 
 from .errors import InputRefused
-from .text import inert
+from .text import brief
 
 # Bits per element of every dtype the format knows, in the format's own names.
 DTYPE_BITS = {
@@ -29,6 +29,7 @@ DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 FLOATS = ("F16", "BF16", "F32", "F64")
+AGAIN = "Download or save the file again."
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 
 
@@ -50,32 +51,39 @@ class Source(Protocol):
 
 
 class LocalFile:
-    """A file on disk, read by position, so that threads share one descriptor."""
+    """A file on disk, opened for each read, so that no number of shards is too many."""
 
     def __init__(self, path: Path) -> None:
-        self.name = path.name
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self.size = os.fstat(self._descriptor).st_size
+        self.name = f"{path.parent.name}/{path.name}"
+        self._path = path
+        if not path.is_file():
+            raise InputRefused(self.name, "is not a file", AGAIN)
+        self.size = path.stat().st_size
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if count == 0:
-                raise InputRefused(
-                    self.name, f"ends at byte {offset + done:,} while it is being read",
-                    "Something changed the file during the run; restore it and start again.",
-                )  # fmt: skip
-            done += count
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise InputRefused(self.name, f"cannot be read: {error.strerror}") from None
+        try:
+            done = 0
+            while done < len(buffer):
+                count = os.preadv(descriptor, [buffer[done:]], offset + done)
+                if count == 0:
+                    raise InputRefused(
+                        self.name, f"ends at byte {offset + done:,} while it is being read",
+                        "Something changed the file during the run; restore it and start again.",
+                    )  # fmt: skip
+                done += count
+        finally:
+            os.close(descriptor)
 
     def state(self) -> list[int]:
-        stat = os.fstat(self._descriptor)
+        stat = self._path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Nothing is held open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ def read(source: Source) -> Header:
     source.read_into(8, memoryview(raw))
     fields = parse_json(bytes(raw), source.name, "its header")
     metadata = fields.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refused(source, "__metadata__ is not a table of strings")
     data_start = 8 + length
     entries = [_entry(source, name, field, data_start) for name, field in fields.items()]
@@ -161,36 +169,41 @@ def parse_json(raw: bytes, file: str, what: str) -> dict[str, Any]:
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in table if keys.count(key) > 1)
-            raise InputRefused(file, f"{what} has the key {inert(twice)!r} twice")
+            raise InputRefused(file, f"{what} has the key '{brief(twice)}' twice", AGAIN)
         return table
 
     try:
         parsed = json.loads(raw, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise InputRefused(
-            file, f"{what} is not valid JSON ({error})", "Download or save the file again."
-        ) from None
+        raise InputRefused(file, f"{what} is not valid JSON ({brief(error)})", AGAIN) from None
     if not isinstance(parsed, dict):
-        raise InputRefused(file, f"{what} is not a JSON object")
+        raise InputRefused(file, f"{what} is not a JSON object", AGAIN)
     return parsed
 
 
 def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
+    shown = f"'{brief(name)}'"
     try:
+        name.encode()
         dtype, shape, (start, stop) = field["dtype"], tuple(field["shape"]), field["data_offsets"]
         numbers = (*shape, start, stop)
     except (TypeError, KeyError, ValueError):
-        raise _refused(source, f"tensor {inert(name)!r} lacks dtype, shape or offsets") from None
-    if any(type(number) is not int or number < 0 for number in numbers) or stop < start:
-        raise _refused(source, f"tensor {inert(name)!r} has impossible shape or offsets {field}")
-    if dtype not in DTYPE_BITS:
-        raise _refused(source, f"tensor {inert(name)!r} has the unknown dtype {inert(dtype)!r}")
+        raise _refused(source, f"tensor {shown} lacks dtype, shape or offsets") from None
+    if any(type(n) is not int or not 0 <= n < 2**63 for n in numbers) or stop < start:
+        raise _refused(source, f"tensor {shown} has impossible shape or offsets {brief(field)}")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        raise _refused(source, f"tensor {shown} has the unknown dtype '{brief(dtype)}'")
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits != 8 * (stop - start):
         raise _refused(
-            source, f"tensor {inert(name)!r} of {dtype} {list(shape)} needs {bits / 8:,.0f} bytes,"
+            source, f"tensor {shown} of {dtype} {brief(list(shape))} needs {_figure(bits)} bytes,"
             f" the header gives it {stop - start:,}")  # fmt: skip
     return Entry(name, dtype, shape, data_start + start, stop - start)
+
+
+def _figure(bits: int) -> str:
+    """A number of bits in bytes, also where it overflows every integer type."""
+    return f"{-(-bits // 8):,}" if bits < 2**70 else "over 2^67"
 
 
 def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None:
@@ -199,7 +212,7 @@ def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None
             kind = (
                 "overlaps the one before" if entry.offset < position else "leaves a hole before it"
             )
-            raise _refused(source, f"tensor {inert(entry.name)!r} {kind} (byte {entry.offset:,})")
+            raise _refused(source, f"tensor '{brief(entry.name)}' {kind} (byte {entry.offset:,})")
         position += entry.size_bytes
     if position != source.size:
         kind = "truncated" if position > source.size else "has trailing bytes"
@@ -207,4 +220,4 @@ def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None
 
 
 def _refused(source: Source, what: str) -> InputRefused:
-    return InputRefused(source.name, what, "Download or save the file again.")
+    return InputRefused(source.name, what, AGAIN)

@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checkpoint import folder_label
 from .errors import InputRefused
+from .text import brief
 
 _HUB_ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
@@ -39,13 +41,17 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
     Args:
         weights_only: fetch weights and config alone, which is all that a base is needed for.
     """
-    folder = Path(reference).expanduser()
-    if folder.is_dir() and not str(reference).startswith("hf://"):
-        return Local(folder, folder.resolve().name)
+    try:
+        folder = Path(reference).expanduser()
+        exists, is_folder = folder.exists(), folder.is_dir()
+    except (OSError, RuntimeError, ValueError):  # nothing that a file system can name
+        folder, exists, is_folder = Path(reference), True, False
+    if is_folder and not str(reference).startswith("hf://"):
+        return Local(folder, folder_label(folder))
     match = _HUB_ID.fullmatch(str(reference))
-    if not match or folder.exists() or ".." in str(reference):
+    if not match or exists or ".." in str(reference):
         raise InputRefused(
-            str(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
+            brief(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",
         )  # fmt: skip
     return _download(

@@ -5,7 +5,6 @@ Each file is presented as if it were a safetensors file, so that nothing else ha
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +75,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a broken or hostile pickle fails in as many ways as there are
         raise InputRefused(
             path.name, "cannot be loaded as plain tensors (weights_only=True):"
             f" {str(error).splitlines()[0] if str(error) else 'not a PyTorch file'}",

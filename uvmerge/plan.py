@@ -330,6 +330,8 @@ class _Planner:
         self.without_partner: list[str] = []
         self.wrong_shape: list[str] = []
         self.left_alone: list[str] = []
+        self.only_finetuned: list[str] = []
+        self.empty: list[str] = []
         for step in recipe.steps:
             step.selection.check(self.finetuned.depth)
 
@@ -339,6 +341,13 @@ class _Planner:
 
     def refuse_mismatches(self, force: bool) -> None:
         """Refuse a selection that is empty, or does not fit the base."""
+        if self.empty:
+            raise InputRefused(
+                "base and fine-tuned", f"{listed(self.empty, 'tensor')} hold no data on one side: saved"
+                " under DeepSpeed ZeRO-3 without gathering the parameters",
+                "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
+                " stage3_gather_16bit_weights_on_model_save.",
+            )  # fmt: skip
         if self.wrong_shape:
             raise InputRefused(
                 "base and fine-tuned", f"shapes differ in {listed(self.wrong_shape, 'selected tensor', 4)}",
@@ -366,8 +375,8 @@ class _Planner:
             yield from checkpoint.notes
         yield from self.finetuned.notes
         yield from self.alignment.notes
-        if self.without_partner:
-            yield f"only in fine-tuned, copied: {listed(self.without_partner, 'tensor', 3)}"
+        if self.only_finetuned:
+            yield f"only in fine-tuned, copied: {listed(self.only_finetuned, 'tensor', 3)}"
         if only := self.alignment.only_in_base():
             yield f"only in base, ignored: {listed(only, 'tensor', 3)}"
         if self.left_alone:
@@ -375,6 +384,11 @@ class _Planner:
                 f"of another shape in the base, left as fine-tuned: {listed(self.left_alone, 'tensor', 3)}"
                 " (a changed vocabulary?)"
             )
+        head = any(
+            self.finetuned.place(t).module == "head" for t in self.finetuned.tensors.values()
+        )
+        if head and self.checkpoints[FINETUNED].config.get("tie_word_embeddings") is True:
+            yield "the config ties the head to the embeddings, yet a head is stored: it is kept"
         whole = [t for t in self.finetuned.tensors.values() if t.dtype not in FLOATS]
         if whole:
             yield f"not floating point, copied: {listed([t.name for t in whole], 'tensor', 3)}"
@@ -386,6 +400,7 @@ class _Planner:
             if step.selection.picks(tensor.name, place, matrices_only=step.operation.matrices_only)
         ]  # fmt: skip
         whole = self._step(tensor, place, self._range(FINETUNED, tensor, 0, tensor.size_bytes))
+        self._compare(tensor, place, bool(chosen))
         if not chosen or 0 in tensor.shape:
             return [whole]
         blocks = self._blocks(tensor, place, chosen)
@@ -402,6 +417,18 @@ class _Planner:
                     self._step(tensor, place, self._range(BASE, partner, 0, partner.size_bytes))
                 ]
         return self._stretches(tensor, place, blocks)
+
+    def _compare(self, tensor: Tensor, place: Place, chosen: bool) -> None:
+        """Note what is odd about a tensor and its counterpart, edited or not."""
+        partner = self.alignment.tensor(tensor)
+        if partner is None:
+            apart = place.is_matrix and all(map(self.alignment.view, self.finetuned.views(tensor)))
+            if not apart:
+                self.only_finetuned.append(tensor.name)
+        elif (tensor.size_bytes == 0) != (partner.size_bytes == 0):
+            self.empty.append(tensor.name)
+        elif partner.shape != tensor.shape and not chosen:
+            self.left_alone.append(tensor.name)
 
     def _blocks(self, tensor: Tensor, place: Place, chosen: Sequence[int]) -> list[Block] | None:
         """The operand pairs of `tensor`, or None where the base has no fitting partner."""

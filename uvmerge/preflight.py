@@ -57,22 +57,6 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
         )  # fmt: skip
 
 
-def refuse_empty(base: Checkpoint, finetuned: Checkpoint) -> None:
-    """Refuse zero-size tensors where the other side has data: ZeRO-3 saved without gathering."""
-    for role, one, other in ((FINETUNED, finetuned, base), (BASE, base, finetuned)):
-        empty = [
-            t.name for t in one.tensors.values()
-            if t.size_bytes == 0 and (twin := other.tensors.get(t.name)) and twin.size_bytes
-        ]  # fmt: skip
-        if empty:
-            raise InputRefused(
-                f"{role} ({one.label})", f"{listed(empty, 'tensor')} hold no data: saved under DeepSpeed"
-                " ZeRO-3 without gathering the parameters",
-                "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
-                " stage3_gather_16bit_weights_on_model_save.",
-            )  # fmt: skip
-
-
 def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
     """Refuse a pair whose matrices have nothing in common; returns the cosine that was found.
 

@@ -26,7 +26,10 @@ _TRAINER = re.compile(
 _FOLDERS = re.compile(r"(\d+_\w+|additional_chat_templates|chat_templates|custom_generate)")
 
 
-def side_files(finetuned: Checkpoint, plan: Plan) -> Iterator[tuple[str, Path | bytes]]:
+SideFile = tuple[str, Path | bytes]
+
+
+def side_files(finetuned: Checkpoint, plan: Plan) -> Iterator[SideFile]:
     """(name, file or content) of each side file, in the order to write them: config last."""
     names = sorted(_names(finetuned.folder), key=lambda name: (name == "config.json", name))
     for name in names:
@@ -65,7 +68,7 @@ def _names(folder: Path) -> Iterator[str]:
                     ) from None
 
 
-def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[tuple[str, Path | bytes]]:
+def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[SideFile]:
     if plan.index is not None:
         yield INDEX, (json.dumps(plan.index, indent=2) + "\n").encode()
     elif finetuned.index is not None and len(plan.files) == len(finetuned.headers):

@@ -49,6 +49,12 @@ def inert(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def brief(text: object, most: int = 120) -> str:
+    """`text` inert and cut to `most` characters, for names that may be anything."""
+    shown = inert(str(text)[: most + 1])
+    return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:
     """Columns aligned with two spaces between; `right` names the headers to align right."""
     cells = [[inert(cell) for cell in row] for row in (header, *rows)]

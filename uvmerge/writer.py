@@ -50,7 +50,7 @@ class Staging:
         self.overwrite = overwrite
         self.resumed = (root / JOURNAL).exists()
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
-        self._descriptors: dict[str, int] = {}
+        self._files: dict[str, int] = {}  # weight files and their sizes
         self._mutex = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.resumed:
@@ -63,16 +63,15 @@ class Staging:
         """Make an output file at its full (sparse) size, with its header section."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        self._descriptors[name] = descriptor
-        with self._disk_errors(name):
+        self._files[name] = size_bytes
+        with self._disk_errors(name), _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
             os.ftruncate(descriptor, size_bytes)
             _write_at(descriptor, memoryview(header), 0)
 
     def write(self, file: str, offset: int, data: memoryview) -> None:
         """Put `data` at `offset` of `file`; thread-safe."""
-        with self._disk_errors(file):
-            _write_at(self._descriptors[file], data, offset)
+        with self._disk_errors(file), _opened(self.folder / file, os.O_WRONLY) as descriptor:
+            _write_at(descriptor, data, offset)
 
     def finish(
         self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None
@@ -112,7 +111,7 @@ class Staging:
         for (file, _), line in sorted(self.journal.items()):
             pieces.setdefault(file, []).append(line)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            names = list(self._descriptors)
+            names = list(self._files)
             digests = pool.map(lambda name: self._verify_file(name, pieces.get(name, [])), names)
             files = dict(zip(names, digests))
         for path in sorted(self.folder.rglob("*")):
@@ -144,24 +143,22 @@ class Staging:
     def close(self) -> None:
         """Let go of files; the folder stays."""
         self._journal_file.close()
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
 
     def _chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
         stop = offset + size_bytes
-        while offset < stop:
-            count = os.preadv(self._descriptors[file], [buffer[: stop - offset]], offset)
-            if count == 0:
-                return
-            yield buffer[:count]
-            offset += count
+        with _opened(self.folder / file, os.O_RDONLY) as descriptor:
+            while offset < stop:
+                count = os.preadv(descriptor, [buffer[: stop - offset]], offset)
+                if count == 0:
+                    return
+                yield buffer[:count]
+                offset += count
 
     def _verify_file(self, name: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
         """Hash a file as a whole and, on the way, each of its pieces."""
         whole = xxhash.xxh3_128()
-        end = os.fstat(self._descriptors[name]).st_size
+        end = (self.folder / name).stat().st_size
         start = pieces[0]["offset"] if pieces else end
         position = 0
         for offset, length, expected in [
@@ -311,6 +308,16 @@ def _free_name(out: Path) -> Path:
     return aside
 
 
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """A descriptor for one access; held open, a descriptor per shard could be too many."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         count = os.pwrite(descriptor, data, offset)
@@ -318,8 +325,5 @@ def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with _opened(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -91,6 +91,8 @@ def jobs(plan: Plan) -> Iterator[Job]:
     group: list[Step] = []
     filled = 0
     for step in plan.steps:
+        if step.size_bytes == 0:
+            continue
         if group and not (_adjoins(group[-1], step) and filled + step.size_bytes <= COPY_RUN_BYTES):
             yield Job(tuple(group))
             group, filled = [], 0
