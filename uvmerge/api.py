@@ -148,17 +148,19 @@ def run(
     if precision not in ("exact", "fast"):
         raise UsageError("precision", f"{precision!r} is unknown", "Choose exact or fast.")
     progress = progress or Progress(quiet=quiet)
-    out = Path(out)
-    out = out if out.name else out.absolute()
+    if not str(out):
+        raise UsageError("OUT", "is empty", "Name a folder that does not exist yet.")
+    target = Path(os.path.realpath(out))
     references = _references(recipe, base, finetuned)
     if not dry_run:
-        writer.check_out(out, overwrite)
+        writer.check_apart(target, [Path(r) for r in references.values() if os.path.isdir(r)])
+        writer.check_out(target, overwrite)
     with ExitStack() as stack:
         checkpoints = {}
         for role, reference in references.items():
             found = hub.locate(reference, weights_only=role == BASE)
             if not dry_run:
-                writer.check_apart(out, [found.folder])
+                writer.check_apart(target, [found.folder])
             checkpoint = Checkpoint.open(
                 found.folder, label=found.label, commit=found.commit,
                 load_pickles=load_pickles if allow_pickle else None,
@@ -179,15 +181,15 @@ def run(
         if not force:
             preflight.refuse_unrelated(plan, checkpoints)
         settings = Settings(_device(device) if plan.needs_torch else "cpu", precision, workers)
-        progress.plan(plan, settings, available_memory(), _free_bytes(out))
+        progress.plan(plan, settings, available_memory(), _free_bytes(target))
         sides = list(side_files(checkpoints[FINETUNED], plan))
         if dry_run:
             return Result(None, plan)
         if plan.needs_torch:
             plan = _look_at_values(plan, checkpoints, settings, nonfinite, progress)
         head = _head(plan, checkpoints, settings)
-        with writer.staged(out, plan.digest, head, overwrite) as staging:
-            _refuse_full_disk(plan, staging, sides)
+        _refuse_full_disk(plan, target, sides)
+        with writer.staged(target, plan.digest, head, overwrite) as staging:
             control = control or Control()
             with progress.bar(plan, control), control.listen():
                 edits = engine.run(plan, checkpoints, staging, settings, control)
@@ -195,7 +197,7 @@ def run(
                 raise Interrupted(out, control.signal_number)
             progress.say("verifying")
             kept = _complete(plan, checkpoints, staging, settings, edits, sides)
-    return Result(out, plan, edits, time.monotonic() - started, kept)
+    return Result(Path(out), plan, edits, time.monotonic() - started, kept)
 
 
 def _references(
@@ -240,7 +242,9 @@ def _look_at_values(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
-    return planning.leave_alone(plan, names, checkpoints[FINETUNED])
+    plan = planning.leave_alone(plan, names, checkpoints[FINETUNED])
+    progress.say(f"note: {plan.notes[-1]}")
+    return plan
 
 
 def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
@@ -263,13 +267,14 @@ def _free_bytes(out: Path) -> int:
     return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
 
 
-def _refuse_full_disk(plan: Plan, staging: writer.Staging, sides: Sequence[SideFile]) -> None:
+def _refuse_full_disk(plan: Plan, out: Path, sides: Sequence[SideFile]) -> None:
     wanted = plan.bytes_out + sum(os.stat(c).st_size for _, c in sides if isinstance(c, Path))
-    there = sum(p.stat().st_blocks * 512 for p in staging.folder.rglob("*") if p.is_file())
-    short = wanted - there - _free_bytes(staging.out)
+    earlier = writer.staging_root(out, plan.digest).rglob("*")
+    there = sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
+    short = wanted - there - _free_bytes(out)
     if short > 0:
         raise InputRefused(
-            staging.out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
+            out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
             f" {short:,} bytes short", "Make room, or choose another disk.",
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ that only what an edit needs is ever read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -173,6 +174,8 @@ def inside(folder: Path, name: str) -> Path:
             "Do not use this checkpoint, or repair its index.",
         )  # fmt: skip
     try:
+        if any(len(os.fsencode(part)) > 255 for part in parts):
+            raise ValueError("too long")
         root, target = folder.resolve(), (folder / name).resolve()
     except (OSError, RuntimeError, ValueError):  # too long, a loop of links, not encodable
         raise InputRefused(

@@ -31,7 +31,8 @@ class UvmergeError(Exception):
     exit_code = 1
 
     def __init__(self, where: str | Path, what: str, do: str = "") -> None:
-        self.where, self.what, self.do = str(where), what, do
+        self.where = _cut(str(where), from_start=True)
+        self.what, self.do = _cut(what), _cut(do)
         super().__init__(": ".join(part for part in (self.where, what) if part))
 
     def __str__(self) -> str:
@@ -79,6 +80,13 @@ class Interrupted(UvmergeError):
     def __init__(self, where: str | Path, signal_number: int) -> None:
         self.exit_code = 128 + signal_number
         super().__init__(where, "stopped", "Run the same command again to resume.")
+
+
+def _cut(text: str, most: int = 700, *, from_start: bool = False) -> str:
+    """`text`, cut where something that was put into a message is far too long for one."""
+    if len(text) <= most:
+        return text
+    return f"…{text[-300:]}" if from_start else f"{text[:400]}… ({len(text):,} characters)"
 
 
 def counted(count: int, noun: str) -> str:

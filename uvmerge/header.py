@@ -123,7 +123,7 @@ def read(source: Source) -> Header:
     (length,) = struct.unpack("<Q", prefix)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
-            source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
+            source, f"truncated: {source.size:,} bytes, it claims a header of {length:,} bytes"
             f" (limit {HEADER_LIMIT_BYTES:,})")  # fmt: skip
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
@@ -189,7 +189,7 @@ def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
         numbers = (*shape, start, stop)
     except (TypeError, KeyError, ValueError):
         raise _refused(source, f"tensor {shown} lacks dtype, shape or offsets") from None
-    if any(type(n) is not int or not 0 <= n < 2**63 for n in numbers) or stop < start:
+    if any(type(n) is not int or not 0 <= n < 2**100 for n in numbers) or stop < start:
         raise _refused(source, f"tensor {shown} has impossible shape or offsets {brief(field)}")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise _refused(source, f"tensor {shown} has the unknown dtype '{brief(dtype)}'")
@@ -203,7 +203,7 @@ def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
 
 def _figure(bits: int) -> str:
     """A number of bits in bytes, also where it overflows every integer type."""
-    return f"{-(-bits // 8):,}" if bits < 2**70 else "over 2^67"
+    return f"{-(-bits // 8):,}" if bits < 2**500 else "over 2^497"
 
 
 def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None:

@@ -46,8 +46,12 @@ def _remove_if_stale(path: Path) -> None:
         content = path.read_text()
         owner = json.loads(content)
         host, pid = owner["host"], owner["pid"]
+        if type(pid) is not int or not 0 < pid < 2**31 or not isinstance(host, str):
+            raise ValueError("no owner")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise Locked(path, f"stands in the place of the lock file: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise Locked(
             path,

@@ -17,7 +17,7 @@ import xxhash
 import yaml
 
 from .checkpoint import Checkpoint
-from .errors import counted
+from .errors import InputRefused, counted
 from .header import parse_json
 from .plan import Plan
 from .text import inert
@@ -71,12 +71,21 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def made_all_of(folder: Path) -> bool:
-    """Whether uvmerge created every file in `folder`."""
-    content = read(folder)
-    if content is None or not isinstance(content.get("files"), dict):
+    """Whether everything in `folder` is what uvmerge wrote, by its hashes."""
+    try:
+        content = read(folder)
+    except InputRefused:
         return False
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    return present <= {NAME, *content["files"]}
+    files = content.get("files") if content else None
+    if not isinstance(files, dict):
+        return False
+    written: set[Path] = set()
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != NAME and (path.is_symlink() or files.get(name) != file_identity(path)):
+            return False
+        written |= {path, *path.parents}
+    return all(path in written for path in folder.rglob("*"))
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -31,9 +31,13 @@ class PickledFile:
             torch.int64: "I64", torch.bool: "BOOL",
         }  # fmt: skip
         tensors = _load(path)
-        unknown = [key for key, value in tensors.items() if value.dtype not in codes]
-        if unknown:
-            raise InputRefused(path.name, f"{unknown[0]} has the dtype {tensors[unknown[0]].dtype}")
+        for key, value in tensors.items():
+            if value.dtype not in codes:
+                raise InputRefused(path.name, f"{key} has the dtype {value.dtype}")
+            if value.layout is not torch.strided or value.device.type != "cpu":
+                raise InputRefused(
+                    path.name, f"{key} is not a plain tensor ({value.layout}, {value.device})"
+                )
         self._section, entries = header.build(
             [(key, codes[value.dtype], tuple(value.shape)) for key, value in tensors.items()],
             {"format": "pt"},

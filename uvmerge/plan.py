@@ -331,7 +331,7 @@ class _Planner:
         self.wrong_shape: list[str] = []
         self.left_alone: list[str] = []
         self.only_finetuned: list[str] = []
-        self.empty: list[str] = []
+        self.empty: dict[str, list[str]] = {BASE: [], FINETUNED: []}
         for step in recipe.steps:
             step.selection.check(self.finetuned.depth)
 
@@ -341,9 +341,11 @@ class _Planner:
 
     def refuse_mismatches(self, force: bool) -> None:
         """Refuse a selection that is empty, or does not fit the base."""
-        if self.empty:
+        for role, names in self.empty.items():
+            if not names:
+                continue
             raise InputRefused(
-                "base and fine-tuned", f"{listed(self.empty, 'tensor')} hold no data on one side: saved"
+                f"{role} ({self.checkpoints[role].label})", f"{listed(names, 'tensor')} hold no data: saved"
                 " under DeepSpeed ZeRO-3 without gathering the parameters",
                 "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
                 " stage3_gather_16bit_weights_on_model_save.",
@@ -426,7 +428,7 @@ class _Planner:
             if not apart:
                 self.only_finetuned.append(tensor.name)
         elif (tensor.size_bytes == 0) != (partner.size_bytes == 0):
-            self.empty.append(tensor.name)
+            self.empty[BASE if tensor.size_bytes else FINETUNED].append(tensor.name)
         elif partner.shape != tensor.shape and not chosen:
             self.left_alone.append(tensor.name)
 

@@ -24,17 +24,19 @@ from . import operations
 from .errors import RecipeError, UsageError
 from .operations import Operation
 from .operations.options import did_you_mean
-from .selection import Selection, parse_layers, parse_modules, parse_names
-from .text import inert
+from .selection import Selection, parse_globs, parse_layers, parse_modules
+from .text import brief, inert
 
 FORMAT_VERSION = 1
 LIMIT_BYTES, LIMIT_DEPTH = 256 * 1024, 32
 SELECTION_KEYS = {
-    "layers": parse_layers, "modules": parse_modules, "include": parse_names, "exclude": parse_names
+    "layers": parse_layers, "modules": parse_modules, "include": parse_globs, "exclude": parse_globs
 }  # fmt: skip
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TEXT_KEYS = ("name", "description", "base", "finetuned", "dtype")
 KEYS = ("uvmerge", *TEXT_KEYS, "steps")
+LIMIT_ITEMS = 5_000
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times as fast
 _SAFE_TAGS = tuple(
     f"tag:yaml.org,2002:{t}" for t in ("map", "seq", "str", "int", "float", "bool", "null")
 )
@@ -59,7 +61,7 @@ class RecipeStep:
         if unknown:
             known = {p.key for p in operation.parameters} | SELECTION_KEYS.keys()
             raise UsageError(
-                f"{operation.command}: {inert(unknown[0])}", "is not an option",
+                f"{operation.command}: {brief(unknown[0])}", "is not an option",
                 did_you_mean(unknown[0], known),
             )  # fmt: skip
         selection = Selection(**_parse_filters(filters))
@@ -128,7 +130,13 @@ class Recipe:
 
 
 def _parse_filters(filters: Mapping[str, object]) -> dict[str, Any]:
-    return {key: SELECTION_KEYS[key](value) for key, value in filters.items()}
+    parsed = {}
+    for key, value in filters.items():
+        try:
+            parsed[key] = SELECTION_KEYS[key](value)
+        except UsageError as error:
+            raise UsageError(f"--{key}", error.what, error.do) from None
+    return parsed
 
 
 @dataclass(frozen=True)
@@ -156,9 +164,9 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.fail(line, "a key must be a word")
             if key in fields:
-                raise self.fail(line, f"the key {inert(key)!r} stands here twice")
+                raise self.fail(line, f"the key '{brief(key)}' stands here twice")
             if known is not None and key not in known:
-                raise self.fail(line, f"unknown key {inert(key)!r}", did_you_mean(key, known))
+                raise self.fail(line, f"unknown key '{brief(key)}'", did_you_mean(key, known))
             fields[key] = _Field(value, line)
         return fields
 
@@ -167,6 +175,10 @@ class _Reader:
             return [self.value(child) for child in node.value]
         if isinstance(node, yaml.MappingNode):
             raise self.fail(node.start_mark.line + 1, "keys and values are not expected here")
+        if node.tag in _SAFE_TAGS[:2]:
+            raise self.fail(
+                node.start_mark.line + 1, f"{brief(node.value)} is not what its tag says"
+            )
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (ValueError, yaml.YAMLError):
@@ -219,7 +231,7 @@ def _steps(steps: _Field, reader: _Reader) -> Iterator[RecipeStep]:
         for key, setting in settings.items():
             given[key] = reader.value(setting.value)
             if given[key] is None:
-                raise reader.fail(setting.line, f"{inert(key)!r} has no value",
+                raise reader.fail(setting.line, f"{brief(key)} has no value",
                     'A value with a comma needs quotes: layers: "0-9,12".')  # fmt: skip
         lines = {key: setting.line for key, setting in settings.items()}
         try:
@@ -232,20 +244,23 @@ def _steps(steps: _Field, reader: _Reader) -> Iterator[RecipeStep]:
 
 def _compose(text: str | bytes, source: str) -> yaml.Node:
     """The node tree of one document, after a pass over its events that refuses what has no place."""
-    depth = 0
+    depth = items = 0
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=_Loader):
             line = event.start_mark.line + 1 if event.start_mark else 1
             tag = getattr(event, "tag", None)
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise RecipeError(f"{source}:{line}", "anchors and aliases are not allowed")
             if tag and tag not in _SAFE_TAGS:
                 raise RecipeError(f"{source}:{line}", f"the tag {inert(tag)} is not allowed")
+            items += 1
+            if items > LIMIT_ITEMS:
+                raise RecipeError(f"{source}:{line}", f"has more than {LIMIT_ITEMS:,} items")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > LIMIT_DEPTH:
                 raise RecipeError(f"{source}:{line}", f"nested deeper than {LIMIT_DEPTH} levels")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1

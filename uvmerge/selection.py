@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from .anatomy import MODULES, Place
 from .errors import InputRefused, UsageError
+from .text import brief
 
 DEFAULT_MODULES = ("attention", "mlp")
 
@@ -64,7 +65,9 @@ class Selection:
 def parse_layers(value: object) -> tuple[int, ...]:
     """`0-9,12`, `3`, or a sequence of integers, as sorted layer numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Sequence)):
-        raise UsageError("layers", f"{value!r} is not a list of layers", "Write it like 0-9,12.")
+        raise UsageError(
+            "layers", f"{brief(value)} is not a list of layers", "Write it like 0-9,12."
+        )
     pieces = (
         value.split(",")
         if isinstance(value, str)
@@ -77,12 +80,12 @@ def parse_layers(value: object) -> tuple[int, ...]:
         first, dash, last = str(piece).strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(first + last) > 12:
             raise UsageError(
-                "layers", f"{piece!r} is not a layer or a range", "Write it like 0-9,12."
+                "layers", f"'{brief(piece)}' is not a layer or a range", "Write it like 0-9,12."
             )
         start, stop = int(first), int(last or first)
         if stop < start or stop - start > 100_000:
             raise UsageError(
-                "layers", f"{piece!r} is not a range of layers", "Write it like 0-9,12."
+                "layers", f"'{brief(piece)}' is not a range of layers", "Write it like 0-9,12."
             )
         layers.update(range(start, stop + 1))
     return tuple(sorted(layers))
@@ -94,14 +97,28 @@ def parse_modules(value: object) -> tuple[str, ...]:
     for module in modules:
         if module not in (*MODULES, "all"):
             raise UsageError(
-                "modules", f"{module!r} is not a module", f"Choose from {', '.join(MODULES)}, all."
+                "modules",
+                f"'{brief(module)}' is not a module",
+                f"Choose from {', '.join(MODULES)}, all.",
             )
     return modules
+
+
+def parse_globs(value: object) -> tuple[str, ...]:
+    """Globs on tensor names: few and short enough to be matched quickly."""
+    globs = parse_names(value)
+    if len(globs) > 100 or any(len(glob) > 200 for glob in globs):
+        raise UsageError(
+            "globs", "more than 100, or one longer than 200 characters", "Use wider globs."
+        )
+    return globs
 
 
 def parse_names(value: object) -> tuple[str, ...]:
     """A comma-separated string, or a sequence of strings, as a tuple of strings."""
     pieces = value.split(",") if isinstance(value, str) else value
     if not isinstance(pieces, Sequence) or not all(isinstance(piece, str) for piece in pieces):
-        raise UsageError("names", f"{value!r} is not a list of names", "Separate them by commas.")
+        raise UsageError(
+            "names", f"{brief(value)} is not a list of names", "Separate them by commas."
+        )
     return tuple(piece.strip() for piece in pieces if piece.strip())

@@ -59,13 +59,13 @@ def _names(folder: Path) -> Iterator[str]:
             last = name.rpartition("/")[2]
             mine = name in (manifest.NAME, manifest.CARD)
             if _KEEP.fullmatch(last) and not _TRAINER.fullmatch(last) and not mine:
-                try:
-                    if inside(folder, name).is_file():
-                        yield name
-                except InputRefused as refused:
+                path = inside(folder, name)
+                if path.is_file():
+                    yield name
+                elif path.is_symlink():
                     raise InputRefused(
-                        refused.where, f"side file {refused.what}", refused.do
-                    ) from None
+                        path, "is a link to a file that is not there", "Put the file in its place."
+                    )
 
 
 def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[SideFile]:

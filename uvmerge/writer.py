@@ -30,7 +30,6 @@ import xxhash
 from . import manifest
 from .errors import InputRefused, RunFailed, UsageError, listed
 from .lock import locked
-from .text import size
 
 JOURNAL = "journal.jsonl"
 CHUNK_BYTES = 1 << 20  # fits a processor cache: measured 1.5 times as fast as 8 MB
@@ -205,27 +204,36 @@ class Staging:
 
     @contextmanager
     def _disk_errors(self, name: str) -> Iterator[None]:
-        try:
+        with disk_errors(name):
             yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise RunFailed(
-                    name, f"cannot be written: {error.strerror}",
-                    "What is finished is kept: mend the cause and run the same command to resume.",
-                ) from error  # fmt: skip
-            free = shutil.disk_usage(self.root).free
-            raise RunFailed(
-                name, f"the disk is full ({size(free)} free)",
-                "What is finished is kept: make room and run the same command again to resume.",
-            ) from error  # fmt: skip
+
+
+@contextmanager
+def disk_errors(where: str | Path) -> Iterator[None]:
+    """Turn what the operating system says into an error of this project, with what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise RunFailed(
+            where, "the disk is full" if full else f"cannot be written: {error.strerror}",
+            "What is finished is kept: "
+            + ("make room" if full else "mend the cause")
+            + " and run the same command again to resume.",
+        ) from error  # fmt: skip
+
+
+def staging_root(out: Path, digest: str) -> Path:
+    """Where the run of a plan is staged."""
+    return out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
 
 
 @contextmanager
 def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
     """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
-    with locked(out.with_name(f"{out.name}.uvmerge-lock")):
+    with disk_errors(out), locked(out.with_name(f"{out.name}.uvmerge-lock")):
         check_out(out, overwrite)
-        root = out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
+        root = staging_root(out, digest)
         for other in unfinished(out):
             if other == root:
                 continue
@@ -242,14 +250,22 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse an OUT that is a file, or a folder with something in it."""
+    """Refuse an OUT that is a file, a folder with something in it, or no name at all."""
+    try:
+        longest = len(os.fsencode(out.name)) + len(".uvmerge-partial-01234567")
+        if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
+            raise UsageError(out, "is too long a name, or none that a folder can have")
+    except OSError:
+        raise UsageError(out.parent, "is not a folder", "Create it first.") from None
+    if os.path.ismount(out):
+        raise UsageError(
+            out, "is a mount point, which no folder can be renamed to", "Name a folder in it."
+        )
     if out.is_dir():
         if any(out.iterdir()) and not overwrite:
             raise _not_empty(out)
     elif os.path.lexists(out):
         raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
-    if not out.parent.is_dir():
-        raise UsageError(out.parent, "is not a folder", "Create it first.")
 
 
 def check_apart(out: Path, inputs: list[Path]) -> None:

@@ -47,7 +47,8 @@ class Operation:
     def parse(self, options: Mapping[str, object]) -> dict[str, Any]:
         """Options by Python name, checked, without those left at their default."""
         known = {p.name: p for p in self.parameters} | {p.key: p for p in self.parameters}
-        parsed = {}
+        parsed: dict[str, Any] = {}
+        seen: set[str] = set()
         for key, value in options.items():
             if key not in known:
                 words = {p.key for p in self.parameters}
@@ -55,6 +56,9 @@ class Operation:
                     f"{self.command}: {key}", "is not an option", did_you_mean(key, words)
                 )
             parameter = known[key]
+            if parameter.name in seen:
+                raise UsageError(f"{self.command}: {parameter.key}", "is given in two spellings")
+            seen.add(parameter.name)
             result = parameter.parse(value)
             if result != parameter.default:
                 parsed[parameter.name] = result

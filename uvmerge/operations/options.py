@@ -107,6 +107,8 @@ class Parameter:
             raise self._wrong(value, "is not a number")
         if self.type is int and not isinstance(number, int):
             raise self._wrong(value, "is not a whole number")
+        if abs(number) > 2**62:
+            raise self._wrong(value, "is far too large")
         if not math.isfinite(number):
             raise self._wrong(value, "is not a finite number")
         if not (option.low is None or number >= option.low) or not (
