@@ -172,9 +172,10 @@ class Anatomy:
             return None, 0
         best = max(whole or stacks, key=lambda p: ("decoder" in p, weight[p]))
         if whole and depth:
-            if extra := len(indices[best]) - depth:
+            if len(indices[best]) > depth:
+                found = len(indices[best])
                 self.notes.append(
-                    f"the config says {depth} layers, the weights have {extra} more ({best})"
+                    f"the config says {depth} layers, the weights have {found} ({best})"
                 )
             return best, depth
         found = max(indices[best]) + 1

@@ -150,6 +150,8 @@ def run(
     progress = progress or Progress(quiet=quiet)
     if not str(out):
         raise UsageError("OUT", "is empty", "Name a folder that does not exist yet.")
+    if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
+        raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
     target = Path(os.path.realpath(out))
     references = _references(recipe, base, finetuned)
     if not dry_run:
@@ -289,6 +291,7 @@ def _complete(
 ) -> Path | None:
     """Side files, verification, manifest; then OUT is there."""
     card = manifest.card(plan, checkpoints[BASE], checkpoints[FINETUNED])
+    staging.drop_side_files()
     for name, content in [(manifest.CARD, card), *sides]:
         staging.add_side_file(name, content)
     files = staging.verify()

@@ -123,7 +123,7 @@ def read(source: Source) -> Header:
     (length,) = struct.unpack("<Q", prefix)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
-            source, f"truncated: {source.size:,} bytes, it claims a header of {length:,} bytes"
+            source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
             f" (limit {HEADER_LIMIT_BYTES:,})")  # fmt: skip
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))

@@ -386,11 +386,10 @@ class _Planner:
                 f"of another shape in the base, left as fine-tuned: {listed(self.left_alone, 'tensor', 3)}"
                 " (a changed vocabulary?)"
             )
-        head = any(
-            self.finetuned.place(t).module == "head" for t in self.finetuned.tensors.values()
-        )
-        if head and self.checkpoints[FINETUNED].config.get("tie_word_embeddings") is True:
-            yield "the config ties the head to the embeddings, yet a head is stored: it is kept"
+        tied = self.checkpoints[FINETUNED].config.get("tie_word_embeddings") is True
+        placed = {t.name: self.finetuned.place(t) for t in self.finetuned.tensors.values() if tied}
+        if heads := [name for name, place in placed.items() if place.module == "head"]:
+            yield f"the config ties the head to the embeddings, yet stores {listed(heads, 'tensor')}"
         whole = [t for t in self.finetuned.tensors.values() if t.dtype not in FLOATS]
         if whole:
             yield f"not floating point, copied: {listed([t.name for t in whole], 'tensor', 3)}"

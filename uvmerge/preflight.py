@@ -37,7 +37,7 @@ def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
     config = checkpoint.config.get("quantization_config")
     packed = [
         t.name for t in checkpoint.tensors.values()
-        if t.dtype.startswith(("F8", "F6", "F4")) or _PACKED.search(t.name)
+        if t.dtype.startswith(("F8_", "F6_", "F4")) or _PACKED.search(t.name)
     ]  # fmt: skip
     if not packed and not isinstance(config, dict):
         return None

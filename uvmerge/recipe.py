@@ -181,10 +181,9 @@ class _Reader:
             )
         try:
             return yaml.SafeLoader("").construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            raise self.fail(
-                node.start_mark.line + 1, f"{inert(node.value)!r} cannot be read"
-            ) from None
+        except (ValueError, LookupError, OverflowError, yaml.YAMLError):
+            line = node.start_mark.line + 1
+            raise self.fail(line, f"'{brief(node.value)}' cannot be read") from None
 
 
 def _build(fields: Mapping[str, _Field], source: str) -> Recipe:

@@ -51,7 +51,10 @@ def inert(text: object) -> str:
 
 def brief(text: object, most: int = 120) -> str:
     """`text` inert and cut to `most` characters, for names that may be anything."""
-    shown = inert(str(text)[: most + 1])
+    try:
+        shown = inert(str(text)[: most + 1])
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
     return shown if len(shown) <= most else f"{shown[:most]}…"
 
 

@@ -30,6 +30,7 @@ import xxhash
 from . import manifest
 from .errors import InputRefused, RunFailed, UsageError, listed
 from .lock import locked
+from .text import size
 
 JOURNAL = "journal.jsonl"
 CHUNK_BYTES = 1 << 20  # fits a processor cache: measured 1.5 times as fast as 8 MB
@@ -103,6 +104,12 @@ class Staging:
                 shutil.copyfile(content, path)
             else:
                 path.write_bytes(content)
+
+    def drop_side_files(self) -> None:
+        """Remove what an interrupted run had already written beside the weights."""
+        for path in list(self.folder.rglob("*")):
+            if path.is_file() and path.relative_to(self.folder).as_posix() not in self._files:
+                path.unlink()
 
     def verify(self) -> dict[str, dict[str, Any]]:
         """Read everything back: each piece against its hash; returns size and hash of each file."""
@@ -204,19 +211,20 @@ class Staging:
 
     @contextmanager
     def _disk_errors(self, name: str) -> Iterator[None]:
-        with disk_errors(name):
+        with disk_errors(name, self.root):
             yield
 
 
 @contextmanager
-def disk_errors(where: str | Path) -> Iterator[None]:
+def disk_errors(where: str | Path, folder: Path) -> Iterator[None]:
     """Turn what the operating system says into an error of this project, with what to do."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        free = size(shutil.disk_usage(folder).free)
         raise RunFailed(
-            where, "the disk is full" if full else f"cannot be written: {error.strerror}",
+            where, f"the disk is full ({free} free)" if full else f"cannot be written: {error.strerror}",
             "What is finished is kept: "
             + ("make room" if full else "mend the cause")
             + " and run the same command again to resume.",
@@ -231,7 +239,7 @@ def staging_root(out: Path, digest: str) -> Path:
 @contextmanager
 def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
     """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
-    with disk_errors(out), locked(out.with_name(f"{out.name}.uvmerge-lock")):
+    with disk_errors(out, out.parent), locked(out.with_name(f"{out.name}.uvmerge-lock")):
         check_out(out, overwrite)
         root = staging_root(out, digest)
         for other in unfinished(out):

@@ -57,7 +57,9 @@ class Operation:
                 )
             parameter = known[key]
             if parameter.name in seen:
-                raise UsageError(f"{self.command}: {parameter.key}", "is given in two spellings")
+                raise UsageError(
+                    f"{self.command}: {parameter.key}", "is given twice, in two spellings"
+                )
             seen.add(parameter.name)
             result = parameter.parse(value)
             if result != parameter.default:

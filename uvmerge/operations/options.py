@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from ..errors import UsageError
 from ..selection import parse_layers, parse_names
 from ..spectral import Matrix
+from ..text import brief
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,10 @@ class Parameter:
             raise self._wrong(value, "is not a number")
         if self.type is int and not isinstance(number, int):
             raise self._wrong(value, "is not a whole number")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise self._wrong(value, "is not a finite number")
         if abs(number) > 2**62:
             raise self._wrong(value, "is far too large")
-        if not math.isfinite(number):
-            raise self._wrong(value, "is not a finite number")
         if not (option.low is None or number >= option.low) or not (
             option.high is None or number <= option.high
         ):
@@ -126,7 +127,7 @@ class Parameter:
         return f"values of at least {low:g}" if low is not None else ""
 
     def _wrong(self, value: object, what: str, do: str = "") -> UsageError:
-        return UsageError(f"--{self.key}", f"{str(value)[:80]!r} {what}", do)
+        return UsageError(f"--{self.key}", f"'{brief(value, 80)}' {what}", do)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
