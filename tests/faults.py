@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
@@ -262,6 +263,7 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
     context.set_forkserver_preload(["torch", "faults", "uvmerge.api", "uvmerge.engine.compute"])
     process = context.Process(target=target, args=arguments, daemon=True)
     process.start()
+    atexit.register(process.kill)
     return process
 
 

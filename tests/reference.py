@@ -76,7 +76,7 @@ def values(W_b: Array, W_f: Array, k: int, alpha: float = 1.0) -> Array:
 
 
 def interpolate(W_b: Array, W_f: Array, scale: float) -> Array:
-    return (1 - scale) * W_b + scale * W_f
+    return W_b + scale * (W_f - W_b)
 
 
 def lines(W_b: Array, W_f: Array, layer: int, depth: int, alpha: float, beta: float) -> Array:

@@ -225,7 +225,7 @@ class Anatomy:
         if gate_up is None or down is None or len(gate_up.shape) != 3 or len(down.shape) != 3:
             return False
         (_, a, b), (_, c, d) = gate_up.shape, down.shape
-        return (b, a) == (2 * c, d) and (a, b) != (2 * d, c)
+        return (b, a) == (2 * c, d)
 
 
 def config_depth(config: Mapping[str, Any]) -> int | None:

@@ -295,8 +295,9 @@ class Outline:
     ) -> int:
         if energy is not None:
             raise NeedsValues
-        self.k = leading_count(min(self.shape), top=top, rank=rank)
-        return self.k
+        k = leading_count(min(self.shape), top=top, rank=rank)
+        self.k = self.k or k  # with a head and a tail, the head's
+        return k
 
     @property
     def tensor(self) -> NoReturn:
@@ -328,6 +329,7 @@ class _Planner:
         self.dtype = DTYPES[recipe.dtype] if recipe.dtype else None
         self.selected = 0
         self.without_partner: list[str] = []
+        self.lacking = 0  # of them, those inside the decoder layers
         self.wrong_shape: list[str] = []
         self.left_alone: list[str] = []
         self.only_finetuned: list[str] = []
@@ -361,7 +363,7 @@ class _Planner:
                 f" passes the filters (the model has {self.finetuned.depth} decoder layers)",
                 "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
             )  # fmt: skip
-        if not self.selected or (len(self.without_partner) > self.selected and not force):
+        if not self.selected or (self.lacking > self.selected and not force):
             raise InputRefused(
                 "base and fine-tuned",
                 f"nothing matched: the base has no {listed(self.without_partner, 'selected tensor', 3)}"
@@ -438,6 +440,7 @@ class _Planner:
         found = [partner for partner in partners if partner is not None]
         if len(found) < len(views):
             self.without_partner.append(tensor.name)
+            self.lacking += place.layer is not None
             return None
         differ = [(v, p) for v, p in zip(views, found) if v.shape != p.shape]
         integer = {self.base.tensors[p.tensor].dtype for p in found} - set(FLOATS)

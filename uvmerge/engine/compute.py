@@ -127,8 +127,10 @@ class Editor:
         first = current = DenseMatrix(block.finetuned.label, before, self.precision)
         ranks: list[int | None] = []
         for index, planned in zip(block.chain, block.ranks, strict=True):
+            base.k = current.k = None
             result = self._apply(index, base, current, step)
-            ranks.append(planned if planned is not None else _last_cut(base, current))
+            chosen = base.k if base.k is not None else current.k
+            ranks.append(planned if planned is not None else chosen)
             if isinstance(result, Tensor):
                 current = DenseMatrix(block.finetuned.label, result, self.precision)
             else:
@@ -163,7 +165,13 @@ class Editor:
     def _apply(self, index: int, base: Any, current: Any, step: Step) -> Any:
         recipe_step = self.plan.recipe.steps[index]
         extra = {"place": step.place} if recipe_step.operation.wants_place else {}
-        result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
+        try:
+            result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra
+            raise RunFailed(
+                step.tensor, f"{recipe_step.operation.command} did not converge: {error}",
+                "Leave the tensor out with --exclude and report the matrix.",
+            ) from error  # fmt: skip
         if tuple(result.shape) != current.shape:
             raise RunFailed(
                 step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
@@ -254,7 +262,7 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     bits = single.view(torch.int32)
     too_far = (back.abs() > values.abs()) & single.isfinite()
     bits -= too_far.to(torch.int32)  # one step towards zero: truncation
-    bits |= (back != values).to(torch.int32)
+    bits |= ((back != values) & single.isfinite()).to(torch.int32)
     return single.to(dtype)
 
 
@@ -264,12 +272,6 @@ def _bytes(tensor: Tensor) -> memoryview:
     if flat.numel() == 0:
         return memoryview(b"")
     return flat.view(torch.uint8).numpy().data
-
-
-def _last_cut(*matrices: DenseMatrix) -> int | None:
-    """The k that an operation chose while running, from the cuts it made."""
-    cuts = [k for matrix in matrices for k in matrix.cuts]
-    return cuts[-1] if cuts else None
 
 
 def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:

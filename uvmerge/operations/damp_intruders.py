@@ -38,7 +38,7 @@ def damp_intruders(
     U_f, S_f, Vh_f = finetuned.top(k)
     U_b, _, _ = base.top(min(base.shape))
     closest = (U_b.mT @ U_f).abs().amax(dim=0)  # (k,)
-    intruders = closest < threshold
+    intruders = closest < threshold - 1e-6  # of an unmoved vector the cosine is 1 but for rounding
     if not bool(intruders.any()):
         return finetuned
     U, S, Vh = U_f[:, intruders], S_f[intruders], Vh_f[intruders]

@@ -41,16 +41,15 @@ def gavish_donoho_factor(beta: float) -> float:
 def marchenko_pastur_median(beta: float, steps: int = 4000) -> float:
     """Median of the Marchenko-Pastur law of ratio β: density √((b-x)(x-a)) / (2πβx) on [a, b].
 
-    With x = (a + b)/2 - (b - a)/2 cos t the integrand is smooth, so the midpoint rule converges fast;
-    the median is where the running sum crosses a half, interpolated.
+    With x = s², s = 1 - √β cos t, the integrand is smooth, up to β = 1, so the midpoint rule
+    converges fast; the median is where the running sum crosses a half, interpolated.
     """
-    low, high = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
-    centre, radius = (low + high) / 2, (high - low) / 2
-    step, mass = math.pi / steps, 0.0
+    root, step, mass = math.sqrt(beta), math.pi / steps, 0.0
     for i in range(steps):
-        x = centre - radius * math.cos((i + 0.5) * step)
-        piece = (radius * math.sin((i + 0.5) * step)) ** 2 / (2 * math.pi * beta * x) * step
+        s = 1 - root * math.cos((i + 0.5) * step)
+        density = math.sqrt((1 + s) ** 2 - beta) / (math.pi * s)
+        piece = density * math.sin((i + 0.5) * step) ** 2 * step
         if mass + piece >= 0.5:
-            return centre - radius * math.cos((i + (0.5 - mass) / piece) * step)
+            return (1 - root * math.cos((i + (0.5 - mass) / piece) * step)) ** 2
         mass += piece
     raise ArithmeticError(f"no median for β = {beta}")

@@ -36,6 +36,7 @@ def swap(
     Exact: k = 0 and a = 0 leave every byte alone. With one side alone the sign of each pair (u, v),
         and the order of near-equal values, would be arbitrary without the alignment; `procrustes`
         rotates the whole block (the closest orthogonal Q), `match` reorders and flips, `sign` flips.
+        Where the block is the whole space, a rotation undoes the swap and nothing changes.
     Cost: one decomposition of each matrix; for `procrustes` a k by k SVD more.
     Source: the U/V exchange of Jin et al. 2025, arXiv 2509.12235; the alignment is ours
         (orthogonal Procrustes problem, Schönemann 1966).

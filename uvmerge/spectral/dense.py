@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import RunFailed
 from .operand import Factors, Matrix, Term
-from .precision import ORTHOGONALITY, RESIDUAL, Precision
+from .precision import ORTHOGONALITY, RESIDUAL, SMALLEST_VALUE, Precision
 from .rank import leading_count
 
 PANEL_BYTES = 4_000_000  # of the matrix in the decomposition's dtype, converted at a time
@@ -42,6 +42,7 @@ class DenseMatrix(DenseOperand):
         terms: pairs left (m, k), right (k, n); W is stored + Σ left @ right.
 
     Attributes:
+        k: what `rank` was first asked for and is not 0, until someone sets it back.
         cuts: relative gap (σ_k − σ_{k+1})/σ_k at each k it was cut at; None at k = r.
         methods: the decompositions that were used, `gram` or `svd`.
     """
@@ -50,6 +51,7 @@ class DenseMatrix(DenseOperand):
         self, name: str, stored: Tensor, precision: Precision, terms: tuple[Term, ...] = ()
     ) -> None:
         super().__init__(name, stored, precision)
+        self.k: int | None = None
         self.cuts: dict[int, float | None] = {}
         self.methods: list[str] = []
         self._terms = terms
@@ -78,9 +80,14 @@ class DenseMatrix(DenseOperand):
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
     ) -> int:
-        r = min(self.shape)
         if energy is None:
-            return leading_count(r, top=top, rank=rank)
+            k = leading_count(min(self.shape), top=top, rank=rank)
+        else:
+            k = self._energy_rank(energy)
+        self.k = self.k or k
+        return k
+
+    def _energy_rank(self, energy: float) -> int:
         squares = self._values().square().cumsum(0)
         if squares[-1] == 0:
             return 0
@@ -88,7 +95,10 @@ class DenseMatrix(DenseOperand):
         return int(reached.nonzero()[0]) + 1 if energy > 0 else 0
 
     def values(self) -> Tensor:
-        return self._values().to(self.precision.combine)
+        S = self._values()
+        if self._svd is None and bool(S[-1] <= SMALLEST_VALUE * S[0]):
+            S = self._full()[1]
+        return S.to(self.precision.combine)
 
     def top(self, k: int) -> Factors:
         if self._top is None or len(self._top[1]) < k:
@@ -106,12 +116,14 @@ class DenseMatrix(DenseOperand):
         return U[:, r - k :].to(to), S[r - k :].to(to), Vh[r - k :].to(to)
 
     def _values(self) -> Tensor:
-        return self._svd[1] if self._svd is not None else self._eigen()[0]
+        eigen = None if self._svd is not None else self._eigen()
+        return self._full()[1] if eigen is None else eigen[0]
 
     def _leading(self, k: int) -> Factors:
         """The best available leading k triplets, in the decomposition's dtype."""
-        if self._svd is None:
-            S, Q = self._eigen()  # (r,), (r, r)
+        eigen = None if self._svd is not None else self._eigen()
+        if eigen is not None:
+            S, Q = eigen  # (r,), (r, r)
             if k == 0 or S[k - 1] > 1e-7 * S[0]:
                 short = Q[:, len(S) - k :].flip(1)  # (short side, k), descending
                 other = self._project(short).div_(S[:k])  # (long side, k)
@@ -124,16 +136,19 @@ class DenseMatrix(DenseOperand):
         U, S, Vh = self._full()
         return U[:, :k], S[:k], Vh[:k]
 
-    def _eigen(self) -> tuple[Tensor, Tensor]:
+    def _eigen(self) -> tuple[Tensor, Tensor] | None:
         """Singular values, descending, and the shorter side's singular vectors, ascending, from
-        W Wᵀ or Wᵀ W."""
+        W Wᵀ or Wᵀ W; None where they do not converge."""
         if self._gram is None:
             r = min(self.shape)
             dtype, device = self.precision.decompose, self._stored.device
             gram = torch.zeros(r, r, dtype=dtype, device=device)
             for panel in self._panels():
                 gram.addmm_(panel.mT, panel)
-            squares, Q = torch.linalg.eigh(gram)
+            try:
+                squares, Q = torch.linalg.eigh(gram)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                return None
             self._gram = squares.flip(0).clamp_(min=0).sqrt_(), Q
         return self._gram
 

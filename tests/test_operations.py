@@ -1,0 +1,257 @@
+"""What holds for every operation; one that is dropped into `operations/` is tested by itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from uvmerge import errors
+from uvmerge.anatomy import Place
+from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
+from uvmerge.operations.options import Parameter
+from uvmerge.plan import NeedsValues, Outline
+from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.precision import EXACT, FAST, Precision
+
+FOLDER = Path(inspect.getfile(Operation)).parent
+FILES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "options"))
+PLACE = Place(layer=1, depth=4, module="mlp", is_matrix=True)
+Options = dict[str, Any]
+
+every_operation = pytest.mark.parametrize(
+    "operation", operations().values(), ids=lambda op: op.name
+)
+every_shape = pytest.mark.parametrize("kind", reference.SHAPES)
+
+
+# --- calling an operation that nobody has told us about ----------------------------------------
+
+
+def example_options(operation: Operation) -> Options:
+    """The options in the example of the operation's help: `--left`, `--top 0.2`."""
+    given: Options = {}
+    for parameter in operation.parameters:
+        words = parameter.option.example.split()
+        if words:
+            assert words[0] == f"--{parameter.key}"
+            given[parameter.name] = parameter.parse_text(words[1]) if words[1:] else True
+    return given
+
+
+def settings(parameter: Parameter) -> list[Any]:
+    """Values of one option: every choice, and both ends and some inside of a range."""
+    low, high = parameter.option.low, parameter.option.high
+    if parameter.choices:
+        return list(parameter.choices)
+    if parameter.type is bool:
+        return [False, True]
+    if parameter.type is int:
+        return [0, 1, 7, 10**6]
+    if parameter.type is float:
+        return [0.0 if low is None else low, 0.001, 0.3, 0.999, 1.0 if high is None else high]
+    return []
+
+
+def all_options(operation: Operation) -> Iterator[Options]:
+    """The example's options, and these with each option in turn set to something else."""
+    example = example_options(operation)
+    yield example
+    for parameter in operation.parameters:
+        for value in settings(parameter):
+            for given in (example | {parameter.name: value}, {parameter.name: value}):
+                try:
+                    call(operation, *outlines("square"), given)
+                except errors.UsageError as error:  # excludes another one, or needs one
+                    assert "--" in str(error)
+                    continue
+                yield given
+
+
+def call(operation: Operation, base: Any, finetuned: Any, options: Options) -> Any:
+    """The result, or None where outlines do not suffice."""
+    place = {"place": PLACE} if operation.wants_place else {}
+    try:
+        return operation.function(base, finetuned, **options, **place)
+    except NeedsValues:
+        return None
+
+
+def outlines(kind: str) -> list[Outline]:
+    return [Outline(role, reference.SHAPES[kind]) for role in ("base", "finetuned")]
+
+
+def pair(kind: str) -> list[torch.Tensor]:
+    """A pair that every operation finds something in: noise, and a strong new direction."""
+    W_b, W_f = reference.pair(kind, 0.2)
+    m, n = W_b.shape
+    spike = reference.with_values([3.0], m, n, np.random.default_rng(7))
+    return [torch.tensor(W_b), torch.tensor(W_f + spike)]
+
+
+def operands(stored: list[torch.Tensor], precision: Precision = EXACT) -> list[DenseMatrix]:
+    return [DenseMatrix(role, W, precision) for role, W in zip(("base", "finetuned"), stored)]
+
+
+def values(result: Any) -> torch.Tensor:
+    tensor: torch.Tensor = result if isinstance(result, torch.Tensor) else result.tensor
+    return tensor
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+@every_shape
+@every_operation
+def test_result_has_the_shape_is_finite_and_repeatable(operation: Operation, kind: str) -> None:
+    stored = pair(kind)
+    before = [W.clone() for W in stored]
+    for options in all_options(operation):
+        once = values(call(operation, *operands(stored), options))
+        assert once.shape == stored[1].shape, options
+        assert once.isfinite().all(), options
+        same = operands(stored)
+        for _ in range(2):  # the second time with what the matrices remember
+            again = values(call(operation, *same, options))
+            assert torch.equal(again, once), options
+        assert all(map(torch.equal, stored, before)), options
+
+
+@every_operation
+def test_the_example_of_the_help_edits_something(operation: Operation) -> None:
+    stored = pair("square")
+    result = values(call(operation, *operands(stored), example_options(operation)))
+    if operation.name == "reset_layers":  # the second of four layers
+        assert torch.equal(result, stored[1])
+        result = values(call(operation, *operands(stored), {"frac": 0.5}))
+    assert (result - stored[1]).norm() > 1e-3
+
+
+@every_shape
+@every_operation
+def test_nothing_changes_where_base_and_finetuned_agree(operation: Operation, kind: str) -> None:
+    W = pair(kind)[1]
+    for options in all_options(operation):
+        result = values(call(operation, *operands([W, W.clone()]), options))
+        assert (result - W).norm() <= 1e-13 * W.norm(), options
+
+
+@every_operation
+def test_fast_gives_nearly_the_same(operation: Operation) -> None:
+    stored = [W.float() for W in pair("tall")]
+    options = example_options(operation)
+    exact = values(call(operation, *operands(stored), options))
+    fast = values(call(operation, *operands(stored, FAST), options))
+    assert fast.dtype == torch.float32
+    assert (fast - exact).norm() <= 1e-6 * exact.norm()
+
+
+@every_operation
+def test_matrices_of_zeros_do_no_harm(operation: Operation) -> None:
+    zero, other = torch.zeros(12, 8, dtype=torch.float64), pair("square")[1][:12, :8]
+    for stored in ([zero, zero], [zero, other], [other, zero]):
+        for options in all_options(operation):
+            assert values(call(operation, *operands(stored), options)).isfinite().all(), options
+
+
+# --- the plan's outlines -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tall", "row"])
+@every_operation
+def test_an_outline_foretells_what_happens(operation: Operation, kind: str) -> None:
+    """Where an outline comes back untouched, the same operand comes back from numbers."""
+    for options in all_options(operation):
+        base, finetuned = outlines(kind)
+        foretold = call(operation, base, finetuned, options)
+        if foretold is not None:
+            matrices = operands(pair(kind))
+            expected = matrices[[base, finetuned].index(foretold)]
+            assert call(operation, *matrices, options) is expected, options
+
+
+@pytest.mark.parametrize(
+    ("operation", "option"),
+    [
+        pytest.param(operation, parameter.name, id=f"{operation.name}-{parameter.name}")
+        for operation in operations().values()
+        for parameter in operation.parameters
+        if parameter.name in ("top", "rank", "alpha") and parameter.option.low == 0
+    ],
+)
+def test_the_plan_knows_that_zero_changes_nothing(operation: Operation, option: str) -> None:
+    options = {k: v for k, v in example_options(operation).items() if k != "top"}
+    base, finetuned = outlines("tall")
+    result = call(operation, base, finetuned, options | {option: 0})
+    assert result is (base if operation.name == "truncate" else finetuned)
+
+
+# --- one file per operation --------------------------------------------------------------------
+
+
+def test_every_file_is_an_operation_of_its_name() -> None:
+    assert sorted(operation.name for operation in operations().values()) == FILES
+    assert list(operations()) == sorted(name.replace("_", "-") for name in FILES)
+
+
+@every_operation
+def test_signature_is_two_checkpoints_then_options(operation: Operation) -> None:
+    kinds = inspect.Parameter
+    parameters = list(inspect.signature(operation.function).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["base", "finetuned"]
+    assert all(p.kind is kinds.POSITIONAL_OR_KEYWORD for p in parameters[:2])
+    assert all(p.kind is kinds.KEYWORD_ONLY for p in parameters[2:])
+    assert operation.function.__module__ == f"uvmerge.operations.{operation.name}"
+
+
+@every_operation
+def test_docstring_has_its_five_parts_in_order(operation: Operation) -> None:
+    sentence, _, rest = (inspect.getdoc(operation.function) or "").partition("\n\n")
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    heads = [line.split()[0] for line in rest.splitlines() if line and line[0] != " "]
+    assert tuple(heads) == DOCSTRING_PARTS == ("Formula:", "Exact:", "Cost:", "Source:")
+    for part in heads:
+        assert len(rest.partition(part)[2].split()[0]) > 1 or rest.partition(part)[2].strip()
+
+
+@every_operation
+def test_every_option_says_what_it_does(operation: Operation) -> None:
+    for parameter in operation.parameters:
+        assert len(parameter.option.help.split()) >= 3, parameter.key
+        assert not parameter.option.help.endswith("."), parameter.key
+        for value in settings(parameter):  # and takes what it says it takes
+            assert parameter.parse(value) == value
+        low, high = parameter.option.low, parameter.option.high
+        for outside in (low is not None and low - 1, high is not None and high + 1):
+            if outside is not False:
+                with pytest.raises(errors.UsageError, match=f"--{parameter.key}.*outside"):
+                    parameter.parse(parameter.type(outside))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_files_casts_devices_or_torch_in_an_operation(name: str) -> None:
+    tree = ast.parse((FOLDER / f"{name}.py").read_text())
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    called |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not called & {"to", "double", "float32", "half", "bfloat16", "cuda", "cpu", "device"}
+    assert not called & {"open", "Path", "print", "click", "torch", "dtype"}
+
+
+def test_importing_operations_does_not_import_torch() -> None:
+    code = (
+        "import sys, uvmerge.operations as o; assert len(o.operations()) > 1;"
+        "print(sorted({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
