@@ -29,9 +29,7 @@ def timed(command: list[str] | str) -> float:
     os.sync()
     time.sleep(2)
     start = time.perf_counter()
-    subprocess.run(
-        command, shell=isinstance(command, str), check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(command, shell=isinstance(command, str), check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
@@ -62,7 +60,9 @@ def main() -> None:
         "rounds": settings.rounds,
         "uvmerge_s": round(statistics.median(ours), 3),
         "cp_sync_s": round(statistics.median(theirs), 3),
-        "ratio_median": round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3),
+        "ratio_median": round(
+            statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3
+        ),
         "uvmerge_over_1.5_cp_plus_0.5_s": sum(
             a > 1.5 * b + 0.5 for a, b in zip(ours, theirs, strict=True)
         ),

@@ -17,9 +17,13 @@ import torch
 from uvmerge import header
 
 
-def tensors(layers: int, hidden: int, mlp: int, vocabulary: int) -> list[tuple[str, tuple[int, ...]]]:
+def tensors(
+    layers: int, hidden: int, mlp: int, vocabulary: int
+) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of a Llama with grouped-query attention."""
-    shapes: list[tuple[str, tuple[int, ...]]] = [("model.embed_tokens.weight", (vocabulary, hidden))]
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        ("model.embed_tokens.weight", (vocabulary, hidden))
+    ]
     for layer in range(layers):
         prefix = f"model.layers.{layer}"
         for name, shape in {
@@ -38,7 +42,12 @@ def tensors(layers: int, hidden: int, mlp: int, vocabulary: int) -> list[tuple[s
 
 
 def write_pair(
-    folder: Path, layers: int, hidden: int, mlp: int, vocabulary: int = 32000, strength: float = 0.01
+    folder: Path,
+    layers: int,
+    hidden: int,
+    mlp: int,
+    vocabulary: int = 32000,
+    strength: float = 0.01,
 ) -> tuple[Path, Path]:
     """Write `folder/base` and `folder/finetuned` in bfloat16 and return both."""
     shapes = tensors(layers, hidden, mlp, vocabulary)
@@ -70,7 +79,9 @@ def write_pair(
 def parser(about: str) -> argparse.ArgumentParser:
     """The options that all benchmarks share."""
     found = argparse.ArgumentParser(description=about)
-    found.add_argument("folder", type=Path, help="where to work; needs several times the checkpoint")
+    found.add_argument(
+        "folder", type=Path, help="where to work; needs several times the checkpoint"
+    )
     found.add_argument("--layers", type=int, default=16)
     found.add_argument("--hidden", type=int, default=2048)
     found.add_argument("--mlp", type=int, default=8192)

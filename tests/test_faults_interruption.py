@@ -497,6 +497,6 @@ def test_a_disk_that_cannot_be_read_is_one_error_that_names_the_file(pair: fault
     with mock.patch("os.preadv", side_effect=OSError(errno.EIO, "Input/output error")):
         outcome = faults.restore(*pair)
     assert outcome.code in (1, 3), outcome
-    assert f"base/{zoo.SINGLE}: " in outcome
+    assert f"error: {pair[0]}/" in outcome
     assert "Input/output error" in outcome
     assert not pair[2].exists()

@@ -140,7 +140,7 @@ def test_a_wrong_option_in_a_block_is_refused_with_its_own_line(tmp_path: Path) 
         ("rank: 1.5", "--rank: '1.5' is not a whole number"),
         ("rank: -1", "--rank: '-1' is outside values of at least 0"),
         ("layers: 3-1", "'3-1' is not a range of layers Write it like 0-9,12."),
-        ("layers: -1", "-1 is not a layer or a range"),
+        ("layers: -1", "'-1' is not a layer or a range"),
         ("layers: 0-99999999", "'0-99999999' is not a range of layers"),
         ("layers: true", "True is not a list of layers"),
         ("include: 5", "5 is not a list of names"),

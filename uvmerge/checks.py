@@ -48,7 +48,7 @@ def check(
     report: dict[str, Any] = {"checkpoint": folder.resolve().name}
     try:
         with Checkpoint.open(folder) as checkpoint:
-            content = manifest.read(folder)
+            content = manifest.read_checked(folder)
             report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
             report["written_by_uvmerge"] = content is not None
             problems += _files(folder, content)

@@ -69,7 +69,8 @@ def _complain(error: UvmergeError) -> None:
     if os.environ.get("UVMERGE_DEBUG"):
         import traceback
 
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(inert(line), err=True)
     lines = str(error).splitlines() or [type(error).__name__]
     if isinstance(error, ProblemsFound):
         lines = [

@@ -173,7 +173,7 @@ def parse_json(raw: bytes, file: str, what: str) -> dict[str, Any]:
         return table
 
     try:
-        parsed = json.loads(raw, object_pairs_hook=once)
+        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise InputRefused(file, f"{what} is not valid JSON ({brief(error)})", AGAIN) from None
     if not isinstance(parsed, dict):
@@ -183,8 +183,9 @@ def parse_json(raw: bytes, file: str, what: str) -> dict[str, Any]:
 
 def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
     shown = f"'{brief(name)}'"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise _refused(source, f"tensor {shown} has a name that is not valid text")
     try:
-        name.encode()
         dtype, shape, (start, stop) = field["dtype"], tuple(field["shape"]), field["data_offsets"]
         numbers = (*shape, start, stop)
     except (TypeError, KeyError, ValueError):

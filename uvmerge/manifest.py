@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 import yaml
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, inside
 from .errors import InputRefused, counted
 from .header import parse_json
 from .plan import Plan
@@ -68,6 +68,27 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The manifest in `folder`, or None where uvmerge did not write it."""
     path = folder / NAME
     return parse_json(path.read_bytes(), str(path), "it") if path.is_file() else None
+
+
+def read_checked(folder: Path) -> dict[str, Any] | None:
+    """`read`, with `InputRefused` where the content is not what uvmerge writes."""
+    content = read(folder)
+    if content is None:
+        return None
+    files, edited = content.get("files"), content.get("edited")
+    right = (
+        isinstance(files, dict)
+        and all(isinstance(f, dict) and {"bytes", "xxh3_128"} <= f.keys() for f in files.values())
+        and isinstance(edited, dict)
+        and all(isinstance(e, dict) and type(e.get("changed")) is bool for e in edited.values())
+        and isinstance(content.get("recipe"), dict)
+        and isinstance(content.get("reset"), list)
+    )
+    if not right:
+        raise InputRefused(folder / NAME, "is not a manifest as uvmerge writes it")
+    for name in files or ():
+        inside(folder, name)
+    return content
 
 
 def made_all_of(folder: Path) -> bool:

@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 from . import header
 from .alignment import Alignment
 from .anatomy import Anatomy, Place, View
-from .checkpoint import INDEX, SINGLE_FILE, Checkpoint, Tensor
+from .checkpoint import INDEX, Checkpoint, Tensor
 from .errors import InputRefused, counted, listed
 from .header import FLOATS
-from .recipe import DTYPES, Recipe, RecipeStep
+from .layout import DTYPES, OutputFile, layout
+from .recipe import Recipe, RecipeStep
 from .spectral import Edited, Factors, Matrix, Term, leading_count
 from .text import table
 
@@ -105,15 +106,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class OutputFile:
-    """One weight file of the output: its header section, and its size."""
-
-    name: str
-    header: bytes
-    size_bytes: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a run will do.
 
@@ -159,7 +151,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Identifies the plan: what is done to which inputs, and into which layout."""
-        layout = [(file.name, header_digest(file.header)) for file in self.files]
+        layout = [(file.name, file.digest) for file in self.files]
         material = json.dumps([self.recipe.as_data()["steps"], self.inputs, layout], sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 
@@ -221,11 +213,6 @@ class Plan:
         }
 
 
-def header_digest(section: bytes) -> str:
-    """Short identification of a header section."""
-    return hashlib.sha256(section).hexdigest()[:16]
-
-
 def build(
     recipe: Recipe,
     base: Checkpoint,
@@ -243,7 +230,7 @@ def build(
     planner = _Planner(recipe, base, finetuned)
     pieces = planner.pieces()
     planner.refuse_mismatches(force)
-    files, places = _layout(finetuned, recipe.dtype, max_shard_bytes)
+    files, places = layout(finetuned, recipe.dtype, max_shard_bytes)
     steps = tuple(
         replace(piece, file=places[piece.tensor][0], offset=places[piece.tensor][1] + piece.offset)
         for piece in pieces
@@ -572,60 +559,6 @@ def _range_in(tensor: Tensor, view: View) -> tuple[int, int] | None:
         return None
     row = stride // tensor.shape[1]
     return view.expert * stride + start * row, (stop - start) * row
-
-
-def _layout(
-    finetuned: Checkpoint, dtype: str | None, max_shard_bytes: int | None
-) -> tuple[tuple[OutputFile, ...], dict[str, tuple[str, int]]]:
-    """Output files, and (file, offset) of every tensor: mirrored if nothing asks for more."""
-    if not dtype and not max_shard_bytes:
-        files = tuple(
-            OutputFile(
-                name, bytes(finetuned.read(name, 0, head.data_start)), finetuned.sources[name].size
-            )
-            for name, head in finetuned.headers.items()
-        )
-        return files, {t.name: (t.file, t.offset) for t in finetuned.tensors.values()}
-    target = DTYPES[dtype] if dtype else None
-    wanted = [
-        (t.name, target if target and t.dtype in FLOATS else t.dtype, t.shape)
-        for t in finetuned.tensors.values()
-    ]
-    metadata = next(iter(finetuned.headers.values())).metadata
-    shards: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
-    if max_shard_bytes:
-        groups = partition([header.size_bytes(d, s) for _, d, s in wanted], max_shard_bytes)
-        names = shard_names(len(groups))
-        shards = {name: [wanted[i] for i in group] for name, group in zip(names, groups)}
-    else:
-        for item in wanted:
-            shards.setdefault(finetuned.tensors[item[0]].file, []).append(item)
-    outputs, places = [], {}
-    for name, tensors in shards.items():
-        section, entries = header.build(tensors, metadata)
-        outputs.append(OutputFile(name, section, len(section) + sum(e.size_bytes for e in entries)))
-        places.update({entry.name: (name, entry.offset) for entry in entries})
-    return tuple(outputs), places
-
-
-def partition(sizes: Sequence[int], most: int) -> list[list[int]]:
-    """Consecutive groups of indices whose sizes sum to at most `most`; a larger item stands alone."""
-    groups: list[list[int]] = []
-    filled = math.inf
-    for i, size in enumerate(sizes):
-        if filled + size > most:
-            groups.append([])
-            filled = 0
-        groups[-1].append(i)
-        filled += size
-    return groups
-
-
-def shard_names(count: int) -> list[str]:
-    """`model.safetensors`, or `model-00001-of-00003.safetensors` and so on."""
-    if count == 1:
-        return [SINGLE_FILE]
-    return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
 def _working_set(block: Block) -> int:

@@ -22,6 +22,7 @@ import yaml
 
 from . import operations
 from .errors import RecipeError, UsageError
+from .layout import DTYPES
 from .operations import Operation
 from .operations.options import did_you_mean
 from .selection import Selection, parse_globs, parse_layers, parse_modules
@@ -32,7 +33,6 @@ LIMIT_BYTES, LIMIT_DEPTH = 256 * 1024, 32
 SELECTION_KEYS = {
     "layers": parse_layers, "modules": parse_modules, "include": parse_globs, "exclude": parse_globs
 }  # fmt: skip
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TEXT_KEYS = ("name", "description", "base", "finetuned", "dtype")
 KEYS = ("uvmerge", *TEXT_KEYS, "steps")
 LIMIT_ITEMS = 5_000
@@ -175,7 +175,7 @@ class _Reader:
             return [self.value(child) for child in node.value]
         if isinstance(node, yaml.MappingNode):
             raise self.fail(node.start_mark.line + 1, "keys and values are not expected here")
-        if node.tag in _SAFE_TAGS[:2]:
+        if node.tag in _SAFE_TAGS[:2] or (node.tag not in _SAFE_TAGS[:3] and len(node.value) > 100):
             raise self.fail(
                 node.start_mark.line + 1, f"{brief(node.value)} is not what its tag says"
             )

@@ -55,9 +55,9 @@ class Staging:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.resumed:
             self._read_journal(head)
+        else:
+            manifest.write_whole(root / JOURNAL, _line(head).encode())
         self._journal_file = open(root / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
-        if not self.resumed:
-            self._log(head)
 
     def create_file(self, name: str, header: bytes, size_bytes: int) -> None:
         """Make an output file at its full (sparse) size, with its header section."""
@@ -188,7 +188,7 @@ class Staging:
         return {"bytes": end, "xxh3_128": whole.hexdigest()}
 
     def _log(self, line: dict[str, Any]) -> None:
-        self._journal_file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._journal_file.write(_line(line))
         self._journal_file.flush()
 
     def _read_journal(self, head: dict[str, Any]) -> None:
@@ -206,8 +206,7 @@ class Staging:
                 self.journal[entry["file"], entry["offset"]] = entry
         # Start the file anew: without a torn last line, and with its head if that was torn.
         kept = [head, *self.journal.values()]
-        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in kept)
-        manifest.write_whole(self.root / JOURNAL, text.encode())
+        manifest.write_whole(self.root / JOURNAL, "".join(map(_line, kept)).encode())
 
     @contextmanager
     def _disk_errors(self, name: str) -> Iterator[None]:
@@ -298,6 +297,11 @@ def unfinished(out: Path) -> list[Path]:
     """Staging folders that earlier runs left beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
     return sorted(p for p in out.parent.iterdir() if pattern.fullmatch(p.name) and p.is_dir())
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """One line of the journal."""
+    return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
 def _same_head(root: Path, head: dict[str, Any]) -> bool:

@@ -33,12 +33,14 @@ def _greedy_matching(similarity: Tensor) -> list[int]:
     k = similarity.shape[0]
     order = [-1] * k
     free_rows, free_columns = set(range(k)), set(range(k))
-    for flat in similarity.flatten().argsort(descending=True, stable=True).tolist():
-        i, j = divmod(flat, k)
-        if i in free_rows and j in free_columns:
-            order[j] = i
-            free_rows.discard(i)
-            free_columns.discard(j)
-            if not free_rows:
-                break
+    ranking = similarity.flatten().argsort(descending=True, stable=True)
+    for chunk in ranking.split(1 << 16):  # k² Python integers at once would be gigabytes
+        for flat in chunk.tolist():
+            i, j = divmod(flat, k)
+            if i in free_rows and j in free_columns:
+                order[j] = i
+                free_rows.discard(i)
+                free_columns.discard(j)
+        if not free_rows:
+            break
     return order
