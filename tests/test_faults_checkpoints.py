@@ -80,6 +80,17 @@ def test_a_damaged_file_is_named_with_its_folder(role: str, tmp_path: Path) -> N
     refused(pair, f"{role}/{zoo.SINGLE}: truncated: 2,000 bytes")
 
 
+def test_a_damaged_file_in_the_current_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = faults.pair(tmp_path)
+    os.truncate(pair[1] / zoo.SINGLE, 2000)
+    monkeypatch.chdir(pair[1])
+    outcome = faults.uvmerge("restore", "../base", ".", "../out")
+    faults.failed(outcome, f"{zoo.SINGLE}: truncated: 2,000 bytes", code=3)
+    assert f"error: /{zoo.SINGLE}" not in outcome.err  # no such file
+
+
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_file_too_short_for_a_header_is_refused(size: int, tmp_path: Path) -> None:
     pair = faults.pair(tmp_path)
@@ -959,7 +970,7 @@ def test_a_pipe_among_the_side_files_does_not_block(tmp_path: Path) -> None:
     "card",
     ["---\ndate: 2024-13-45\n---\n", "---\na: " + "[" * 60_000 + "\n---\n", "---\na: !!int ''\n---\n",
      "---\na: !!python/name:os.system\n---\n", "---\n\x00\n---\n", "---\nlicense: {a: *b}\n---\n",
-     "---\n? [a]\n: {[b]: c}\n---\n", "---\nlicense: !!bool x\n---\n"],
+     "---\n? [a]\n: {[b]: c}\n---\n", "---\nlicense: !!bool x\n---\n", "---\na: !!timestamp x\n---\n"],
 )  # fmt: skip
 def test_a_strange_model_card_does_not_stop_a_run(card: str, tmp_path: Path) -> None:
     pair = faults.pair(tmp_path)

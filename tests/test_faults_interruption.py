@@ -259,7 +259,7 @@ def journal(out: Path) -> Path:
 @pytest.mark.parametrize(
     "tail",
     [b'{"file":"model.saf', b"\0" * 500, b"\0" * 500 + b"\n", b"\xff\xfe\n", b"[]\n", b"7\n", b"{}\n",
-     b"null\n", b'{"file":1,"offset":2}\n', b'{"file":[],"offset":0,"size":0,"xxh3_128":0}\n', b"\n",
+     b"null\n", b'{"file":1,"offset":2}\n', b'{"file":"model.safetensors","offset":3}\n', b'{"file":[],"offset":0,"size":0,"xxh3_128":0}\n', b"\n",
      '{"file":"\u2028"}\n'.encode()],
 )  # fmt: skip
 def test_a_torn_journal_is_mended(tail: bytes, unfinished: faults.Pair) -> None:
@@ -269,6 +269,16 @@ def test_a_torn_journal_is_mended(tail: bytes, unfinished: faults.Pair) -> None:
     done(faults.restore(*unfinished))
     assert faults.contents(unfinished[2]) == expected
     assert faults.leftovers(unfinished[2]) == ["out"]
+
+
+def test_a_journal_without_its_head_is_not_trusted(unfinished: faults.Pair) -> None:
+    """The head tells whether the inputs are still those of the pieces."""
+    lines = journal(unfinished[2]).read_text().splitlines(keepends=True)
+    journal(unfinished[2]).write_text("".join([lines[0][:40] + "\n", *lines[1:]]))
+    other = {n: t + 0.5 if n == faults.EMBED else t * 1.01 for n, t in faults.tensors().items()}
+    faults.write(unfinished[1], other)  # the same header, other bytes
+    done(faults.restore(*unfinished))
+    assert faults.contents(unfinished[2]) == faults.undisturbed(unfinished)
 
 
 @pytest.mark.parametrize("damage", ["empty", "torn head", "wrong sizes"])

@@ -15,6 +15,9 @@ from .checkpoint import Tensor
 from .errors import InputRefused, counted
 
 
+MOST_CANDIDATES = 20  # prefixes worth trying; a real pair has one or two
+
+
 class Alignment:
     """The correspondence from fine-tuned names to base names.
 
@@ -134,6 +137,8 @@ class Alignment:
             _differing_prefixes(layered[0].name, name)
             for name in by_tail.get(_tail(layered[0].name), [])
         }
+        if len(candidates) > MOST_CANDIDATES:
+            raise self._unmatched(f"might correspond in {len(candidates):,} ways", layered[0].name)
         total = sorted(c for c in candidates if self._is_total(c, layered))
         if len(total) == 1:
             return total[0]

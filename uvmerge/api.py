@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict
 from . import engine, hub, manifest, plan as planning, preflight, writer
 from .checkpoint import Checkpoint
 from .engine.local import Control, Settings, available_memory
-from .errors import InputRefused, Interrupted, UsageError, listed
+from .errors import InputRefused, Interrupted, RunFailed, UsageError, listed
 from .operations import Operation
 from .pickled import load_pickles
 from .plan import BASE, FINETUNED, Plan
@@ -197,6 +197,7 @@ def run(
                 edits = engine.run(plan, checkpoints, staging, settings, control)
             if control.stop.is_set():
                 raise Interrupted(out, control.signal_number)
+            _refuse_changed_inputs(head["inputs"], checkpoints)
             progress.say("verifying")
             kept = _complete(plan, checkpoints, staging, settings, edits, sides)
     return Result(Path(out), plan, edits, time.monotonic() - started, kept)
@@ -257,6 +258,22 @@ def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings)
         "versions": manifest.versions(),
         "settings": _kept_settings(plan, settings),
     }
+
+
+def _refuse_changed_inputs(
+    before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
+) -> None:
+    """Fail where an input was saved over during the run: the output would be of two minds."""
+    for role, checkpoint in checkpoints.items():
+        try:
+            same = checkpoint.state() == before[role]
+        except OSError:
+            same = False
+        if not same:
+            raise RunFailed(
+                f"{role} ({checkpoint.label})", "its files changed while they were being read",
+                "Wait until they are final, then start over with --overwrite.",
+            )  # fmt: skip
 
 
 def _kept_settings(plan: Plan, settings: Settings) -> dict[str, str]:

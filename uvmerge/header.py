@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import xxhash
 
-from .errors import InputRefused
+from .errors import InputRefused, RunFailed
 from .text import brief
 
 # Bits per element of every dtype the format knows, in the format's own names.
@@ -70,11 +70,13 @@ class LocalFile:
             while done < len(buffer):
                 count = os.preadv(descriptor, [buffer[done:]], offset + done)
                 if count == 0:
-                    raise InputRefused(
+                    raise RunFailed(
                         self.name, f"ends at byte {offset + done:,} while it is being read",
                         "Something changed the file during the run; restore it and start again.",
                     )  # fmt: skip
                 done += count
+        except OSError as error:
+            raise RunFailed(self._path, f"cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
 

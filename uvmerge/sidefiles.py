@@ -14,6 +14,7 @@ from . import manifest
 from .checkpoint import INDEX, Checkpoint, inside
 from .errors import InputRefused
 from .plan import Plan
+from .text import brief
 
 _KEEP = re.compile(
     r".*\.(json|jinja|py|model|tiktoken|vocab|bpe|txt|spm)|(LICEN[SC]E|NOTICE|USE_POLICY|COPYING).*",
@@ -60,6 +61,10 @@ def _names(folder: Path) -> Iterator[str]:
             mine = name in (manifest.NAME, manifest.CARD)
             if _KEEP.fullmatch(last) and not _TRAINER.fullmatch(last) and not mine:
                 path = inside(folder, name)
+                if name != name.encode(errors="replace").decode():
+                    raise InputRefused(
+                        folder, f"the name of '{brief(name)}' is not valid text", "Rename the file."
+                    )
                 if path.is_file():
                     yield name
                 elif path.is_symlink():

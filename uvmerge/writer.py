@@ -88,12 +88,12 @@ class Staging:
     def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
         """Whether an earlier run finished this piece and its bytes are still what it wrote."""
         line = self.journal.get((file, offset))
-        if line is None or line["size"] != size_bytes:
+        if line is None or line.get("size") != size_bytes:
             return False
         digest = xxhash.xxh3_128()
         for chunk in self._chunks(file, offset, size_bytes):
             digest.update(chunk)
-        return bool(digest.hexdigest() == line["xxh3_128"])
+        return bool(digest.hexdigest() == line.get("xxh3_128"))
 
     def add_side_file(self, name: str, content: Path | bytes) -> None:
         """Copy a file of the fine-tuned checkpoint, or write new content."""
@@ -192,17 +192,11 @@ class Staging:
         self._journal_file.flush()
 
     def _read_journal(self, head: dict[str, Any]) -> None:
-        lines = (self.root / JOURNAL).read_text(encoding="utf-8").splitlines(keepends=True)
-        parsed = []
-        for line in lines:
-            try:
-                parsed.append(json.loads(line) if line.endswith("\n") else None)
-            except ValueError:
-                parsed.append(None)
-        if parsed and parsed[0] is not None and parsed[0] != head:
+        parsed = [_parse_line(line) for line in (self.root / JOURNAL).read_bytes().split(b"\n")]
+        if parsed[0] and parsed[0] != head:
             raise _other_run(self.root, parsed[0], head)
         for entry in parsed[1:]:
-            if entry is not None:
+            if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
                 self.journal[entry["file"], entry["offset"]] = entry
         # Start the file anew: without a torn last line, and with its head if that was torn.
         kept = [head, *self.journal.values()]
@@ -296,7 +290,17 @@ def check_apart(out: Path, inputs: list[Path]) -> None:
 def unfinished(out: Path) -> list[Path]:
     """Staging folders that earlier runs left beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
-    return sorted(p for p in out.parent.iterdir() if pattern.fullmatch(p.name) and p.is_dir())
+    found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
+    return sorted(p for p in found if (p / JOURNAL).is_file())
+
+
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """One line of the journal; empty where it is torn or anything else."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -74,6 +74,13 @@ class Editor:
             return self._edit(step, self.device)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            raise RunFailed(
+                step.tensor, "there is not enough memory to edit it",
+                "Try --workers 1, or a machine with more memory; the same command resumes.",
+            ) from error  # fmt: skip
         pieces, record = self._edit(step, "cpu")
         for entry in record.values():
             entry["device"] = "cpu (out of GPU memory)"
