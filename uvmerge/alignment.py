@@ -14,7 +14,6 @@ from .anatomy import Anatomy, View
 from .checkpoint import Tensor
 from .errors import InputRefused, counted
 
-
 MOST_CANDIDATES = 20  # prefixes worth trying; a real pair has one or two
 
 
