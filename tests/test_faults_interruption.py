@@ -121,7 +121,7 @@ def test_a_signal_stops_the_real_program(number: signal.Signals, tmp_path: Path)
 
 def test_a_caller_can_stop_a_run_and_resume_it(pair: faults.Pair) -> None:
     import uvmerge
-    from uvmerge.engine.local import Control
+    from uvmerge.engine.settings import Control
 
     expected = faults.undisturbed(pair)
     control = Control()
@@ -258,9 +258,12 @@ def journal(out: Path) -> Path:
 
 @pytest.mark.parametrize(
     "tail",
-    [b'{"file":"model.saf', b"\0" * 500, b"\0" * 500 + b"\n", b"\xff\xfe\n", b"[]\n", b"7\n", b"{}\n",
-     b"null\n", b'{"file":1,"offset":2}\n', b'{"file":"model.safetensors","offset":3}\n', b'{"file":[],"offset":0,"size":0,"xxh3_128":0}\n', b"\n",
-     '{"file":"\u2028"}\n'.encode()],
+    [
+        b'{"file":"model.saf', b"\0" * 500, b"\0" * 500 + b"\n", b"\xff\xfe\n", b"\n",
+        b"[]\n", b"7\n", b"{}\n", b"null\n", b'{"file":1,"offset":2}\n',
+        b'{"file":"model.safetensors","offset":3}\n',
+        b'{"file":[],"offset":0,"size":0,"xxh3_128":0}\n', '{"file":"\u2028"}\n'.encode(),
+    ],
 )  # fmt: skip
 def test_a_torn_journal_is_mended(tail: bytes, unfinished: faults.Pair) -> None:
     expected = faults.undisturbed(unfinished)

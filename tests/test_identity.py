@@ -20,7 +20,7 @@ import zoo
 
 import uvmerge
 from uvmerge.engine.compute import _round_once
-from uvmerge.engine.local import Control
+from uvmerge.engine.settings import Control
 from uvmerge.recipe import Recipe
 
 Pair = tuple[Path, Path]

@@ -21,7 +21,8 @@ from typing import Any, Literal, TypedDict
 
 from . import engine, hub, manifest, plan as planning, preflight, writer
 from .checkpoint import Checkpoint
-from .engine.local import Control, Settings, available_memory
+from .engine.local import available_memory
+from .engine.settings import Control, Settings
 from .errors import InputRefused, Interrupted, RunFailed, UsageError, listed
 from .operations import Operation
 from .pickled import load_pickles
@@ -30,7 +31,7 @@ from .progress import Progress
 from .recipe import Recipe, RecipeStep
 from .selection import Selection
 from .sidefiles import SideFile, runs_code, side_files
-from .text import parse_size, size
+from .text import duration, parse_size, size
 
 Reference = str | Path
 
@@ -52,6 +53,15 @@ class Result:
     edits: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     kept: Path | None = None
+
+    @property
+    def summary(self) -> str:
+        """What was done, in a sentence."""
+        changed = sum(e["changed"] for e in self.edits.values()) + self.plan.counts()["reset"]
+        return (
+            f"done in {duration(self.seconds)}: {size(self.plan.bytes_out)} written, {changed:,} changed,"
+            " everything else byte-identical"
+        )
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data: the plan after a dry run, else what was done."""

@@ -175,7 +175,9 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     elif dry_run:
         click.echo(result.plan.as_table())
     else:
-        progress.done(result)
+        progress.say(result.summary)
+        if result.kept is not None:
+            progress.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
         click.echo(inert(result.out))
 
 

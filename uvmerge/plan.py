@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from . import header
 from .alignment import Alignment
 from .anatomy import Anatomy, Place, View
-from .checkpoint import INDEX, Checkpoint, Tensor
+from .checkpoint import Checkpoint, Tensor
 from .errors import InputRefused, counted, listed
 from .header import FLOATS
 from .layout import DTYPES, OutputFile, layout
@@ -189,9 +189,7 @@ class Plan:
                 name = name.replace(f".{step.place.layer}.", ".*.", 1)
             for block in step.blocks or (None,):
                 shape = " × ".join(map(str, block.finetuned.shape if block else step.elements))
-                ranks = (
-                    ", ".join("?" if k is None else str(k) for k in block.ranks) if block else ""
-                )
+                ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
                 groups.setdefault(key, []).append(step.place.layer or 0)
         rows = [(*key, len(layers)) for key, layers in groups.items()]
@@ -273,9 +271,10 @@ class NeedsValues(Exception):
 class Outline:
     """An operand that knows its shape alone (see `spectral.Matrix`)."""
 
-    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], of: Outline | None = None) -> None:
         self.name, self.shape = name, shape
         self.k: int | None = None
+        self._of = of  # of a difference: the operand that notes its rank
 
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
@@ -283,7 +282,8 @@ class Outline:
         if energy is not None:
             raise NeedsValues
         k = leading_count(min(self.shape), top=top, rank=rank)
-        self.k = self.k or k  # with a head and a tail, the head's
+        noted = self._of or self
+        noted.k = noted.k or k  # with a head and a tail, the head's
         return k
 
     @property
@@ -302,7 +302,7 @@ class Outline:
         raise NeedsValues
 
     def __sub__(self, other: Matrix) -> Outline:
-        return self
+        return Outline(f"{self.name} - {other.name}", self.shape, of=self)
 
 
 class _Planner:
@@ -575,6 +575,3 @@ def _effort(block: Block) -> float:
     m, n = block.finetuned.shape
     r = min(m, n)
     return (2 * m * n * r + 8 * r**3) * 1e-6
-
-
-__all__ = ["INDEX", "Block", "OutputFile", "Plan", "Range", "Step", "build"]

@@ -10,15 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from .engine.local import Control, Settings
+from .engine.settings import Control, Settings
 from .errors import counted
 from .plan import Plan
 from .text import duration, inert, size
-
-if TYPE_CHECKING:
-    from .api import Result
 
 
 class Progress:
@@ -64,17 +61,6 @@ class Progress:
             )
         for note in plan.notes:
             self.say(f"note: {note}")
-
-    def done(self, result: Result) -> None:
-        """What was done, in one line."""
-        count, edits = result.plan.counts(), result.edits.values()
-        changed = sum(entry["changed"] for entry in edits) + count["reset"]
-        self.say(
-            f"done in {duration(result.seconds)}: {size(result.plan.bytes_out)} written, {changed:,}"
-            " changed, everything else byte-identical"
-        )
-        if result.kept is not None:
-            self.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
 
     @contextmanager
     def bar(self, plan: Plan, control: Control) -> Iterator[None]:

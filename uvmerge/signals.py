@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .engine.local import Control
+from .engine.settings import Control
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

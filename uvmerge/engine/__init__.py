@@ -4,6 +4,7 @@ The plan is the unit of exchange, a tensor the unit of work. `local` moves bytes
 torch; `compute` holds everything that does.
 """
 
-from .local import Settings, run
+from .local import run
+from .settings import Control, Settings
 
-__all__ = ["Settings", "run"]
+__all__ = ["Control", "Settings", "run"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from ..errors import RunFailed, UsageError
 from ..plan import BASE, FINETUNED, Block, Plan, Range, Step
 from ..spectral.dense import DenseMatrix, DenseOperand
 from ..spectral.precision import POLICIES, single_threaded
-
-if TYPE_CHECKING:
-    from .local import Settings
+from .settings import Settings
 
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
@@ -284,10 +282,11 @@ def _bytes(tensor: Tensor) -> memoryview:
 def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:
     """k of each step, relative gap at the cuts, and the decompositions used."""
     entry: dict[str, Any] = {"k": ranks} if any(k is not None for k in ranks) else {}
-    for role, matrix in ((BASE, base), (FINETUNED, finetuned)):
-        if matrix.cuts:
-            cuts = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(matrix.cuts.items())}
-            entry.setdefault("gap", {})[role] = cuts
+    found = {BASE: base.cuts, FINETUNED: finetuned.cuts, "delta": finetuned.delta_cuts}
+    for role, cuts in found.items():
+        if cuts:
+            gaps = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(cuts.items())}
+            entry.setdefault("gap", {})[role] = gaps
     methods = sorted({*base.methods, *finetuned.methods})
     return entry | ({"method": methods} if methods else {})
 
@@ -300,6 +299,3 @@ def _relative_distance(a: Tensor, b: Tensor) -> float:
         distance += float((one.double() - other.double()).square().sum())
         norm += float(other.double().square().sum())
     return math.sqrt(distance / norm) if norm else 0.0
-
-
-__all__ = ["Editor", "editor", "resolve_device"]

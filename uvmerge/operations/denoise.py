@@ -21,7 +21,7 @@ def denoise(base: Matrix, finetuned: Matrix) -> Edited:
     S = delta.values()
     short, long = sorted(delta.shape)
     threshold = gavish_donoho_factor(short / long) * S.quantile(0.5)
-    kept = int((threshold < S).sum())
+    kept = delta.rank(rank=int((threshold < S).sum()))
     if kept == 0:
         return base
     if kept == len(S):

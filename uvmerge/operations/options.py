@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from ..errors import UsageError
-from ..selection import parse_layers, parse_names
+from ..selection import parse_layers
 from ..spectral import Matrix
 from ..text import brief
 
@@ -159,7 +159,6 @@ Layers = Annotated[
     tuple[int, ...] | None,
     Option("decoder layers, counted from 0: 0-9,12", parse=parse_layers, metavar="LIST"),
 ]
-Names = Annotated[tuple[str, ...], Option("names separated by commas", parse=parse_names)]
 
 
 DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546

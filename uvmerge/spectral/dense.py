@@ -45,6 +45,7 @@ class DenseMatrix(DenseOperand):
         k: what `rank` was first asked for and is not 0, until someone sets it back.
         cuts: relative gap (σ_k − σ_{k+1})/σ_k at each k it was cut at; None at k = r.
         methods: the decompositions that were used, `gram` or `svd`.
+        delta_cuts: `cuts` of the last difference `self - …`, which notes its k here as well.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class DenseMatrix(DenseOperand):
     ) -> None:
         super().__init__(name, stored, precision)
         self.k: int | None = None
+        self.delta_cuts: dict[int, float | None] = {}
+        self._noted_by: DenseMatrix = self
         self.cuts: dict[int, float | None] = {}
         self.methods: list[str] = []
         self._terms = terms
@@ -67,9 +70,10 @@ class DenseMatrix(DenseOperand):
         return DenseMatrix(self.name, self._stored, self.precision, (*self._terms, *terms))
 
     def __sub__(self, other: Matrix) -> DenseMatrix:
-        return DenseMatrix(
-            f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision
-        )
+        values = self.tensor - other.tensor
+        delta = DenseMatrix(f"{self.name} - {other.name}", values, self.precision)
+        delta.methods, delta._noted_by, self.delta_cuts = self.methods, self, delta.cuts
+        return delta
 
     def rows(self) -> Iterator[Tensor]:
         """W in row panels (rows, n) of the policy's dtype."""
@@ -84,7 +88,7 @@ class DenseMatrix(DenseOperand):
             k = leading_count(min(self.shape), top=top, rank=rank)
         else:
             k = self._energy_rank(energy)
-        self.k = self.k or k
+        self._noted_by.k = self._noted_by.k or k
         return k
 
     def _energy_rank(self, energy: float) -> int:
