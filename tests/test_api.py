@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,9 @@ def test_progress_is_silent_by_default(
 ) -> None:
     uvmerge.restore(*pair, tmp_path / "out")
     assert capfd.readouterr() == ("", "")
+
+
+def test_reset_layers_needs_no_device(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    uvmerge.reset_layers(*pair, tmp_path / "out", device="cuda")
+    content = json.loads((tmp_path / "out" / "uvmerge.json").read_text())
+    assert content["settings"]["device"] == "none"

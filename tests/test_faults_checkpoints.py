@@ -154,16 +154,21 @@ def test_a_header_that_makes_no_sense_is_refused(
 @pytest.mark.parametrize(
     ("header", "data", "sentence"),
     [
-        ({"a": FOUR | {"shape": [4, 4]}}, 4, "'a' of F32 [4, 4] needs 64 bytes, the header gives it 4"),
-        ({"a": FOUR | {"dtype": "BF16"}}, 4, "'a' of BF16 [1] needs 2 bytes, the header gives it 4"),
+        ({"a": FOUR | {"shape": [4, 4]}}, 4,
+         "'a' of F32 [4, 4] needs 64 bytes, the header gives it 4"),
+        ({"a": FOUR | {"dtype": "BF16"}}, 4,
+         "'a' of BF16 [1] needs 2 bytes, the header gives it 4"),
         ({"a": FOUR, "b": FOUR}, 4, "tensor 'b' overlaps the one before (byte "),
-        ({"a": FOUR, "b": FOUR | {"data_offsets": [2, 6]}}, 6, "tensor 'b' overlaps the one before"),
-        ({"a": FOUR, "b": FOUR | {"data_offsets": [8, 12]}}, 12, "tensor 'b' leaves a hole before it"),
+        ({"a": FOUR, "b": FOUR | {"data_offsets": [2, 6]}}, 6,
+         "tensor 'b' overlaps the one before"),
+        ({"a": FOUR, "b": FOUR | {"data_offsets": [8, 12]}}, 12,
+         "tensor 'b' leaves a hole before it"),
         ({"a": FOUR | {"data_offsets": [4, 8]}}, 8, "tensor 'a' leaves a hole before it"),
         ({"a": FOUR | {"shape": [2**33, 2**33], "data_offsets": [0, 0]}}, 0,
          "needs 295,147,905,179,352,825,856 bytes, the header gives it 0"),
         ({"a": FOUR | {"shape": [2**62] * 20, "data_offsets": [0, 0]}}, 0, "the header gives it 0"),
-        ({"a": FOUR | {"data_offsets": [2**64, 2**64 + 4]}}, 4, "leaves a hole before it (byte 18,446"),
+        ({"a": FOUR | {"data_offsets": [2**64, 2**64 + 4]}}, 4,
+         "leaves a hole before it (byte 18,446"),
     ],
 )  # fmt: skip
 def test_bytes_that_do_not_fit_the_shapes_are_refused_with_figures(
@@ -202,7 +207,8 @@ def test_a_tensor_in_two_shards_is_refused_naming_both(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["/victim.safetensors", "../victim.safetensors", "a/../../victim.safetensors", "a\\b.safetensors",
+    ["/victim.safetensors", "../victim.safetensors", "a/../../victim.safetensors",
+     "a\\b.safetensors",
      "..\\victim.safetensors", "a\0.safetensors", "./model.safetensors", "a//b.safetensors", "",
      "..", "/"],
 )  # fmt: skip
@@ -410,8 +416,10 @@ def test_a_hub_id_that_cannot_be_had_says_what_was_tried(
     ("files", "sentence"),
     [
         ([], "holds no weights A model folder has a model.safetensors or a"),
-        (["adapter_config.json", "adapter_model.safetensors"], "is a PEFT adapter, not a model Merge"),
-        (["a.safetensors"], "has neither model.safetensors nor an index, only 1 file: a.safetensors"),
+        (["adapter_config.json", "adapter_model.safetensors"],
+         "is a PEFT adapter, not a model Merge"),
+        (["a.safetensors"],
+         "has neither model.safetensors nor an index, only 1 file: a.safetensors"),
     ],
 )  # fmt: skip
 def test_a_folder_without_weights_says_what_it_is(
@@ -788,7 +796,8 @@ QUANTISED: dict[str, tuple[dict[str, zoo.Spec], str, str]] = {
     "gptq": (
         {f"{LINEAR}.qweight": packed("I32", [2, 16], 32),
          f"{LINEAR}.qzeros": packed("I32", [1, 2], 32),
-         f"{LINEAR}.scales": packed("F16", [1, 16], 16), f"{LINEAR}.g_idx": packed("I32", [16], 32)},
+         f"{LINEAR}.scales": packed("F16", [1, 16], 16),
+         f"{LINEAR}.g_idx": packed("I32", [16], 32)},
         f"4 tensors: {LINEAR}.qweight, {LINEAR}.qzeros, {LINEAR}.scales, … and 1 more",
         "the tool that quantised it, or take the original weights",
     ),
@@ -968,9 +977,11 @@ def test_a_pipe_among_the_side_files_does_not_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "card",
-    ["---\ndate: 2024-13-45\n---\n", "---\na: " + "[" * 60_000 + "\n---\n", "---\na: !!int ''\n---\n",
+    ["---\ndate: 2024-13-45\n---\n",
+     "---\na: " + "[" * 60_000 + "\n---\n", "---\na: !!int ''\n---\n",
      "---\na: !!python/name:os.system\n---\n", "---\n\x00\n---\n", "---\nlicense: {a: *b}\n---\n",
-     "---\n? [a]\n: {[b]: c}\n---\n", "---\nlicense: !!bool x\n---\n", "---\na: !!timestamp x\n---\n"],
+     "---\n? [a]\n: {[b]: c}\n---\n", "---\nlicense: !!bool x\n---\n",
+     "---\na: !!timestamp x\n---\n"],
 )  # fmt: skip
 def test_a_strange_model_card_does_not_stop_a_run(card: str, tmp_path: Path) -> None:
     pair = faults.pair(tmp_path)
@@ -1083,8 +1094,8 @@ def test_a_tensor_saved_empty_under_zero_3_is_refused(prefix: str, tmp_path: Pat
     theirs[DOWN.format(1)] = theirs[Q.format(2)] = torch.zeros(0)
     refused(
         faults.pair_of(tmp_path, faults.tensors(prefix=prefix), theirs),
-        f"finetuned (finetuned): 2 tensors: {DOWN.format(1)}, {Q.format(2)} hold no data: saved under"
-        " DeepSpeed ZeRO-3 without gathering the parameters", "zero_to_fp32.py",
+        f"finetuned (finetuned): 2 tensors: {DOWN.format(1)}, {Q.format(2)} hold no data: saved"
+        " under DeepSpeed ZeRO-3 without gathering the parameters", "zero_to_fp32.py",
     )  # fmt: skip
 
 
@@ -1117,7 +1128,8 @@ def test_an_empty_tensor_before_an_edited_one_is_no_piece_of_its_own(tmp_path: P
 
 def test_tensors_that_are_no_float_matrices_are_copied_as_bytes_and_listed(tmp_path: Path) -> None:
     odd = {
-        "a.scalar": torch.tensor(1.5), "b.vector": torch.randn(5), "c.conv": torch.randn(2, 3, 4, 5),
+        "a.scalar": torch.tensor(1.5), "b.vector": torch.randn(5),
+        "c.conv": torch.randn(2, 3, 4, 5),
         "model.layers.0.mlp.int.weight": torch.arange(16).reshape(4, 4),
         "model.layers.1.mlp.mask.weight": torch.ones(4, 4, dtype=torch.bool),
         "model.layers.2.mlp.byte.weight": torch.ones(4, 4, dtype=torch.uint8),

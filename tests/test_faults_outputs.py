@@ -301,8 +301,9 @@ def test_a_disk_that_is_too_small_is_refused_with_the_missing_bytes(pair: faults
     wanted = sum(path.stat().st_size for path in pair[1].iterdir())
     with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=1000)):
         refused(
-            pair, f"{pair[2].parent}: the output needs {wanted / 1000:.3g} KB ({wanted:,} bytes), the"
-            f" disk is {wanted - 1000:,} bytes short", "Make room, or choose another disk.",
+            pair,
+            f"{pair[2].parent}: the output needs {wanted / 1000:.3g} KB ({wanted:,} bytes),"
+            f" the disk is {wanted - 1000:,} bytes short", "Make room, or choose another disk.",
         )  # fmt: skip
 
 
@@ -466,8 +467,9 @@ def test_the_lock_of_another_host_is_explained_and_kept(pair: faults.Pair) -> No
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", "[]", "7", "null", "\x80", "not JSON", owner(pid="7"), owner(pid=10**30), owner(pid=None),
-     owner(pid=[1]), owner(pid="../../etc"), owner(pid=1.5), owner(host=None, pid="\x1b[2J")],
+    ["", "{}", "[]", "7", "null", "\x80", "not JSON", owner(pid="7"),
+     owner(pid=10**30), owner(pid=None), owner(pid=[1]), owner(pid="../../etc"),
+     owner(pid=1.5), owner(host=None, pid="\x1b[2J")],
 )  # fmt: skip
 def test_a_lock_that_names_no_owner_is_explained_and_kept(content: str, pair: faults.Pair) -> None:
     lock(pair[2]).write_text(content)

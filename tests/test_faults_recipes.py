@@ -52,7 +52,8 @@ def test_a_merge_key_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tagged", "tag"),
     [
-        ("!!python/object/apply:os.mkdir [owned]", "tag:yaml.org,2002:python/object/apply:os.mkdir"),
+        ("!!python/object/apply:os.mkdir [owned]",
+         "tag:yaml.org,2002:python/object/apply:os.mkdir"),
         ("!!python/name:os.system x", "tag:yaml.org,2002:python/name:os.system"),
         ("!restore {top: 0.1}", "!restore"),
         ("!!binary aGk=", "tag:yaml.org,2002:binary"),
@@ -89,7 +90,8 @@ def test_a_duplicate_key_is_refused_with_its_line(text: str, sentence: str, tmp_
 
 
 def test_one_option_in_two_spellings_is_refused(tmp_path: Path) -> None:
-    body = "uvmerge: 1\nsteps:\n  - reset-layers:\n      matrices-only: true\n      matrices_only: false\n"
+    body = "uvmerge: 1\nsteps:\n  - reset-layers:\n      matrices-only: true\n"
+    body += "      matrices_only: false\n"
     refused(tmp_path, body, "error: r.yaml:", "matrices-only", "twice")
 
 
@@ -217,8 +219,8 @@ def test_a_depth_over_32_is_refused(opening: str, tmp_path: Path) -> None:
         "\n" * 250_000,
         STEP % ("? " + "a" * 250_000 + " : 1"),
     ],
-    ids=["flow", "block", "empty", "keys", "long key", "words", "quoted", "key", "comments", "lines",
-         "option"],
+    ids=["flow", "block", "empty", "keys", "long key", "words", "quoted", "key", "comments",
+         "lines", "option"],
 )  # fmt: skip
 def test_256_kib_of_anything_are_refused_within_a_second(text: str, tmp_path: Path) -> None:
     refused(tmp_path, text, "error: r.yaml:")
