@@ -1314,3 +1314,8 @@ def test_a_name_without_an_encoding_does_not_break_the_run_late(tmp_path: Path) 
         header["model.layers.0.\ud800.weight"] = header.pop(Q.format(0))
         plant(folder, header, data)
     refused(pair, zoo.SINGLE)
+
+
+def test_a_quantised_text_part_is_refused(tmp_path: Path) -> None:
+    config = faults.CONFIG | {"text_config": {"quantization_config": {"quant_method": "awq"}}}
+    refused(faults.pair(tmp_path, config=config), "is quantised (method awq)")

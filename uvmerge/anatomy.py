@@ -76,15 +76,19 @@ class Anatomy:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.tensors = checkpoint.tensors
         self.notes: list[str] = []
+        self._places: dict[str, Place] = {}
         stack, self.depth = self._decoder_stack(checkpoint.config)
         self._stack_prefix = f"{stack}." if stack else None
         self._transposed = self._stores_in_out()
 
     def place(self, tensor: Tensor) -> Place:
         """Where `tensor` stands."""
-        layer = self._layer(tensor.name)
-        module = self._module(tensor, layer)
-        return Place(layer, self.depth, module, self._is_matrix(tensor, layer))
+        if tensor.name not in self._places:
+            layer = self._layer(tensor.name)
+            module = self._module(tensor, layer)
+            is_matrix = self._is_matrix(tensor, layer)
+            self._places[tensor.name] = Place(layer, self.depth, module, is_matrix)
+        return self._places[tensor.name]
 
     def views(self, tensor: Tensor) -> list[View]:
         """The matrices inside `tensor`, in the order of their rows; any other tensor is one view."""

@@ -54,7 +54,7 @@ class LocalFile:
     """A file on disk, opened for each read, so that no number of shards is too many."""
 
     def __init__(self, path: Path) -> None:
-        self.name = f"{path.parent.name}/{path.name}"
+        self.name = f"{path.absolute().parent.name}/{path.name}"
         self._path = path
         if not path.is_file():
             raise InputRefused(self.name, "is not a file", AGAIN)

@@ -34,7 +34,8 @@ _DEQUANTISE = {
 
 def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
     """(method, tensor names) where the checkpoint stores packed or scaled weights, else None."""
-    config = checkpoint.config.get("quantization_config")
+    parts = [checkpoint.config, *(v for v in checkpoint.config.values() if isinstance(v, dict))]
+    config = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
     packed = [
         t.name for t in checkpoint.tensors.values()
         if t.dtype.startswith(("F8_", "F6_", "F4")) or _PACKED.search(t.name)

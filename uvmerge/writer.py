@@ -50,6 +50,7 @@ class Staging:
         self.overwrite = overwrite
         self.resumed = (root / JOURNAL).exists()
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
+        self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # what an earlier run said
         self._files: dict[str, int] = {}  # weight files and their sizes
         self._mutex = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,13 +88,17 @@ class Staging:
 
     def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
         """Whether an earlier run finished this piece and its bytes are still what it wrote."""
-        line = self.journal.get((file, offset))
+        line = self._claimed.get((file, offset))
         if line is None or line.get("size") != size_bytes:
             return False
         digest = xxhash.xxh3_128()
         for chunk in self._chunks(file, offset, size_bytes):
             digest.update(chunk)
-        return bool(digest.hexdigest() == line.get("xxh3_128"))
+        if digest.hexdigest() != line.get("xxh3_128"):
+            return False
+        with self._mutex:
+            self.journal[file, offset] = line
+        return True
 
     def add_side_file(self, name: str, content: Path | bytes) -> None:
         """Copy a file of the fine-tuned checkpoint, or write new content."""
@@ -195,11 +200,11 @@ class Staging:
         parsed = [_parse_line(line) for line in (self.root / JOURNAL).read_bytes().split(b"\n")]
         if parsed[0] and parsed[0] != head:
             raise _other_run(self.root, parsed[0], head)
-        for entry in parsed[1:]:
+        for entry in parsed[1:] if parsed[0] else ():  # without its head, nothing can be trusted
             if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
-                self.journal[entry["file"], entry["offset"]] = entry
+                self._claimed[entry["file"], entry["offset"]] = entry
         # Start the file anew: without a torn last line, and with its head if that was torn.
-        kept = [head, *self.journal.values()]
+        kept = [head, *self._claimed.values()]
         manifest.write_whole(self.root / JOURNAL, "".join(map(_line, kept)).encode())
 
     @contextmanager
