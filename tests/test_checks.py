@@ -124,7 +124,7 @@ def test_a_folder_that_uvmerge_did_not_write_is_checked_as_far_as_it_goes(
     pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = json.loads(uv(capsys, "check", pair[0], "--json").out)
-    assert report["ok"] and report["written_by_uvmerge"] is False
+    assert report["ok"] and "uvmerge did not write this folder" in report["hashes"]
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,3 +141,26 @@ def test_python_files_of_a_checkpoint_are_not_run_by_load(
     (out / "uvmerge.json").unlink()
     shown = uv(capsys, "check", out, "--load")
     assert shown.code == 4 and "Python code of its own, which is not run here" in shown.err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_converted_output_is_compared_as_converted(
+    dtype: str, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shown = uv(capsys, "restore", *pair, out, "--dtype", dtype, "--include", "*q_proj*")
+    assert f"4 changed, everything else converted to {dtype}" in shown.err
+    report = json.loads(uv(capsys, "check", out, "--against", pair[1], "--json").out)
+    assert report["ok"] and report["changed"] == 4
+    assert f"converted to {dtype}" in (out / "README.md").read_text()
+    change(LAST, lambda t: t * 1.5)(out)
+    shown = uv(capsys, "check", out, "--against", pair[1])
+    assert shown.code == 4 and f"changed without being planned: 1 tensor: {LAST}" in shown.err
+
+
+def test_an_output_that_equals_the_input_says_so(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = uv(capsys, "restore", pair[1], pair[1], tmp_path / "same")
+    assert shown.code == 0
+    assert "0 changed, the output equals the fine-tuned checkpoint" in shown.err

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -202,3 +204,65 @@ def test_a_terminal_gets_a_bar_weighted_by_work(pair: tuple[Path, Path], tmp_pat
     stream = Terminal()
     uvmerge.restore(*pair, tmp_path / "out", progress=Progress(stream=stream))
     assert "100% |" in stream.getvalue() and "elapsed" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("def brokk():\n    pass\n", "defines no function broken"),
+        ("import nothing_of_that_name\n", "cannot be read: ModuleNotFoundError"),
+        ("def broken(\n", "cannot be read: SyntaxError"),
+        (
+            "from uvmerge.spectral import Matrix\n"
+            "def broken(base: Matrix, finetuned: Matrix, *, scale: float = 1.0):\n    return base\n",
+            "option scale lacks its help",
+        ),
+    ],
+)
+def test_an_operation_that_cannot_be_read_is_one_error_with_its_file(
+    code: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    program = (
+        "import sys, uvmerge.operations as o\n"
+        f"o.__path__.append({str(tmp_path)!r})\n"
+        "sys.argv = ['uvmerge', 'show', 'x']\n"
+        "from uvmerge.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: operations/broken.py: ") and sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_operation_that_fails_names_the_tensor(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unittest import mock
+
+    from uvmerge.spectral.dense import DenseMatrix
+
+    with mock.patch.object(DenseMatrix, "plus", side_effect=AttributeError("no such thing")):
+        shown = uv(capsys, "restore", *pair, tmp_path / "out", "--workers", "1")
+    assert shown.code == 1
+    assert ".weight: restore failed: AttributeError: no such thing" in shown.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.5, 0.8])
+def test_ctrl_c_stops_also_during_imports(
+    delay: float, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["uvmerge", "restore", *map(str, pair), str(tmp_path / "out")]
+    program = (
+        f"import sys; sys.argv = {words!r}; from uvmerge.cli import main\n"
+        "print('ready', file=sys.stderr, flush=True); main()"
+    )
+    running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None and running.stderr.readline() == "ready\n"
+    time.sleep(delay)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate()[1]
+    assert running.returncode in (130, 0) and "Traceback" not in said
+    assert (running.returncode == 0) == (tmp_path / "out").exists()

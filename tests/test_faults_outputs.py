@@ -531,7 +531,7 @@ def test_a_shard_size_that_is_none_is_refused(size: str, pair: faults.Pair) -> N
 
 
 def test_a_shard_size_of_one_byte_makes_a_file_per_tensor(pair: faults.Pair) -> None:
-    done(faults.restore(*pair, "--max-shard-size", "1"))
+    done(faults.restore(*pair, "--max-shard-size", "1B"))
     assert len(list(pair[2].glob("*.safetensors"))) == 12
     assert zoo.tensors(pair[2]).keys() == zoo.tensors(pair[1]).keys()
 

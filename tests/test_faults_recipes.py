@@ -262,7 +262,8 @@ def test_a_recipe_that_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
     base, finetuned, out = faults.pair(tmp_path)
     recipe = base if kind == "folder" else tmp_path / "missing.yaml"
     outcome = faults.uvmerge("run", recipe, out, "--base", base, "--finetuned", finetuned)
-    faults.failed(outcome, f"{recipe}: there is no such recipe file", code=2)
+    what = "is a folder" if kind == "folder" else "there is no such recipe file"
+    faults.failed(outcome, f"{recipe}: {what}", code=2)
 
 
 @pytest.mark.parametrize(

@@ -88,5 +88,19 @@ def test_references_come_from_the_recipe_unless_given(
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"uvmerge: 1\nbase: {pair[0]}\nsteps: [restore]\n")
     shown = uv(capsys, "run", recipe, tmp_path / "out")
-    assert shown.code == 2 and "--finetuned: the recipe names no such checkpoint" in shown.err
+    assert shown.code == 2 and "recipe: names no finetuned" in shown.err
     assert uv(capsys, "run", recipe, tmp_path / "out", "--finetuned", pair[1]).code == 0
+
+
+def test_a_recipe_may_be_a_dict(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = {"uvmerge": 1, "steps": [{"restore": {"top": 0.3}}]}
+    uvmerge.run(recipe, tmp_path / "a", base=pair[0], finetuned=pair[1])
+    uvmerge.restore(*pair, tmp_path / "b", top=0.3)
+    assert zoo.raw(tmp_path / "a") == zoo.raw(tmp_path / "b")
+
+
+def test_a_folder_in_place_of_a_recipe_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = uv(capsys, "run", tmp_path, tmp_path / "out")
+    assert shown.code == 2 and "is a folder" in shown.err and "uvmerge run RECIPE OUT" in shown.err

@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from . import engine, hub, manifest, plan as planning, preflight, writer
+from . import hub, manifest, plan as planning, preflight, writer
 from .checkpoint import Checkpoint
-from .engine.local import available_memory
+from .engine.local import available_memory, run as run_plan
 from .engine.settings import Control, Settings
 from .errors import InputRefused, Interrupted, RunFailed, UsageError, listed
 from .operations import Operation
@@ -49,8 +49,8 @@ class Result:
     """
 
     out: Path | None
-    plan: Plan
-    edits: Mapping[str, Any] = field(default_factory=dict)
+    plan: Plan = field(repr=False)
+    edits: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     kept: Path | None = None
 
@@ -58,10 +58,13 @@ class Result:
     def summary(self) -> str:
         """What was done, in a sentence."""
         changed = sum(e["changed"] for e in self.edits.values()) + self.plan.counts()["reset"]
-        return (
-            f"done in {duration(self.seconds)}: {size(self.plan.bytes_out)} written, {changed:,} changed,"
-            " everything else byte-identical"
-        )
+        rest = "everything else byte-identical"
+        if any(step.action == "convert" for step in self.plan.steps):
+            rest = f"everything else converted to {self.plan.recipe.dtype}"
+        elif not changed:
+            rest = "the output equals the fine-tuned checkpoint"
+        written = f"{size(self.plan.bytes_out)} written"
+        return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data: the plan after a dry run, else what was done."""
@@ -123,7 +126,7 @@ def operate(
 
 
 def run(
-    recipe: Recipe | Reference,
+    recipe: Recipe | Reference | Mapping[str, Any],
     out: Reference,
     *,
     base: Reference | None = None,
@@ -145,14 +148,14 @@ def run(
     """Run a recipe on a pair of checkpoints and publish the result at `out`.
 
     Args:
-        recipe: a `Recipe`, or the path of a recipe file.
+        recipe: a `Recipe`, the path of a recipe file, or what such a file holds, as a dict.
         base, finetuned: references that replace those of the recipe.
         control: lets the caller stop the run; what is finished is kept and can be resumed.
 
     For the other keywords see `RunOptions`. Raises the errors of `uvmerge.errors`.
     """
     started = time.monotonic()
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    recipe = _as_recipe(recipe)
     if dtype != "keep":
         recipe = replace(recipe, dtype=dtype)
     if precision not in ("exact", "fast"):
@@ -197,20 +200,27 @@ def run(
         sides = list(side_files(checkpoints[FINETUNED], plan))
         if dry_run:
             return Result(None, plan)
+        head = _head(plan, checkpoints, settings)
+        writer.check_unfinished(target, plan.digest, head, overwrite)
         if plan.needs_torch:
             plan = _look_at_values(plan, checkpoints, settings, nonfinite, progress)
-        head = _head(plan, checkpoints, settings)
         _refuse_full_disk(plan, target, sides)
         with writer.staged(target, plan.digest, head, overwrite) as staging:
             control = control or Control()
             with progress.bar(plan, control), control.listen():
-                edits = engine.run(plan, checkpoints, staging, settings, control)
+                edits = run_plan(plan, checkpoints, staging, settings, control)
             if control.stop.is_set():
                 raise Interrupted(out, control.signal_number)
             _refuse_changed_inputs(head["inputs"], checkpoints)
             progress.say("verifying")
             kept = _complete(plan, checkpoints, staging, settings, edits, sides)
     return Result(Path(out), plan, edits, time.monotonic() - started, kept)
+
+
+def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return Recipe.from_data(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
 
 
 def _references(
@@ -223,7 +233,7 @@ def _references(
     for role, reference in references.items():
         if reference is None:
             raise UsageError(
-                f"--{role}", "the recipe names no such checkpoint",
+                "recipe", f"names no {role}",
                 f"Add `{role}:` to the recipe, or pass --{role}.",
             )  # fmt: skip
     return {role: reference for role, reference in references.items() if reference is not None}

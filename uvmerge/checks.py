@@ -11,7 +11,7 @@ from . import hub, manifest
 from .anatomy import Anatomy
 from .checkpoint import Checkpoint, Tensor
 from .errors import InputRefused, ProblemsFound, counted, listed
-from .header import FLOATS
+from .header import DTYPE_BITS, FLOATS
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,11 @@ def check(
         with Checkpoint.open(folder) as checkpoint:
             content = manifest.read_checked(folder)
             report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
-            report["written_by_uvmerge"] = content is not None
+            report["hashes"] = (
+                f"{len(content['files'])} files as written"
+                if content
+                else "not checked, nor what was planned: uvmerge did not write this folder"
+            )
             problems += _files(folder, content)
             problems += _finite(checkpoint, content)
             if against is not None:
@@ -58,6 +62,7 @@ def check(
                 with Checkpoint.open(found.folder, label=found.label) as finetuned:
                     changed = _changed(checkpoint, finetuned, content, problems)
                 report["changed"] = len(changed)
+                report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
     except InputRefused as refused:
         problems.append(str(refused).replace("\n  ", " "))
     if load and not problems:
@@ -136,7 +141,7 @@ def _changed(
             f"dtypes differ from the fine-tuned checkpoint's: {listed(dtypes, 'tensor')}"
         )
     comparable = [
-        t for t in both if t.shape == theirs[t.name].shape and t.dtype == theirs[t.name].dtype
+        t for t in both if t.shape == theirs[t.name].shape and (dtype or t.name not in dtypes)
     ]
     changed = [t.name for t in comparable if _differs(checkpoint, t, finetuned, theirs[t.name])]
     if content is not None:
@@ -156,13 +161,22 @@ def _changed(
 
 
 def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:
-    pairs = zip(_panels(one, tensor), _panels(other, twin), strict=True)
-    return any(a != b for a, b in pairs)
+    """Whether two tensors of one shape differ in more than what storing the dtype rounds off."""
+    theirs: Iterator[bytes | bytearray | memoryview] = _panels(other, twin)
+    panel_bytes = PANEL_BYTES
+    if tensor.dtype != twin.dtype:
+        from .engine.compute import converted
+
+        theirs = (converted(panel, twin.dtype, tensor.dtype) for panel in theirs)
+        panel_bytes = PANEL_BYTES * DTYPE_BITS[tensor.dtype] // DTYPE_BITS[twin.dtype]
+    return any(a != b for a, b in zip(_panels(one, tensor, panel_bytes), theirs, strict=True))
 
 
-def _panels(checkpoint: Checkpoint, tensor: Tensor) -> Iterator[bytearray]:
-    for start in range(0, tensor.size_bytes, PANEL_BYTES):
-        count = min(PANEL_BYTES, tensor.size_bytes - start)
+def _panels(
+    checkpoint: Checkpoint, tensor: Tensor, panel_bytes: int = PANEL_BYTES
+) -> Iterator[bytearray]:
+    for start in range(0, tensor.size_bytes, panel_bytes):
+        count = min(panel_bytes, tensor.size_bytes - start)
         yield checkpoint.read(tensor.file, tensor.offset + start, count)
 
 

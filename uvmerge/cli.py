@@ -20,6 +20,7 @@ from .errors import InputRefused, ProblemsFound, UvmergeError, counted
 from .operations import Operation, Parameter, operations
 from .operations.options import did_you_mean
 from .selection import parse_layers, parse_modules
+from .signals import stopping_at_once
 from .text import inert
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -47,7 +48,10 @@ def cli() -> None:
 def main() -> None:
     """Entry point: one `try` for every error."""
     try:
-        code = cli.main(standalone_mode=False)
+        with stopping_at_once():
+            if _broken is not None:
+                raise _broken
+            code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
@@ -116,13 +120,13 @@ def _own_option(parameter: Parameter) -> click.Option:
     return click.Option([flag, parameter.name], type=kind, metavar=option.metavar, help=about)
 
 
-def _selection_options(taken: set[str]) -> list[click.Option]:
+def _selection_options(taken: set[str], scope: str) -> list[click.Option]:
     options = [
         click.Option(["--layers"], type=_Text(parse_layers, "layers"), metavar="LIST",
                      help="Only these decoder layers, counted from 0: 0-9,12."),
         click.Option(["--modules"], type=_Text(parse_modules, "modules"), metavar="LIST",
                      help="Only these modules: attention, mlp, router, norm, embeddings, head,"
-                          " final-norm, other, all."),
+                          f" final-norm, other, all. [default: {scope}]"),
         click.Option(["--include"], multiple=True, metavar="GLOB",
                      help="Only tensors whose name matches; may be repeated."),
         click.Option(["--exclude"], multiple=True, metavar="GLOB",
@@ -133,8 +137,9 @@ def _selection_options(taken: set[str]) -> list[click.Option]:
 
 def _run_options() -> list[click.Option]:
     return [
-        click.Option(["--device"], default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N."),
-        click.Option(["--precision"], type=click.Choice(["exact", "fast"]), default="exact",
+        click.Option(["--device"], default="auto", metavar="DEVICE", show_default=True,
+                     help="auto, cpu, cuda or cuda:N."),
+        click.Option(["--precision"], type=click.Choice(["exact", "fast"]), default="exact", show_default=True,
                      help="exact: float64 throughout; fast: less memory, see docs/numbers.md."),
         click.Option(["--dtype"], type=click.Choice(["keep", "bfloat16", "float16", "float32"]),
                      default="keep", help="Store floating point tensors in this dtype."),
@@ -142,7 +147,7 @@ def _run_options() -> list[click.Option]:
                      help="Reshard the output, like 5GB; by default it mirrors FINETUNED."),
         click.Option(["--workers"], type=click.IntRange(0), default=0, metavar="N",
                      help="Matrices computed at once; 0 is one per core, as memory allows."),
-        click.Option(["--nonfinite"], type=click.Choice(["refuse", "copy"]), default="refuse",
+        click.Option(["--nonfinite"], type=click.Choice(["refuse", "copy"]), default="refuse", show_default=True,
                      help="What to do with matrices that hold NaN or Inf."),
         click.Option(["--allow-pickle"], is_flag=True, help="Read .bin/.pt weights (weights_only=True)."),
         click.Option(["--overwrite"], is_flag=True, help="Replace OUT, or an unfinished run to it."),
@@ -194,6 +199,7 @@ def command_for(operation: Operation) -> click.Command:
 
     own = [_own_option(parameter) for parameter in operation.parameters]
     taken = {parameter.name for parameter in operation.parameters}
+    scope = "attention,mlp of the decoder layers" if operation.matrices_only else "all"
     example = next((p.option.example for p in operation.parameters if p.option.example), "")
     return click.Command(
         operation.command,
@@ -201,7 +207,7 @@ def command_for(operation: Operation) -> click.Command:
         params=[
             *_paths("BASE", "FINETUNED", "OUT"),
             *own,
-            *_selection_options(taken),
+            *_selection_options(taken, scope),
             *_run_options(),
         ],
         help=_reflow(operation.function.__doc__ or ""),
@@ -216,7 +222,8 @@ def _reflow(docstring: str) -> str:
 
     lines = inspect.cleandoc(docstring).splitlines()
     labelled = [
-        f"\n{line}" if line and not line[0].isspace() and ":" in line else line for line in lines
+        f"\n{line}" if line and not line[0].isspace() and ":" in line else line.strip()
+        for line in lines
     ]
     return "\n".join(labelled)
 
@@ -319,10 +326,15 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out))
 
 
-def _assemble() -> None:
+def _assemble() -> UvmergeError | None:
+    """Add a command per operation; an operation that cannot be read is said once `main` runs."""
     run_command.params += [*_run_options()]
-    for operation in operations().values():
-        cli.add_command(command_for(operation))
+    try:
+        for operation in operations().values():
+            cli.add_command(command_for(operation))
+    except UvmergeError as error:
+        return error
+    return None
 
 
-_assemble()
+_broken = _assemble()

@@ -13,7 +13,7 @@ from .checkpoint import folder_label
 from .errors import InputRefused
 from .text import brief
 
-_HUB_ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?")
+_HUB_ID = re.compile(r"(?:hf://)?(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 SIDE_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken", "LICENSE*", "NOTICE*",
               "README.md"]  # fmt: skip
@@ -50,6 +50,8 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
         return Local(folder, folder_label(folder))
     match = _HUB_ID.fullmatch(str(reference))
     if not match or exists or ".." in str(reference):
+        if exists and not is_folder:
+            raise InputRefused(brief(reference), "is a file", "Name the folder it is in.")
         raise InputRefused(
             brief(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",

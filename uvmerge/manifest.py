@@ -145,6 +145,8 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
     }
     if licence := _front_matter(finetuned.folder / CARD).get("license"):
         metadata["license"] = licence
+    converted = any(s.action == "convert" for s in plan.steps)
+    rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
     local = [c for c in (base, finetuned) if c.commit is None]
     count = plan.counts()
     steps = {"steps": plan.recipe.as_data()["steps"]}
@@ -154,7 +156,7 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
         *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
         f"`{inert(finetuned.label)}` after surgery towards `{inert(base.label)}` with uvmerge:",
         f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to the"
-        f" base, {counted(count['copied'], 'tensor')} copied byte for byte.", "",
+        f" base, {counted(count['copied'], 'tensor')} {rest}.", "",
         "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
         " `uvmerge check` verifies them.",

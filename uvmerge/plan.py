@@ -18,7 +18,7 @@ from . import header
 from .alignment import Alignment
 from .anatomy import Anatomy, Place, View
 from .checkpoint import Checkpoint, Tensor
-from .errors import InputRefused, counted, listed
+from .errors import InputRefused, UsageError, UvmergeError, counted, listed
 from .header import FLOATS
 from .layout import DTYPES, OutputFile, layout
 from .recipe import Recipe, RecipeStep
@@ -454,7 +454,7 @@ class _Planner:
 
     def _block(self, view: View, partner: View, place: Place, chosen: Sequence[int]) -> Block:
         """Try the chosen steps on outlines and keep those that will have to compute."""
-        base, current = Outline("base", partner.shape), Outline("finetuned", view.shape)
+        base, current = Outline(partner.label, partner.shape), Outline(view.label, view.shape)
         start = FINETUNED
         chain: list[int] = []
         ranks: list[int | None] = []
@@ -545,6 +545,13 @@ def _try(step: RecipeStep, base: Outline, current: Outline, place: Place) -> Edi
         return step.operation.function(base, current, **step.options, **extra)
     except NeedsValues:
         return None  # type: ignore[return-value]
+    except UvmergeError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            step.operation.command, f"failed on {current.name}: {type(error).__name__}: {error}",
+            "UVMERGE_DEBUG=1 shows where.",
+        ) from error  # fmt: skip
 
 
 def _range_in(tensor: Tensor, view: View) -> tuple[int, int] | None:

@@ -84,7 +84,7 @@ class Progress:
                     if self.verbose:
                         bar.write(inert(tensor), file=self.stream)
                     bar.set_postfix_str(inert(tensor)[-40:], refresh=False)
-                    bar.update(work)
+                    bar.update(min(work, total - bar.n))
 
             control.advance = advance
             yield

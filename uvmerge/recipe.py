@@ -107,7 +107,8 @@ class Recipe:
         """Read a recipe file; `RecipeError` names the line."""
         path = Path(path)
         if not path.is_file():
-            raise RecipeError(path, "there is no such recipe file")
+            what = "is a folder" if path.is_dir() else "there is no such recipe file"
+            raise RecipeError(path, what, "Write `uvmerge run RECIPE OUT`.")
         with path.open("rb") as file:
             raw = file.read(LIMIT_BYTES + 1)
         if len(raw) > LIMIT_BYTES:
@@ -119,6 +120,11 @@ class Recipe:
         """Read the text of a recipe."""
         fields = _Reader(source).mapping(_compose(text, source), KEYS)
         return _build(fields, source)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Recipe:
+        """From what a recipe file holds, as Python data; the inverse of `as_data`."""
+        return cls.parse(yaml.safe_dump(dict(data), sort_keys=False))
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as plain data, in the order of a recipe file."""

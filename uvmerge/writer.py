@@ -240,12 +240,10 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
     with disk_errors(out, out.parent), locked(out.with_name(f"{out.name}.uvmerge-lock")):
         check_out(out, overwrite)
         root = staging_root(out, digest)
+        check_unfinished(out, digest, head, overwrite)
         for other in unfinished(out):
-            if other == root:
-                continue
-            if not overwrite:
-                raise _other_run(other, {}, head)
-            shutil.rmtree(other)
+            if other != root:
+                shutil.rmtree(other)
         if overwrite and root.exists() and not _same_head(root, head):
             shutil.rmtree(root)
         staging = Staging(out, root, head, overwrite)
@@ -290,6 +288,13 @@ def check_apart(out: Path, inputs: list[Path]) -> None:
             raise UsageError(
                 out, f"{how} the input {folder}", "Write to a folder beside the inputs."
             )
+
+
+def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
+    """Refuse where the staging folder of another run is in the way."""
+    for folder in unfinished(out) if not overwrite else ():
+        if folder != staging_root(out, digest):
+            raise _other_run(folder, {}, head)
 
 
 def unfinished(out: Path) -> list[Path]:

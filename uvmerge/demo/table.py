@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -314,12 +315,18 @@ def text_row(row: Row) -> str:
     return _line(_cells(row))
 
 
+def _program() -> str:
+    """How this command line was started, for commands to copy."""
+    started = Path(sys.argv[0])
+    return str(started) if started.name == "uvmerge" else "uvmerge"
+
+
 def text_footer(out: str | Path) -> str:
     """Return the legend of the plain text table and where the report is."""
     return (
         f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json. Next:\n"
-        f"  uvmerge check {out}/interpolate-0.3 --load --against {out}/{FINETUNED}\n"
-        f"  uvmerge restore --top 0.3 {out}/{BASE} {out}/{FINETUNED} {out}/mine\n"
+        f"  {_program()} check {out}/interpolate-0.3 --load --against {out}/{FINETUNED}\n"
+        f"  {_program()} restore --top 0.3 {out}/{BASE} {out}/{FINETUNED} {out}/mine\n"
         "  and the same two commands on your own base and fine-tuned checkpoint."
     )
 

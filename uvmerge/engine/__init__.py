@@ -3,8 +3,3 @@
 The plan is the unit of exchange, a tensor the unit of work. `local` moves bytes and never imports
 torch; `compute` holds everything that does.
 """
-
-from .local import run
-from .settings import Control, Settings
-
-__all__ = ["Control", "Settings", "run"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..anatomy import View
 from ..checkpoint import Checkpoint
-from ..errors import RunFailed, UsageError
+from ..errors import RunFailed, UsageError, UvmergeError
 from ..plan import BASE, FINETUNED, Block, Plan, Range, Step
 from ..spectral.dense import DenseMatrix, DenseOperand
 from ..spectral.precision import POLICIES, single_threaded
@@ -177,6 +177,15 @@ class Editor:
                 step.tensor, f"{recipe_step.operation.command} did not converge: {error}",
                 "Leave the tensor out with --exclude and report the matrix.",
             ) from error  # fmt: skip
+        except (UvmergeError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "allocate memory" in str(error):
+                raise
+            raise RunFailed(
+                step.tensor, f"{recipe_step.operation.command} failed: {type(error).__name__}: {error}",
+                "UVMERGE_DEBUG=1 shows where.",
+            ) from error  # fmt: skip
         if tuple(result.shape) != current.shape:
             raise RunFailed(
                 step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
@@ -234,6 +243,13 @@ class Editor:
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
                 )  # fmt: skip
             yield _bytes(result)
+
+
+def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
+    """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
+    return _bytes(
+        _round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
+    )
 
 
 def _assemble(step: Step, results: list[Tensor]) -> Tensor:

@@ -72,10 +72,22 @@ def operations() -> dict[str, Operation]:
     """Every operation by its command name, sorted."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
-        function = getattr(importlib.import_module(f"{__name__}.{module.name}"), module.name, None)
-        if inspect.isfunction(function):
-            operation = read_operation(function)
-            found[operation.command] = operation
+        if module.name == "options":
+            continue
+        file = f"operations/{module.name}.py"
+        try:
+            loaded = importlib.import_module(f"{__name__}.{module.name}")
+            operation = read_operation(vars(loaded)[module.name])
+        except KeyError:
+            raise UsageError(
+                file, f"defines no function {module.name}", "Give the function the file's name."
+            ) from None
+        except Exception as error:
+            raise UsageError(
+                file, f"cannot be read: {type(error).__name__}: {error}",
+                "README, \"Adding an operation\", shows one that can.",
+            ) from error  # fmt: skip
+        found[operation.command] = operation
     return dict(sorted(found.items()))
 
 

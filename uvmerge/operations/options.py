@@ -59,6 +59,10 @@ class Parameter:
     @classmethod
     def read(cls, name: str, annotation: Any, default: Any) -> Parameter:
         """From `Annotated[type, Option(…)]`, where type may be `… | None` or `Literal[…]`."""
+        if get_origin(annotation) is not Annotated:
+            raise TypeError(
+                f"option {name} lacks its help: annotate it with Annotated[type, Option(…)]"
+            )
         inner, option = get_args(annotation)[:2]
         kinds = [a for a in (get_args(inner) or (inner,)) if a is not type(None)]
         if get_origin(inner) is Literal or isinstance(kinds[0], str):
@@ -115,7 +119,8 @@ class Parameter:
         if not (option.low is None or number >= option.low) or not (
             option.high is None or number <= option.high
         ):
-            raise self._wrong(value, f"is outside {self.range}")
+            hint = "Write a share like 0.2 or 20%." if option.percent else ""
+            raise self._wrong(value, f"is outside {self.range}", hint)
         return number if self.type is int else float(number)
 
     @property
