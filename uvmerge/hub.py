@@ -43,14 +43,14 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
     """
     try:
         folder = Path(reference).expanduser()
-        exists, is_folder = folder.exists(), folder.is_dir()
+        exists, is_folder, is_file = folder.exists(), folder.is_dir(), folder.is_file()
     except (OSError, RuntimeError, ValueError):  # nothing that a file system can name
-        folder, exists, is_folder = Path(reference), True, False
+        folder, exists, is_folder, is_file = Path(reference), True, False, False
     if is_folder and not str(reference).startswith("hf://"):
         return Local(folder, folder_label(folder))
     match = _HUB_ID.fullmatch(str(reference))
     if not match or exists or ".." in str(reference):
-        if exists and not is_folder:
+        if is_file:
             raise InputRefused(brief(reference), "is a file", "Name the folder it is in.")
         raise InputRefused(
             brief(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
