@@ -54,7 +54,7 @@ class DenseMatrix(DenseOperand):
         super().__init__(name, stored, precision)
         self.k: int | None = None
         self.delta_cuts: dict[int, float | None] = {}
-        self._noted_by: DenseMatrix = self
+        self._noted_by: DenseMatrix | None = None  # of a difference: what it was taken from
         self.cuts: dict[int, float | None] = {}
         self.methods: list[str] = []
         self._terms = terms
@@ -88,7 +88,8 @@ class DenseMatrix(DenseOperand):
             k = leading_count(min(self.shape), top=top, rank=rank)
         else:
             k = self._energy_rank(energy)
-        self._noted_by.k = self._noted_by.k or k
+        noted = self._noted_by or self
+        noted.k = noted.k or k
         return k
 
     def _energy_rank(self, energy: float) -> int:
