@@ -161,27 +161,15 @@ def run(
     if precision not in ("exact", "fast"):
         raise UsageError("precision", f"{precision!r} is unknown", "Choose exact or fast.")
     progress = progress or Progress(quiet=quiet)
-    if not str(out):
-        raise UsageError("OUT", "is empty", "Name a folder that does not exist yet.")
-    if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
-        raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
-    target = Path(os.path.realpath(out))
+    target = _target(out)
     references = _references(recipe, base, finetuned)
     if not dry_run:
         writer.check_apart(target, [Path(r) for r in references.values() if os.path.isdir(r)])
         writer.check_out(target, overwrite)
     with ExitStack() as stack:
-        checkpoints = {}
-        for role, reference in references.items():
-            found = hub.locate(reference, weights_only=role == BASE)
-            if not dry_run:
-                writer.check_apart(target, [found.folder])
-            checkpoint = Checkpoint.open(
-                found.folder, label=found.label, commit=found.commit,
-                load_pickles=load_pickles if allow_pickle else None,
-            )  # fmt: skip
-            checkpoints[role] = stack.enter_context(checkpoint)
-            preflight.refuse_unusable(checkpoint, role)
+        checkpoints = _open_pair(references, allow_pickle, stack)
+        if not dry_run:
+            writer.check_apart(target, [checkpoint.folder for checkpoint in checkpoints.values()])
         shard_bytes = None if max_shard_size is None else parse_size(max_shard_size)
         plan = planning.build(
             recipe,
@@ -215,6 +203,32 @@ def run(
             progress.say("verifying")
             kept = _complete(plan, checkpoints, staging, settings, edits, sides)
     return Result(Path(out), plan, edits, time.monotonic() - started, kept)
+
+
+def _target(out: Reference) -> Path:
+    """The real path of OUT, links followed."""
+    do = "Name a folder that does not exist yet."
+    if not str(out):
+        raise UsageError("OUT", "is empty", do)
+    if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
+        raise UsageError(out, "is a file", do)
+    return Path(os.path.realpath(out))
+
+
+def _open_pair(
+    references: Mapping[str, Reference], allow_pickle: bool, stack: ExitStack
+) -> dict[str, Checkpoint]:
+    """Both checkpoints by role, located or downloaded; closed with `stack`."""
+    checkpoints = {}
+    for role, reference in references.items():
+        found = hub.locate(reference, weights_only=role == BASE)
+        loader = load_pickles if allow_pickle else None
+        opened = Checkpoint.open(
+            found.folder, label=found.label, commit=found.commit, load_pickles=loader
+        )
+        checkpoints[role] = stack.enter_context(opened)
+        preflight.refuse_unusable(opened, role)
+    return checkpoints
 
 
 def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
