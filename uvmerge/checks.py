@@ -224,5 +224,8 @@ def _forward(model: Any) -> torch.Tensor:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(PANEL_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
