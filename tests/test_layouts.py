@@ -243,3 +243,16 @@ def test_a_tied_head_on_one_side_is_left_alone(tmp_path: Path) -> None:
         assert zoo.raw(result.out).keys() == zoo.raw(pair[1]).keys()
         assert {n for n in changed(result.out, pair[1]) if not EDITED.fullmatch(n)} == set()
         assert_loads(result.out)
+
+
+def test_integers_are_reset_as_bytes_and_never_computed_with(tmp_path: Path) -> None:
+    def counted(value: int) -> Callable[[zoo.Tensors], zoo.Tensors]:
+        return lambda tensors: tensors | {"model.layers.0.steps": torch.tensor([value])}
+
+    base, finetuned = zoo.pair("llama", tmp_path)
+    ours = zoo.rewrite(base, tmp_path / "b", counted(1))
+    theirs = zoo.rewrite(finetuned, tmp_path / "f", counted(2))
+    uvmerge.reset_layers(ours, theirs, tmp_path / "reset", layers=[0])
+    uvmerge.interpolate(ours, theirs, tmp_path / "half", scale=0.5)
+    steps = {n: int(zoo.tensors(tmp_path / n)["model.layers.0.steps"]) for n in ("reset", "half")}
+    assert steps == {"reset": 1, "half": 2}

@@ -429,17 +429,17 @@ class _Planner:
             self.without_partner.append(tensor.name)
             self.lacking += place.layer is not None
             return None
+        dtypes = {tensor.dtype, *(self.base.tensors[p.tensor].dtype for p in found)}
+        floating = dtypes <= set(FLOATS)
         differ = [(v, p) for v, p in zip(views, found) if v.shape != p.shape]
-        integer = {self.base.tensors[p.tensor].dtype for p in found} - set(FLOATS)
-        if tensor.dtype not in FLOATS or integer:
-            steps = [self.recipe.steps[i] for i in chosen]
-            copies = all(s.operation.name == "reset_layers" for s in steps) and not differ
-            if not copies or {tensor.dtype} != {self.base.tensors[p.tensor].dtype for p in found}:
-                return None
         if differ:
-            self._note_difference(tensor, place, differ[0], chosen)
+            if floating:
+                self._note_difference(tensor, place, differ[0], chosen)
             return None
-        return [self._block(view, partner, place, chosen) for view, partner in zip(views, found)]
+        blocks = [self._block(view, partner, place, chosen) for view, partner in zip(views, found)]
+        if not floating and (len(dtypes) > 1 or any(block.chain for block in blocks)):
+            return None  # integers can be copied from either side, not computed with
+        return blocks
 
     def _note_difference(
         self, tensor: Tensor, place: Place, pair: tuple[View, View], chosen: Sequence[int]

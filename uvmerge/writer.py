@@ -42,19 +42,17 @@ class Staging:
     Attributes:
         folder: the folder that will become OUT.
         journal: finished pieces by (file, offset), each with its size, hash and record.
-        resumed: whether an earlier run had begun it.
     """
 
     def __init__(self, out: Path, root: Path, head: dict[str, Any], overwrite: bool) -> None:
         self.out, self.root, self.folder = out, root, root / "out"
         self.overwrite = overwrite
-        self.resumed = (root / JOURNAL).exists()
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
         self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # what an earlier run said
         self._files: dict[str, int] = {}  # weight files and their sizes
         self._mutex = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.resumed:
+        if (root / JOURNAL).exists():
             self._read_journal(head)
         else:
             manifest.write_whole(root / JOURNAL, _line(head).encode())
