@@ -440,9 +440,9 @@ def test_an_input_that_shrinks_while_it_is_read_stops_the_run(pair: faults.Pair)
 
     real = Editor._edit
 
-    def shrink(self: Editor, step: object, device: str) -> object:
+    def shrink(self: Editor, requests: object, device: str) -> object:
         os.truncate(pair[1] / zoo.SINGLE, 2000)
-        return real(self, step, device)  # type: ignore[arg-type]
+        return real(self, requests, device)  # type: ignore[arg-type]
 
     with mock.patch.object(Editor, "_edit", shrink):
         outcome = faults.restore(*pair)
@@ -456,12 +456,12 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(pair: faults.Pair) ->
 
     real, calls = Editor._edit, []
 
-    def replace(self: Editor, step: object, device: str) -> object:
-        calls.append(step)
+    def replace(self: Editor, requests: object, device: str) -> object:
+        calls.append(requests)
         if len(calls) == 3:
             content = (pair[1] / zoo.SINGLE).read_bytes()
             (pair[1] / zoo.SINGLE).write_bytes(content[:-64] + bytes(64))
-        return real(self, step, device)  # type: ignore[arg-type]
+        return real(self, requests, device)  # type: ignore[arg-type]
 
     with mock.patch.object(Editor, "_edit", replace):
         outcome = faults.restore(*pair)
@@ -475,12 +475,12 @@ def test_an_error_in_one_matrix_stops_the_run_and_names_it(pair: faults.Pair) ->
 
     real = Editor._edit
 
-    def bad(self: Editor, step: object, device: str) -> object:
+    def bad(self: Editor, requests: object, device: str) -> object:
         from uvmerge import RunFailed
 
-        if step.tensor == DOWN.format(1):  # type: ignore[attr-defined]
+        if requests[0][1].tensor == DOWN.format(1):  # type: ignore[index]
             raise RunFailed(DOWN.format(1), "went wrong")
-        return real(self, step, device)  # type: ignore[arg-type]
+        return real(self, requests, device)  # type: ignore[arg-type]
 
     with mock.patch.object(Editor, "_edit", bad):
         failed(faults.restore(*pair), f"error: {DOWN.format(1)}: went wrong", code=1)
@@ -501,7 +501,7 @@ def test_memory_that_does_not_suffice_is_one_error_that_names_the_matrix(
     from uvmerge.engine.compute import Editor
 
     with mock.patch.object(Editor, "_edit", side_effect=error):
-        failed(faults.restore(*pair), f"error: {Q.format(0)}: ", "memory", code=1)
+        failed(faults.restore(*pair), "error: model.layers.", "memory", code=1)
     assert not pair[2].exists()
     done(faults.restore(*pair))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import uvmerge
 from uvmerge.engine import compute
 from uvmerge.spectral import leading_count
 from uvmerge.spectral.align import align_block
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.dense import DenseMatrix, rows_of
 from uvmerge.spectral.precision import EXACT, FAST, single_threaded
 
 REAL_SVD, REAL_EIGH = torch.linalg.svd, torch.linalg.eigh
@@ -161,7 +162,9 @@ def test_a_sum_of_terms_is_a_matrix_like_any_other(monkeypatch: pytest.MonkeyPat
             expected = (W + 2 * A @ B).T if flip else W + 2 * A @ B
             total = matrix(W.T if flip else W).plus((left, right)).plus((left, right))
             np.testing.assert_allclose(total.tensor, expected, atol=1e-13)
-            np.testing.assert_allclose(torch.cat(list(total.rows())), expected, atol=1e-13)
+            np.testing.assert_allclose(
+                torch.cat([panel for (panel,) in rows_of([total])]), expected, atol=1e-13
+            )
             np.testing.assert_allclose(total.values(), reference.svd(expected)[1], rtol=1e-12)
             U, S, Vh = total.top(5)
             np.testing.assert_allclose((U * S) @ Vh, reference.best(expected, 5), atol=1e-12)
@@ -181,15 +184,15 @@ def test_the_gram_matrix_is_used_where_it_is_exact_enough() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 30), (30, 40)])
 def test_the_gram_matrix_is_rejected_where_it_loses_orthogonality(
-    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int],
 ) -> None:
     W = matrix(spread(6, *shape))
     U, _, Vh = W.top(30)
     assert W.methods == ["svd"]
     assert max(crooked(U), crooked(Vh.mT)) < 1e-13
 
-    monkeypatch.setattr("uvmerge.spectral.dense.ORTHOGONALITY", 1.0)
-    accepted = matrix(spread(6, *shape))
+    lenient = dataclasses.replace(EXACT, orthogonality=1.0)
+    accepted = DenseMatrix("W", torch.tensor(spread(6, *shape)), lenient)
     U, _, Vh = accepted.top(30)
     assert accepted.methods == ["gram"]
     assert max(crooked(U), crooked(Vh.mT)) > 1e-7  # this is what was rejected
@@ -309,14 +312,15 @@ def test_without_gpu_memory_a_tensor_is_done_on_the_cpu_and_said(
     assert not any("device" in entry for entry in expected.edits.values())
     real, tried = compute.Editor._compute, []
 
-    def starved(self: Any, step: Any, block: Any, device: str) -> Any:
+    def starved(self: Any, requests: Any, number: int, device: str) -> Any:
         tried.append(device)
-        if device != "cpu" and "experts" in step.tensor:
+        if device != "cpu" and "experts" in requests[0][1].tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, step, block, "cpu")
+        return real(self, requests, number, "cpu")
 
     monkeypatch.setattr(compute.Editor, "_compute", starved)
-    monkeypatch.setattr(compute, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(compute, "resolve_devices", lambda _: ("cuda:0",))
+    monkeypatch.setattr(compute.Editor, "prepare_thread", lambda self: torch.set_num_threads(1))
     result = uvmerge.restore(*pair, tmp_path / "gpu", top=0.2)
     assert zoo.raw(result.out) == zoo.raw(expected.out)
     assert set(tried) == {"cuda:0", "cpu"}

@@ -29,6 +29,7 @@ _LAZY = {
     "run": "api:run",
     "run_demo": "demo.table:run",
     "show": "contents:show",
+    "sweep": "sweep:sweep",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "run",
     "run_demo",
     "show",
+    "sweep",
 ]
 
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, TypedDict
 
 from . import hub, manifest, plan as planning, preflight, writer
 from .checkpoint import Checkpoint
-from .engine.local import available_memory, run as run_plan
-from .engine.settings import Control, Settings
+from .engine.local import available_memory, jobs, run as run_plans
+from .engine.settings import Control, Phases, Settings
 from .errors import InputRefused, Interrupted, RunFailed, UsageError, listed
 from .operations import Operation
 from .pickled import load_pickles
@@ -46,6 +46,8 @@ class Result:
         edits: per edited matrix: k, gap at the cut, method, relative change.
         seconds: wall time.
         kept: where an old, foreign OUT was moved to.
+        phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
+            over threads and lie within `edit`.
     """
 
     out: Path | None
@@ -53,6 +55,7 @@ class Result:
     edits: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     kept: Path | None = None
+    phases: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def summary(self) -> str:
@@ -72,7 +75,9 @@ class Result:
             return self.plan.as_data()
         return {
             "out": str(self.out), **self.plan.counts(), "bytes": self.plan.bytes_out,
-            "seconds": round(self.seconds, 3), "edits": dict(self.edits),
+            "seconds": round(self.seconds, 3),
+            "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
+            "edits": dict(self.edits),
             "notes": list(self.plan.notes),
         }  # fmt: skip
 
@@ -85,6 +90,8 @@ class RunOptions(TypedDict, total=False):
     overwrite: replace a non-empty OUT.  force: go on although the pair looks unrelated.
     nonfinite: `refuse` or `copy` matrices with NaN or Inf.  allow_pickle: read `.bin` weights.
     dry_run: plan only.  workers: matrices at once, 0 for one per core.  quiet: no progress.
+    memory: `8GiB`, what all edits together may use; None is half of what is free.
+    factors: a folder in which decompositions are kept, for later runs on the same matrices.
     """
 
     device: str
@@ -97,6 +104,8 @@ class RunOptions(TypedDict, total=False):
     allow_pickle: bool
     dry_run: bool
     workers: int
+    memory: str | int | None
+    factors: Reference | None
     quiet: bool
     progress: Progress | None
     control: Control | None
@@ -141,6 +150,8 @@ def run(
     allow_pickle: bool = False,
     dry_run: bool = False,
     workers: int = 0,
+    memory: str | int | None = None,
+    factors: Reference | None = None,
     quiet: bool = True,
     progress: Progress | None = None,
     control: Control | None = None,
@@ -154,55 +165,153 @@ def run(
 
     For the other keywords see `RunOptions`. Raises the errors of `uvmerge.errors`.
     """
-    started = time.monotonic()
+    given = dict(locals())
+    options = {key: given[key] for key in RunOptions.__annotations__}
     recipe = _as_recipe(recipe)
-    if dtype != "keep":
-        recipe = replace(recipe, dtype=dtype)
-    if precision not in ("exact", "fast"):
-        raise UsageError("precision", f"{precision!r} is unknown", "Choose exact or fast.")
-    progress = progress or Progress(quiet=quiet)
-    target = _target(out)
     references = _references(recipe, base, finetuned)
+    (result,) = run_all([(recipe, out)], references, **options)
+    assert result is not None
+    return result
+
+
+def run_all(
+    tasks: Sequence[tuple[Recipe, Reference]],
+    references: Mapping[str, Reference],
+    *,
+    keep_same: bool = False,
+    **options: Any,
+) -> list[Result | None]:
+    """Run several recipes on one pair, each into its OUT, with one decomposition of each matrix.
+
+    Args:
+        tasks: recipe and OUT of each.
+        references: the pair, by role; those in the recipes are not looked at.
+        keep_same: leave an OUT alone that is what would be written; its result is None.
+        options: see `RunOptions`; the defaults are those of `run`.
+    """
+    defaults = inspect.signature(run).parameters
+    given = {key: defaults[key].default for key in RunOptions.__annotations__} | options
+    started, phases = time.monotonic(), Phases()
+    dry_run, overwrite = given["dry_run"], given["overwrite"]
+    if given["precision"] not in ("exact", "fast"):
+        raise UsageError("precision", f"{given['precision']!r} is unknown", "Choose exact or fast.")
+    progress = given["progress"] or Progress(quiet=given["quiet"])
+    targets = [_target(out) for _, out in tasks]
+    shard_bytes = _size(given["max_shard_size"], "max-shard-size")
+    memory_bytes = _size(given["memory"], "memory") or 0
+    factors = None if given["factors"] is None else Path(given["factors"])
     if not dry_run:
-        writer.check_apart(target, [Path(r) for r in references.values() if os.path.isdir(r)])
-        writer.check_out(target, overwrite)
+        local = [Path(r) for r in references.values() if os.path.isdir(r)]
+        _refuse_places(targets, factors, local)
     with ExitStack() as stack:
-        checkpoints = _open_pair(references, allow_pickle, stack)
+        with phases.timed("open"):
+            checkpoints = _open_pair(references, given["allow_pickle"], stack)
         if not dry_run:
-            writer.check_apart(target, [checkpoint.folder for checkpoint in checkpoints.values()])
-        shard_bytes = None if max_shard_size is None else parse_size(max_shard_size)
-        plan = planning.build(
-            recipe,
-            checkpoints[BASE],
-            checkpoints[FINETUNED],
-            max_shard_bytes=shard_bytes,
-            force=force,
-        )
-        if runs_code(checkpoints[FINETUNED]):
-            note = "brings Python files (auto_map): they are copied and never run here"
-            plan = replace(plan, notes=(*plan.notes, note))
-        if not force:
-            preflight.refuse_unrelated(plan, checkpoints)
-        settings = Settings(_device(device) if plan.needs_torch else "cpu", precision, workers)
-        progress.plan(plan, settings, available_memory(), _free_bytes(target))
-        sides = list(side_files(checkpoints[FINETUNED], plan))
+            _refuse_places(targets, factors, [c.folder for c in checkpoints.values()])
+        with phases.timed("plan"):
+            plans = [
+                _plan(recipe, checkpoints, given["dtype"], shard_bytes, given["force"])
+                for recipe, _ in tasks
+            ]
+        needs_torch = any(plan.needs_torch for plan in plans)
+        with phases.timed("import"):
+            devices = _devices(given["device"]) if needs_torch else ("cpu",)
+        settings = Settings(devices, given["precision"], given["workers"], memory_bytes, factors)
+        runs = [_Run(plan, out, target) for plan, (_, out), target in zip(plans, tasks, targets)]
         if dry_run:
-            return Result(None, plan)
-        head = _head(plan, checkpoints, settings)
-        writer.check_unfinished(target, plan.digest, head, overwrite)
-        if plan.needs_torch:
-            plan = _look_at_values(plan, checkpoints, settings, nonfinite, progress)
-        _refuse_full_disk(plan, target, sides)
-        with writer.staged(target, plan.digest, head, overwrite) as staging:
-            control = control or Control()
-            with progress.bar(plan, control), control.listen():
-                edits = run_plan(plan, checkpoints, staging, settings, control)
-            if control.stop.is_set():
-                raise Interrupted(out, control.signal_number)
-            _refuse_changed_inputs(head["inputs"], checkpoints)
-            progress.say("verifying")
-            kept = _complete(plan, checkpoints, staging, settings, edits, sides)
-    return Result(Path(out), plan, edits, time.monotonic() - started, kept)
+            _announce(runs, settings, progress)
+            return [Result(None, run.plan) for run in runs]
+        todo = [run for run in runs if not (keep_same and _is_there(run, settings))]
+        if not todo:
+            return [None] * len(runs)
+        for each in todo:
+            writer.check_out(each.target, overwrite)
+        _announce(todo, settings, progress)
+        sides = list(side_files(checkpoints[FINETUNED], todo[0].plan))
+        for each in todo:
+            each.head = _head(each.plan, checkpoints, settings)
+            writer.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
+        if needs_torch:
+            with phases.timed("scan"):
+                _look_at_values(todo, checkpoints, settings, given["nonfinite"], progress)
+        _refuse_full_disk(todo, sides)
+        plans = [each.plan for each in todo]
+        stagings = [
+            stack.enter_context(writer.staged(each.target, each.plan.digest, each.head, overwrite))
+            for each in todo
+        ]
+        control = given["control"] or Control()
+        work = sum(job.work for job in jobs(plans))
+        with phases.timed("edit"), progress.bar(work, control), control.listen():
+            edits = run_plans(plans, checkpoints, stagings, settings, control, phases)
+        if control.stop.is_set():
+            raise Interrupted(todo[0].out, control.signal_number)
+        _refuse_changed_inputs(todo[0].head["inputs"], checkpoints)
+        progress.say("verifying")
+        for each, staging, record in zip(todo, stagings, edits):
+            with phases.timed("publish"):
+                kept = _complete(each.plan, checkpoints, staging, settings, record, sides)
+            each.result = Result(Path(each.out), each.plan, record, 0.0, kept, phases.seconds)
+    seconds = time.monotonic() - started
+    return [run.result and replace(run.result, seconds=seconds) for run in runs]
+
+
+@dataclass
+class _Run:
+    """One recipe on its way into one OUT."""
+
+    plan: Plan
+    out: Reference
+    target: Path
+    head: dict[str, Any] = field(default_factory=dict)
+    result: Result | None = None
+
+
+def _announce(runs: Sequence[_Run], settings: Settings, progress: Progress) -> None:
+    for each in runs:
+        if len(runs) > 1:
+            progress.say(f"setting {Path(each.out).name}")
+        progress.plan(each.plan, settings, available_memory(), _free_bytes(each.target))
+
+
+def _is_there(run: _Run, settings: Settings) -> bool:
+    """Whether OUT holds, whole, what this run would write."""
+    return manifest.made_all_of(run.target) and manifest.describes(
+        run.target, run.plan, _kept_settings(run.plan, settings)
+    )
+
+
+def _plan(
+    recipe: Recipe,
+    checkpoints: dict[str, Checkpoint],
+    dtype: str,
+    shard_bytes: int | None,
+    force: bool,
+) -> Plan:
+    plan = planning.build(
+        recipe if dtype == "keep" else replace(recipe, dtype=dtype),
+        checkpoints[BASE],
+        checkpoints[FINETUNED],
+        max_shard_bytes=shard_bytes,
+        force=force,
+    )
+    if runs_code(checkpoints[FINETUNED]):
+        note = "brings Python files (auto_map): they are copied and never run here"
+        plan = replace(plan, notes=(*plan.notes, note))
+    if not force:
+        preflight.refuse_unrelated(plan, checkpoints)
+    return plan
+
+
+def _size(text: str | int | None, option: str) -> int | None:
+    return None if text is None else parse_size(text, option)
+
+
+def _refuse_places(targets: Sequence[Path], factors: Path | None, inputs: list[Path]) -> None:
+    for target in targets:
+        writer.check_apart(target, inputs)
+        if factors is not None:
+            writer.check_apart(factors, [target, *inputs])
 
 
 def _target(out: Reference) -> Path:
@@ -253,35 +362,37 @@ def _references(
     return {role: reference for role, reference in references.items() if reference is not None}
 
 
-def _device(device: str) -> str:
+def _devices(device: str) -> tuple[str, ...]:
     from .engine import compute
 
-    return compute.resolve_device(device)
+    return compute.resolve_devices(device)
 
 
 def _look_at_values(
-    plan: Plan,
+    runs: Sequence[_Run],
     checkpoints: Mapping[str, Checkpoint],
     settings: Settings,
     nonfinite: str,
     progress: Progress,
-) -> Plan:
-    """Refuse the plan, or leave matrices out of it, where there is NaN or Inf."""
+) -> None:
+    """Refuse the plans, or leave matrices out of them, where there is NaN or Inf."""
     from .engine import compute
 
     progress.say("looking for NaN and Inf in what will be edited")
-    with compute.editor(plan, checkpoints, settings) as editor:
-        names = editor.find_nonfinite(plan.edits)
+    plans = [run.plan for run in runs]
+    once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
+    with compute.editor(plans, checkpoints, settings) as editor:
+        names = editor.find_nonfinite(once.values())
     if not names:
-        return plan
+        return
     if nonfinite != "copy":
         raise InputRefused(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
-    plan = planning.leave_alone(plan, names, checkpoints[FINETUNED])
-    progress.say(f"note: {plan.notes[-1]}")
-    return plan
+    for run in runs:
+        run.plan = planning.leave_alone(run.plan, names, checkpoints[FINETUNED])
+    progress.say(f"note: {runs[0].plan.notes[-1]}")
 
 
 def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
@@ -313,17 +424,21 @@ def _refuse_changed_inputs(
 def _kept_settings(plan: Plan, settings: Settings) -> dict[str, str]:
     if not plan.needs_torch:
         return {"device": "none", "precision": "exact"}
-    return {"device": settings.device.partition(":")[0], "precision": settings.precision}
+    return {"device": settings.device, "precision": settings.precision}
 
 
 def _free_bytes(out: Path) -> int:
     return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
 
 
-def _refuse_full_disk(plan: Plan, out: Path, sides: Sequence[SideFile]) -> None:
-    wanted = plan.bytes_out + sum(os.stat(c).st_size for _, c in sides if isinstance(c, Path))
-    earlier = writer.staging_root(out, plan.digest).rglob("*")
-    there = sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
+def _refuse_full_disk(runs: Sequence[_Run], sides: Sequence[SideFile]) -> None:
+    wanted = there = 0
+    for run in runs:
+        copied = sum(os.stat(c).st_size for _, c in sides if isinstance(c, Path))
+        wanted += run.plan.bytes_out + copied
+        earlier = writer.staging_root(run.target, run.plan.digest).rglob("*")
+        there += sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
+    out = runs[0].target
     short = wanted - there - _free_bytes(out)
     if short > 0:
         raise InputRefused(

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import InputRefused, ProblemsFound, UvmergeError, counted
+from .errors import InputRefused, ProblemsFound, UsageError, UvmergeError, counted
 from .operations import Operation, Parameter, operations
 from .operations.options import did_you_mean
 from .selection import parse_layers, parse_modules
@@ -140,13 +140,17 @@ def _run_options() -> list[click.Option]:
         click.Option(["--device"], default="auto", metavar="DEVICE", show_default=True,
                      help="auto, cpu, cuda or cuda:N."),
         click.Option(["--precision"], type=click.Choice(["exact", "fast"]), default="exact", show_default=True,
-                     help="exact: float64 throughout; fast: less memory, see docs/numbers.md."),
+                     help="exact: 1e-6 of the edit or better; fast: 1e-3, in less time and memory."),
         click.Option(["--dtype"], type=click.Choice(["keep", "bfloat16", "float16", "float32"]),
                      default="keep", help="Store floating point tensors in this dtype."),
         click.Option(["--max-shard-size"], metavar="SIZE",
                      help="Reshard the output, like 5GB; by default it mirrors FINETUNED."),
         click.Option(["--workers"], type=click.IntRange(0), default=0, metavar="N",
                      help="Matrices computed at once; 0 is one per core, as memory allows."),
+        click.Option(["--memory"], metavar="SIZE",
+                     help="What all edits together may use, like 8GiB. [default: half of what is free]"),
+        click.Option(["--factors"], metavar="DIR",
+                     help="Keep decompositions in DIR, and use those that are there."),
         click.Option(["--nonfinite"], type=click.Choice(["refuse", "copy"]), default="refuse", show_default=True,
                      help="What to do with matrices that hold NaN or Inf."),
         click.Option(["--allow-pickle"], is_flag=True, help="Read .bin/.pt weights (weights_only=True)."),
@@ -163,8 +167,8 @@ def _paths(*names: str) -> list[click.Argument]:
     return [click.Argument([name.lower()], metavar=name) for name in names]
 
 
-def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
-    """Run `call` with the command's settings and print its result."""
+def _called(call: Callable[..., Any], settings: dict[str, Any]) -> tuple[Any, bool, Any]:
+    """What `call` returns for the command's settings, whether JSON is wanted, and who speaks."""
     from .progress import Progress
     from .signals import SignalControl
 
@@ -174,10 +178,15 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     progress = Progress(
         quiet=(quiet and not dry_run) or (as_json and dry_run), verbose=verbose, stream=stream
     )
-    result = call(progress=progress, control=SignalControl(), **settings)
+    return call(progress=progress, control=SignalControl(), **settings), as_json, progress
+
+
+def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Run `call` with the command's settings and print its result."""
+    result, as_json, progress = _called(call, settings)
     if as_json:
         click.echo(json.dumps(result.as_data()))
-    elif dry_run:
+    elif result.out is None:
         click.echo(result.plan.as_table())
     else:
         progress.say(result.summary)
@@ -226,6 +235,90 @@ def _reflow(docstring: str) -> str:
         for line in lines
     ]
     return "\n".join(labelled)
+
+
+@cli.group(
+    "sweep", cls=_Group, epilog="Example: uvmerge sweep restore base sft out --top 0.1,0.2,0.4"
+)
+def sweep_group() -> None:
+    """Run an operation at several settings, with one decomposition of each matrix.
+
+    Each checkpoint is a folder of its own in OUTDIR, and what the single command would have
+    written, to the byte.
+    """
+
+
+def sweep_command_for(operation: Operation) -> click.Command:
+    """`command_for`, with options that take several values."""
+
+    def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
+        from .sweep import sweep
+
+        def call(**options: Any) -> Any:
+            return sweep(operation.command, base, finetuned, outdir, **options)
+
+        _perform_sweep(call, settings)
+
+    command = command_for(operation)
+    parameters: list[click.Parameter] = []
+    keys = {p.name: p for p in operation.parameters}
+    for option in command.params:
+        name = str(option.name)
+        if isinstance(option, click.Option) and (name in keys or name == "layers"):
+            option = _several(option, keys.get(name))
+        parameters.append(option)
+    parameters[2] = click.Argument(["outdir"], metavar="OUTDIR")
+    several = next((p for p in operation.parameters if p.type is float), None)
+    example = f"--{several.key} {'0.1,0.2' if several.option.high else '0.5,1'}" if several else ""
+    return click.Command(
+        operation.command,
+        callback=callback,
+        params=parameters,
+        help=command.help,
+        short_help=command.short_help,
+        epilog=f"Example: uvmerge sweep {operation.command} base sft out {example}".rstrip(),
+    )
+
+
+def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
+    """The option with several values: repeated, or separated by commas where no value has any."""
+    is_flag = parameter is not None and parameter.type is bool
+    kind: Any = _Text(_flag, "flag") if is_flag else option.type
+    commas = parameter is not None and parameter.type is not None
+    choices = "true|false" if is_flag else "|".join(parameter.choices) if parameter else ""
+
+    def values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:
+        pieces = [p.strip() for g in given for p in (g.split(",") if commas else [g])]
+        read = [kind.convert(piece, param, ctx) for piece in pieces]
+        return (read if commas else pieces) or None  # lists in a value stay as they are written
+
+    how = "separated by commas" if commas else "each with the option again"
+    return click.Option(
+        [*option.opts, str(option.name)], multiple=True, callback=values,
+        metavar=choices or option.metavar,
+        help=f"{(option.help or '').rstrip('.')}; several values {how}",
+    )  # fmt: skip
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise UsageError("flag", f"{text!r} is not true or false")
+    return text == "true"
+
+
+def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Run a sweep with the command's settings and print the folders of its checkpoints."""
+    done, as_json, progress = _called(call, settings)
+    if as_json:
+        click.echo(json.dumps(done.as_data()))
+        return
+    for setting in done.settings:
+        result = done.results.get(setting.name)
+        if result is not None and result.out is None:
+            click.echo(f"{setting.name}\n{result.plan.as_table()}")
+            continue
+        progress.say(f"{setting.name}: {result.summary if result else 'was there already'}")
+        click.echo(inert(done.folder / setting.name))
 
 
 @cli.command(
@@ -332,6 +425,7 @@ def _assemble() -> UvmergeError | None:
     try:
         for operation in operations().values():
             cli.add_command(command_for(operation))
+            sweep_group.add_command(sweep_command_for(operation))
     except UvmergeError as error:
         return error
     return None

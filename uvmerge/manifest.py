@@ -36,6 +36,17 @@ def build(
         edits: per edited tensor, what was done: k, gap at the cut, method, relative change.
         settings: device and precision.
     """
+    return {
+        **_heading(plan, settings),
+        "edited": dict(sorted(edits.items())),
+        "reset": [s.tensor for s in plan.steps if s.copy and s.changes],
+        "notes": list(plan.notes),
+        "files": dict(sorted(files.items())),
+    }
+
+
+def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
+    """What determines the bytes of an output."""
     recipe = plan.recipe.as_data()
     for role, identity in plan.inputs.items():
         commit = identity["commit"]
@@ -46,11 +57,13 @@ def build(
         "inputs": plan.inputs,
         "settings": settings,
         "versions": versions(),
-        "edited": dict(sorted(edits.items())),
-        "reset": [s.tensor for s in plan.steps if s.copy and s.changes],
-        "notes": list(plan.notes),
-        "files": dict(sorted(files.items())),
     }
+
+
+def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
+    """Whether the manifest in `folder` says that this plan made it, under the same versions."""
+    content = read(folder) or {}
+    return all(content.get(key) == value for key, value in _heading(plan, settings).items())
 
 
 def versions() -> dict[str, str]:

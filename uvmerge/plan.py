@@ -100,6 +100,15 @@ class Step:
         return max((_working_set(block) for block in self.blocks), default=0)
 
     @property
+    def result_bytes(self) -> int:
+        """Memory of one result while it is made: as it is stored, and its terms."""
+        terms = sum(
+            16 * sum(block.finetuned.shape) * max((k or 0 for k in block.ranks), default=0)
+            for block in self.blocks if len(block.finetuned.shape) == 2
+        )  # fmt: skip
+        return self.size_bytes + terms
+
+    @property
     def work(self) -> float:
         """Effort in arbitrary units, for the progress bar and for ordering."""
         return self.size_bytes * 1e-3 + sum(_effort(block) for block in self.blocks)

@@ -63,9 +63,8 @@ class Progress:
             self.say(f"note: {note}")
 
     @contextmanager
-    def bar(self, plan: Plan, control: Control) -> Iterator[None]:
-        """Show the work of a run while the block lasts."""
-        total = sum(step.work for step in plan.steps)
+    def bar(self, total: float, control: Control) -> Iterator[None]:
+        """Show the work of a run, `total` in units of `Step.work`, while the block lasts."""
         if self.quiet:
             yield
             return

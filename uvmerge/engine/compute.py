@@ -2,87 +2,123 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
+import xxhash
 from torch import Tensor
 
 from ..anatomy import View
 from ..checkpoint import Checkpoint
 from ..errors import RunFailed, UsageError, UvmergeError
 from ..plan import BASE, FINETUNED, Block, Plan, Range, Step
-from ..spectral.dense import DenseMatrix, DenseOperand
+from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
 from ..spectral.precision import POLICIES, single_threaded
-from .settings import Settings
+from .factors import FactorFolder
+from .settings import Phases, Settings
 
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
 }  # fmt: skip
 PANEL_ELEMENTS, PANEL_ROWS = 1 << 18, 64  # converted, rounded or compared at a time
 
+Request: TypeAlias = tuple[int, Step]  # which plan, and its step
+Product: TypeAlias = tuple[Iterable[memoryview], dict[str, Any] | None]  # bytes; record by matrix
+
 
 @contextmanager
 def editor(
-    plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings
+    plans: Sequence[Plan],
+    checkpoints: Mapping[str, Checkpoint],
+    settings: Settings,
+    phases: Phases | None = None,
 ) -> Iterator[Editor]:
     """An `Editor`, with torch set to one thread per matrix while it lives."""
     with single_threaded():
-        yield Editor(plan, checkpoints, settings)
+        yield Editor(plans, checkpoints, settings, phases or Phases())
 
 
-def resolve_device(device: str) -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there."""
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """The devices that `auto`, `cpu`, `cuda` (every GPU of this machine) or `cuda:N` means."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
-        return device
+        return (device,)
     kind, _, index = device.partition(":")
     if kind != "cuda" or (index and not index.isdecimal()):
         raise UsageError("--device", f"{device!r} is unknown", "Choose auto, cpu, cuda or cuda:N.")
-    if int(index or 0) >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
         raise UsageError(
-            "--device", f"{device} is not there: torch {torch.__version__} sees"
-            f" {torch.cuda.device_count()} CUDA devices", "Use --device cpu.",
+            "--device", f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
+            "Use --device cpu.",
         )  # fmt: skip
-    return device
+    return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
 
 
 class Editor:
-    """Turns a step of the plan into the bytes to write."""
+    """Turns steps of plans into the bytes to write.
+
+    Several plans differ in their recipes alone; what they do to one tensor is computed together,
+    from one decomposition of each matrix.
+    """
 
     def __init__(
-        self, plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings
+        self,
+        plans: Sequence[Plan],
+        checkpoints: Mapping[str, Checkpoint],
+        settings: Settings,
+        phases: Phases,
     ) -> None:
-        self.plan, self.checkpoints = plan, checkpoints
-        self.device = settings.device
+        self.plans, self.checkpoints, self.phases = plans, checkpoints, phases
+        self.devices = settings.devices
         self.precision = POLICIES[settings.precision]
+        self.memory = (
+            None if settings.factors is None else FactorFolder(settings.factors, settings.device)
+        )
+        self._threads = itertools.count()
+        self._mine = threading.local()
 
     def prepare_thread(self) -> None:
-        """To be called once in each thread that produces: its BLAS uses one thread."""
+        """To be called once in each thread that produces: its BLAS uses one thread, and the threads
+        take turns among the devices, each with a CUDA stream of its own."""
         torch.set_num_threads(1)
+        self._mine.device = device = self.devices[next(self._threads) % len(self.devices)]
+        if device != "cpu":
+            torch.cuda.set_device(device)
+            torch.cuda.set_stream(torch.cuda.Stream(device))
 
-    def produce(self, step: Step) -> tuple[Iterable[memoryview], dict[str, Any] | None]:
-        """The bytes of `step` in order, and what was done, by tensor (None for a conversion)."""
-        if step.copy is not None:
-            return self._convert(step, step.copy), None
+    def produce(self, requests: Sequence[Request]) -> list[Product]:
+        """What each request's stretch of its output holds.
+
+        Args:
+            requests: one conversion, or edits of the same stretch under several plans.
+        """
+        _, first = requests[0]
+        if first.copy is not None:
+            return [(self._convert(first, first.copy), None)]
         try:
-            return self._edit(step, self.device)
+            return self._edit(requests, getattr(self._mine, "device", self.devices[0]))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             raise RunFailed(
-                step.tensor, "there is not enough memory to edit it",
+                first.tensor, "there is not enough memory to edit it",
                 "Try --workers 1, or a machine with more memory; the same command resumes.",
             ) from error  # fmt: skip
-        pieces, record = self._edit(step, "cpu")
-        for entry in record.values():
-            entry["device"] = "cpu (out of GPU memory)"
-        return pieces, record
+        products = self._edit(requests, "cpu")
+        for _, record in products:
+            for entry in (record or {}).values():
+                entry["device"] = "cpu (out of GPU memory)"
+        return products
 
     def find_nonfinite(self, steps: Iterable[Step]) -> list[str]:
         """Names of edited tensors that hold NaN or Inf on either side."""
@@ -96,57 +132,99 @@ class Editor:
 
     def _is_finite(self, role: str, view: View) -> bool:
         values = self._load(role, view).flatten()
-        return all(bool(part.isfinite().all()) for part in values.split(PANEL_ELEMENTS))
+        return all(_all_finite(part) for part in values.split(PANEL_ELEMENTS))
 
-    def _edit(self, step: Step, device: str) -> tuple[list[memoryview], dict[str, Any]]:
-        results, record = [], {}
-        for block in step.blocks:
-            result, entry = self._compute(step, block, device)
-            results.append(result)
-            record[block.finetuned.label] = entry
-        whole = results[0] if len(results) == 1 else _assemble(step, results)
-        return [_bytes(whole)], record
+    def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
+        results: list[list[Tensor]] = [[] for _ in requests]
+        records: list[dict[str, Any]] = [{} for _ in requests]
+        for number, block in enumerate(requests[0][1].blocks):
+            for i, (result, entry) in enumerate(self._compute(requests, number, device)):
+                results[i].append(result)
+                records[i][block.finetuned.label] = entry
+        products: list[Product] = []
+        for (_, step), parts, record in zip(requests, results, records):
+            whole = parts[0] if len(parts) == 1 else _assemble(step, parts)
+            products.append(([_bytes(whole)], record))
+        return products
 
-    def _compute(self, step: Step, block: Block, device: str) -> tuple[Tensor, dict[str, Any]]:
-        """One block through its chain: the result as stored, and what there is to say of it."""
-        before = self._load(FINETUNED, block.finetuned)
-        other = self._load(BASE, block.base)
-        out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
-        operations = [self.plan.recipe.steps[i].operation for i in block.chain]
-        entry: dict[str, Any] = {}
+    def _compute(
+        self, requests: Sequence[Request], number: int, device: str
+    ) -> list[tuple[Tensor, dict[str, Any]]]:
+        """One block through each request's chain: the result as stored, and what to say of it."""
+        views = requests[0][1].blocks[number]
+        with self.phases.timed("read"):
+            before = self._load(FINETUNED, views.finetuned)
+            other = self._load(BASE, views.base)
+        outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
+        entries: list[dict[str, Any]] = [{} for _ in requests]
         if _equal(other, before):
-            self._store(step, before.split(PANEL_ROWS) if before.dim() else [before], out)
-        elif any(operation.matrices_only for operation in operations):
-            entry = self._chain_on_matrix(step, block, other.to(device), before.to(device), out)
+            for (_, step), out in zip(requests, outs):
+                _store(step, before.split(PANEL_ROWS) if before.dim() else [before], out)
         else:
-            self._chain_by_element(step, block, other, before, out)
-        entry["relative_change"] = float(f"{_relative_distance(out, before):.4g}")
-        entry["changed"] = not torch.equal(out.to(before.dtype), before)
-        return (out.mT if block.finetuned.transposed else out), entry
+            jobs = [
+                _Chain(self.plans[plan], step, step.blocks[number], out, entry)
+                for (plan, step), out, entry in zip(requests, outs, entries)
+            ]
+            self._chains_on_matrices(
+                [job for job in jobs if job.on_matrices], other, before, device
+            )
+            for job in jobs:
+                if not job.on_matrices:
+                    with self.phases.timed("recombine"):
+                        self._chain_by_element(job, other, before)
+        with self.phases.timed("recombine"):
+            for out, entry in zip(outs, entries):
+                entry["relative_change"] = float(f"{_relative_distance(out, before):.4g}")
+                entry["changed"] = not torch.equal(out.to(before.dtype), before)
+        turned = views.finetuned.transposed
+        return [(out.mT if turned else out, entry) for out, entry in zip(outs, entries)]
 
-    def _chain_on_matrix(
-        self, step: Step, block: Block, other: Tensor, before: Tensor, out: Tensor
-    ) -> dict[str, Any]:
-        """Operations that decompose: they get the whole matrix."""
-        base = DenseMatrix(f"{block.base.label} (base)", other, self.precision)
-        first = current = DenseMatrix(block.finetuned.label, before, self.precision)
-        ranks: list[int | None] = []
-        for index, planned in zip(block.chain, block.ranks, strict=True):
-            base.k = current.k = None
-            result = self._apply(index, base, current, step)
-            chosen = base.k if base.k is not None else current.k
-            ranks.append(planned if planned is not None else chosen)
-            if isinstance(result, Tensor):
-                current = DenseMatrix(block.finetuned.label, result, self.precision)
-            else:
-                current = result
-        self._store(step, current.rows(), out)
-        return _describe(base, first, ranks)
-
-    def _chain_by_element(
-        self, step: Step, block: Block, other: Tensor, before: Tensor, out: Tensor
+    def _chains_on_matrices(
+        self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, device: str
     ) -> None:
+        """Operations that decompose: they get whole matrices, which remember what they computed."""
+        if not jobs:
+            return
+        views = jobs[0].block
+        base = self._matrix(f"{views.base.label} (base)", other, device)
+        first = self._matrix(views.finetuned.label, before, device)
+        results = []
+        with self.phases.timed("decompose"):
+            for job in jobs:
+                base.begin()
+                first.begin()
+                current, ranks = first, []
+                for index, planned in zip(job.block.chain, job.block.ranks, strict=True):
+                    base.k = current.k = None
+                    result = _apply(job, index, base, current)
+                    chosen = base.k if base.k is not None else current.k
+                    ranks.append(planned if planned is not None else chosen)
+                    if isinstance(result, Tensor):
+                        result = DenseMatrix(views.finetuned.label, result, self.precision)
+                    current = result
+                results.append(current)
+                job.entry.update(_describe(base, first, ranks))
+            base.keep()
+            first.keep()
+        with self.phases.timed("recombine"):
+            positions = [0] * len(jobs)
+            for panels in rows_of(results):
+                for i, (job, panel) in enumerate(zip(jobs, panels)):
+                    positions[i] += _store(job.step, [panel], job.out[positions[i] :])
+
+    def _matrix(self, name: str, stored: Tensor, device: str) -> DenseMatrix:
+        content = None
+        if self.memory is not None:
+            content = (
+                f"{xxhash.xxh3_128_hexdigest(_bytes(stored))}-{'x'.join(map(str, stored.shape))}"
+            )
+        if device != "cpu":
+            stored = stored.pin_memory().to(device, non_blocking=True)
+        return DenseMatrix(name, stored, self.precision, (), self.memory, content)
+
+    def _chain_by_element(self, job: _Chain, other: Tensor, before: Tensor) -> None:
         """Operations on single elements: they get pieces, so that no tensor is too large."""
+        block = job.block
 
         def pieces() -> Iterator[Tensor]:
             starts = other if block.start == BASE else before
@@ -159,57 +237,13 @@ class Editor:
                     else DenseOperand("finetuned", start, self.precision)
                 )
                 for index in block.chain:
-                    result = self._apply(index, base, current, step)
+                    result = _apply(job, index, base, current)
                     if isinstance(result, Tensor):
                         result = DenseOperand("finetuned", result, self.precision)
                     current = result
                 yield current._stored
 
-        self._store(step, pieces(), out.view(-1))
-
-    def _apply(self, index: int, base: Any, current: Any, step: Step) -> Any:
-        recipe_step = self.plan.recipe.steps[index]
-        extra = {"place": step.place} if recipe_step.operation.wants_place else {}
-        try:
-            result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra
-            raise RunFailed(
-                step.tensor, f"{recipe_step.operation.command} did not converge: {error}",
-                "Leave the tensor out with --exclude and report the matrix.",
-            ) from error  # fmt: skip
-        except (UvmergeError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            if isinstance(error, RuntimeError) and "allocate memory" in str(error):
-                raise
-            raise RunFailed(
-                step.tensor, f"{recipe_step.operation.command} failed: {type(error).__name__}: {error}",
-                "UVMERGE_DEBUG=1 shows where.",
-            ) from error  # fmt: skip
-        if tuple(result.shape) != current.shape:
-            raise RunFailed(
-                step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
-                f" instead of {list(current.shape)}")  # fmt: skip
-        return result
-
-    @staticmethod
-    def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> None:
-        """Round panels of the result, one after the other, into `out`."""
-        position = 0
-        for panel in panels:
-            if not bool(panel.isfinite().all()):
-                raise RunFailed(step.tensor, "the operation returned NaN or Inf")
-            rounded = _round_once(panel, out.dtype)
-            if not bool(rounded.isfinite().all()):
-                raise RunFailed(
-                    step.tensor, f"the result overflows {step.dtype}",
-                    "Store it wider: --dtype bfloat16 or --dtype float32.",
-                )  # fmt: skip
-            if out.dim() == 0:
-                out.copy_(rounded)
-                return
-            out[position : position + len(panel)] = rounded.to(out.device)
-            position += len(panel)
+        _store(job.step, pieces(), job.out.view(-1))
 
     def _load(self, role: str, view: View) -> Tensor:
         """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
@@ -245,6 +279,67 @@ class Editor:
             yield _bytes(result)
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """What one plan does to one block: where the result goes, and what is said of it."""
+
+    plan: Plan
+    step: Step
+    block: Block
+    out: Tensor
+    entry: dict[str, Any]
+
+    @property
+    def on_matrices(self) -> bool:
+        return any(self.plan.recipe.steps[i].operation.matrices_only for i in self.block.chain)
+
+
+def _apply(job: _Chain, index: int, base: Any, current: Any) -> Any:
+    step, recipe_step = job.step, job.plan.recipe.steps[index]
+    extra = {"place": step.place} if recipe_step.operation.wants_place else {}
+    try:
+        result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra
+        raise RunFailed(
+            step.tensor, f"{recipe_step.operation.command} did not converge: {error}",
+            "Leave the tensor out with --exclude and report the matrix.",
+        ) from error  # fmt: skip
+    except (UvmergeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "allocate memory" in str(error):
+            raise
+        raise RunFailed(
+            step.tensor, f"{recipe_step.operation.command} failed: {type(error).__name__}: {error}",
+            "UVMERGE_DEBUG=1 shows where.",
+        ) from error  # fmt: skip
+    if tuple(result.shape) != current.shape:
+        raise RunFailed(
+            step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
+            f" instead of {list(current.shape)}")  # fmt: skip
+    return result
+
+
+def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
+    """Round panels of the result, one after the other, into `out`; returns how many rows."""
+    position = 0
+    for panel in panels:
+        if not _all_finite(panel):
+            raise RunFailed(step.tensor, "the operation returned NaN or Inf")
+        rounded = _round_once(panel, out.dtype)
+        if not _all_finite(rounded):
+            raise RunFailed(
+                step.tensor, f"the result overflows {step.dtype}",
+                "Store it wider: --dtype bfloat16 or --dtype float32.",
+            )  # fmt: skip
+        if out.dim() == 0:
+            out.copy_(rounded)
+            return 1
+        out[position : position + len(panel)] = rounded.to(out.device)
+        position += len(panel)
+    return position
+
+
 def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
     """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
     return _bytes(
@@ -273,18 +368,31 @@ def _equal(base: Tensor, finetuned: Tensor) -> bool:
 def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     """`values` rounded to the nearest `dtype`, ties to even, in one rounding.
 
-    torch converts float64 to the 16-bit types by way of float32, which rounds twice. Rounding to
-    odd in float32 on the way keeps what the second rounding needs to know (Boldo & Melquiond 2008).
+    torch converts float64 to the 16-bit types by way of float32, which rounds twice. That differs
+    where the first rounding lands on a tie of the second. There, the float32 is moved one step
+    towards the value it came from.
     """
     if values.dtype != torch.float64 or dtype.itemsize > 2:
         return values.to(dtype)
     single = values.to(torch.float32)
-    back = single.to(torch.float64)
     bits = single.view(torch.int32)
-    too_far = (back.abs() > values.abs()) & single.isfinite()
-    bits -= too_far.to(torch.int32)  # one step towards zero: truncation
-    bits |= ((back != values) & single.isfinite()).to(torch.int32)
+    if dtype == torch.bfloat16:
+        tie = (bits & 0xFFFF) == 0x8000
+    else:  # float16 has evenly spaced numbers, 2^-24 apart, under 2^-14
+        small = single.abs() < 2.0**-14
+        tie = torch.where(small, single.abs() * 2.0**25 % 2 == 1, (bits & 0x1FFF) == 0x1000)
+    at = tie.nonzero(as_tuple=True)
+    if len(at[0]):
+        exact, near = values[at], single[at].double()
+        step = (near.abs() < exact.abs()).int() - (near.abs() > exact.abs()).int()
+        bits[at] += torch.where(near.isfinite() & (near != 0), step, 0)
     return single.to(dtype)
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN or Inf: a finite sum says so at once, any other has to be looked at."""
+    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+    return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import xxhash
 from ..checkpoint import Checkpoint
 from ..plan import Plan, Range, Step
 from ..writer import CHUNK_BYTES, Staging
-from .settings import Control, Settings
+from .settings import Control, Phases, Settings
 
 if TYPE_CHECKING:
     from .compute import Editor
@@ -25,13 +25,18 @@ COPY_RUN_BYTES = 64 << 20  # adjacent copies are joined up to this size
 
 @dataclass(frozen=True)
 class Job:
-    """Steps done in one go: a single edit, or adjacent copies from adjacent bytes."""
+    """Steps done in one go: edits of one stretch under several plans, or adjacent copies of one.
+
+    Attributes:
+        plans: for each edit the number of its plan; for copies the number of theirs.
+    """
 
     steps: tuple[Step, ...]
+    plans: tuple[int, ...]
 
     @property
-    def file(self) -> str:
-        return self.steps[0].file
+    def action(self) -> str:
+        return self.steps[0].action
 
     @property
     def offset(self) -> int:
@@ -43,54 +48,76 @@ class Job:
 
     @property
     def memory_bytes(self) -> int:
-        return max(step.matrix_bytes for step in self.steps)
+        """Working set: the matrices of one edit, and what each further result adds."""
+        if self.action != "edit":
+            return 0
+        most = max(step.matrix_bytes for step in self.steps)
+        return most + sum(step.result_bytes for step in self.steps[1:])
 
     @property
     def work(self) -> float:
+        if self.action == "edit":
+            return self.steps[0].work + sum(s.size_bytes * 1e-3 for s in self.steps[1:])
         return sum(step.work for step in self.steps)
 
 
-def jobs(plan: Plan) -> Iterator[Job]:
-    """The plan's steps as jobs, in output order; the grouping depends on the plan alone."""
-    group: list[Step] = []
-    filled = 0
-    for step in plan.steps:
-        if step.size_bytes == 0:
-            continue
-        if group and not (_adjoins(group[-1], step) and filled + step.size_bytes <= COPY_RUN_BYTES):
-            yield Job(tuple(group))
-            group, filled = [], 0
-        group.append(step)
-        filled += step.size_bytes
-    if group:
-        yield Job(tuple(group))
+def jobs(plans: Sequence[Plan]) -> list[Job]:
+    """The steps of all plans as jobs, in output order; the grouping depends on the plans alone."""
+    copies: list[Job] = []
+    edits: dict[tuple[str, str, int, int], list[tuple[int, Step]]] = {}
+    for number, plan in enumerate(plans):
+        group: list[Step] = []
+        filled = 0
+        for step in plan.steps:
+            if step.size_bytes == 0:
+                continue
+            if step.action == "edit":
+                key = (step.tensor, step.file, step.offset, step.size_bytes)
+                edits.setdefault(key, []).append((number, step))
+                continue
+            adjoins = group and _adjoins(group[-1], step)
+            if group and not (adjoins and filled + step.size_bytes <= COPY_RUN_BYTES):
+                copies.append(Job(tuple(group), (number,)))
+                group, filled = [], 0
+            group.append(step)
+            filled += step.size_bytes
+        if group:
+            copies.append(Job(tuple(group), (number,)))
+    together = [
+        Job(tuple(s for _, s in found), tuple(n for n, _ in found)) for found in edits.values()
+    ]
+    return [*copies, *together]
 
 
 def run(
-    plan: Plan,
+    plans: Sequence[Plan],
     checkpoints: Mapping[str, Checkpoint],
-    staging: Staging,
+    stagings: Sequence[Staging],
     settings: Settings,
     control: Control,
-) -> dict[str, Any]:
-    """Write every weight file of `plan` into `staging`; returns what was done to each edited tensor.
+    phases: Phases,
+) -> list[dict[str, Any]]:
+    """Write every weight file of each plan into its staging; returns, per plan, what was done to
+    each edited tensor.
 
     Stops early, without an error, when `control.stop` is set.
     """
-    for file in plan.files:
-        staging.create_file(file.name, file.header, file.size_bytes)
+    for plan, staging in zip(plans, stagings, strict=True):
+        for file in plan.files:
+            staging.create_file(file.name, file.header, file.size_bytes)
     with ExitStack() as stack:
         editor = None
-        if plan.needs_torch:
+        if any(plan.needs_torch for plan in plans):
             from . import compute
 
-            editor = stack.enter_context(compute.editor(plan, checkpoints, settings))
-        pending = list(jobs(plan))
-        crew = _Crew(_Worker(checkpoints, staging, editor), settings, control)
-        crew.work_off(pending)
-    records: dict[str, Any] = {}
-    for line in staging.journal.values():
-        records.update(line.get("record") or {})
+            editor = stack.enter_context(compute.editor(plans, checkpoints, settings, phases))
+        crew = _Crew(_Worker(checkpoints, stagings, editor, phases), settings, control)
+        crew.work_off(jobs(plans))
+    records: list[dict[str, Any]] = []
+    for staging in stagings:
+        records.append({})
+        for line in staging.journal.values():
+            records[-1].update(line.get("record") or {})
     return records
 
 
@@ -98,30 +125,48 @@ class _Worker:
     """Does one job."""
 
     def __init__(
-        self, checkpoints: Mapping[str, Checkpoint], staging: Staging, editor: Editor | None
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        stagings: Sequence[Staging],
+        editor: Editor | None,
+        phases: Phases,
     ) -> None:
-        self.checkpoints, self.staging, self.editor = checkpoints, staging, editor
+        self.checkpoints, self.stagings = checkpoints, stagings
+        self.editor, self.phases = editor, phases
 
     def do(self, job: Job) -> None:
-        if self.staging.is_done(job.file, job.offset, job.size_bytes):
-            return
         first = job.steps[0]
-        record = None
         if first.action == "copy":
-            assert first.copy is not None
-            digest = self._copy(first.copy, job)
-        else:
-            assert self.editor is not None
-            hasher, offset = xxhash.xxh3_128(), job.offset
-            pieces, record = self.editor.produce(first)
-            for piece in pieces:
-                hasher.update(piece)
-                self.staging.write(job.file, offset, piece)
-                offset += len(piece)
-            digest = hasher.hexdigest()
-        self.staging.finish(job.file, job.offset, job.size_bytes, digest, record)
+            staging = self.stagings[job.plans[0]]
+            if not staging.is_done(first.file, first.offset, job.size_bytes):
+                assert first.copy is not None
+                with self.phases.timed("copy"):
+                    digest = self._copy(first.copy, job, staging)
+                staging.finish(first.file, first.offset, job.size_bytes, digest)
+            return
+        requests = [
+            (plan, step)
+            for plan, step in zip(job.plans, job.steps)
+            if not self.stagings[plan].is_done(step.file, step.offset, step.size_bytes)
+        ]
+        if not requests:
+            return
+        assert self.editor is not None
+        for (plan, step), (pieces, record) in zip(requests, self.editor.produce(requests)):
+            self._write(self.stagings[plan], step, pieces, record)
 
-    def _copy(self, source: Range, job: Job) -> str:
+    def _write(
+        self, staging: Staging, step: Step, pieces: Iterable[memoryview], record: Any
+    ) -> None:
+        hasher, offset = xxhash.xxh3_128(), step.offset
+        for piece in pieces:
+            with self.phases.timed("write"):
+                hasher.update(piece)
+                staging.write(step.file, offset, piece)
+            offset += len(piece)
+        staging.finish(step.file, step.offset, step.size_bytes, hasher.hexdigest(), record)
+
+    def _copy(self, source: Range, job: Job, staging: Staging) -> str:
         hasher = xxhash.xxh3_128()
         reader = self.checkpoints[source.checkpoint].sources[source.file]
         size = job.size_bytes
@@ -130,30 +175,37 @@ class _Worker:
             chunk = buffer[: min(CHUNK_BYTES, size - start)]
             reader.read_into(source.offset + start, chunk)
             hasher.update(chunk)
-            self.staging.write(job.file, job.offset + start, chunk)
+            staging.write(job.steps[0].file, job.offset + start, chunk)
         return hasher.hexdigest()
 
 
 class _Crew:
-    """Threads that take jobs in order while the memory budget allows, until done or stopped."""
+    """Threads that take jobs while the memory budget allows, until done or stopped.
+
+    Copies have a thread of their own, which reads and writes while the others compute. Edits are
+    taken largest first, so that all threads end at about the same time.
+    """
 
     def __init__(self, worker: _Worker, settings: Settings, control: Control) -> None:
         self.worker, self.control = worker, control
-        self.count = settings.workers or self._useful_threads(settings.device)
+        self.count = settings.workers or self._useful_threads(settings)
         self.budget = settings.memory_bytes or available_memory() // 2
         self.in_use = 0
         self.failed = False
         self.turn = threading.Condition()
 
-    def _useful_threads(self, device: str) -> int:
-        """One per core for edits on the CPU; copies alone only get in each other's way."""
-        edits_here = self.worker.editor is not None and device == "cpu"
-        return os.cpu_count() or 1 if edits_here else 1
+    def _useful_threads(self, settings: Settings) -> int:
+        """One per core; of a GPU two, so that one reads and writes while the other computes."""
+        if settings.device == "cpu":
+            return os.cpu_count() or 1
+        return 2 * len(settings.devices)
 
     def work_off(self, pending: list[Job]) -> None:
-        queue = iter(pending)
-        with ThreadPoolExecutor(self.count, thread_name_prefix="uvmerge") as pool:
-            tasks = [pool.submit(self._take_turns, queue) for _ in range(self.count)]
+        copies = [job for job in pending if job.action == "copy"]
+        edits = sorted((job for job in pending if job.action != "copy"), key=lambda j: -j.work)
+        queues = [iter(copies)] * bool(copies) + [iter(edits)] * min(self.count, len(edits))
+        with ThreadPoolExecutor(max(1, len(queues)), thread_name_prefix="uvmerge") as pool:
+            tasks = [pool.submit(self._take_turns, queue) for queue in queues]
             try:
                 while wait(tasks, timeout=0.2).not_done:  # wakes up, so that signals are handled
                     pass

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,16 +16,42 @@ class Settings:
     """How to compute; none of it but `precision` and the kind of device changes the result.
 
     Attributes:
-        device: `cpu`, `cuda` or `cuda:N`.
+        devices: `cpu`, or CUDA devices `cuda:N` among which the workers take turns.
         precision: `exact` or `fast`.
         workers: matrices computed at once; 0 means one per core, as memory allows.
-        memory_bytes: budget for the working sets of all edits together.
+        memory_bytes: budget for the working sets of all edits together; 0 means half of what is
+            free.
+        factors: folder in which decompositions are kept between runs.
     """
 
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     precision: str = "exact"
     workers: int = 0
     memory_bytes: int = 0
+    factors: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """The kind of device: `cpu` or `cuda`."""
+        return self.devices[0].partition(":")[0]
+
+
+class Phases:
+    """Seconds spent per phase, summed over threads."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                spent = time.perf_counter() - started
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
 
 @dataclass

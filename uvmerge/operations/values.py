@@ -18,7 +18,7 @@ def values(
     Formula: W_f + a U_f,k diag(S_b,k - S_f,k) Vh_f,k. Without `--top`, `--rank` or `--energy`, k is
         20 % of r = min(m, n).
     Exact: k = 0 and a = 0 leave every byte alone.
-    Cost: one decomposition of each matrix (of the base its values alone).
+    Cost: one decomposition of each matrix.
     Source: the singular-value control of Jin et al. 2025, arXiv 2509.12235: expected to change
         next to nothing, because fine-tuning rotates directions and leaves values.
     """
@@ -26,5 +26,5 @@ def values(
     if alpha == 0 or k == 0:
         return finetuned
     U_f, S_f, Vh_f = finetuned.top(k)
-    change = base.values()[:k] - S_f
+    change = base.top(k)[1] - S_f
     return finetuned.plus((alpha * change * U_f, Vh_f))

@@ -1,13 +1,19 @@
 """The precision policy, in one place.
 
-`exact` (the default, on every device): everything in float64.
-`fast`: what decides accuracy stays in float64 (Gram matrix, eigenvectors, the singular vectors of
-the other side); the factors are then kept, and recombined, in float32, which halves the memory of
-an edit. TF32 is never used.
+`exact` (the default, on every device): float64 throughout.
+`fast`: Gram matrices are multiplied in float32 and summed in float64; of the eigenproblem the
+O(n³) reduction is done in float32 and its leading vectors refined in float64 (`gram.Refiner`); the
+other side's vectors and the recombination are float32. TF32 is never used.
 
 Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆₄ − W_f‖_F with W′₆₄ from a float64 SVD:
-at most 1e-6 in `exact`, before the one rounding to the stored dtype. `fast` adds up to 5e-7 ‖W‖, which
-no float32 arithmetic avoids: 1e-3 of an edit that is 1e-3 of its matrix, more of a smaller one.
+at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an edit of
+at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has no more to give).
+
+Each rung of the ladder checks its result and hands over to the next one where it misses:
+
+    refined   (fast only)  float32 Gram matrix and eigenvectors, refined in float64
+    gram                   float64 Gram matrix and eigenproblem
+    svd                    float64 singular value decomposition, of the transpose as a last try
 
 On the CPU each matrix is computed by one thread, and several matrices at once. LAPACK's results
 depend on its number of threads in the last bits; this way the output does not.
@@ -21,10 +27,7 @@ from dataclasses import dataclass
 
 import torch
 
-# Largest |VᵀV − 1| accepted from the Gram matrix before a full SVD takes over. The Gram matrix
-# squares the condition number: this admits σ_k/σ_1 down to about 1e-3.
-ORTHOGONALITY = 1e-10
-# Smallest σ/σ_1 that is read off the Gram matrix, where its error is about 1e-11 σ_1.
+# Smallest σ/σ_1 that is read off a float64 Gram matrix, where its error is about 1e-11 σ_1.
 SMALLEST_VALUE = 1e-6
 # Largest ‖W − U S Vh‖_F / ‖W‖_F, and |UᵀU − 1|, accepted from a full SVD.
 RESIDUAL = 1e-9
@@ -32,15 +35,24 @@ RESIDUAL = 1e-9
 
 @dataclass(frozen=True)
 class Precision:
-    """dtypes of one policy: `decompose` for Gram matrices and SVDs, `combine` for all the rest."""
+    """What one policy computes in, and what it accepts.
+
+    Attributes:
+        combine: dtype of the longer side's singular vectors, and of recombining.
+        refined: whether the first rung is a refined float32 decomposition.
+        orthogonality: largest |uᵢᵀuⱼ − δᵢⱼ| of the longer side's vectors accepted from a Gram
+            matrix. Its errors show there, divided by σᵢσⱼ: 1e-10 in float64 admits σ_k/σ_1 down to
+            about 1e-3.
+    """
 
     name: str
-    decompose: torch.dtype
     combine: torch.dtype
+    refined: bool
+    orthogonality: float
 
 
-EXACT = Precision("exact", torch.float64, torch.float64)
-FAST = Precision("fast", torch.float64, torch.float32)
+EXACT = Precision("exact", torch.float64, refined=False, orthogonality=1e-10)
+FAST = Precision("fast", torch.float32, refined=True, orthogonality=1e-5)
 POLICIES = {policy.name: policy for policy in (EXACT, FAST)}
 
 

@@ -1,0 +1,76 @@
+"""Decompositions kept on disk between runs: one small safetensors file each.
+
+Keys name the content of the matrix, the rung and the columns, and files the version of torch and
+the kind of device that made them, so that a run from kept factors gives the bytes of a run without.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import torch
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ..errors import RunFailed
+from ..spectral.gram import Eigenpairs
+
+
+class FactorFolder:
+    """A `spectral.dense.Memory` in a folder.
+
+    Files appear whole, by renaming; one that does not hold what it says is made anew.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder = folder
+        self._made_by = f"torch-{torch.__version__}-{device}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFailed(folder, f"cannot hold factors: {error.strerror}") from error
+
+    def recall(self, key: str, columns: int) -> Eigenpairs | None:
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                made = file.metadata() or {}
+                pairs = Eigenpairs(
+                    file.get_tensor("values"), file.get_tensor("vectors"),
+                    float.fromhex(made["following"]) if "following" in made else None,
+                )  # fmt: skip
+        except (OSError, SafetensorError, ValueError):
+            return None
+        short = pairs.vectors.shape[-1] < min(columns, len(pairs.values))
+        return None if short or made.get("xxh3_128") != _digest(pairs) else pairs
+
+    def keep(self, key: str, pairs: Eigenpairs) -> None:
+        made = {"xxh3_128": _digest(pairs)}
+        if pairs.following is not None:
+            made["following"] = pairs.following.hex()
+        tensors = {"values": pairs.values.cpu(), "vectors": pairs.vectors.cpu().contiguous()}
+        path = self._path(key)
+        beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            beside.write_bytes(save(tensors, made))
+            os.replace(beside, path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise RunFailed(
+                path, f"the factors cannot be kept: {error.strerror}",
+                "Make room, or go on without --factors; the same command resumes.",
+            ) from error  # fmt: skip
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}-{self._made_by}.safetensors"
+
+
+def _digest(pairs: Eigenpairs) -> str:
+    """xxh3-128 of values and vectors, which says whether a file was damaged."""
+    hasher = xxhash.xxh3_128(repr((tuple(pairs.vectors.shape), pairs.following)).encode())
+    for tensor in (pairs.values, pairs.vectors):
+        hasher.update(tensor.cpu().contiguous().numpy().data)
+    return hasher.hexdigest()
