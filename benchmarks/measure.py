@@ -69,7 +69,7 @@ def read_through(*folders: Path) -> None:
                 pass
 
 
-def medians(runs: Iterable[Run]) -> dict[str, float]:
+def medians(runs: Iterable[Run]) -> dict[str, Any]:
     """The median of each figure."""
     found = list(runs)
     return {
