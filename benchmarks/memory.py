@@ -10,64 +10,40 @@ benchmarks/results/memory.json.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import resource
 import shutil
-import subprocess
 import sys
-from datetime import date
-from pathlib import Path
 
+from measure import UVMERGE_IMPORTS, about, imports_peak, process, write_result
 from synthetic import parser, write_pair
-
-RESULTS = Path(__file__).resolve().parent / "results"
-IMPORTS = "import torch, uvmerge.cli, uvmerge.api, uvmerge.engine.compute, numpy"
-
-
-def peak_bytes(arguments: list[str]) -> int:
-    """Peak resident set size of a Python process (ru_maxrss is in KiB on Linux)."""
-    child = os.fork()
-    if child == 0:  # a fork of its own, because ru_maxrss of children is a maximum over all of them
-        subprocess.run([sys.executable, *arguments], check=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        Path("peak.tmp").write_text(str(peak * 1024))
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit("the run failed")
-    return int(Path("peak.tmp").read_text())
 
 
 def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--all-layers", action="store_true")
     settings = options.parse_args()
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(settings.folder)
     selection = [] if settings.all_layers else ["--layers", "0-1"]
-    imports = peak_bytes(["-c", IMPORTS])
+    imports = imports_peak(UVMERGE_IMPORTS)
+    out = settings.folder / "out"
     runs = []
     for layers in (settings.layers, 2 * settings.layers):
-        pair = Path(f"pair-{layers}")
+        pair = settings.folder / f"pair-{layers}"
+        base, finetuned = pair / "base", pair / "finetuned"
         if not pair.exists():
             write_pair(pair, layers, settings.hidden, settings.mlp)
-        command = ["-m", "uvmerge", "restore", *selection, "-q"]
-        peak = peak_bytes([*command, str(pair / "base"), str(pair / "finetuned"), "out"])
-        size = (pair / "finetuned" / "model.safetensors").stat().st_size
-        shutil.rmtree("out")
+        command = [sys.executable, "-m", "uvmerge", "restore", *selection, "-q"]
+        peak = process([*command, base, finetuned, out]).peak_bytes
+        size = (finetuned / "model.safetensors").stat().st_size
+        shutil.rmtree(out)
         runs.append({"layers": layers, "bytes": size, "peak_beyond_imports_bytes": peak - imports})
         print(runs[-1], flush=True)
     result = {
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        **about("torch", "uvmerge"),
         "edited": "all layers" if settings.all_layers else "layers 0-1",
         "largest_matrix": [settings.mlp, settings.hidden],
         "imports_bytes": imports,
         "runs": runs,
     }
-    Path("peak.tmp").unlink()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "memory.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_result("memory", result)
     print(json.dumps(result, indent=2))
 
 
