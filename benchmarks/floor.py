@@ -77,7 +77,7 @@ def edit(pair: Pair, policy: str) -> None:
     base, finetuned = (DenseMatrix(name, W, POLICIES[policy]) for name, W in zip("bf", pair))
     result = restore(base, finetuned, top=TOP)
     assert isinstance(result, DenseMatrix)
-    for _ in result.rows():
+    for _ in rows_of([result]):
         pass
 
 

@@ -34,7 +34,7 @@ FLOORS = [
     ["checkpoint"],
     ["header"],
     ["spectral"],
-    ["text"],
+    ["text", "heap"],
     ["errors"],
 ]
 

@@ -17,6 +17,7 @@ import click
 
 from . import __version__
 from .errors import InputRefused, ProblemsFound, UsageError, UvmergeError, counted
+from .heap import set_thresholds
 from .operations import Operation, Parameter, operations
 from .operations.options import did_you_mean
 from .selection import parse_layers, parse_modules
@@ -47,6 +48,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: one `try` for every error."""
+    set_thresholds()
     try:
         with stopping_at_once():
             if _broken is not None:

@@ -25,4 +25,4 @@ def interpolate(base: Operand, finetuned: Operand, *, scale: Scale = 0.5) -> Edi
         return base
     if scale == 1:
         return finetuned
-    return base.tensor + scale * (finetuned.tensor - base.tensor)
+    return base.tensor.lerp(finetuned.tensor, scale)

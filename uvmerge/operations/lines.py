@@ -32,4 +32,4 @@ def lines(
         return base
     if scale == 1:
         return finetuned
-    return base.tensor + scale * (finetuned.tensor - base.tensor)
+    return base.tensor.lerp(finetuned.tensor, scale)

@@ -25,7 +25,7 @@ from .operand import Factors, Matrix, Term
 from .precision import RESIDUAL, SMALLEST_VALUE, Precision
 from .rank import leading_count
 
-PANEL_BYTES = 4_000_000  # of the matrix in a computing dtype, converted at a time
+PANEL_BYTES = 2_000_000  # of the matrix in a computing dtype, converted at a time
 BLOCK = 64  # columns projected, and inner dimension recombined, at a time
 
 
@@ -234,7 +234,10 @@ class DenseMatrix(DenseOperand):
         self._used(side.method)
         S = side.values[:k].to(to)
         short = side.short[:, :k].to(to).contiguous()
-        other = torch.cat([*side.other, short.new_empty(max(self.shape), 0)], dim=1)[:, :k] / S
+        other = short.new_empty(max(self.shape), k)
+        for at in range(0, k, BLOCK):
+            columns = slice(at, min(at + BLOCK, k))
+            other[:, columns] = side.other[at // BLOCK][:, : columns.stop - at] / S[columns]
         return (other, S, short.mT) if self._is_tall else (short, S, other.mT)
 
     def tail(self, k: int) -> Factors:

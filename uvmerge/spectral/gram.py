@@ -30,22 +30,16 @@ _STRIPE = 224  # rows of the Gram matrix computed at a time; what lies left of t
 def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
     """Σ panelᵀ panel over row panels (rows, r): (r, r) float64. Products in the panels' dtype, sums
     over panels in float64, and only on and above the diagonal."""
-    starts = range(0, r, _STRIPE)
-    stripes = [
-        torch.zeros(min(_STRIPE, r - at), r - at, dtype=torch.float64, device=device)
-        for at in starts
-    ]
+    G = torch.zeros(r, r, dtype=torch.float64, device=device)
     for panel in panels:
-        for at, stripe in zip(starts, stripes):
-            left, right = panel[:, at : at + _STRIPE].mT, panel[:, at:]
-            if panel.dtype == torch.float64:
-                stripe.addmm_(left, right)
+        for at in range(0, r, _STRIPE):
+            stripe, left = G[at : at + _STRIPE, at:], panel[:, at : at + _STRIPE].mT
+            if panel.dtype == G.dtype:
+                stripe.addmm_(left, panel[:, at:])
             else:
-                stripe += left @ right
-    G = torch.empty(r, r, dtype=torch.float64, device=device)
-    for at, stripe in zip(starts, stripes):
-        G[at : at + _STRIPE, at:] = stripe
-        G[at:, at : at + _STRIPE] = stripe.mT
+                stripe += left @ panel[:, at:]
+    for at in range(_STRIPE, r, _STRIPE):
+        G[at:, at - _STRIPE : at] = G[at - _STRIPE : at, at:].mT
     return G
 
 
@@ -72,7 +66,7 @@ class Refiner:
 
     def __init__(self, G: Tensor) -> None:
         self.scale = 2.0 ** float(G.diagonal().max().clamp(min=1e-300).log2().round())
-        self.G = G / self.scale  # in the range of float32
+        self.G = G.div_(self.scale)  # in the range of float32
         self.start = Eigenpairs.all_of(self.G.float())
 
     def block(self, begin: int, end: int, before: Tensor) -> Eigenpairs | None:
