@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from uvmerge.operations.restore import restore
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.dense import DenseMatrix, rows_of
 from uvmerge.spectral.precision import POLICIES, single_threaded
 
 TOP = 0.2
