@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .compute import Editor
 
 COPY_RUN_BYTES = 64 << 20  # adjacent copies are joined up to this size
+SMALL_BYTES = 1 << 14  # an edit up to this size is more Python than arithmetic
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ class _Crew:
     """Threads that take jobs while the memory budget allows, until done or stopped.
 
     Copies have a thread of their own, which reads and writes while the others compute. Edits are
-    taken largest first, so that all threads end at about the same time.
+    taken largest first, so that all threads end at about the same time; the smallest are left to
+    one thread, because two would only wait for each other's Python.
     """
 
     def __init__(self, worker: _Worker, settings: Settings, control: Control) -> None:
@@ -203,7 +206,11 @@ class _Crew:
     def work_off(self, pending: list[Job]) -> None:
         copies = [job for job in pending if job.action == "copy"]
         edits = sorted((job for job in pending if job.action != "copy"), key=lambda j: -j.work)
-        queues = [iter(copies)] * bool(copies) + [iter(edits)] * min(self.count, len(edits))
+        large = [job for job in edits if job.size_bytes > SMALL_BYTES]
+        shared = iter(large)
+        queues = [iter(copies)] * bool(copies) + [shared] * (min(self.count, len(large)) - 1)
+        if edits:
+            queues.append(chain(shared, edits[len(large) :]))
         with ThreadPoolExecutor(max(1, len(queues)), thread_name_prefix="uvmerge") as pool:
             tasks = [pool.submit(self._take_turns, queue) for queue in queues]
             try:
