@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RunFailed
-from .gram import MOST_BLOCKS, SMALLEST_REFINED, Eigenpairs, Refiner, gram
+from .gram import MOST_BLOCKS, Eigenpairs, Refiner, gram
 from .operand import Factors, Matrix, Term
 from .precision import RESIDUAL, SMALLEST_VALUE, Precision
 from .rank import leading_count
@@ -260,17 +260,18 @@ class DenseMatrix(DenseOperand):
         r = min(self.shape)
         size = -(-r // 5)
         count = -(-k // size)
-        if not self.precision.refined or r < SMALLEST_REFINED or not 0 < count <= MOST_BLOCKS:
+        if r < self.precision.smallest_refined or not 0 < count <= MOST_BLOCKS:
             return None
         blocks = self._refined_blocks
         while len(blocks) < count and (not blocks or len(blocks[-1].values)):
             begin, end = size * len(blocks), min(r, size * (len(blocks) + 1))
-            pairs = self._recalled(f"refined-{end}", end - begin)
+            rung = f"{self.precision.name}-{end}"
+            pairs = self._recalled(rung, end - begin)
             if pairs is None:
                 before = [block.vectors for block in blocks] or [self._nothing.vectors]
                 pairs = self._refiner.block(begin, end, torch.cat(before, dim=1)) or self._nothing
                 if self.memory is not None and self.content is not None:
-                    self.memory.keep(f"{self.content}-refined-{end}", pairs)
+                    self.memory.keep(f"{self.content}-{rung}", pairs)
             blocks.append(pairs)
         if len(blocks) < count or not len(blocks[count - 1].values):
             return None
@@ -280,7 +281,11 @@ class DenseMatrix(DenseOperand):
 
     @cached_property
     def _refiner(self) -> Refiner:
-        return Refiner(gram(self._panels(torch.float32), min(self.shape), self._stored.device))
+        policy = self.precision
+        return Refiner(self._gram_matrix(policy.multiply), policy.residual)
+
+    def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
+        return gram(self._panels(multiply), min(self.shape), self._stored.device)
 
     def _gram_side(self, k: int) -> _Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
@@ -288,8 +293,7 @@ class DenseMatrix(DenseOperand):
         if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
             pairs = self._recalled("gram", k)
             if pairs is None:
-                G = gram(self._panels(torch.float64), min(self.shape), self._stored.device)
-                pairs = Eigenpairs.all_of(G) or self._nothing
+                pairs = Eigenpairs.all_of(self._gram_matrix(torch.float64)) or self._nothing
                 self._unkept = pairs
             self._gram = _Side.of("gram", [pairs])
         return self._gram if len(self._gram.values) else None

@@ -1,8 +1,7 @@
 """Gram matrices, and their leading eigenvectors: from float32, refined in float64 by GEMM alone.
 
 A float32 eigenproblem costs half of a float64 one, and its vectors miss by about 1e-6 λ_1 over the
-distance of the eigenvalues. One step of perturbation theory squares that error (in the manner of
-Ogita and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading columns alone): with G q_j ≈ λ_j q_j,
+distance of the eigenvalues. A step of perturbation theory squares that error (in the manner of Ogita and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading columns alone): with G q_j ≈ λ_j q_j,
 
     z_i + Σ_j q_j q_jᵀ(G z_i - θ_i z_i) / (θ_i - λ_j),    j beyond a window behind the block,
 
@@ -19,11 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SMALLEST_REFINED = 256  # r under which a float64 eigenproblem is as fast
 MOST_BLOCKS = 2  # beyond them, it is as fast too
 LARGEST_CONDITION = 1e4  # λ_1/λ_i up to which a float32 vector is a start worth refining
 MOST_STEPS = 3
-RESIDUAL = 1e-7  # largest ‖G v_i − θ_i v_i‖ / θ_i accepted
 _STRIPE = 224  # rows of the Gram matrix computed at a time; what lies left of them is symmetric
 
 
@@ -62,15 +59,20 @@ class Eigenpairs:
 
 
 class Refiner:
-    """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks."""
+    """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks.
 
-    def __init__(self, G: Tensor) -> None:
+    Args:
+        residual: largest ‖G v_i − θ_i v_i‖ / θ_i accepted.
+    """
+
+    def __init__(self, G: Tensor, residual: float) -> None:
+        self.residual = residual
         self.scale = 2.0 ** float(G.diagonal().max().clamp(min=1e-300).log2().round())
-        self.G = G.div_(self.scale)  # in the range of float32
+        self.G = G / self.scale  # in the range of float32
         self.start = Eigenpairs.all_of(self.G.float())
 
     def block(self, begin: int, end: int, before: Tensor) -> Eigenpairs | None:
-        """Eigenpairs `begin` to `end`, or None where they cannot be refined to `RESIDUAL`.
+        """Eigenpairs `begin` to `end`, or None where they cannot be refined.
 
         Args:
             before: the eigenvectors (r, begin) of all larger eigenvalues.
@@ -93,7 +95,7 @@ class Refiner:
                 return None
             theta, Z, GZ = found
             missed = torch.linalg.vector_norm(GZ[:, :b] - Z[:, :b] * theta[:b], dim=0)
-            if bool((missed <= RESIDUAL * theta[:b]).all()):
+            if bool((missed <= self.residual * theta[:b]).all()):
                 following = float(theta[b]) * self.scale if window > end else None
                 return Eigenpairs(theta[:b] * self.scale, Z[:, :b].contiguous(), following)
         return None

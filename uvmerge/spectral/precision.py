@@ -1,9 +1,11 @@
 """The precision policy, in one place.
 
-`exact` (the default, on every device): float64 throughout.
-`fast`: Gram matrices are multiplied in float32 and summed in float64; of the eigenproblem the
-O(n³) reduction is done in float32 and its leading vectors refined in float64 (`gram.Refiner`); the
-other side's vectors and the recombination are float32. TF32 is never used.
+`exact` (the default, on every device): all products in float64, vectors to 1e-10.
+`fast`: Gram matrices multiplied in float32 and summed in float64, vectors to 1e-7; the other side's
+vectors and the recombination in float32.
+
+Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine the
+leading vectors in float64 (`gram.Refiner`). TF32 is never used.
 
 Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆₄ − W_f‖_F with W′₆₄ from a float64 SVD:
 at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an edit of
@@ -11,9 +13,9 @@ at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has no more
 
 Each rung of the ladder checks its result and hands over to the next one where it misses:
 
-    refined   (fast only)  float32 Gram matrix and eigenvectors, refined in float64
-    gram                   float64 Gram matrix and eigenproblem
-    svd                    float64 singular value decomposition, of the transpose as a last try
+    refined   the leading two fifths, from float32 eigenvectors
+    gram      float64 Gram matrix and eigenproblem
+    svd       float64 singular value decomposition, of the transpose as a last try
 
 On the CPU each matrix is computed by one thread, and several matrices at once. LAPACK's results
 depend on its number of threads in the last bits; this way the output does not.
@@ -38,21 +40,26 @@ class Precision:
     """What one policy computes in, and what it accepts.
 
     Attributes:
+        multiply: dtype of the products in a Gram matrix whose vectors are refined.
         combine: dtype of the longer side's singular vectors, and of recombining.
-        refined: whether the first rung is a refined float32 decomposition.
+        smallest_refined: r under which a float64 eigenproblem is as fast as two steps of refinement
+            (`exact`) or one (`fast`).
+        residual: largest ‖G v_i − θ_i v_i‖ / θ_i of a refined eigenpair.
         orthogonality: largest |uᵢᵀuⱼ − δᵢⱼ| of the longer side's vectors accepted from a Gram
             matrix. Its errors show there, divided by σᵢσⱼ: 1e-10 in float64 admits σ_k/σ_1 down to
             about 1e-3.
     """
 
     name: str
+    multiply: torch.dtype
     combine: torch.dtype
-    refined: bool
+    smallest_refined: int
+    residual: float
     orthogonality: float
 
 
-EXACT = Precision("exact", torch.float64, refined=False, orthogonality=1e-10)
-FAST = Precision("fast", torch.float32, refined=True, orthogonality=1e-5)
+EXACT = Precision("exact", torch.float64, torch.float64, 1024, residual=1e-10, orthogonality=1e-10)
+FAST = Precision("fast", torch.float32, torch.float32, 256, residual=1e-7, orthogonality=1e-5)
 POLICIES = {policy.name: policy for policy in (EXACT, FAST)}
 
 
