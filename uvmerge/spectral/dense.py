@@ -189,7 +189,8 @@ class DenseMatrix(DenseOperand):
     def __sub__(self, other: Matrix) -> DenseMatrix:
         if self._delta is None or self._delta[0] is not other:
             theirs = getattr(other, "content", None)
-            content = f"{self.content}-{theirs}" if self.content and theirs else None
+            known = self.content and theirs  # a policy rounds the difference in its own way
+            content = f"{self.content}-{theirs}-{self.precision.name}" if known else None
             delta = DenseMatrix(
                 f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision,
                 (), self.memory, content,
@@ -284,6 +285,7 @@ class DenseMatrix(DenseOperand):
 
     def _gram_side(self, k: int) -> _Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
+        k = -(-k // BLOCK) * BLOCK  # whole blocks, as `_Side.extend` projects them
         self._worth_keeping = max(self._worth_keeping, k)
         if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
             pairs = self._recalled("gram", k)
