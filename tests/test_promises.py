@@ -223,7 +223,7 @@ def operands_of(
 def broken_factors(W: Array, operand: DenseMatrix, bounds: Bounds) -> Iterator[str]:
     r, S = min(W.shape), reference.svd(W)[1]
     for k in sorted({1, -(-r // 5), -(-2 * r // 5), r - 1, r} - {0}):
-        for call, first, values in ("top", 0, S[:k]), ("tail", r - k, S[r - k :]):
+        for call, values in (("top", S[:k]), ("tail", S[r - k :])):
             try:
                 U, found, Vh = (np.asarray(f.double()) for f in getattr(operand, call)(k))
             except uvmerge.RunFailed:
