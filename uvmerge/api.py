@@ -390,9 +390,14 @@ def _look_at_values(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
+    notes = []
     for run in runs:
-        run.plan = planning.leave_alone(run.plan, names, checkpoints[FINETUNED])
-    progress.say(f"note: {runs[0].plan.notes[-1]}")
+        edited = {step.tensor for step in run.plan.edits}
+        if mine := [name for name in names if name in edited]:
+            run.plan = planning.leave_alone(run.plan, mine, checkpoints[FINETUNED])
+            notes.append(run.plan.notes[-1])
+    for note in dict.fromkeys(notes):
+        progress.say(f"note: {note}")
 
 
 def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
