@@ -254,7 +254,7 @@ def sweep_command_for(operation: Operation) -> click.Command:
     """`command_for`, with options that take several values."""
 
     def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
-        from .sweep import sweep
+        from .sweeps import sweep
 
         def call(**options: Any) -> Any:
             return sweep(operation.command, base, finetuned, outdir, **options)
