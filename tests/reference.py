@@ -5,6 +5,7 @@ Nothing here uses uvmerge. Matrices are (m, n) with r = min(m, n).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,13 @@ Array = NDArray[np.float64]
 
 
 def svd(W: Array) -> tuple[Array, Array, Array]:
+    U, S, Vh = _svd(W.tobytes(), *W.shape)
+    return U.copy(), S.copy(), Vh.copy()
+
+
+@lru_cache(maxsize=4)  # the matrices of one pair, asked for again and again
+def _svd(content: bytes, m: int, n: int) -> tuple[Array, Array, Array]:
+    W = np.frombuffer(content, np.float64).reshape(m, n)
     U, S, Vh = np.linalg.svd(W, full_matrices=False)
     return U, S, Vh
 

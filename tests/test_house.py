@@ -20,7 +20,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in 
 FLOORS = [
     ["cli", "__main__", "demo"],
     ["signals"],
-    ["sweep"],
+    ["sweeps"],
     ["api", "checks", "contents"],
     ["progress"],
     ["engine", "hub", "sidefiles"],

@@ -29,7 +29,7 @@ _LAZY = {
     "run": "api:run",
     "run_demo": "demo.table:run",
     "show": "contents:show",
-    "sweep": "sweep:sweep",
+    "sweep": "sweeps:sweep",
 }
 
 __all__ = [

@@ -26,7 +26,7 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe import Recipe as Recipe
-from .sweep import sweep as sweep
+from .sweeps import sweep as sweep
 
 __version__: str
 __all__: list[str]

@@ -196,7 +196,7 @@ def run_all(
     if given["precision"] not in ("exact", "fast"):
         raise UsageError("precision", f"{given['precision']!r} is unknown", "Choose exact or fast.")
     progress = given["progress"] or Progress(quiet=given["quiet"])
-    targets = [_target(out) for _, out in tasks]
+    targets = [target_of(out) for _, out in tasks]
     shard_bytes = _size(given["max_shard_size"], "max-shard-size")
     memory_bytes = _size(given["memory"], "memory") or 0
     factors = None if given["factors"] is None else Path(given["factors"])
@@ -314,7 +314,7 @@ def _refuse_places(targets: Sequence[Path], factors: Path | None, inputs: list[P
             writer.check_apart(factors, [target, *inputs])
 
 
-def _target(out: Reference) -> Path:
+def target_of(out: Reference) -> Path:
     """The real path of OUT, links followed."""
     do = "Name a folder that does not exist yet."
     if not str(out):
@@ -390,9 +390,14 @@ def _look_at_values(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
+    notes = []
     for run in runs:
-        run.plan = planning.leave_alone(run.plan, names, checkpoints[FINETUNED])
-    progress.say(f"note: {runs[0].plan.notes[-1]}")
+        edited = {step.tensor for step in run.plan.edits}
+        if mine := [name for name in names if name in edited]:
+            run.plan = planning.leave_alone(run.plan, mine, checkpoints[FINETUNED])
+            notes.append(run.plan.notes[-1])
+    for note in dict.fromkeys(notes):
+        progress.say(f"note: {note}")
 
 
 def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:

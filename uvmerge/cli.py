@@ -254,7 +254,7 @@ def sweep_command_for(operation: Operation) -> click.Command:
     """`command_for`, with options that take several values."""
 
     def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
-        from .sweep import sweep
+        from .sweeps import sweep
 
         def call(**options: Any) -> Any:
             return sweep(operation.command, base, finetuned, outdir, **options)
@@ -294,10 +294,11 @@ def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
         read = [kind.convert(piece, param, ctx) for piece in pieces]
         return (read if commas else pieces) or None  # lists in a value stay as they are written
 
+    bare: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_flag else {}
     how = "separated by commas" if commas else "each with the option again"
     return click.Option(
         [*option.opts, str(option.name)], multiple=True, callback=values,
-        metavar=choices or option.metavar,
+        metavar=choices or option.metavar, **bare,
         help=f"{(option.help or '').rstrip('.')}; several values {how}",
     )  # fmt: skip
 

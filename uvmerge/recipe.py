@@ -68,9 +68,11 @@ class RecipeStep:
         return cls(operation, operation.parse(given), selection)
 
     def as_data(self) -> dict[str, Any]:
-        """What a recipe file would say."""
-        keys = {p.name: p.key for p in self.operation.parameters}
-        data = {keys[name]: _plain(value) for name, value in self.options.items()}
+        """What a recipe file would say, in the order in which the operation lists its options."""
+        data = {
+            p.key: _plain(self.options[p.name])
+            for p in self.operation.parameters if p.name in self.options
+        }  # fmt: skip
         for key in SELECTION_KEYS:
             value = getattr(self.selection, key)
             if value is not None and value != ():

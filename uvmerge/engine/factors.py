@@ -44,11 +44,12 @@ class FactorFolder:
                 )  # fmt: skip
         except (OSError, SafetensorError, ValueError):
             return None
-        short = pairs.vectors.shape[-1] < min(columns, len(pairs.values))
-        return None if short or made.get("xxh3_128") != _digest(pairs) else pairs
+        if made.get("key") != key or made.get("xxh3_128") != _digest(pairs):
+            return None
+        return pairs if pairs.vectors.shape[1] >= min(columns, len(pairs.values)) else None
 
     def keep(self, key: str, pairs: Eigenpairs) -> None:
-        made = {"xxh3_128": _digest(pairs)}
+        made = {"key": key, "xxh3_128": _digest(pairs)}
         if pairs.following is not None:
             made["following"] = pairs.following.hex()
         tensors = {"values": pairs.values.cpu(), "vectors": pairs.vectors.cpu().contiguous()}

@@ -189,7 +189,8 @@ class DenseMatrix(DenseOperand):
     def __sub__(self, other: Matrix) -> DenseMatrix:
         if self._delta is None or self._delta[0] is not other:
             theirs = getattr(other, "content", None)
-            content = f"{self.content}-{theirs}" if self.content and theirs else None
+            known = self.content and theirs  # a policy rounds the difference in its own way
+            content = f"{self.content}-{theirs}-{self.precision.name}" if known else None
             delta = DenseMatrix(
                 f"{self.name} - {other.name}", self.tensor - other.tensor, self.precision,
                 (), self.memory, content,
@@ -289,6 +290,7 @@ class DenseMatrix(DenseOperand):
 
     def _gram_side(self, k: int) -> _Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
+        k = -(-k // BLOCK) * BLOCK  # whole blocks, as `_Side.extend` projects them
         self._worth_keeping = max(self._worth_keeping, k)
         if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
             pairs = self._recalled("gram", k)
@@ -406,23 +408,20 @@ def rows_of(results: Sequence[DenseMatrix]) -> Iterator[list[Tensor]]:
     terms share the work. What each yields does not depend on the others."""
     plans = [list(result._pieces()) for result in results]
     order = sorted(range(len(results)), key=lambda i: len(plans[i]))
-    shared = [_common(results, plans, i, j) for i, j in pairwise(order)] + [0]
+    shared = [0, *(_common(results, plans, i, j) for i, j in pairwise(order)), 0]
     first = results[0]
     m, n = first.shape
     for start, stop in _spans(m, n, first.precision.combine):
         panels: list[Tensor] = [first._stored] * len(results)
-        running, done = None, 0
-        for i, common in zip(order, shared):
-            if running is None:
-                running, done = (
-                    _converted(results[i]._stored[start:stop], first.precision.combine),
-                    0,
-                )
-            _add(running, plans[i][done:common], start, stop)
-            panel = running.clone() if common else running
-            _add(panel, plans[i][max(done, common) :], start, stop)
-            panels[i] = panel
-            running, done = (running, max(done, common)) if common else (None, 0)
+        running, done = first._stored, 0
+        for i, (before, after) in zip(order, pairwise(shared)):
+            if done > before or not before:  # it holds what this one does not share
+                stored = results[i]._stored[start:stop]
+                running, done = _converted(stored, first.precision.combine), 0
+            _add(running, plans[i][done:after], start, stop)
+            done = max(done, after)
+            panels[i] = running.clone() if after else running
+            _add(panels[i], plans[i][done:], start, stop)
         yield panels
 
 

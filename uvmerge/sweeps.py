@@ -12,12 +12,13 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import api, manifest, operations
+from . import api, manifest, operations, writer
 from .errors import UsageError
 from .operations import Operation
 from .plan import BASE, FINETUNED
@@ -80,24 +81,44 @@ def sweep(
     """
     shared = {key: options.pop(key) for key in api.RunOptions.__annotations__ if key in options}
     settings = grid(operations.get(operation), options)
-    folder = Path(os.path.realpath(out))
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(out, "is a file", "Name a folder for the sweep's checkpoints.")
+    folder = api.target_of(out)
+    tasks = [(setting.recipe, folder / setting.name) for setting in settings]
     references = {BASE: base, FINETUNED: finetuned}
-    names = [setting.name for setting in settings]
-    dry_run = bool(shared.get("dry_run"))
-    if not dry_run:
-        folder.mkdir(exist_ok=True)
-    found = api.run_all(
-        [(setting.recipe, folder / setting.name) for setting in settings],
-        references,
-        keep_same=True,
-        **shared,
-    )
-    results = {name: result for name, result in zip(names, found) if result is not None}
-    if not dry_run:
-        manifest.write_whole(folder / NAME, manifest.to_bytes(_record(operation, settings, folder)))
+    if shared.get("dry_run"):
+        return _swept(folder, settings, api.run_all(tasks, references, **shared))
+    with _made(folder, references):
+        found = api.run_all(tasks, references, keep_same=True, **shared)
+    record = manifest.to_bytes(_record(operation, settings, folder))
+    with writer.disk_errors(folder / NAME, folder):
+        manifest.write_whole(folder / NAME, record)
+    return _swept(folder, settings, found)
+
+
+def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[api.Result | None]) -> Sweep:
+    results = {s.name: result for s, result in zip(settings, found) if result is not None}
     return Sweep(folder, settings, results)
+
+
+@contextmanager
+def _made(folder: Path, references: Mapping[str, api.Reference]) -> Iterator[None]:
+    """See to it that OUTDIR is there; one that nothing was put into goes again after an error."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UsageError(folder, "is a file", "Name a folder for the sweep's checkpoints.")
+    inputs = [os.path.realpath(r) for r in references.values() if os.path.isdir(r)]
+    if any(folder.is_relative_to(source) for source in inputs):
+        raise UsageError(folder, "lies inside an input", "Write to a folder beside the inputs.")
+    is_new = not folder.exists()
+    if is_new and not folder.parent.is_dir():
+        raise UsageError(folder.parent, "is not a folder", "Create it first.")
+    if is_new:
+        with writer.disk_errors(folder, folder.parent):
+            folder.mkdir()
+    try:
+        yield
+    except BaseException:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
