@@ -209,6 +209,7 @@ def test_accuracy_does_not_hang_on_the_panels(
     panel_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uvmerge.spectral.dense.PANEL_BYTES", panel_bytes)
+    monkeypatch.setattr("uvmerge.spectral.dense.PANEL_ROWS", panel_bytes // 100 + 1)
     for kind in ("tall", "wide"):
         W_b, W_f = reference.pair(kind, 1e-2)
         expected = reference.restore(W_b, W_f, 9)

@@ -128,7 +128,7 @@ def test_a_caller_can_stop_a_run_and_resume_it(pair: faults.Pair) -> None:
     control.advance = lambda name, work: control.stop.set()
     with pytest.raises(uvmerge.Interrupted, match="stopped"):
         uvmerge.restore(*pair, top=0.25, workers=1, control=control)
-    assert len(faults.pieces(pair[2])) == 1
+    assert len(faults.pieces(pair[2])) in (1, 2)  # copies have a thread of their own
     assert not pair[2].exists()
     uvmerge.restore(*pair, top=0.25)
     assert faults.contents(pair[2]) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 import uvmerge
-from uvmerge.spectral import gram as grams
 from uvmerge.spectral.dense import BLOCK, DenseMatrix, rows_of
 from uvmerge.spectral.gram import _STRIPE, Eigenpairs, Refiner, gram
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
@@ -99,9 +99,9 @@ def test_a_refined_matrix_costs_no_large_float64_eigenproblem(
 
 @pytest.mark.parametrize("S", [POWER_LAW, np.linspace(2, 1, R), np.logspace(0, -3, R)])
 def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) -> None:
-    """To `RESIDUAL`, which a float32 eigenproblem does not reach."""
+    """To the residual of the policy, which a float32 eigenproblem does not reach."""
     G = gram(fast(with_values(S))._panels(torch.float32), R, CPU)
-    refiner = Refiner(G.clone())  # it scales its own
+    refiner = Refiner(lambda _: G.clone(), FAST)
     before = torch.zeros(R, 0, dtype=torch.float64)
     values = torch.linalg.eigvalsh(G).flip(0)
     for begin, end in ((0, 52), (52, 104)):
@@ -109,7 +109,7 @@ def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) 
         assert pairs is not None
         V, theta = pairs.vectors, pairs.values
         missed = torch.linalg.vector_norm(G @ V - V * theta, dim=0) / theta
-        assert missed.max() <= grams.RESIDUAL * 1.01
+        assert missed.max() <= FAST.residual * 1.01
         torch.testing.assert_close(theta, values[begin:end], rtol=1e-9, atol=0)
         assert pairs.following == pytest.approx(float(values[end]), rel=1e-5)
         before = torch.cat([before, V], dim=1)
@@ -119,7 +119,7 @@ def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) 
     assert start is not None
     raw = start.vectors[:, :104].double()
     missed = torch.linalg.vector_norm(G @ raw - raw * values[:104], dim=0) / values[:104]
-    assert missed.max() > 10 * grams.RESIDUAL
+    assert missed.max() > 10 * FAST.residual
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,16 @@ def test_what_cannot_be_refined_goes_to_the_next_rung(
             assert (Q.mT @ Q - torch.eye(k)).abs().max() < 1e-5, (what, k)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact_refines_large_matrices_to_its_own_residual(shape: tuple[int, int]) -> None:
+    stored = with_values(POWER_LAW, *shape).double()
+    eager = DenseMatrix("W", stored, dataclasses.replace(EXACT, smallest_refined=R))
+    U, S, Vh = eager.top(52)
+    assert eager.methods == ["refined"]
+    np.testing.assert_allclose((U * S) @ Vh, reference.best(np.asarray(stored), 52), atol=1e-10)
+    assert max(float((Q.mT @ Q - torch.eye(52)).abs().max()) for Q in (U, Vh.mT)) < 1e-12
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
 def test_refining_knows_no_scale(scale: float) -> None:
     """What over- or underflows in float32 goes to the next rung; everything else is refined."""
@@ -158,18 +168,20 @@ def test_refining_knows_no_scale(scale: float) -> None:
     assert all((Q.mT @ Q - torch.eye(52)).abs().max() < 1e-5 for Q in (U, Vh.mT))
 
 
-def test_a_refiner_that_does_not_get_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grams, "RESIDUAL", 1e-30)
-    operand = fast(with_values(POWER_LAW))
+def test_a_refiner_that_does_not_get_there_says_so() -> None:
+    impossible = dataclasses.replace(FAST, residual=1e-30)
+    operand = DenseMatrix("W", with_values(POWER_LAW), impossible)
     operand.top(10)
     assert operand.methods == ["gram"]
 
 
 # --- the same bits, whatever was asked before --------------------------------------------------
 
+EAGER = dataclasses.replace(EXACT, smallest_refined=R)  # exact, as it treats large matrices
 LADDER = {  # policy, singular values, and the rungs that top(k) takes for the ks below
     "gram": (EXACT, POWER_LAW),
     "refined": (FAST, POWER_LAW),
+    "refined, exactly": (EAGER, POWER_LAW),
     "refined, then gram": (FAST, np.logspace(0, -8, R)),
     "gram, then svd": (EXACT, np.logspace(0, -6, R)),
 }
@@ -196,7 +208,7 @@ def test_top_gives_the_same_bits_whatever_was_asked_before(
     for order in (KS, KS[::-1], shuffled):
         together = tops(operand := DenseMatrix("W", stored, precision), order)
         assert [k for k in KS if not same(alone[k], together[k])] == [], order
-    expected = {rung.strip() for rung in rungs.replace("then", "").split(",")}
+    expected = {rung.strip() for rung in rungs.replace("then", "").split(",")} - {"exactly"}
     assert expected <= set(operand.methods)
 
 

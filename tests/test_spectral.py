@@ -157,6 +157,7 @@ def test_a_sum_of_terms_is_a_matrix_like_any_other(monkeypatch: pytest.MonkeyPat
     terms = torch.tensor(A), torch.tensor(B)
     for panel_bytes in (100, 3000, 10**9):
         monkeypatch.setattr("uvmerge.spectral.dense.PANEL_BYTES", panel_bytes)
+        monkeypatch.setattr("uvmerge.spectral.dense.PANEL_ROWS", panel_bytes // 100 + 1)
         for flip in (False, True):
             left, right = (terms[1].mT, terms[0].mT) if flip else terms
             expected = (W + 2 * A @ B).T if flip else W + 2 * A @ B

@@ -25,4 +25,5 @@ def interpolate(base: Operand, finetuned: Operand, *, scale: Scale = 0.5) -> Edi
         return base
     if scale == 1:
         return finetuned
-    return base.tensor.lerp(finetuned.tensor, scale)
+    start = base.tensor
+    return (finetuned.tensor - start).mul_(scale).add_(start)

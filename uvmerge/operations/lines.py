@@ -32,4 +32,5 @@ def lines(
         return base
     if scale == 1:
         return finetuned
-    return base.tensor.lerp(finetuned.tensor, scale)
+    start = base.tensor
+    return (finetuned.tensor - start).mul_(scale).add_(start)

@@ -25,7 +25,8 @@ from .operand import Factors, Matrix, Term
 from .precision import RESIDUAL, SMALLEST_VALUE, Precision
 from .rank import leading_count
 
-PANEL_BYTES = 2_000_000  # of the matrix in a computing dtype, converted at a time
+PANEL_ROWS = 256  # multiplied at a time, or a quarter of the shorter side, if that is more
+PANEL_BYTES = 2_000_000  # of a result in its computing dtype, recombined at a time
 BLOCK = 64  # columns projected, and inner dimension recombined, at a time
 
 
@@ -282,8 +283,7 @@ class DenseMatrix(DenseOperand):
 
     @cached_property
     def _refiner(self) -> Refiner:
-        policy = self.precision
-        return Refiner(self._gram_matrix(policy.multiply), policy.residual)
+        return Refiner(self._gram_matrix, self.precision)
 
     def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
         return gram(self._panels(multiply), min(self.shape), self._stored.device)
@@ -341,8 +341,8 @@ class DenseMatrix(DenseOperand):
 
     def _panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """W, or Wᵀ where it is wide, in row panels (rows, r) of `dtype`."""
-        m, n = self.shape
-        for start, stop in _spans(max(m, n), min(m, n), dtype):
+        long, r = max(self.shape), min(self.shape)
+        for start, stop in _spans(long, max(PANEL_ROWS, r // 4)):
             if self._is_tall:
                 yield self._slab(start, stop, dtype)
             else:
@@ -411,7 +411,8 @@ def rows_of(results: Sequence[DenseMatrix]) -> Iterator[list[Tensor]]:
     shared = [0, *(_common(results, plans, i, j) for i, j in pairwise(order)), 0]
     first = results[0]
     m, n = first.shape
-    for start, stop in _spans(m, n, first.precision.combine):
+    rows = max(1, PANEL_BYTES // (n * first.precision.combine.itemsize))
+    for start, stop in _spans(m, rows):
         panels: list[Tensor] = [first._stored] * len(results)
         running, done = first._stored, 0
         for i, (before, after) in zip(order, pairwise(shared)):
@@ -449,9 +450,8 @@ def _converted(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype, copy=True)
 
 
-def _spans(length: int, width: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
-    """(start, stop) of panels of about `PANEL_BYTES`."""
-    rows = max(1, PANEL_BYTES // (width * dtype.itemsize))
+def _spans(length: int, rows: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of panels of so many rows."""
     for start in range(0, length, rows):
         yield start, min(start + rows, length)
 

@@ -12,14 +12,19 @@ sweep over k gives the bits of separate runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .precision import Precision
+
 MOST_BLOCKS = 2  # beyond them, it is as fast too
 LARGEST_CONDITION = 1e4  # λ_1/λ_i up to which a float32 vector is a start worth refining
+# λ_1/λ_i up to which float32 products are exact enough: they displace v_i as a change of W by
+# about 5e-9 λ_1/λ_i would (measured), and `fast` has 1e-6.
+PRODUCTS_CONDITION = 200
 MOST_STEPS = 3
 _STRIPE = 224  # rows of the Gram matrix computed at a time; what lies left of them is symmetric
 
@@ -62,13 +67,15 @@ class Refiner:
     """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks.
 
     Args:
-        residual: largest ‖G v_i − θ_i v_i‖ / θ_i accepted.
+        multiply: gives G, from products in the dtype it is called with.
+        policy: decides that dtype, and the residual ‖G v_i − θ_i v_i‖ / θ_i that is accepted.
     """
 
-    def __init__(self, G: Tensor, residual: float) -> None:
-        self.residual = residual
+    def __init__(self, multiply: Callable[[torch.dtype], Tensor], policy: Precision) -> None:
+        self.multiply, self.dtype, self.residual = multiply, policy.multiply, policy.residual
+        G = multiply(self.dtype)
         self.scale = 2.0 ** float(G.diagonal().max().clamp(min=1e-300).log2().round())
-        self.G = G / self.scale  # in the range of float32
+        self.G = G.div_(self.scale)  # in the range of float32
         self.start = Eigenpairs.all_of(self.G.float())
 
     def block(self, begin: int, end: int, before: Tensor) -> Eigenpairs | None:
@@ -83,6 +90,9 @@ class Refiner:
         values, vectors = self.start.values, self.start.vectors
         if not values[end - 1] * LARGEST_CONDITION > values[0]:
             return None
+        if self.dtype == torch.float32 and not values[end - 1] * PRODUCTS_CONDITION > values[0]:
+            self.dtype = torch.float64
+            self.G = self.multiply(self.dtype).div_(self.scale)
         window = min(r, end + max(16, b // 4))
         Z = vectors[:, begin:window].double()
         for _ in range(MOST_STEPS):
