@@ -492,8 +492,12 @@ class _Change:
         wide = torch.float64 if torch.float64 in (after.dtype, before.dtype) else torch.float32
         old, new = before.to(wide), after.to(wide)
         self.changed |= not torch.equal(after.to(before.dtype), before)
-        self.squares += float(torch.linalg.vector_norm(old)) ** 2
-        self.distance += float(torch.linalg.vector_norm(new - old)) ** 2
+        norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
+        if not all(1e-15 < norm < 1e15 for norm in norms):  # float32 may not hold their squares
+            old, new = before.to(torch.float64), after.to(torch.float64)
+            norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
+        self.squares += norms[0] ** 2
+        self.distance += norms[1] ** 2
 
     @property
     def entry(self) -> dict[str, Any]:

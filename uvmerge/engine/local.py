@@ -238,18 +238,19 @@ class _Crew:
             self.control.advance(job.steps[-1].tensor, job.work)
 
     def _next(self, queue: Iterator[Job]) -> Job | None:
-        """The next job, once its memory is free; a job larger than the budget runs alone."""
+        """The next job, once its memory is free; of those larger than the budget one at a time."""
         with self.turn:
             if self.failed or self.control.stop.is_set():
                 return None
             job = next(queue, None)
             if job is None:
                 return None
-            while self.in_use and self.in_use + job.memory_bytes > self.budget:
+            needed = job.memory_bytes
+            while needed and self.in_use and self.in_use + needed > self.budget:
                 self.turn.wait(0.2)
                 if self.failed or self.control.stop.is_set():
                     return None
-            self.in_use += job.memory_bytes
+            self.in_use += needed
             return job
 
 
