@@ -200,6 +200,8 @@ def run_all(
     shard_bytes = _size(given["max_shard_size"], "max-shard-size")
     memory_bytes = _size(given["memory"], "memory") or 0
     factors = None if given["factors"] is None else Path(given["factors"])
+    if given["factors"] == "":
+        raise UsageError("--factors", "is empty", "Name a folder.")
     if not dry_run:
         local = [Path(r) for r in references.values() if os.path.isdir(r)]
         _refuse_places(targets, factors, local)
@@ -311,7 +313,8 @@ def _refuse_places(targets: Sequence[Path], factors: Path | None, inputs: list[P
     for target in targets:
         writer.check_apart(target, inputs)
         if factors is not None:
-            writer.check_apart(factors, [target, *inputs])
+            writer.check_apart(factors, inputs)
+            writer.check_apart(factors, [target], "output")
 
 
 def target_of(out: Reference) -> Path:

@@ -270,7 +270,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
 
 
-def check_apart(out: Path, inputs: list[Path]) -> None:
+def check_apart(out: Path, inputs: list[Path], what: str = "input") -> None:
     """Refuse an OUT that is an input, inside one, or contains one; links are followed."""
     target = Path(os.path.realpath(out))
     for folder in inputs:
@@ -284,7 +284,7 @@ def check_apart(out: Path, inputs: list[Path]) -> None:
                 else "contains"
             )
             raise UsageError(
-                out, f"{how} the input {folder}", "Write to a folder beside the inputs."
+                out, f"{how} the {what} {folder}", f"Write to a folder beside the {what}s."
             )
 
 

@@ -208,11 +208,12 @@ class _Crew:
         edits = sorted((job for job in pending if job.action != "copy"), key=lambda j: -j.work)
         large = [job for job in edits if job.size_bytes > SMALL_BYTES]
         shared = iter(large)
-        queues = [iter(copies)] * bool(copies) + [shared] * (min(self.count, len(large)) - 1)
+        queues = [shared] * (min(self.count, len(large)) - 1)
         if edits:
             queues.append(chain(shared, edits[len(large) :]))
-        with ThreadPoolExecutor(max(1, len(queues)), thread_name_prefix="uvmerge") as pool:
-            tasks = [pool.submit(self._take_turns, queue) for queue in queues]
+        with ThreadPoolExecutor(1 + len(queues), thread_name_prefix="uvmerge") as pool:
+            tasks = [pool.submit(self._take_turns, iter(copies))]
+            tasks += [pool.submit(self._compute, queue) for queue in queues]
             try:
                 while wait(tasks, timeout=0.2).not_done:  # wakes up, so that signals are handled
                     pass
@@ -222,9 +223,12 @@ class _Crew:
         for task in tasks:
             task.result()
 
+    def _compute(self, queue: Iterator[Job]) -> None:
+        assert self.worker.editor is not None
+        self.worker.editor.prepare_thread()
+        self._take_turns(queue)
+
     def _take_turns(self, queue: Iterator[Job]) -> None:
-        if self.worker.editor is not None:
-            self.worker.editor.prepare_thread()
         while (job := self._next(queue)) is not None:
             try:
                 self.worker.do(job)
