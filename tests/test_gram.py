@@ -101,11 +101,11 @@ def test_a_refined_matrix_costs_no_large_float64_eigenproblem(
 def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) -> None:
     """To the residual of the policy, which a float32 eigenproblem does not reach."""
     G = gram(fast(with_values(S))._panels(torch.float32), R, CPU)
-    refiner = Refiner(lambda _: G.clone(), FAST)
+    refiner = Refiner(G.clone(), FAST)
     before = torch.zeros(R, 0, dtype=torch.float64)
     values = torch.linalg.eigvalsh(G).flip(0)
     for begin, end in ((0, 52), (52, 104)):
-        pairs = refiner.block(begin, end, before)
+        pairs = refiner.block(begin, end, before, lambda dtype: G.clone())
         assert pairs is not None
         V, theta = pairs.vectors, pairs.values
         missed = torch.linalg.vector_norm(G @ V - V * theta, dim=0) / theta

@@ -13,18 +13,22 @@ import torch
 
 from uvmerge.operations import operations
 from uvmerge.spectral.dense import DenseMatrix
-from uvmerge.spectral.precision import EXACT
+from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 
+@pytest.mark.parametrize("precision", [EXACT, FAST], ids=["exact", "fast"])
 @pytest.mark.parametrize("name", ["restore", "project", "values", "denoise", "truncate"])
-def test_matrices_are_freed_without_the_garbage_collector(name: str) -> None:
-    W = torch.randn(30, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def test_matrices_are_freed_without_the_garbage_collector(name: str, precision: Precision) -> None:
+    shape = (30, 20) if precision is EXACT else (300, 260)  # fast refines from 256 on
+    W = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gc.collect()
     gc.disable()
     try:
-        base, finetuned = DenseMatrix("b", W, EXACT), DenseMatrix("f", W + 0.1 * W.cos(), EXACT)
+        base, finetuned = (
+            DenseMatrix(role, V, precision) for role, V in (("b", W), ("f", W + 0.1 * W.cos()))
+        )
         result = operations()[name].function(base, finetuned)
         alive = [weakref.ref(matrix) for matrix in (base, finetuned, result)]
         del base, finetuned, result

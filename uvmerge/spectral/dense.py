@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
@@ -118,7 +117,7 @@ class _Side:
 
 
 class DenseMatrix(DenseOperand):
-    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`.
+    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`. It is used by one thread.
 
     Args:
         stored: W, or what `terms` are added to, in any floating point dtype.
@@ -147,9 +146,11 @@ class DenseMatrix(DenseOperand):
         self._terms = terms
         self._notes, self._is_delta = Notes(), False
         self._delta: tuple[Matrix, DenseMatrix] | None = None  # the last difference, and from what
+        self._refiner: Refiner | None = None
         self._refined_blocks: list[Eigenpairs] = []
         self._refined_sides: dict[int, _Side] = {}
         self._gram: _Side | None = None
+        self._svd: tuple[str, Factors] | None = None
         self._unkept: Eigenpairs | None = None  # what `_gram` was made from, if made here
         self._worth_keeping = 0  # columns of it that were asked for
 
@@ -270,8 +271,12 @@ class DenseMatrix(DenseOperand):
             rung = f"{self.precision.name}-{end}"
             pairs = self._recalled(rung, end - begin)
             if pairs is None:
-                before = [block.vectors for block in blocks] or [self._nothing.vectors]
-                pairs = self._refiner.block(begin, end, torch.cat(before, dim=1)) or self._nothing
+                if self._refiner is None:
+                    G = self._gram_matrix(self.precision.multiply)
+                    self._refiner = Refiner(G, self.precision)
+                known = torch.cat([self._nothing.vectors, *(b.vectors for b in blocks)], dim=1)
+                found = self._refiner.block(begin, end, known, self._gram_matrix)
+                pairs = found or self._nothing
                 if self.memory is not None and self.content is not None:
                     self.memory.keep(f"{self.content}-{rung}", pairs)
             blocks.append(pairs)
@@ -280,10 +285,6 @@ class DenseMatrix(DenseOperand):
         if count not in self._refined_sides:
             self._refined_sides[count] = _Side.of("refined", blocks[:count])
         return self._refined_sides[count]
-
-    @cached_property
-    def _refiner(self) -> Refiner:
-        return Refiner(self._gram_matrix, self.precision)
 
     def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
         return gram(self._panels(multiply), min(self.shape), self._stored.device)
@@ -368,23 +369,25 @@ class DenseMatrix(DenseOperand):
 
     def _full(self) -> Factors:
         """All r triplets of the full SVD; notes that it was used."""
-        factors = self._svd
-        self._used("svd of the transpose" if self._flipped else "svd")
+        if self._svd is None:
+            self._svd = self._decomposed()
+        method, factors = self._svd
+        self._used(method)
         return factors
 
-    @cached_property
-    def _svd(self) -> Factors:
-        """All r triplets from a full SVD, checked; the transposed matrix is the second try."""
+    def _decomposed(self) -> tuple[str, Factors]:
+        """A full SVD, checked; the transposed matrix is the second try."""
         W = self._slab(0, self.shape[0], torch.float64)
-        for self._flipped in (False, True):
+        for method in ("svd", "svd of the transpose"):
+            flip = method != "svd"
             try:
-                U, S, Vh = torch.linalg.svd(W.mT if self._flipped else W, full_matrices=False)
+                U, S, Vh = torch.linalg.svd(W.mT if flip else W, full_matrices=False)
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 continue
-            if self._flipped:
+            if flip:
                 U, Vh = Vh.mT, U.mT
             if _is_svd(W, U, S, Vh):
-                return U, S, Vh
+                return method, (U, S, Vh)
         raise RunFailed(
             self.name, "no singular value decomposition of it converged",
             "Leave the tensor out with --exclude and report the matrix.",

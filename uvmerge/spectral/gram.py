@@ -67,21 +67,23 @@ class Refiner:
     """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks.
 
     Args:
-        multiply: gives G, from products in the dtype it is called with.
-        policy: decides that dtype, and the residual ‖G v_i − θ_i v_i‖ / θ_i that is accepted.
+        G: from products in the policy's dtype; it is scaled in place.
+        policy: decides the residual ‖G v_i − θ_i v_i‖ / θ_i that is accepted.
     """
 
-    def __init__(self, multiply: Callable[[torch.dtype], Tensor], policy: Precision) -> None:
-        self.multiply, self.dtype, self.residual = multiply, policy.multiply, policy.residual
-        G = multiply(self.dtype)
+    def __init__(self, G: Tensor, policy: Precision) -> None:
+        self.dtype, self.residual = policy.multiply, policy.residual
         self.scale = 2.0 ** float(G.diagonal().max().clamp(min=1e-300).log2().round())
         self.G = G.div_(self.scale)  # in the range of float32
         self.start = Eigenpairs.all_of(self.G.float())
 
-    def block(self, begin: int, end: int, before: Tensor) -> Eigenpairs | None:
+    def block(
+        self, begin: int, end: int, before: Tensor, multiply: Callable[[torch.dtype], Tensor]
+    ) -> Eigenpairs | None:
         """Eigenpairs `begin` to `end`, or None where they cannot be refined.
 
         Args:
+            multiply: gives G from products in another dtype, where the policy's do not suffice.
             before: the eigenvectors (r, begin) of all larger eigenvalues.
         """
         r, b = len(self.G), end - begin
@@ -92,7 +94,7 @@ class Refiner:
             return None
         if self.dtype == torch.float32 and not values[end - 1] * PRODUCTS_CONDITION > values[0]:
             self.dtype = torch.float64
-            self.G = self.multiply(self.dtype).div_(self.scale)
+            self.G = multiply(self.dtype).div_(self.scale)
         window = min(r, end + max(16, b // 4))
         Z = vectors[:, begin:window].double()
         for _ in range(MOST_STEPS):
