@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import reference
 import torch
 import zoo
 
 import uvmerge
+from uvmerge.operations.restore import restore
+from uvmerge.spectral.dense import DenseMatrix, rows_of
+from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,3 +33,31 @@ def test_cuda_and_cpu_agree_to_the_last_bits(operation: str, tmp_path: Path) -> 
         assert torch.allclose(ours[name], tensor, rtol=1e-6, atol=1e-7), name
     content = json.loads((tmp_path / "cuda" / "uvmerge.json").read_text())
     assert content["settings"]["device"] == "cuda"
+
+
+@pytest.mark.parametrize("shape", [(600, 300), (300, 600), (1100, 1040)])
+@pytest.mark.parametrize("precision", [EXACT, FAST], ids=["exact", "fast"])
+def test_the_refined_rung_keeps_its_promise_on_the_device(
+    precision: Precision, shape: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(0)
+    W_b = reference.with_values(np.arange(1, min(shape) + 1) ** -0.5, *shape, random)
+    W_f = reference.perturbed(W_b, 1e-2, random)
+    k = min(shape) // 5
+    on_device = [
+        DenseMatrix(role, torch.tensor(W).float().cuda(), precision)
+        for role, W in (("base", W_b), ("finetuned", W_f))
+    ]
+    result = restore(*on_device, rank=k)
+    assert isinstance(result, DenseMatrix)
+    found = torch.cat([panel for (panel,) in rows_of([result])]).cpu().double()
+    W_b, W_f = (np.asarray(torch.tensor(W).float().double()) for W in (W_b, W_f))
+    bound = {"exact": 1e-6, "fast": 1e-3}[precision.name]
+    assert reference.error(found, reference.restore(W_b, W_f, k), W_f) < bound
+
+
+def test_every_gpu_of_the_machine_takes_part(tmp_path: Path) -> None:
+    pair = zoo.pair("llama", tmp_path, dtype="float32")
+    uvmerge.restore(*pair, tmp_path / "one", device="cuda:0")
+    uvmerge.restore(*pair, tmp_path / "all", device="cuda")
+    assert zoo.raw(tmp_path / "one") == zoo.raw(tmp_path / "all")
