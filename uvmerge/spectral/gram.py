@@ -107,8 +107,11 @@ class Refiner:
             if found is None:
                 return None
             theta, Z, GZ = found
-            missed = torch.linalg.vector_norm(GZ[:, :b] - Z[:, :b] * theta[:b], dim=0)
-            if bool((missed <= self.residual * theta[:b]).all()):
+            missed = GZ[:, :b] - Z[:, :b] * theta[:b]
+            if begin:  # what is left along `before` turns vectors within the leading space alone
+                missed -= before @ (before.mT @ missed)
+            norms = torch.linalg.vector_norm(missed, dim=0)
+            if bool((norms <= self.residual * theta[:b]).all()):
                 following = float(theta[b]) * self.scale if window > end else None
                 return Eigenpairs(theta[:b] * self.scale, Z[:, :b].contiguous(), following)
         return None
