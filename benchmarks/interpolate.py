@@ -88,6 +88,10 @@ def measured(commands: dict[str, list[str | Path]], rounds: int) -> dict[str, li
     return runs
 
 
+def _of(figure: str, runs: list[Run]) -> list[float]:
+    return [getattr(run, figure) for run in runs]
+
+
 def main() -> None:
     options = parser(__doc__ or "")
     options.set_defaults(layers=6)
@@ -100,19 +104,20 @@ def main() -> None:
         write_pair(pair, settings.layers, settings.hidden, settings.mlp)
     recipe = settings.folder / "linear.yaml"
     recipe.write_text(RECIPE.format(base=base, finetuned=finetuned))
-    ours, theirs = settings.folder / "uvmerge", settings.folder / "mergekit"
+    ours, fast, theirs = (settings.folder / name for name in ("exact", "fast", "mergekit"))
     uvmerge = [sys.executable, "-m", "uvmerge", "interpolate", "--scale", "0.5", "-q"]
     read_through(base, finetuned)
     runs = measured(
         {
-            "uvmerge": [*uvmerge, base, finetuned, ours],
+            "exact": [*uvmerge, base, finetuned, ours],
+            "fast": [*uvmerge, "--precision", "fast", base, finetuned, fast],
             "mergekit": [settings.mergekit, "--no-copy-tokenizer", "--quiet", recipe, theirs],
         },
         settings.rounds,
     )
     python = settings.mergekit.parent / "python"
     versions = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True)
-    a, b = runs["uvmerge"], runs["mergekit"]
+    theirs_runs = runs["mergekit"]
     summary = {name: medians(found) for name, found in runs.items()}
     apart = differences(ours, theirs)
     result = {
@@ -123,22 +128,25 @@ def main() -> None:
         "bytes_each": (base / "model.safetensors").stat().st_size,
         "rounds": settings.rounds,
         "summary": summary,
-        "mergekit_over_uvmerge": {
-            "wall": median_ratio([run.wall_s for run in b], [run.wall_s for run in a]),
-            "cpu": median_ratio([run.cpu_s for run in b], [run.cpu_s for run in a]),
-            "peak": median_ratio([run.peak_bytes for run in b], [run.peak_bytes for run in a]),
+        "mergekit_over_it": {
+            name: {
+                "wall": median_ratio(_of("wall_s", theirs_runs), _of("wall_s", runs[name])),
+                "cpu": median_ratio(_of("cpu_s", theirs_runs), _of("cpu_s", runs[name])),
+                "peak": median_ratio(_of("peak_bytes", theirs_runs), _of("peak_bytes", runs[name])),
+            }
+            for name in ("exact", "fast")
         },
-        "outputs": apart,
+        "outputs": {"exact": apart, "fast": differences(fast, theirs)},
     }
     write_result("interpolate", result)
-    for folder in (ours, theirs):
+    for folder in (ours, fast, theirs):
         shutil.rmtree(folder)
     rows = [
         [name, f"{x['wall_s']:.2f}", f"{x['cpu_s']:.2f}", f"{x['peak_bytes'] / 1e6:.0f}"]
         for name, x in summary.items()
     ]
     print(table([["", "wall s", "CPU s", "peak MB"], *rows]))
-    print(f"mergekit over uvmerge: {result['mergekit_over_uvmerge']}")
+    print(f"mergekit over it: {result['mergekit_over_it']}")
     print(f"outputs: {apart['different']} of {apart['elements']} elements differ, by at most {apart['largest_ulp']} ulp")  # fmt: skip
 
 

@@ -99,13 +99,12 @@ class _Side:
             return False
         return max(self.crooked[:k]) <= bound
 
-    def extend(self, k: int, project: Callable[[Tensor], Tensor]) -> None:
+    def extend(self, k: int, project: Callable[[list[Tensor]], list[Tensor]]) -> None:
         """See to it that the first k columns of the other side are there."""
-        while len(self.crooked) < min(k, len(self.values)):
-            start = len(self.crooked)
-            S = self.values[start : start + BLOCK]
-            new = project(self.short[:, start : start + len(S)])
+        starts = range(len(self.other) * BLOCK, min(k, len(self.values)), BLOCK)
+        for at, new in zip(starts, project([self.short[:, at : at + BLOCK] for at in starts])):
             self.other.append(new)
+            S = self.values[at : at + BLOCK]
             worst = torch.zeros_like(S)
             for i, block in enumerate(self.other):
                 scale = self.values[i * BLOCK : i * BLOCK + block.shape[1]]
@@ -326,15 +325,17 @@ class DenseMatrix(DenseOperand):
         r, zeros = min(self.shape), self._stored.new_zeros
         return Eigenpairs(zeros(0).double(), zeros(r, 0).double(), None)
 
-    def _project(self, short: Tensor) -> Tensor:
-        """The longer side's vectors times their values: W V, or Wᵀ U; (long side, k)."""
-        short = short.to(self.precision.combine).contiguous()
-        other = short.new_empty(max(self.shape), short.shape[1])
+    def _project(self, blocks: list[Tensor]) -> list[Tensor]:
+        """The longer side's vectors times their values, W V or Wᵀ U, of blocks (r, ·)."""
+        to = self.precision.combine
+        blocks = [block.to(to).contiguous() for block in blocks]
+        others = [block.new_empty(max(self.shape), block.shape[1]) for block in blocks]
         start = 0
-        for panel in self._panels(short.dtype):
-            torch.mm(panel, short, out=other[start : start + len(panel)])
+        for panel in self._panels(to) if blocks else ():
+            for block, other in zip(blocks, others):
+                torch.mm(panel, block, out=other[start : start + len(panel)])
             start += len(panel)
-        return other
+        return others
 
     @property
     def _is_tall(self) -> bool:
