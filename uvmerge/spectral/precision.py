@@ -1,6 +1,6 @@
 """The precision policy, in one place.
 
-`exact` (the default, on every device): all products in float64, vectors to 3e-12.
+`exact` (the default, on every device): all products in float64, vectors to 1e-11.
 `fast`: Gram matrices multiplied in float32 and summed in float64, vectors to 1e-7; the other side's
 vectors and the recombination in float32.
 
@@ -58,7 +58,7 @@ class Precision:
     orthogonality: float
 
 
-EXACT = Precision("exact", torch.float64, torch.float64, 1024, residual=3e-12, orthogonality=1e-10)
+EXACT = Precision("exact", torch.float64, torch.float64, 1024, residual=1e-11, orthogonality=1e-10)
 FAST = Precision("fast", torch.float32, torch.float32, 256, residual=1e-7, orthogonality=1e-5)
 POLICIES = {policy.name: policy for policy in (EXACT, FAST)}
 
