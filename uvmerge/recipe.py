@@ -271,7 +271,10 @@ def _compose(text: str | bytes, source: str) -> yaml.Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise RecipeError(f"{source}:{line}", error.problem or "is not valid YAML") from None
+        what = error.problem or "is not valid YAML"
+        if "nesting depth" in what:  # PyYAML from 6.0.4 on has a limit of its own, and reads ahead
+            what = f"nested deeper than {LIMIT_DEPTH} levels"
+        raise RecipeError(f"{source}:{line}", what) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(
             f"{source}:1", f"is not valid YAML: {str(error).splitlines()[0]}"
