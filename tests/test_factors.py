@@ -147,6 +147,24 @@ def test_a_difference_shares_no_factors_with_its_sides(small: faults.Pair, kept:
     assert len(names(kept)) == len(before) + 2  # of two matrices
 
 
+def test_the_same_bytes_in_another_dtype_are_another_matrix(tmp_path: Path, kept: Path) -> None:
+    base, finetuned, out = faults.pair(tmp_path, layers=1, hidden=100)
+    half = []
+    for folder in (base, finetuned):
+        tensors = {n: t.bfloat16() for n, t in load_file(folder / zoo.SINGLE).items()}
+        save_file(tensors, folder / zoo.SINGLE, {"format": "pt"})
+        twin = folder.with_name(f"{folder.name}-half")
+        shutil.copytree(folder, twin)
+        half.append(twin)
+        views = {name: tensor.view(torch.float16) for name, tensor in tensors.items()}
+        assert all(bool(view.isfinite().all()) for view in views.values())
+        save_file(views, twin / zoo.SINGLE, {"format": "pt"})
+    pair = (half[0], half[1], out)
+    expected = bytes_of(pair, out, COMMANDS["restore"])
+    bytes_of((base, finetuned, out), out, COMMANDS["restore"], "--factors", kept)
+    assert bytes_of(pair, out, COMMANDS["restore"], "--factors", kept) == expected
+
+
 def test_the_base_of_one_pair_serves_the_next(small: faults.Pair, tmp_path: Path) -> None:
     kept, out = tmp_path / "factors", tmp_path / "out"
     bytes_of(small, out, COMMANDS["project"], "--factors", kept)

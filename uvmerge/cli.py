@@ -56,7 +56,7 @@ def program() -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # a reader that has gone, or closed
                 stream.flush()
-        os._exit(leave.code if isinstance(leave.code, int) else 1)
+        os._exit(leave.code if isinstance(leave.code, int) else leave.code is not None)
 
 
 def main() -> None:
