@@ -56,7 +56,7 @@ def test_gram_is_the_transpose_times_the_matrix(r: int, dtype: torch.dtype) -> N
 def test_panels_of_both_orientations_have_the_same_gram_matrix() -> None:
     W = with_values(POWER_LAW)
     for oriented in (W, W.mT.contiguous()):
-        panels = fast(oriented)._panels(torch.float64)
+        panels = fast(oriented).panels(torch.float64)
         G = gram(panels, R, CPU)
         torch.testing.assert_close(G, W.double().mT @ W.double(), rtol=0, atol=1e-13)
 
@@ -100,7 +100,7 @@ def test_a_refined_matrix_costs_no_large_float64_eigenproblem(
 @pytest.mark.parametrize("S", [POWER_LAW, np.linspace(2, 1, R), np.logspace(0, -3, R)])
 def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) -> None:
     """To the residual of the policy, which a float32 eigenproblem does not reach."""
-    G = gram(fast(with_values(S))._panels(torch.float32), R, CPU)
+    G = gram(fast(with_values(S)).panels(torch.float32), R, CPU)
     refiner = Refiner(G.clone(), FAST)
     before = torch.zeros(R, 0, dtype=torch.float64)
     values = torch.linalg.eigvalsh(G).flip(0)

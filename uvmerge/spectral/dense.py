@@ -286,7 +286,7 @@ class DenseMatrix(DenseOperand):
         return self._refined_sides[count]
 
     def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
-        return gram(self._panels(multiply), min(self.shape), self._stored.device)
+        return gram(self.panels(multiply), min(self.shape), self._stored.device)
 
     def _gram_side(self, k: int) -> _Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
@@ -331,7 +331,7 @@ class DenseMatrix(DenseOperand):
         blocks = [block.to(to).contiguous() for block in blocks]
         others = [block.new_empty(max(self.shape), block.shape[1]) for block in blocks]
         start = 0
-        for panel in self._panels(to) if blocks else ():
+        for panel in self.panels(to) if blocks else ():
             for block, other in zip(blocks, others):
                 torch.mm(panel, block, out=other[start : start + len(panel)])
             start += len(panel)
@@ -341,7 +341,7 @@ class DenseMatrix(DenseOperand):
     def _is_tall(self) -> bool:
         return self.shape[0] > self.shape[1]
 
-    def _panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
+    def panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """W, or Wᵀ where it is wide, in row panels (rows, r) of `dtype`."""
         long, r = max(self.shape), min(self.shape)
         for start, stop in _spans(long, max(PANEL_ROWS, r // 4)):

@@ -1,0 +1,167 @@
+"""What is measured of one matrix against its base: plain numbers, each beside what chance would give.
+
+`compare.py` computes them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .null import RandomMatrix, RandomSubspaces, best_cosine
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How the leading k singular vectors of one side turned.
+
+    Attributes:
+        d: dimension of the space they lie in: m for left, n for right vectors.
+        angles: k principal angles between the two spans, ascending, in radians.
+        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector; vectors
+            of equal singular values count as the subspace that they span.
+    """
+
+    d: int
+    angles: tuple[float, ...]
+    alignment: float
+
+    @property
+    def mean(self) -> float:
+        """Mean angle in radians."""
+        return sum(self.angles) / len(self.angles) if self.angles else 0.0
+
+    @property
+    def largest(self) -> float:
+        return self.angles[-1] if self.angles else 0.0
+
+    @property
+    def chordal(self) -> float:
+        """√ of the mean of sin²θ: 0 where the spans are one, 1 where they are orthogonal."""
+        squares = [math.sin(angle) ** 2 for angle in self.angles]
+        return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
+
+    @property
+    def chance(self) -> RandomSubspaces:
+        """Two independent subspaces of the same dimensions."""
+        return RandomSubspaces(self.d, len(self.angles))
+
+    @property
+    def chance_alignment(self) -> float:
+        """The alignment of independent vectors."""
+        return best_cosine(self.d, len(self.angles))
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether the spans are no nearer to each other than independent ones are."""
+        return self.chance.says_something and self.chordal >= self.chance.chordal_band[0]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The difference D = W_f − W_b of two matrices (m, n) with r = min(m, n).
+
+    Attributes:
+        relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
+        cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F).
+        values: its r singular values, descending; those too small to be told from rounding are 0.
+        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular values.
+        rotation: share in the rest of C, which turns leading vectors among each other.
+        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the mean
+            square of D: 1 is what a change without structure would show.
+    """
+
+    shape: tuple[int, int]
+    relative: float
+    cosine: float
+    values: tuple[float, ...]
+    diagonal: float
+    rotation: float
+    picture: tuple[tuple[float, ...], ...]
+
+    @property
+    def inside(self) -> float:
+        """Share of ‖D‖_F² in the leading k × k block C."""
+        return self.diagonal + self.rotation
+
+    @property
+    def outside(self) -> float:
+        """The rest of it."""
+        return 1.0 - self.inside
+
+    @property
+    def energy(self) -> float:
+        """‖D‖_F², from its singular values."""
+        return sum(value * value for value in self.values)
+
+    @property
+    def stable_rank(self) -> float:
+        """‖D‖_F² / ‖D‖₂²; 0 for no change."""
+        return self.energy / self.values[0] ** 2 if self.energy else 0.0
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the singular values over their sum (Roy and Vetterli 2007)."""
+        total = sum(self.values)
+        shares = [value / total for value in self.values if value] if total else []
+        return math.exp(-sum(share * math.log(share) for share in shares)) if shares else 0.0
+
+    def leading_energy(self, k: int) -> float:
+        """Share of ‖D‖_F² in D's own k leading singular values."""
+        return sum(v * v for v in self.values[:k]) / self.energy if self.energy else 0.0
+
+    @property
+    def chance(self) -> RandomMatrix:
+        """A change of the same shape without structure."""
+        return RandomMatrix(*self.shape)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One matrix (m, n) against its base, at rank k.
+
+    Attributes:
+        k: leading triplets compared; fewer than asked for where a matrix has not as many values
+            that differ from zero.
+        base_values, finetuned_values: the k leading singular values, descending.
+        left, right: of the singular vectors.
+        base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = r.
+        change: W_f − W_b.
+        intruders: how many of the leading ten left vectors of W_f have no |cosine| of 0.5 with any
+            left vector of W_b (arXiv 2410.21228); None where the two spans are no nearer than
+            chance, which makes the question void.
+        methods: the rungs of the precision ladder that were used.
+    """
+
+    k: int
+    base_values: tuple[float, ...]
+    finetuned_values: tuple[float, ...]
+    left: Turn
+    right: Turn
+    base_gap: float | None
+    finetuned_gap: float | None
+    change: Change
+    intruders: int | None
+    methods: tuple[str, ...]
+
+    @property
+    def value_changes(self) -> tuple[float, ...]:
+        """(S_f − S_b)/S_b for each of the k."""
+        return tuple((f - b) / b for b, f in zip(self.base_values, self.finetuned_values))
+
+    @property
+    def value_change(self) -> float:
+        """√ of the mean square of them."""
+        squares = [change * change for change in self.value_changes]
+        return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether the two matrices have no more in common than independent ones: their own cosine
+        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band."""
+        return self.change.cosine < UNRELATED_COSINE or (
+            self.left.is_chance and self.right.is_chance
+        )
+
+
+UNRELATED_COSINE = 0.2

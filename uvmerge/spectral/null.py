@@ -1,0 +1,182 @@
+"""What matrices show that have nothing to do with each other. Pure; the comparison for every finding.
+
+Two unrelated matrices of one shape also have "stable singular values and rotated vectors", so a figure
+means something only beside what chance would give.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+BAND_SD = 4.0  # a figure outside this many standard deviations is told from chance
+_STEPS = 4096
+# Root mean square of the relative change that rounding to a dtype makes, for numbers whose mantissas
+# are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p bits after the point.
+ROUNDING = {
+    dtype: 2.0**-bits * math.sqrt(0.375 / (12 * math.log(2)))
+    for dtype, bits in {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}.items()
+}
+
+
+@dataclass(frozen=True)
+class RandomSubspaces:
+    """Two independent, uniformly random subspaces of dimension k in d dimensions.
+
+    Source: the squared cosines follow the Jacobi ensemble; its limit for d, k → ∞ at k/d = c is a law
+    of Wachter (1980, doi:10.1214/aos/1176345134), density √(λ − x) / (2πc √x (1 − x)) on (0, λ)
+    with λ = 4c(1 − c), beside max(0, 2k − d) cosines that are 1 by the dimensions alone.
+    """
+
+    d: int
+    k: int
+
+    @property
+    def zeros(self) -> int:
+        """How many angles are 0 because the two cannot avoid each other."""
+        return max(0, 2 * self.k - self.d)
+
+    @property
+    def chordal(self) -> float:
+        """√ of the mean of sin²θ: √(1 − k/d)."""
+        return math.sqrt(1 - self.k / self.d)
+
+    @property
+    def chordal_band(self) -> tuple[float, float]:
+        """Chordal distances that chance explains: the mean of sin²θ ± `BAND_SD` deviations of it.
+
+        For uniform subspaces Σ cos²θ has the variance 2k²(d − k)² / (d²(d − 1)(d + 2)).
+        """
+        d, k = self.d, self.k
+        if k in (0, d):
+            return self.chordal, self.chordal
+        deviation = k * (d - k) / d * math.sqrt(2 / ((d - 1) * (d + 2))) / k
+        low, high = (1 - k / d + side * BAND_SD * deviation for side in (-1, 1))
+        return math.sqrt(max(0.0, low)), math.sqrt(min(1.0, high))
+
+    @property
+    def smallest(self) -> float:
+        """The smallest angle, in the limit: arccos √(4c(1 − c)) for c < 1/2, else 0."""
+        c = self.k / self.d
+        return math.acos(math.sqrt(4 * c * (1 - c))) if c < 0.5 else 0.0
+
+    @property
+    def says_something(self) -> bool:
+        """Whether related subspaces could look different: not if they must fill most of the space."""
+        return self.k > 0 and self.chordal_band[0] > 0.1
+
+    def angles(self) -> tuple[float, ...]:
+        """The k expected angles, ascending, in radians."""
+        return tuple(self._angle(i + 0.5) for i in range(self.k))
+
+    def band(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper limits of the k angles: where those two ranks down and up are expected, and
+        2/√(dk) beyond. Simulated angles of all shapes that were tried stay inside."""
+        margin = 2 / math.sqrt(self.d * max(self.k, 1))
+        ranks = range(self.k)
+        low = tuple(max(0.0, self._angle(i - 2) - margin) for i in ranks)
+        high = tuple(min(math.pi / 2, self._angle(i + 3) + margin) for i in ranks)
+        return low, high
+
+    def _angle(self, rank: float) -> float:
+        """The angle that `rank` of the k angles are expected to lie under."""
+        free = self.k - self.zeros
+        if rank <= self.zeros or not free:
+            return 0.0
+        grid = _quantiles(min(self.k, self.d - self.k) / self.d)
+        share = min(max((rank - self.zeros) / free, 0.0), 1.0)
+        at = bisect_left(grid[1], share)
+        if at == 0:
+            return grid[0][0]
+        if at == len(grid[1]):
+            return grid[0][-1]
+        (x0, x1), (y0, y1) = grid[1][at - 1 : at + 1], grid[0][at - 1 : at + 1]
+        return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
+
+
+@lru_cache(maxsize=64)
+def _quantiles(c: float) -> tuple[list[float], list[float]]:
+    """(angles ascending, share of the free angles under each) of the limit law, 0 < c ≤ 1/2.
+
+    With cos²θ = λ sin²φ the law has the smooth density (λ/πc) cos²φ / (1 − λ sin²φ) dφ on (0, π/2).
+    """
+    top = 4 * c * (1 - c)
+    step = math.pi / 2 / _STEPS
+    angles, shares, mass = [], [], 0.0
+    for i in range(_STEPS, 0, -1):  # from the largest cosine, the smallest angle, on
+        phi = (i - 0.5) * step
+        angles.append(math.acos(math.sqrt(top) * min(1.0, math.sin(i * step))))
+        shares.append(mass)
+        denominator = max(1 - top * math.sin(phi) ** 2, 1e-300)
+        mass += top / (math.pi * c) * math.cos(phi) ** 2 / denominator * step
+    angles.append(math.pi / 2)
+    shares.append(mass)
+    return angles, [share / mass for share in shares]
+
+
+def best_cosine(d: int, k: int) -> float:
+    """Median of the largest |cosine| of a random direction with k orthonormal ones in d dimensions."""
+    if not k > 0:
+        return 0.0
+    quantile = (1 + 0.5 ** (1 / k)) / 2
+    return min(1.0, NormalDist().inv_cdf(quantile) / math.sqrt(d))
+
+
+@dataclass(frozen=True)
+class RandomMatrix:
+    """An m × n matrix of independent entries: what a change of weights without structure would be."""
+
+    m: int
+    n: int
+
+    def in_block(self, k: int) -> float:
+        """Expected share of its energy in a given k × k block of singular directions."""
+        return (k / self.m) * (k / self.n)
+
+    def in_block_band(self, k: int) -> tuple[float, float]:
+        """Shares that chance explains: a sum of k² of mn equal squares, ± `BAND_SD` deviations."""
+        share = self.in_block(k)
+        deviation = share * math.sqrt(2) / max(k, 1)
+        return max(0.0, share - BAND_SD * deviation), min(1.0, share + BAND_SD * deviation)
+
+    @property
+    def stable_rank(self) -> float:
+        """‖·‖_F² / ‖·‖₂² = mn / (√m + √n)²."""
+        return self.m * self.n / (math.sqrt(self.m) + math.sqrt(self.n)) ** 2
+
+    def leading_energy(self, k: int) -> float:
+        """Share of its energy in its own k leading singular values (Marchenko–Pastur)."""
+        values = self.values()
+        total = sum(v * v for v in values)
+        return sum(v * v for v in values[:k]) / total if total else 0.0
+
+    def values(self) -> list[float]:
+        """Its min(m, n) expected singular values, descending, for entries of variance 1/max(m, n)."""
+        return _marchenko_pastur(*sorted((self.m, self.n)))
+
+
+@lru_cache(maxsize=64)
+def _marchenko_pastur(short: int, long: int) -> list[float]:
+    """Quantiles at (i − 1/2)/r of the law of singular values s on [1 − √β, 1 + √β], β = short/long.
+
+    With s² = 1 + β + 2√β cos t the density is (2/π) sin²t / s² dt on (0, π), which is smooth.
+    """
+    beta = short / long
+    root, step = math.sqrt(beta), math.pi / _STEPS
+    masses, places, mass = [0.0], [1 + root], 0.0
+    for i in range(_STEPS):
+        t = (i + 0.5) * step
+        mass += 2 / math.pi * math.sin(t) ** 2 / (1 + beta + 2 * root * math.cos(t)) * step
+        masses.append(mass)
+        places.append(math.sqrt(max(0.0, 1 + beta + 2 * root * math.cos((i + 1) * step))))
+    values = []
+    for i in range(short):
+        share = (i + 0.5) / short * mass
+        at = max(1, bisect_left(masses, share))
+        before, after = masses[at - 1], masses[at]
+        along = (share - before) / (after - before) if after > before else 0.0
+        values.append(places[at - 1] + (places[at] - places[at - 1]) * along)
+    return values
