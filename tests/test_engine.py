@@ -19,9 +19,9 @@ import torch
 from faults import done, failed
 
 import uvmerge
-from uvmerge.engine import compute, local
+from uvmerge.engine import crew, local, reading
 from uvmerge.engine.compute import Editor
-from uvmerge.engine.local import SMALL_BYTES
+from uvmerge.engine.crew import SMALL_BYTES
 
 OUTER = {"open", "plan", "import", "scan", "edit", "publish"}
 INNER = {"read", "decompose", "recombine", "write", "copy"}  # summed over threads, within edit
@@ -142,7 +142,7 @@ def test_neither_workers_nor_devices_change_a_byte(
 ) -> None:
     outputs = []
     for number, (workers, devices) in enumerate([(1, 1), (2, 1), (3, 1), (0, 3), (5, 3)]):
-        monkeypatch.setattr(compute, "resolve_devices", lambda _, n=devices: ("cpu",) * n)
+        monkeypatch.setattr(reading, "resolve_devices", lambda _, n=devices: ("cpu",) * n)
         out = tmp_path / f"out-{number}"
         run(pair, out, workers=workers, precision=precision)
         outputs.append(faults.contents(out))
@@ -168,7 +168,7 @@ class Gpus:
             return real(editor, requests, number, "cpu")
 
         names = ("cuda:0", "cuda:1", "cuda:2")
-        monkeypatch.setattr(compute, "resolve_devices", lambda _: names)
+        monkeypatch.setattr(reading, "resolve_devices", lambda _: names)
         monkeypatch.setattr(Editor, "_compute", compute_on)
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
         monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
@@ -303,15 +303,15 @@ def test_memory_on_the_command_line_is_a_size(
     pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budgets: list[int] = []
-    real = local._Crew.__init__
+    real = crew.Crew.__init__
 
     def init(self: Any, *arguments: Any) -> None:
         real(self, *arguments)
         budgets.append(self.budget)
 
-    monkeypatch.setattr(local._Crew, "__init__", init)
+    monkeypatch.setattr(crew.Crew, "__init__", init)
     done(faults.restore(*pair, "--memory", "64MiB"))
-    monkeypatch.setattr(local, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(crew, "available_memory", lambda: 10**9)
     done(faults.restore(*pair, "--overwrite"))
     assert budgets == [64 << 20, 10**9 // 2]
 

@@ -243,7 +243,7 @@ def test_the_memory_budget_does_not_matter(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("uvmerge.engine.local.available_memory", lambda: memory_bytes)
+    monkeypatch.setattr("uvmerge.engine.crew.available_memory", lambda: memory_bytes)
     assert restore(pair, tmp_path / "out", workers=3) == restored
 
 

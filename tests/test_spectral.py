@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 import uvmerge
-from uvmerge.engine import compute
+from uvmerge.engine import compute, reading
 from uvmerge.spectral import leading_count
 from uvmerge.spectral.align import align_block
 from uvmerge.spectral.dense import DenseMatrix, rows_of
@@ -320,7 +320,7 @@ def test_without_gpu_memory_a_tensor_is_done_on_the_cpu_and_said(
         return real(self, requests, number, "cpu")
 
     monkeypatch.setattr(compute.Editor, "_compute", starved)
-    monkeypatch.setattr(compute, "resolve_devices", lambda _: ("cuda:0",))
+    monkeypatch.setattr(reading, "resolve_devices", lambda _: ("cuda:0",))
     monkeypatch.setattr(compute.Editor, "prepare_thread", lambda self: torch.set_num_threads(1))
     result = uvmerge.restore(*pair, tmp_path / "gpu", top=0.2)
     assert zoo.raw(result.out) == zoo.raw(expected.out)

@@ -15,6 +15,7 @@ from .errors import (
     ProblemsFound,
     RecipeError,
     RunFailed,
+    Unrelated,
     UsageError,
     UvmergeError,
 )
@@ -25,7 +26,9 @@ _LAZY = {
     "Checkpoint": "checkpoint:Checkpoint",
     "Recipe": "recipe:Recipe",
     "Result": "api:Result",
+    "Diff": "comparison:Diff",
     "check": "checks:check",
+    "diff": "comparison:diff",
     "run": "api:run",
     "run_demo": "demo.table:run",
     "show": "contents:show",
@@ -34,6 +37,7 @@ _LAZY = {
 
 __all__ = [
     "Checkpoint",
+    "Diff",
     "InputRefused",
     "Interrupted",
     "Locked",
@@ -42,9 +46,11 @@ __all__ = [
     "RecipeError",
     "Result",
     "RunFailed",
+    "Unrelated",
     "UsageError",
     "UvmergeError",
     "check",
+    "diff",
     "run",
     "run_demo",
     "show",

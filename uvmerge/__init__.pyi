@@ -14,6 +14,7 @@ from .api import (
 )
 from .checkpoint import Checkpoint as Checkpoint
 from .checks import check as check
+from .comparison import Diff as Diff, diff as diff
 from .contents import show as show
 from .errors import (
     InputRefused as InputRefused,
@@ -22,6 +23,7 @@ from .errors import (
     ProblemsFound as ProblemsFound,
     RecipeError as RecipeError,
     RunFailed as RunFailed,
+    Unrelated as Unrelated,
     UsageError as UsageError,
     UvmergeError as UvmergeError,
 )

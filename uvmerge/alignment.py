@@ -7,12 +7,13 @@ aligned if there is exactly one way to do it; otherwise nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import NoReturn
 
 from .anatomy import Anatomy, View
 from .checkpoint import Tensor
-from .errors import InputRefused, counted
+from .errors import InputRefused, counted, listed
 
 MOST_CANDIDATES = 20  # prefixes worth trying; a real pair has one or two
 
@@ -191,3 +192,13 @@ def _differing_prefixes(ours: str, theirs: str) -> tuple[str, str]:
     while a and b and a[-1] == b[-1]:
         a.pop(), b.pop()
     return "".join(f"{s}." for s in a), "".join(f"{s}." for s in b)
+
+
+def refuse_ungathered(where: str, names: Sequence[str]) -> NoReturn:
+    """Refuse tensors that hold no data where their counterparts do."""
+    raise InputRefused(
+        where, f"{listed(names, 'tensor')} hold no data: saved under DeepSpeed ZeRO-3 without"
+        " gathering the parameters",
+        "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
+        " stage3_gather_16bit_weights_on_model_save.",
+    )  # fmt: skip

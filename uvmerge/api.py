@@ -21,7 +21,8 @@ from typing import Any, Literal, TypedDict
 
 from . import hub, manifest, plan as planning, preflight, writer
 from .checkpoint import Checkpoint
-from .engine.local import available_memory, jobs, run as run_plans
+from .engine.crew import available_memory
+from .engine.local import jobs, run as run_plans
 from .engine.settings import Control, Phases, Settings
 from .errors import InputRefused, Interrupted, RunFailed, UsageError, listed
 from .operations import Operation
@@ -92,6 +93,7 @@ class RunOptions(TypedDict, total=False):
     dry_run: plan only.  workers: matrices at once, 0 for one per core.  quiet: no progress.
     memory: `8GiB`, what all edits together may use; None is half of what is free.
     factors: a folder in which decompositions are kept, for later runs on the same matrices.
+    report: a folder for a report of base, fine-tuned and OUT, measured after the run.
     """
 
     device: str
@@ -106,6 +108,7 @@ class RunOptions(TypedDict, total=False):
     workers: int
     memory: str | int | None
     factors: Reference | None
+    report: Reference | None
     quiet: bool
     progress: Progress | None
     control: Control | None
@@ -152,6 +155,7 @@ def run(
     workers: int = 0,
     memory: str | int | None = None,
     factors: Reference | None = None,
+    report: Reference | None = None,
     quiet: bool = True,
     progress: Progress | None = None,
     control: Control | None = None,
@@ -169,8 +173,16 @@ def run(
     options = {key: given[key] for key in RunOptions.__annotations__}
     recipe = _as_recipe(recipe)
     references = _references(recipe, base, finetuned)
+    if report is not None:
+        from . import comparison
+
+        target = comparison.refuse_folder(report, overwrite, list(references.values()))
+        writer.check_apart(target, [target_of(out)], "output")
     (result,) = run_all([(recipe, out)], references, **options)
     assert result is not None
+    if report is not None and result.out is not None:
+        found = comparison.before_and_after(recipe, references, result.out, **options)
+        found.save(report, overwrite=overwrite)
     return result
 
 
@@ -193,8 +205,7 @@ def run_all(
     given = {key: defaults[key].default for key in RunOptions.__annotations__} | options
     started, phases = time.monotonic(), Phases()
     dry_run, overwrite = given["dry_run"], given["overwrite"]
-    if given["precision"] not in ("exact", "fast"):
-        raise UsageError("precision", f"{given['precision']!r} is unknown", "Choose exact or fast.")
+    check_precision(given["precision"])
     progress = given["progress"] or Progress(quiet=given["quiet"])
     targets = [target_of(out) for _, out in tasks]
     shard_bytes = _size(given["max_shard_size"], "max-shard-size")
@@ -217,7 +228,7 @@ def run_all(
             ]
         needs_torch = any(plan.needs_torch for plan in plans)
         with phases.timed("import"):
-            devices = _devices(given["device"]) if needs_torch else ("cpu",)
+            devices = devices_of(given["device"]) if needs_torch else ("cpu",)
         settings = Settings(devices, given["precision"], given["workers"], memory_bytes, factors)
         runs = [_Run(plan, out, target) for plan, (_, out), target in zip(plans, tasks, targets)]
         if dry_run:
@@ -248,7 +259,7 @@ def run_all(
             edits = run_plans(plans, checkpoints, stagings, settings, control, phases)
         if control.stop.is_set():
             raise Interrupted(todo[0].out, control.signal_number)
-        _refuse_changed_inputs(todo[0].head["inputs"], checkpoints)
+        refuse_changed_inputs(todo[0].head["inputs"], checkpoints)
         progress.say("verifying")
         for each, staging, record in zip(todo, stagings, edits):
             with phases.timed("publish"):
@@ -365,10 +376,17 @@ def _references(
     return {role: reference for role, reference in references.items() if reference is not None}
 
 
-def _devices(device: str) -> tuple[str, ...]:
-    from .engine import compute
+def check_precision(name: str) -> None:
+    """Refuse a precision that is not there."""
+    if name not in ("exact", "fast"):
+        raise UsageError("precision", f"{name!r} is unknown", "Choose exact or fast.")
 
-    return compute.resolve_devices(device)
+
+def devices_of(device: str) -> tuple[str, ...]:
+    """The devices that `--device` means on this machine."""
+    from .engine import reading
+
+    return reading.resolve_devices(device)
 
 
 def _look_at_values(
@@ -413,9 +431,7 @@ def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings)
     }
 
 
-def _refuse_changed_inputs(
-    before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
-) -> None:
+def refuse_changed_inputs(before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> None:
     """Fail where an input was saved over during the run: the output would be of two minds."""
     for role, checkpoint in checkpoints.items():
         try:

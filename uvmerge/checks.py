@@ -99,7 +99,7 @@ def _finite(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[
     """No NaN or Inf in what was edited; everywhere, where it is not known what was."""
     import torch
 
-    from .engine.compute import TORCH_DTYPES
+    from .engine.reading import TORCH_DTYPES
 
     edited = None if content is None else {label.partition("[")[0] for label in content["edited"]}
     bad = []

@@ -42,6 +42,7 @@ def cli() -> None:
     """Undo the damage that fine-tuning does to a model's singular vectors.
 
     \b
+    uvmerge diff BASE FINETUNED --out report
     uvmerge restore BASE FINETUNED OUT --top 0.2
     uvmerge demo
     """
@@ -178,6 +179,11 @@ def _run_options() -> list[click.Option]:
     ]  # fmt: skip
 
 
+def _report_option() -> click.Option:
+    return click.Option(["--report"], metavar="DIR",
+                        help="Afterwards, measure FINETUNED and OUT against BASE into DIR.")  # fmt: skip
+
+
 def _paths(*names: str) -> list[click.Argument]:
     return [click.Argument([name.lower()], metavar=name) for name in names]
 
@@ -232,6 +238,7 @@ def command_for(operation: Operation) -> click.Command:
             *_paths("BASE", "FINETUNED", "OUT"),
             *own,
             *_selection_options(taken, scope),
+            _report_option(),
             *_run_options(),
         ],
         help=_reflow(operation.function.__doc__ or ""),
@@ -279,6 +286,8 @@ def sweep_command_for(operation: Operation) -> click.Command:
     keys = {p.name: p for p in operation.parameters}
     for option in command.params:
         name = str(option.name)
+        if name == "report":
+            continue
         if isinstance(option, click.Option) and (name in keys or name == "layers"):
             option = _several(option, keys.get(name))
         parameters.append(option)
@@ -356,6 +365,75 @@ def run_command(
         return api.run(recipe, out, base=base, finetuned=finetuned, **options)
 
     _perform(call, settings)
+
+
+@cli.command("diff", epilog="Example: uvmerge diff base sft --out report")
+@click.argument("base", metavar="BASE")
+@click.argument("checkpoints", metavar="FINETUNED...", nargs=-1, required=True)
+def diff_command(
+    base: str, checkpoints: tuple[str, ...], out: str | None, figures: str | None, **settings: Any
+) -> int:
+    """Measure how far fine-tuning moved the weights, beside what chance would show.
+
+    Per matrix: principal angles of the leading left and right singular vectors, change of singular
+    values, size, spectrum and place of the delta, gaps at the cut. Several checkpoints are a
+    trajectory: each is compared with BASE, and each two with each other. Exit code 4 says that a pair
+    is unrelated.
+    """
+    from . import comparison
+    from .progress import Progress
+    from .signals import SignalControl
+
+    as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
+    progress = Progress(quiet=settings.pop("quiet"), verbose=settings.pop("verbose"))
+    for folder in (out, figures):
+        if folder is not None:
+            comparison.refuse_folder(folder, overwrite or folder == figures, [base, *checkpoints])
+    found = comparison.diff(
+        base, *checkpoints, progress=progress, control=SignalControl(), **settings
+    )
+    written = [] if out is None else found.save(out, overwrite=overwrite)
+    written += [] if figures is None else found.save_figures(figures)
+    click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
+    for path in written:
+        progress.say(f"wrote {path}")
+    if not as_json and found.verdict == "related":
+        progress.say(_next_after_diff(base, checkpoints, out))
+    return 4 if found.verdict == "unrelated" else 0
+
+
+def _next_after_diff(base: str, checkpoints: tuple[str, ...], out: str | None) -> str:
+    """What to type next."""
+    import shlex
+
+    pair = shlex.join([base, checkpoints[-1]])
+    if out is None:
+        return f"next: uvmerge diff {shlex.join([base, *checkpoints])} --out report"
+    return (
+        f"next: uvmerge sweep restore {pair} candidates --top 0.05,0.1,0.2,0.4, and evaluate them"
+    )
+
+
+def _diff_options() -> list[click.Option]:
+    own = [
+        _own_option(parameter)
+        for parameter in operations()["restore"].parameters
+        if parameter.name in ("top", "rank", "energy")
+    ]
+    shared = ("device", "precision", "workers", "memory", "factors", "allow_pickle", "as_json", "quiet",
+              "verbose")  # fmt: skip
+    return [
+        *own,
+        *_selection_options(set(), "attention,mlp of the decoder layers"),
+        click.Option(["--out"], metavar="DIR",
+                     help="Write report.html, report.json and matrices.csv into DIR."),
+        click.Option(["--figures"], metavar="DIR",
+                     help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
+        click.Option(["--kl"], metavar="PROMPTS",
+                     help="Run the models on a JSONL file of prompts and compare what they predict."),
+        *(option for option in _run_options() if option.name in shared),
+        click.Option(["--overwrite"], is_flag=True, help="Write into DIR although it holds other files."),
+    ]  # fmt: skip
 
 
 @cli.command("show", epilog="Example: uvmerge show Qwen/Qwen2.5-7B")
@@ -437,8 +515,9 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
 
 def _assemble() -> UvmergeError | None:
     """Add a command per operation; an operation that cannot be read is said once `main` runs."""
-    run_command.params += [*_run_options()]
+    run_command.params += [_report_option(), *_run_options()]
     try:
+        diff_command.params += _diff_options()
         for operation in operations().values():
             cli.add_command(command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))

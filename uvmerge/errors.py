@@ -7,6 +7,7 @@
     ├── RunFailed             exit 1   something broke while running; staging is kept
     │   └── Locked            exit 1   another run owns the output
     ├── ProblemsFound         exit 4   a check looked and did not like what it saw
+    ├── Unrelated             exit 4   checkpoints that have nothing in common to measure
     └── Interrupted           exit 130 or 143   a signal asked the run to stop
 
 An error is three things: *where* (a file, a tensor, an option), *what* is wrong, and *what to
@@ -74,12 +75,23 @@ class ProblemsFound(UvmergeError):
         super().__init__(where, listed(self.problems, "problem"), do)
 
 
+class Unrelated(UvmergeError):
+    """Two checkpoints have too little in common for anything to be measured."""
+
+    exit_code = 4
+
+
 class Interrupted(UvmergeError):
     """A signal asked the run to stop; the exit code is 128 + its number."""
 
-    def __init__(self, where: str | Path, signal_number: int) -> None:
+    def __init__(
+        self,
+        where: str | Path,
+        signal_number: int,
+        do: str = "Run the same command again to resume.",
+    ) -> None:
         self.exit_code = 128 + signal_number
-        super().__init__(where, "stopped", "Run the same command again to resume.")
+        super().__init__(where, "stopped", do)
 
 
 def _cut(text: str, most: int = 700, *, from_start: bool = False) -> str:

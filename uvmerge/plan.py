@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from . import header
-from .alignment import Alignment
+from .alignment import Alignment, refuse_ungathered
 from .anatomy import Anatomy, Place, View
 from .checkpoint import Checkpoint, Tensor
 from .errors import InputRefused, UsageError, UvmergeError, counted, listed
@@ -342,12 +342,7 @@ class _Planner:
         for role, names in self.empty.items():
             if not names:
                 continue
-            raise InputRefused(
-                f"{role} ({self.checkpoints[role].label})", f"{listed(names, 'tensor')} hold no data: saved"
-                " under DeepSpeed ZeRO-3 without gathering the parameters",
-                "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
-                " stage3_gather_16bit_weights_on_model_save.",
-            )  # fmt: skip
+            refuse_ungathered(f"{role} ({self.checkpoints[role].label})", names)
         if self.wrong_shape:
             raise InputRefused(
                 "base and fine-tuned", f"shapes differ in {listed(self.wrong_shape, 'selected tensor', 4)}",

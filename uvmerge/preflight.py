@@ -9,13 +9,14 @@ import math
 import re
 import struct
 from array import array
+from collections.abc import Sequence
 
 from .checkpoint import Checkpoint, Tensor
 from .errors import InputRefused, listed
 from .header import DTYPE_BITS
 from .plan import BASE, FINETUNED, Plan, Step
+from .spectral.measures import UNRELATED_COSINE
 
-UNRELATED_COSINE = 0.2
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
 
 _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
@@ -59,35 +60,49 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
 
 
 def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
-    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found.
-
-    The relative delta of unrelated matrices of one size is √2, which is a cosine of 0. It is
-    measured on a sample of the matrices that the plan changes; None where they are all zero.
-    """
-    pairs = _sample(plan, checkpoints)
-    dot = size_b = size_f = 0.0
-    for tensor_b, tensor_f in pairs:
-        b, f = _values(checkpoints[BASE], tensor_b), _values(checkpoints[FINETUNED], tensor_f)
-        if len(b) != len(f) or not all(map(math.isfinite, (sum(b), sum(f)))):
-            continue
-        dot += sum(x * y for x, y in zip(b, f))
-        size_b += sum(x * x for x in b)
-        size_f += sum(y * y for y in f)
-    if not size_b or not size_f:
-        return None
-    cosine = dot / math.sqrt(size_b * size_f)
-    if cosine < UNRELATED_COSINE:
-        distance = math.sqrt(max(0.0, 2 - 2 * cosine))
+    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found, on a
+    sample of the matrices that the plan changes."""
+    pairs = _changed(plan, checkpoints)
+    cosine = sampled_cosine(pairs, checkpoints[BASE], checkpoints[FINETUNED])
+    if cosine is not None and cosine < UNRELATED_COSINE:
         raise InputRefused(
-            "base and fine-tuned", f"look unrelated: relative delta {distance:.2f} after scaling both to"
-            " one size, where independent matrices have 1.41",
+            "base and fine-tuned", f"look unrelated: {unrelated(cosine)}",
             "Is the base the model that was fine-tuned, at the same revision? --force goes on.",
         )  # fmt: skip
     return cosine
 
 
-def _sample(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
-    """Up to `SAMPLED_MATRICES` pairs of plain matrices that the plan changes, spread evenly."""
+def unrelated(cosine: float) -> str:
+    """What a cosine near 0 means, in words."""
+    distance = math.sqrt(max(0.0, 2 - 2 * cosine))
+    return (
+        f"relative delta {distance:.2f} after scaling both to one size, where independent matrices"
+        " have 1.41"
+    )
+
+
+def sampled_cosine(
+    pairs: Sequence[tuple[Tensor, Tensor]], base: Checkpoint, finetuned: Checkpoint
+) -> float | None:
+    """Cosine of base and fine-tuned values, on a few kilobytes of up to `SAMPLED_MATRICES` of the
+    pairs, spread evenly; None where they are all zero.
+
+    The relative delta of unrelated matrices of one size is √2, which is a cosine of 0.
+    """
+    stride = max(1, len(pairs) // SAMPLED_MATRICES)
+    dot = size_b = size_f = 0.0
+    for tensor_b, tensor_f in pairs[::stride][:SAMPLED_MATRICES]:
+        b, f = _values(base, tensor_b), _values(finetuned, tensor_f)
+        if len(b) != len(f) or not all(map(math.isfinite, (sum(b), sum(f)))):
+            continue
+        dot += sum(x * y for x, y in zip(b, f))
+        size_b += sum(x * x for x in b)
+        size_f += sum(y * y for y in f)
+    return dot / math.sqrt(size_b * size_f) if size_b and size_f else None
+
+
+def _changed(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of plain matrices that the plan changes."""
     base, finetuned = checkpoints[BASE].tensors, checkpoints[FINETUNED].tensors
     pairs = []
     for step in plan.steps:
@@ -96,8 +111,7 @@ def _sample(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor
             ours = finetuned[step.tensor]
             if twin is not None and twin.shape == ours.shape:
                 pairs.append((twin, ours))
-    stride = max(1, len(pairs) // SAMPLED_MATRICES)
-    return pairs[::stride][:SAMPLED_MATRICES]
+    return pairs
 
 
 def _base_name(step: Step) -> str:

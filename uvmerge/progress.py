@@ -104,10 +104,8 @@ def _lines(progress: Progress, total: float, control: Control) -> Iterator[None]
             if tenth > said:
                 said = tenth
                 elapsed = time.monotonic() - started
-                left = elapsed / done * (total - done) if done else 0.0
-                progress.say(
-                    f"{10 * tenth}% after {duration(elapsed)}, about {duration(left)} left"
-                )
+                left = f", about {duration(elapsed / done * (total - done))} left"
+                progress.say(f"{10 * tenth}% after {duration(elapsed)}{left if tenth < 10 else ''}")
 
     control.advance = advance
     yield

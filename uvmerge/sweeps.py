@@ -80,6 +80,10 @@ def sweep(
     as it is, so that an interrupted sweep goes on where it stopped.
     """
     shared = {key: options.pop(key) for key in api.RunOptions.__annotations__ if key in options}
+    if shared.pop("report", None) is not None:
+        raise UsageError(
+            "--report", "is for one output", "Compare all: uvmerge diff BASE OUTDIR/*."
+        )
     settings = grid(operations.get(operation), options)
     folder = api.target_of(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 
-from ..anatomy import View
 from ..checkpoint import Checkpoint
-from ..errors import RunFailed, UsageError, UvmergeError
+from ..errors import RunFailed, UvmergeError
 from ..plan import BASE, FINETUNED, Block, Plan, Range, Step
 from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
-from ..spectral.precision import POLICIES, single_threaded
-from .factors import FactorFolder
+from ..spectral.precision import single_threaded
+from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal
 from .settings import Phases, Settings
 
-TORCH_DTYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
-}  # fmt: skip
-PANEL_ELEMENTS, PANEL_ROWS = 1 << 18, 64  # read, converted, rounded or compared at a time
+PANEL_ROWS = 64  # rounded or compared at a time
 
 Request: TypeAlias = tuple[int, Step]  # which plan, and its step
 Product: TypeAlias = tuple[Iterable[memoryview], dict[str, Any] | None]  # bytes; record by matrix
-
-
-class Span(NamedTuple):
-    """Bytes of an input that hold values of one dtype."""
-
-    file: str
-    offset: int
-    size_bytes: int
-    dtype: str
 
 
 @contextmanager
@@ -56,25 +40,7 @@ def editor(
         yield Editor(plans, checkpoints, settings, phases or Phases())
 
 
-def resolve_devices(device: str) -> tuple[str, ...]:
-    """The devices that `auto`, `cpu`, `cuda` (every GPU of this machine) or `cuda:N` means."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return (device,)
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or (index and not index.isdecimal()):
-        raise UsageError("--device", f"{device!r} is unknown", "Choose auto, cpu, cuda or cuda:N.")
-    count = torch.cuda.device_count()
-    if int(index or 0) >= count:
-        raise UsageError(
-            "--device", f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
-            "Use --device cpu.",
-        )  # fmt: skip
-    return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
-
-
-class Editor:
+class Editor(Reader):
     """Turns steps of plans into the bytes to write.
 
     Several plans differ in their recipes alone; what they do to one tensor is computed together,
@@ -88,23 +54,8 @@ class Editor:
         settings: Settings,
         phases: Phases,
     ) -> None:
-        self.plans, self.checkpoints, self.phases = plans, checkpoints, phases
-        self.devices = settings.devices
-        self.precision = POLICIES[settings.precision]
-        self.memory = (
-            None if settings.factors is None else FactorFolder(settings.factors, settings.device)
-        )
-        self._threads = itertools.count()
-        self._mine = threading.local()
-
-    def prepare_thread(self) -> None:
-        """To be called once in each thread that produces: its BLAS uses one thread, and the threads
-        take turns among the devices, each with a CUDA stream of its own."""
-        torch.set_num_threads(1)
-        self._mine.device = device = self.devices[next(self._threads) % len(self.devices)]
-        if device != "cpu":
-            torch.cuda.set_device(device)
-            torch.cuda.set_stream(torch.cuda.Stream(device))
+        super().__init__(checkpoints, settings, phases)
+        self.plans = plans
 
     def produce(self, requests: Sequence[Request]) -> list[Product]:
         """What each request's stretch of its output holds.
@@ -116,7 +67,7 @@ class Editor:
         if first.copy is not None:
             return [(self._convert(first, first.copy), None)]
         try:
-            return self._edit(requests, getattr(self._mine, "device", self.devices[0]))
+            return self._edit(requests, self.device)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         except (MemoryError, RuntimeError) as error:
@@ -137,23 +88,15 @@ class Editor:
         spans: dict[tuple[str, Span], str] = {}
         for step in steps:
             for block in step.blocks:
-                spans[FINETUNED, self._span(FINETUNED, block.finetuned)] = step.tensor
-                spans[BASE, self._span(BASE, block.base)] = step.tensor
+                spans[FINETUNED, self.span(FINETUNED, block.finetuned)] = step.tensor
+                spans[BASE, self.span(BASE, block.base)] = step.tensor
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             finite = list(pool.map(lambda at: self._is_finite(*at), spans))
         return list(dict.fromkeys(n for n, good in zip(spans.values(), finite) if not good))
 
     def _is_finite(self, role: str, span: Span) -> bool:
         torch.set_num_threads(1)
-        return all(_all_finite(piece) for piece in self._pieces(role, span))
-
-    def _pieces(self, role: str, span: Span) -> Iterator[Tensor]:
-        """The values of a span as stored, flat, `PANEL_ELEMENTS` at a time."""
-        most = PANEL_ELEMENTS * TORCH_DTYPES[span.dtype].itemsize
-        for at in range(0, span.size_bytes, most):
-            size = min(most, span.size_bytes - at)
-            raw = self.checkpoints[role].read(span.file, span.offset + at, size)
-            yield torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype])
+        return all(all_finite(piece) for piece in self.pieces(role, span))
 
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
         streamed = [self._streams(plan, step) for plan, step in requests]
@@ -175,7 +118,7 @@ class Editor:
         products: list[Product] = []
         for (_, step), parts, record in zip(requests, results, records):
             whole = parts[0] if len(parts) == 1 else _assemble(step, parts)
-            products.append(([_bytes(whole)], record))
+            products.append(([as_bytes(whole)], record))
         return products
 
     def _streams(self, plan: int, step: Step) -> bool:
@@ -196,22 +139,22 @@ class Editor:
         def pieces() -> Iterator[memoryview]:
             change = _Change()
             spans = [
-                (FINETUNED, self._span(FINETUNED, block.finetuned)),
-                (BASE, self._span(BASE, block.base)),
+                (FINETUNED, self.span(FINETUNED, block.finetuned)),
+                (BASE, self.span(BASE, block.base)),
             ]
-            for before, other in zip(*(self._pieces(*at) for at in spans), strict=True):
+            for before, other in zip(*(self.pieces(*at) for at in spans), strict=True):
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
                     _store(step, [self._by_element(chain, other, before)], out)
                     change.add(out, before)
-                yield _bytes(out)
+                yield as_bytes(out)
             entry.update(change.entry)
 
         return pieces(), {block.finetuned.label: entry}
 
     def _by_element(self, job: _Chain, other: Tensor, before: Tensor) -> Tensor:
         """A chain of operations on a piece of any shape."""
-        if _equal(other, before):
+        if equal(other, before):
             return before
         base = DenseOperand("base", other, self.precision)
         current: Any = base
@@ -230,11 +173,11 @@ class Editor:
         """One block through each request's chain: the result as stored, and what to say of it."""
         views = requests[0][1].blocks[number]
         with self.phases.timed("read"):
-            before = self._load(FINETUNED, views.finetuned)
-            other = self._load(BASE, views.base)
+            before = self.load(FINETUNED, views.finetuned)
+            other = self.load(BASE, views.base)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         entries: list[dict[str, Any]] = [{} for _ in requests]
-        if _equal(other, before):
+        if equal(other, before):
             for (_, step), out in zip(requests, outs):
                 _store(step, [before], out)
         else:
@@ -265,8 +208,8 @@ class Editor:
         if not jobs:
             return
         views = jobs[0].block
-        base = self._matrix(f"{views.base.label} (base)", other, device)
-        first = self._matrix(views.finetuned.label, before, device)
+        base = self.matrix(f"{views.base.label} (base)", other, device)
+        first = self.matrix(views.finetuned.label, before, device)
         results = []
         with self.phases.timed("decompose"):
             for job in jobs:
@@ -292,38 +235,6 @@ class Editor:
                 for i, (job, panel) in enumerate(zip(jobs, panels)):
                     positions[i] += _store(job.step, [panel], job.out[positions[i] :])
 
-    def _matrix(self, name: str, stored: Tensor, device: str) -> DenseMatrix:
-        content = None
-        if self.memory is not None:
-            shape = "x".join(map(str, stored.shape))
-            kind = str(stored.dtype).removeprefix("torch.")
-            content = f"{xxhash.xxh3_128_hexdigest(_bytes(stored))}-{shape}-{kind}"
-        if device != "cpu":
-            stored = stored.pin_memory().to(device, non_blocking=True)
-        return DenseMatrix(name, stored, self.precision, (), self.memory, content)
-
-    def _span(self, role: str, view: View) -> Span:
-        """Where the tensor of a view lies, or the expert that it belongs to."""
-        tensor = self.checkpoints[role].tensors[view.tensor]
-        offset, size = tensor.offset, tensor.size_bytes
-        if view.expert is not None:
-            size //= tensor.shape[0]
-            offset += view.expert * size
-        return Span(tensor.file, offset, size, tensor.dtype)
-
-    def _load(self, role: str, view: View) -> Tensor:
-        """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
-        span, tensor = self._span(role, view), self.checkpoints[role].tensors[view.tensor]
-        raw = self.checkpoints[role].read(span.file, span.offset, span.size_bytes)
-        shape = tensor.shape if view.expert is None else tensor.shape[1:]
-        values = torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype]).view(shape)
-        if view.transposed:
-            values = values.mT
-        if view.part is not None:
-            start, stop, stride = view.part
-            values = values[start:stop:stride]
-        return values
-
     def _convert(self, step: Step, source: Range) -> Iterator[memoryview]:
         """The bytes of a copy in another dtype, in panels."""
         stored, wanted = TORCH_DTYPES[source.dtype], TORCH_DTYPES[step.dtype]
@@ -338,7 +249,7 @@ class Editor:
                     step.tensor, f"its values overflow {step.dtype}",
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
                 )  # fmt: skip
-            yield _bytes(result)
+            yield as_bytes(result)
 
 
 @dataclass(frozen=True)
@@ -387,8 +298,8 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
     position = 0
     for panel in panels:
         rounded = _round_once(panel, out.dtype)
-        if not _all_finite(rounded):
-            if not _all_finite(panel):
+        if not all_finite(rounded):
+            if not all_finite(panel):
                 raise RunFailed(step.tensor, "the operation returned NaN or Inf")
             raise RunFailed(
                 step.tensor, f"the result overflows {step.dtype}",
@@ -404,7 +315,7 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
 
 def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
     """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
-    return _bytes(
+    return as_bytes(
         _round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
     )
 
@@ -418,13 +329,6 @@ def _assemble(step: Step, results: list[Tensor]) -> Tensor:
         rows = whole.mT if block.finetuned.transposed else whole
         rows[start:stop:stride] = result.mT if block.finetuned.transposed else result
     return whole
-
-
-def _equal(base: Tensor, finetuned: Tensor) -> bool:
-    """Whether both hold the same values; an operation on a pair then leaves them as they are."""
-    if base.dtype != finetuned.dtype:
-        base, finetuned = base.double(), finetuned.double()
-    return torch.equal(base, finetuned)
 
 
 def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -455,20 +359,6 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
         step = (near < exact).int() - (near > exact).int()
         bits.view(-1)[at] += torch.where(near.isfinite() & (near != 0), step, 0)
     return single.to(dtype)
-
-
-def _all_finite(values: Tensor) -> bool:
-    """Whether there is no NaN or Inf: a finite sum says so at once, any other has to be looked at."""
-    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
-    return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    """The bytes of `tensor` in row-major order."""
-    flat = tensor.contiguous().view(-1)
-    if flat.numel() == 0:
-        return memoryview(b"")
-    return flat.view(torch.uint8).numpy().data
 
 
 def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -16,13 +12,13 @@ import xxhash
 from ..checkpoint import Checkpoint
 from ..plan import Plan, Range, Step
 from ..writer import CHUNK_BYTES, Staging
+from .crew import Crew
 from .settings import Control, Phases, Settings
 
 if TYPE_CHECKING:
     from .compute import Editor
 
 COPY_RUN_BYTES = 64 << 20  # adjacent copies are joined up to this size
-SMALL_BYTES = 1 << 14  # an edit up to this size is more Python than arithmetic
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,10 @@ class Job:
 
     steps: tuple[Step, ...]
     plans: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.steps[-1].tensor
 
     @property
     def action(self) -> str:
@@ -113,8 +113,14 @@ def run(
             from . import compute
 
             editor = stack.enter_context(compute.editor(plans, checkpoints, settings, phases))
-        crew = _Crew(_Worker(checkpoints, stagings, editor, phases), settings, control)
-        crew.work_off(jobs(plans))
+        worker = _Worker(checkpoints, stagings, editor, phases)
+        pending = jobs(plans)
+        Crew(
+            worker.do, None if editor is None else editor.prepare_thread, settings, control
+        ).work_off(
+            [job for job in pending if job.action == "copy"],
+            [job for job in pending if job.action != "copy"],
+        )
     records: list[dict[str, Any]] = []
     for staging in stagings:
         records.append({})
@@ -179,93 +185,6 @@ class _Worker:
             hasher.update(chunk)
             staging.write(job.steps[0].file, job.offset + start, chunk)
         return hasher.hexdigest()
-
-
-class _Crew:
-    """Threads that take jobs while the memory budget allows, until done or stopped.
-
-    Copies have a thread of their own, which reads and writes while the others compute. Edits are
-    taken largest first, so that all threads end at about the same time; the smallest are left to
-    one thread, because two would only wait for each other's Python.
-    """
-
-    def __init__(self, worker: _Worker, settings: Settings, control: Control) -> None:
-        self.worker, self.control = worker, control
-        self.count = settings.workers or self._useful_threads(settings)
-        self.budget = settings.memory_bytes or available_memory() // 2
-        self.in_use = 0
-        self.failed = False
-        self.turn = threading.Condition()
-
-    def _useful_threads(self, settings: Settings) -> int:
-        """One per core; of a GPU two, so that one reads and writes while the other computes."""
-        if settings.device == "cpu":
-            return os.cpu_count() or 1
-        return 2 * len(settings.devices)
-
-    def work_off(self, pending: list[Job]) -> None:
-        copies = [job for job in pending if job.action == "copy"]
-        edits = sorted((job for job in pending if job.action != "copy"), key=lambda j: -j.work)
-        large = [job for job in edits if job.size_bytes > SMALL_BYTES]
-        shared = iter(large)
-        queues = [shared] * (min(self.count, len(large)) - 1)
-        if edits:
-            queues.append(chain(shared, edits[len(large) :]))
-        with ThreadPoolExecutor(1 + len(queues), thread_name_prefix="uvmerge") as pool:
-            tasks = [pool.submit(self._take_turns, iter(copies))]
-            tasks += [pool.submit(self._compute, queue) for queue in queues]
-            try:
-                while wait(tasks, timeout=0.2).not_done:  # wakes up, so that signals are handled
-                    pass
-            except BaseException:  # KeyboardInterrupt where no handler is installed
-                self.control.stop.set()
-                raise
-        for task in tasks:
-            task.result()
-
-    def _compute(self, queue: Iterator[Job]) -> None:
-        assert self.worker.editor is not None
-        self.worker.editor.prepare_thread()
-        self._take_turns(queue)
-
-    def _take_turns(self, queue: Iterator[Job]) -> None:
-        while (job := self._next(queue)) is not None:
-            try:
-                self.worker.do(job)
-            except BaseException:
-                self.failed = True
-                raise
-            finally:
-                with self.turn:
-                    self.in_use -= job.memory_bytes
-                    self.turn.notify_all()
-            self.control.advance(job.steps[-1].tensor, job.work)
-
-    def _next(self, queue: Iterator[Job]) -> Job | None:
-        """The next job, once its memory is free; of those larger than the budget one at a time."""
-        with self.turn:
-            if self.failed or self.control.stop.is_set():
-                return None
-            job = next(queue, None)
-            if job is None:
-                return None
-            needed = job.memory_bytes
-            while needed and self.in_use and self.in_use + needed > self.budget:
-                self.turn.wait(0.2)
-                if self.failed or self.control.stop.is_set():
-                    return None
-            self.in_use += needed
-            return job
-
-
-def available_memory() -> int:
-    """Bytes of memory that are free or reclaimable now."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
 
 
 def _adjoins(before: Step, after: Step) -> bool:

@@ -7,6 +7,8 @@ equal singular values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -21,13 +23,28 @@ CELLS = 24  # rows and columns of the picture of C
 INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosine| under which
 
 
+@dataclass(frozen=True)
 class Leading:
-    """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), with equal values grouped."""
+    """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), without the rest of its
+    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n)."""
 
-    def __init__(self, matrix: DenseMatrix, k: int) -> None:
-        self.matrix, self.k = matrix, k
-        self.U, self.S, self.Vh = matrix.top(k)
-        self.gap = matrix.cuts.get(k)
+    matrix: DenseMatrix
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+    gap: float | None
+    methods: tuple[str, ...]
+
+    @classmethod
+    def of(cls, matrix: DenseMatrix, k: int) -> Leading:
+        U, S, Vh = matrix.top(k)
+        methods = tuple(matrix.methods)
+        matrix.release()
+        return cls(matrix, U, S, Vh, matrix.cuts.get(k), methods)
+
+    @property
+    def k(self) -> int:
+        return len(self.S)
 
     @property
     def resolved(self) -> int:
@@ -36,7 +53,10 @@ class Leading:
 
     def cut(self, k: int) -> Leading:
         """The first k of them."""
-        return self if k == self.k else Leading(self.matrix, k)
+        if k == self.k:
+            return self
+        gap = float(1 - self.S[k] / self.S[k - 1]) if k else None
+        return replace(self, U=self.U[:, :k], S=self.S[:k], Vh=self.Vh[:k], gap=gap)
 
     def groups(self) -> Tensor:
         """(k,) int64: a number per group of equal singular values, from 0."""
@@ -46,10 +66,58 @@ class Leading:
         return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
 
+@dataclass(frozen=True)
+class Apart:
+    """How far two of several matrices are from each other; 0 is the base.
+
+    Attributes:
+        left, right: chordal distance of their leading spans.
+        squares: ‖W_i − W_j‖_F².
+    """
+
+    first: int
+    second: int
+    left: float
+    right: float
+    squares: float
+
+
 def measure(base: DenseMatrix, others: Sequence[DenseMatrix], k: int) -> list[Measures]:
     """Each of `others` against `base`, all of shape (m, n), at rank 0 ≤ k ≤ min(m, n)."""
-    leading = Leading(base, k)
-    return [_measures(leading, Leading(other, k)) for other in others]
+    return measure_all(base, others, k, between=False)[0]
+
+
+def measure_all(
+    base: DenseMatrix, others: Sequence[DenseMatrix], k: int, between: bool
+) -> tuple[list[Measures], list[Apart]]:
+    """`measure`, and with `between` each two of all the matrices against each other.
+
+    Args:
+        others: matrices of the shape of `base`. Where `base` itself stands there, it is left out of
+            the measures, but not of the distances.
+    """
+    if not others:
+        return [], []
+    first = Leading.of(base, k)
+    leading = [first, *(first if other is base else Leading.of(other, k) for other in others)]
+    found = [_measures(first, other) for other in leading[1:] if other is not first]
+    if not between:
+        return found, []
+    k = min(each.resolved for each in leading)
+    cut = [each.cut(k) for each in leading]
+    return found, [
+        Apart(i, j, *_apart(cut[i], cut[j]))
+        for i, j in combinations(range(len(cut)), 2)
+    ]  # fmt: skip
+
+
+def _apart(one: Leading, other: Leading) -> tuple[float, float, float]:
+    if one.matrix is other.matrix:
+        return 0.0, 0.0, 0.0
+    to, squares = one.matrix.precision.multiply, 0.0
+    for before, after in zip(one.matrix.panels(to), other.matrix.panels(to)):
+        squares += float(torch.linalg.vector_norm(after - before, dtype=torch.float64)) ** 2
+    return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), squares
 
 
 def _measures(base: Leading, other: Leading) -> Measures:
@@ -62,7 +130,7 @@ def _measures(base: Leading, other: Leading) -> Measures:
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
         _change(base, other.matrix),
         _intruders(base, other, left, cosines[0]),
-        tuple(sorted({*base.matrix.methods, *other.matrix.methods})),
+        tuple(sorted({*base.methods, *other.methods})),
     )  # fmt: skip
 
 

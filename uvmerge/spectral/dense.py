@@ -311,6 +311,12 @@ class DenseMatrix(DenseOperand):
             self.memory.keep(f"{self.content}-gram", kept)
             self._unkept = None
 
+    def release(self) -> None:
+        """Keep what is to be kept, then forget every decomposition: W alone is left."""
+        self.keep()
+        self._delta = self._refiner = self._gram = self._svd = None
+        self._refined_blocks, self._refined_sides = [], {}
+
     def _recalled(self, rung: str, columns: int) -> Eigenpairs | None:
         if self.memory is None or self.content is None:
             return None

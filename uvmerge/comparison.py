@@ -1,0 +1,308 @@
+"""`uvmerge diff`: measure how far fine-tuned checkpoints have moved from their base.
+
+    found = uvmerge.diff(base, finetuned, top=0.2)
+    found.save("report")
+
+The flow: references → checkpoints → pairing → engine → findings → report.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import api, hub, manifest, preflight, writer
+from .checkpoint import Checkpoint
+from .engine.settings import Control, Phases, Settings
+from .errors import InputRefused, Interrupted, RunFailed, UsageError, counted
+from .findings import Compared, Findings, as_data
+from .operations.options import DEFAULT_TOP, exclusive
+from .pairing import Pairing, pair
+from .pickled import load_pickles
+from .plan import BASE, FINETUNED
+from .progress import Progress
+from .recipe import Recipe, RecipeStep
+from .selection import Selection
+from .spectral.measures import UNRELATED_COSINE
+from .text import parse_size
+
+if TYPE_CHECKING:
+    from .engine.measuring import Rank
+
+_MADE = ("report.json", "matrices.csv", "report.html")  # what a report's folder holds
+
+
+class Diff(Findings):
+    """`Findings` with what one does with them."""
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-able data, as in `report.json`."""
+        return as_data(self)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
+
+        Raises:
+            InputRefused: there are other files in it, and not `overwrite`.
+        """
+        from . import report
+
+        target = refuse_folder(folder, overwrite)
+        with writer.disk_errors(target, target):
+            target.mkdir(parents=True, exist_ok=True)
+            return report.save(self, target)
+
+    def save_figures(self, folder: str | Path) -> list[Path]:
+        """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
+        from .report.figures import save_figures
+
+        return save_figures(self, Path(folder))
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
+        try:
+            import pandas  # type: ignore[import-untyped,unused-ignore]
+        except ImportError as error:
+            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
+        from .report import rows
+
+        return pandas.DataFrame(rows(self))
+
+    def __str__(self) -> str:
+        from .report import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from .report import figure
+
+        return figure(self)
+
+
+def diff(
+    base: api.Reference,
+    *checkpoints: api.Reference,
+    top: float | str | None = None,
+    rank: int | None = None,
+    energy: float | str | None = None,
+    layers: str | Sequence[int] | None = None,
+    modules: str | Sequence[str] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    device: str = "auto",
+    precision: Literal["exact", "fast"] = "exact",
+    workers: int = 0,
+    memory: str | int | None = None,
+    factors: api.Reference | None = None,
+    allow_pickle: bool = False,
+    kl: str | Path | None = None,
+    quiet: bool = True,
+    progress: Progress | None = None,
+    control: Control | None = None,
+) -> Diff:
+    """Measure each of `checkpoints` against `base`, every matrix decomposed once.
+
+    Args:
+        top, rank, energy: how many leading triplets k: a fraction of min(m, n) (0.2), a count, or
+            the smallest k with that share of the base's squared values.
+        layers, modules, include, exclude: which matrices, as for an operation; the default is
+            attention and MLP of the decoder layers.
+        kl: a JSONL file of prompts, on which the models are run and compared too.
+
+    For the other keywords see `uvmerge.api.RunOptions`.
+
+    Returns:
+        The findings; an unrelated pair is a finding too (`verdict`).
+
+    Raises:
+        InputRefused: a checkpoint cannot be read, or names can be aligned in no or several ways.
+        Unrelated: hardly any name matches.
+    """
+    if not checkpoints:
+        raise UsageError("diff", "compares nothing with the base", "Name one or more checkpoints.")
+    exclusive(top=top, rank=rank, energy=energy)
+    step = RecipeStep.parse("restore", {
+        "top": top, "rank": rank, "energy": energy,
+        "layers": layers, "modules": modules, "include": include, "exclude": exclude,
+    })  # fmt: skip
+    asked, filters = step.options or {"top": DEFAULT_TOP}, step.selection
+    api.check_precision(precision)
+    progress = progress or Progress(quiet=quiet)
+    started, phases = time.monotonic(), Phases()
+    prompts = _prompts(kl)
+    settings = Settings(
+        ("cpu",), precision, workers, 0 if memory is None else parse_size(memory, "memory"),
+        None if factors is None else Path(factors),
+    )  # fmt: skip
+    with ExitStack() as stack:
+        with phases.timed("open"):
+            opened = [
+                _opened(reference, kl is None, allow_pickle, number, stack)
+                for number, reference in enumerate((base, *checkpoints))
+            ]
+            if settings.factors is not None:
+                writer.check_apart(settings.factors.resolve(), [each.folder for each in opened])
+        with phases.timed("plan"):
+            pairing = pair(opened[0], opened[1:], filters)
+            _warn_unrelated(pairing, opened, progress)
+        with phases.timed("import"):
+            from .engine.measuring import Rank
+
+            settings = replace(settings, devices=api.devices_of(device))
+        compared, pairs = _measure(
+            pairing, opened, Rank(**asked), settings, control, phases, progress
+        )
+        if prompts is not None:
+            with phases.timed("kl"):
+                compared = _with_behaviour(compared, opened, prompts, settings, progress)
+        phases.seconds["total"] = time.monotonic() - started
+        return Diff(
+            opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
+            _said(asked, filters, settings), manifest.versions(), dict(phases.seconds),
+        )  # fmt: skip
+
+
+def before_and_after(
+    recipe: Recipe, references: Mapping[str, api.Reference], out: Path, **options: Any
+) -> Diff:
+    """What a surgery did: the fine-tuned checkpoint and OUT, each against the base, at the rank of
+    the first step that names one.
+
+    Args:
+        options: of `uvmerge.api.RunOptions`.
+    """
+    shared = ("device", "precision", "workers", "memory", "factors", "allow_pickle", "progress",
+              "control", "quiet")  # fmt: skip
+    named = (
+        {key: step.options[key] for key in ("top", "rank", "energy") if key in step.options}
+        for step in recipe.steps
+    )
+    rank = next(filter(None, named), {})
+    kept = {key: options[key] for key in shared if key in options}
+    return diff(references[BASE], references[FINETUNED], out, **rank, **kept)
+
+
+def _measure(
+    pairing: Pairing,
+    opened: Sequence[Checkpoint],
+    rank: Rank,
+    settings: Settings,
+    control: Control | None,
+    phases: Phases,
+    progress: Progress,
+) -> tuple[list[Compared], Any]:
+    """Every match through the engine, put together per checkpoint."""
+    from .engine import measuring
+
+    control = control or Control()
+    by_role = {measuring.role(i): checkpoint for i, checkpoint in enumerate(opened)}
+    before = {role: checkpoint.state() for role, checkpoint in by_role.items()}
+    progress.say(
+        f"measuring {counted(len(pairing.matches), 'matrix')} of {opened[0].label} against"
+        f" {counted(len(opened) - 1, 'checkpoint')} ({settings.device}, {settings.precision})"
+    )
+    work = measuring.work_of(pairing, rank)
+    with phases.timed("compare"), progress.bar(work, control), control.listen():
+        measured, others = measuring.run(pairing, by_role, rank, settings, control, phases)
+    if control.stop.is_set():
+        raise Interrupted("diff", control.signal_number, "Nothing was written.")
+    api.refuse_changed_inputs(before, by_role)
+    compared = []
+    for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners)):
+        entries = [each.entries[i] for each in measured]
+        compared.append(Compared(
+            checkpoint.label, checkpoint.commit, tuple(e for e in entries if e is not None),
+            tuple(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
+        ))  # fmt: skip
+    return compared, measuring.pairs_of(measured, len(opened))
+
+
+def _opened(
+    reference: api.Reference, weights_only: bool, allow_pickle: bool, number: int, stack: ExitStack
+) -> Checkpoint:
+    found = hub.locate(reference, weights_only=weights_only)
+    opened = Checkpoint.open(
+        found.folder, label=found.label, commit=found.commit,
+        load_pickles=load_pickles if allow_pickle else None,
+    )  # fmt: skip
+    stack.enter_context(opened)
+    preflight.refuse_unusable(opened, f"checkpoint {number}" if number else BASE)
+    return opened
+
+
+def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Progress) -> None:
+    """Say so at once where a sample looks unrelated: measuring all of it may take long."""
+    base = opened[0]
+    for i, checkpoint in enumerate(opened[1:]):
+        plain = [
+            (base.tensors[match.base.tensor], checkpoint.tensors[view.tensor])
+            for match in pairing.matches
+            if (view := match.others[i]) is not None and view.expert is None is match.base.expert
+        ]
+        cosine = preflight.sampled_cosine(plain, base, checkpoint)
+        if cosine is not None and cosine < UNRELATED_COSINE:
+            progress.say(
+                f"warning: {base.label} and {checkpoint.label} look unrelated:"
+                f" {preflight.unrelated(cosine)} (a sample)"
+            )
+
+
+def _prompts(path: str | Path | None) -> Any:
+    if path is None:
+        return None
+    from .behaviour import read_prompts
+
+    return read_prompts(path)
+
+
+def _with_behaviour(
+    compared: Sequence[Compared],
+    opened: Sequence[Checkpoint],
+    prompts: Any,
+    settings: Settings,
+    progress: Progress,
+) -> list[Compared]:
+    from .behaviour import behaviours
+
+    progress.say(f"running {counted(len(opened), 'model')} on {counted(len(prompts), 'prompt')}")
+    folders = [checkpoint.folder for checkpoint in opened]
+    found = behaviours(folders[0], folders[1:], prompts, device=settings.devices[0])
+    return [replace(each, behaviour=behaviour) for each, behaviour in zip(compared, found)]
+
+
+def _said(asked: Mapping[str, Any], filters: Selection, settings: Settings) -> dict[str, Any]:
+    """What was asked for, as the report says it."""
+    chosen = {
+        "layers": None if filters.layers is None else list(filters.layers),
+        "modules": None if filters.modules is None else list(filters.modules),
+        "include": list(filters.include), "exclude": list(filters.exclude),
+    }  # fmt: skip
+    given = {key: value for key, value in chosen.items() if value}
+    return {**asked, **given, "device": settings.device, "precision": settings.precision}
+
+
+def refuse_folder(
+    folder: str | Path, overwrite: bool = False, inputs: Sequence[api.Reference] = ()
+) -> Path:
+    """The real path of a report's folder; refuses a file, a place within a local input, and other
+    files in it unless `overwrite`."""
+    target = api.target_of(folder)
+    writer.check_apart(target, [Path(each) for each in inputs if os.path.isdir(each)])
+    if target.exists() and not target.is_dir():
+        raise UsageError(folder, "is a file", "Name a folder for the report.")
+    if target.is_dir() and not overwrite:
+        try:
+            strange = sorted(set(os.listdir(target)) - set(_MADE))
+        except OSError as error:
+            raise RunFailed(target, f"cannot be read: {error.strerror}") from error
+        if strange:
+            raise InputRefused(
+                target, f"is not empty, and holds more than a report ({strange[0]})",
+                "Name another folder, or pass --overwrite to write the report beside it.",
+            )  # fmt: skip
+    return target

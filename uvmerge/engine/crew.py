@@ -1,0 +1,131 @@
+"""Threads that work off tasks within a memory budget."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain
+from typing import Any, Protocol
+
+from .settings import Control, Settings
+
+SMALL_BYTES = 1 << 14  # a task up to this size is more Python than arithmetic
+
+
+class Task(Protocol):
+    """Something to do.
+
+    Attributes:
+        name: of the tensor, for the progress bar.
+        work: effort in arbitrary units.
+        memory_bytes: working set; 0 for what only moves bytes.
+        size_bytes: of what it makes or reads.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def work(self) -> float: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class Crew:
+    """Threads that take tasks while the memory budget allows, until done or stopped.
+
+    What only moves bytes has a thread of its own, which reads and writes while the others compute.
+    The others take the largest first, so that all threads end at about the same time; the smallest
+    are left to one thread, because two would only wait for each other's Python.
+
+    Args:
+        do: does one task.
+        prepare: called once in each thread that computes.
+    """
+
+    def __init__(
+        self,
+        do: Callable[[Any], None],
+        prepare: Callable[[], None] | None,
+        settings: Settings,
+        control: Control,
+    ) -> None:
+        self.do, self.prepare, self.control = do, prepare, control
+        self.count = settings.workers or self._useful_threads(settings)
+        self.budget = settings.memory_bytes or available_memory() // 2
+        self.in_use = 0
+        self.failed = False
+        self.turn = threading.Condition()
+
+    def _useful_threads(self, settings: Settings) -> int:
+        """One per core; of a GPU two, so that one reads and writes while the other computes."""
+        if settings.device == "cpu":
+            return os.cpu_count() or 1
+        return 2 * len(settings.devices)
+
+    def work_off(self, moving: Sequence[Task], computing: Sequence[Task]) -> None:
+        """Do all tasks; raises what the first failing one raised."""
+        ordered = sorted(computing, key=lambda task: -task.work)
+        large = [task for task in ordered if task.size_bytes > SMALL_BYTES]
+        shared = iter(large)
+        queues = [shared] * (min(self.count, len(large)) - 1)
+        if ordered:
+            queues.append(chain(shared, ordered[len(large) :]))
+        with ThreadPoolExecutor(1 + len(queues), thread_name_prefix="uvmerge") as pool:
+            running = [pool.submit(self._take_turns, iter(moving))]
+            running += [pool.submit(self._compute, queue) for queue in queues]
+            try:
+                while wait(running, timeout=0.2).not_done:  # wakes up, so that signals are handled
+                    pass
+            except BaseException:  # KeyboardInterrupt where no handler is installed
+                self.control.stop.set()
+                raise
+        for future in running:
+            future.result()
+
+    def _compute(self, queue: Iterator[Task]) -> None:
+        if self.prepare is not None:
+            self.prepare()
+        self._take_turns(queue)
+
+    def _take_turns(self, queue: Iterator[Task]) -> None:
+        while (task := self._next(queue)) is not None:
+            try:
+                self.do(task)
+            except BaseException:
+                self.failed = True
+                raise
+            finally:
+                with self.turn:
+                    self.in_use -= task.memory_bytes
+                    self.turn.notify_all()
+            self.control.advance(task.name, task.work)
+
+    def _next(self, queue: Iterator[Task]) -> Task | None:
+        """The next task, once its memory is free; of those larger than the budget one at a time."""
+        with self.turn:
+            if self.failed or self.control.stop.is_set():
+                return None
+            task = next(queue, None)
+            if task is None:
+                return None
+            needed = task.memory_bytes
+            while needed and self.in_use and self.in_use + needed > self.budget:
+                self.turn.wait(0.2)
+                if self.failed or self.control.stop.is_set():
+                    return None
+            self.in_use += needed
+            return task
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free or reclaimable now."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2

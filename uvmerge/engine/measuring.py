@@ -1,0 +1,274 @@
+"""Measure matched matrices of several checkpoints, each decomposed once, by threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+
+from ..checkpoint import Checkpoint, Tensor
+from ..errors import RunFailed
+from ..findings import Entry, Other, Pair
+from ..header import FLOATS
+from ..pairing import Match, Pairing, effort, working_set
+from ..plan import BASE
+from ..spectral.compare import Apart, measure_all
+from ..spectral.dense import DenseMatrix
+from ..spectral.measures import Measures
+from ..spectral.precision import single_threaded
+from ..spectral.rank import leading_count
+from .crew import Crew
+from .reading import Reader, Span, all_finite, equal
+from .settings import Control, Phases, Settings
+
+Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]  # per checkpoint: state, if measured it
+
+
+def role(number: int) -> str:
+    """The role of the checkpoint `number` (1, 2, …) among the readers' checkpoints; 0 is the base."""
+    return str(number) if number else BASE
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How many leading triplets: a fraction of min(m, n), a count, or a share of the base's energy."""
+
+    top: float | None = None
+    rank: int | None = None
+    energy: float | None = None
+
+    def at_most(self, r: int) -> int:
+        """k of a matrix with r singular values, where they need not be known; else r."""
+        return r if self.energy is not None else leading_count(r, top=self.top, rank=self.rank)
+
+
+@dataclass
+class Measured:
+    """One match after measuring: per checkpoint an entry or None, and the distances of each two."""
+
+    entries: list[Entry | None] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)
+    base_squares: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Decompose:
+    """A match to be measured."""
+
+    number: int
+    match: Match
+    k: int
+
+    @property
+    def name(self) -> str:
+        return self.match.base.label
+
+    @property
+    def work(self) -> float:
+        return effort(self.match, self.k)
+
+    @property
+    def memory_bytes(self) -> int:
+        return working_set(self.match, self.k)
+
+    @property
+    def size_bytes(self) -> int:
+        return 4 * math.prod(self.match.shape)
+
+
+@dataclass(frozen=True)
+class _Subtract:
+    """Another tensor, whose relative change is wanted."""
+
+    checkpoint: int
+    number: int
+    base: Tensor
+    other: Tensor
+    module: str
+    memory_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.other.name
+
+    @property
+    def work(self) -> float:
+        return self.other.size_bytes * 1e-5
+
+    @property
+    def size_bytes(self) -> int:
+        return self.other.size_bytes
+
+
+def work_of(pairing: Pairing, rank: Rank) -> float:
+    """All the work, in the units in which `control.advance` reports it."""
+    moving, computing = _tasks(pairing, rank)
+    return sum(task.work for task in moving) + sum(task.work for task in computing)
+
+
+def run(
+    pairing: Pairing,
+    checkpoints: Mapping[str, Checkpoint],
+    rank: Rank,
+    settings: Settings,
+    control: Control,
+    phases: Phases,
+) -> tuple[list[Measured], list[list[Other]]]:
+    """Per match what was measured, and per checkpoint its other tensors. Where `control.stop` was
+    set, what was not reached yet is missing.
+
+    Args:
+        checkpoints: by `role(number)`.
+    """
+    moving, computing = _tasks(pairing, rank)
+    done: dict[int, Measured] = {}
+    others: list[dict[int, Other]] = [{} for _ in pairing.partners]
+    with single_threaded():
+        measurer = Measurer(checkpoints, settings, phases, rank)
+
+        def do(task: _Decompose | _Subtract) -> None:
+            if isinstance(task, _Decompose):
+                done[task.number] = measurer.measure(task.match)
+            else:
+                others[task.checkpoint - 1][task.number] = measurer.subtract(task)
+
+        Crew(do, measurer.prepare_thread, settings, control).work_off(moving, computing)
+    return [done[i] for i in sorted(done)], [[o[i] for i in sorted(o)] for o in others]
+
+
+def _tasks(pairing: Pairing, rank: Rank) -> tuple[list[_Subtract], list[_Decompose]]:
+    subtract = [
+        _Subtract(number, i, *rest)
+        for number, partners in enumerate(pairing.partners, 1)
+        for i, rest in enumerate(partners.rest)
+    ]
+    decompose = [
+        _Decompose(i, match, rank.at_most(min(match.shape)))
+        for i, match in enumerate(pairing.matches)
+    ]
+    return subtract, decompose
+
+
+def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
+    """Each two of `count` checkpoints, the base included, over all matrices that all of them have."""
+    shared = [each for each in measured if each.apart]
+    if not shared or count < 3:
+        return []
+    base_squares = sum(each.base_squares for each in shared)
+    pairs = []
+    for several in zip(*(each.apart for each in shared), strict=True):
+        squares = sum(apart.squares for apart in several)
+        pairs.append(Pair(
+            several[0].first, several[0].second,
+            sum(apart.left for apart in several) / len(several),
+            sum(apart.right for apart in several) / len(several),
+            math.sqrt(squares / base_squares) if base_squares else 0.0,
+        ))  # fmt: skip
+    return pairs
+
+
+class Measurer(Reader):
+    """Measures one match at a time."""
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        settings: Settings,
+        phases: Phases,
+        rank: Rank,
+    ) -> None:
+        super().__init__(checkpoints, settings, phases)
+        self.rank = rank
+
+    def measure(self, match: Match) -> Measured:
+        """All counterparts of one matrix of the base; falls back to the CPU where a GPU is full."""
+        try:
+            return self._measure(match, self.device)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return self._measure(match, "cpu", "cpu (out of GPU memory)")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            raise RunFailed(
+                match.base.label, "there is not enough memory to measure it",
+                "Try --workers 1, or leave it out with --exclude.",
+            ) from error  # fmt: skip
+
+    def _measure(self, match: Match, device: str, said: str = "") -> Measured:
+        with self.phases.timed("read"):
+            stored = self.load(BASE, match.base)
+            base = self.matrix(f"{match.base.label} (base)", stored, device)
+            finite = all_finite(stored)
+            found = [self._counterpart(match, i, stored, finite, device) for i in self._numbers]
+        with self.phases.timed("measure"):
+            movers = [matrix for _, matrix in found if matrix is not None]
+            k = base.rank(self.rank.top, self.rank.rank, self.rank.energy) if movers else 0
+            several = len(found) > 1 and all(s in ("measured", "identical") for s, _ in found)
+            everyone = [base if matrix is None else matrix for _, matrix in found]
+            measures, apart = measure_all(base, everyone if several else movers, k, several)
+            squares = float(torch.linalg.vector_norm(stored, dtype=torch.float64)) ** 2
+        entries = self._entries(match, found, iter(measures), said or device)
+        return Measured(entries, apart, squares)
+
+    @property
+    def _numbers(self) -> range:
+        return range(1, len(self.checkpoints))
+
+    def _counterpart(
+        self, match: Match, number: int, base: torch.Tensor, finite: bool, device: str
+    ) -> tuple[str, DenseMatrix | None]:
+        view = match.others[number - 1]
+        if view is None:
+            return "missing", None
+        stored = self.load(role(number), view)
+        if not finite or not all_finite(stored):
+            return "nonfinite", None
+        if equal(base, stored):
+            return "identical", None
+        return "measured", self.matrix(view.label, stored, device)
+
+    def _entries(
+        self, match: Match, found: Matrices, measures: Iterator[Measures], device: str
+    ) -> list[Entry | None]:
+        entries: list[Entry | None] = []
+        for number, view, (state, _) in zip(self._numbers, match.others, found):
+            if view is None:
+                entries.append(None)
+                continue
+            dtype = self.checkpoints[role(number)].tensors[view.tensor].dtype
+            entries.append(Entry(
+                view.label, match.place.layer, match.place.module, match.role, match.shape, dtype,
+                state, next(measures) if state == "measured" else None, device,
+            ))  # fmt: skip
+        return entries
+
+    def subtract(self, task: _Subtract) -> Other:
+        """How far a tensor of any shape has moved, read in pieces."""
+        ours, theirs = task.base, task.other
+        if not {ours.dtype, theirs.dtype} <= set(FLOATS):
+            same = ours.dtype == theirs.dtype and self._same_bytes(ours, theirs, task.checkpoint)
+            return Other(task.name, task.module, 0.0 if same else None)
+        squares = distance = 0.0
+        with self.phases.timed("subtract"):
+            pieces = self._aligned(ours, BASE), self._aligned(theirs, role(task.checkpoint))
+            for before, after in zip(*pieces, strict=True):
+                old = before.double()
+                squares += float(torch.linalg.vector_norm(old)) ** 2
+                if not equal(before, after):
+                    distance += float(torch.linalg.vector_norm(after.double() - old)) ** 2
+        if distance == 0:
+            return Other(task.name, task.module, 0.0)
+        relative = math.sqrt(distance / squares) if squares else math.inf
+        return Other(task.name, task.module, relative if math.isfinite(relative) else None)
+
+    def _aligned(self, tensor: Tensor, of: str) -> Iterator[torch.Tensor]:
+        return self.pieces(of, Span(tensor.file, tensor.offset, tensor.size_bytes, tensor.dtype))
+
+    def _same_bytes(self, ours: Tensor, theirs: Tensor, number: int) -> bool:
+        both = ((BASE, ours), (role(number), theirs))
+        one, other = (self.checkpoints[r].read(t.file, t.offset, t.size_bytes) for r, t in both)
+        return one == other

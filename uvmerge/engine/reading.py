@@ -1,0 +1,144 @@
+"""Matrices out of checkpoints: read as stored, turned to (out, in), put on a device."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+import xxhash
+from torch import Tensor
+
+from ..anatomy import View
+from ..checkpoint import Checkpoint
+from ..errors import UsageError
+from ..spectral.dense import DenseMatrix
+from ..spectral.precision import POLICIES
+from .factors import FactorFolder
+from .settings import Phases, Settings
+
+TORCH_DTYPES = {
+    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
+}  # fmt: skip
+PANEL_ELEMENTS = 1 << 18  # read and converted at a time: what fits a processor cache
+
+
+class Span(NamedTuple):
+    """Bytes of an input that hold values of one dtype."""
+
+    file: str
+    offset: int
+    size_bytes: int
+    dtype: str
+
+
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """The devices that `auto`, `cpu`, `cuda` (every GPU of this machine) or `cuda:N` means."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return (device,)
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or (index and not index.isdecimal()):
+        raise UsageError("--device", f"{device!r} is unknown", "Choose auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise UsageError(
+            "--device", f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
+            "Use --device cpu.",
+        )  # fmt: skip
+    return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
+
+
+class Reader:
+    """What threads that compute share: checkpoints by role, devices, precision, kept factors."""
+
+    def __init__(
+        self, checkpoints: Mapping[str, Checkpoint], settings: Settings, phases: Phases
+    ) -> None:
+        self.checkpoints, self.phases = checkpoints, phases
+        self.devices = settings.devices
+        self.precision = POLICIES[settings.precision]
+        self.memory = (
+            None if settings.factors is None else FactorFolder(settings.factors, settings.device)
+        )
+        self._threads = itertools.count()
+        self._mine = threading.local()
+
+    def prepare_thread(self) -> None:
+        """To be called once in each thread that computes: its BLAS uses one thread, and the threads
+        take turns among the devices, each with a CUDA stream of its own."""
+        torch.set_num_threads(1)
+        self._mine.device = device = self.devices[next(self._threads) % len(self.devices)]
+        if device != "cpu":
+            torch.cuda.set_device(device)
+            torch.cuda.set_stream(torch.cuda.Stream(device))
+
+    @property
+    def device(self) -> str:
+        """The device of this thread."""
+        return getattr(self._mine, "device", self.devices[0])
+
+    def pieces(self, role: str, span: Span) -> Iterator[Tensor]:
+        """The values of a span as stored, flat, `PANEL_ELEMENTS` at a time."""
+        most = PANEL_ELEMENTS * TORCH_DTYPES[span.dtype].itemsize
+        for at in range(0, span.size_bytes, most):
+            size = min(most, span.size_bytes - at)
+            raw = self.checkpoints[role].read(span.file, span.offset + at, size)
+            yield torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype])
+
+    def matrix(self, name: str, stored: Tensor, device: str) -> DenseMatrix:
+        """`stored` (m, n) as a matrix that decomposes itself on `device`."""
+        content = None
+        if self.memory is not None:
+            shape = "x".join(map(str, stored.shape))
+            kind = str(stored.dtype).removeprefix("torch.")
+            content = f"{xxhash.xxh3_128_hexdigest(as_bytes(stored))}-{shape}-{kind}"
+        if device != "cpu":
+            stored = stored.pin_memory().to(device, non_blocking=True)
+        return DenseMatrix(name, stored, self.precision, (), self.memory, content)
+
+    def span(self, role: str, view: View) -> Span:
+        """Where the tensor of a view lies, or the expert that it belongs to."""
+        tensor = self.checkpoints[role].tensors[view.tensor]
+        offset, size = tensor.offset, tensor.size_bytes
+        if view.expert is not None:
+            size //= tensor.shape[0]
+            offset += view.expert * size
+        return Span(tensor.file, offset, size, tensor.dtype)
+
+    def load(self, role: str, view: View) -> Tensor:
+        """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
+        span, tensor = self.span(role, view), self.checkpoints[role].tensors[view.tensor]
+        raw = self.checkpoints[role].read(span.file, span.offset, span.size_bytes)
+        shape = tensor.shape if view.expert is None else tensor.shape[1:]
+        values = torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype]).view(shape)
+        if view.transposed:
+            values = values.mT
+        if view.part is not None:
+            start, stop, stride = view.part
+            values = values[start:stop:stride]
+        return values
+
+
+def equal(base: Tensor, finetuned: Tensor) -> bool:
+    """Whether both hold the same values; an operation on a pair then leaves them as they are."""
+    if base.dtype != finetuned.dtype:
+        base, finetuned = base.double(), finetuned.double()
+    return torch.equal(base, finetuned)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN or Inf: a finite sum says so at once, any other has to be looked at."""
+    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+    return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
+
+
+def as_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of `tensor` in row-major order."""
+    flat = tensor.contiguous().view(-1)
+    if flat.numel() == 0:
+        return memoryview(b"")
+    return flat.view(torch.uint8).numpy().data
