@@ -62,6 +62,8 @@ def test_the_demo_shows_forgetting_and_its_repair(
     assert {"report.md", "report.json", "base", "finetuned"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
+    weights = json.loads((tmp_path / "out" / "diff" / "report.json").read_text())
+    assert [c["verdict"] for c in weights["checkpoints"]] == ["related"] * 3
     words = ["--load", "--against", tmp_path / "out" / "finetuned"]
     assert uv(capsys, "check", tmp_path / "out" / "restore-0.2", *words).code == 0
     again = uv(capsys, "demo", tmp_path / "out")

@@ -607,3 +607,18 @@ def test_a_frame_has_a_row_per_matrix(llama: Pair, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pandas", stand_in)
     rows = uvmerge.diff(*llama, llama[0]).to_frame()
     assert len(rows) == 2 * 28 and {"name", "relative_delta"} <= rows[0].keys()
+
+
+def test_the_documentation_names_every_key_of_the_report(trajectory: list[Path]) -> None:
+    text = (Path(uvmerge.__file__).parent.parent / "docs" / "report.md").read_text()
+    schema = text[text.index("## `report.json`") :]
+
+    def keys(data: Any) -> set[str]:
+        if isinstance(data, dict):
+            return set(data).union(*map(keys, data.values()))
+        return set().union(*map(keys, data)) if isinstance(data, list) else set()
+
+    data = uvmerge.diff(*trajectory[:3]).as_data()
+    data.pop("seconds"), data.pop("versions")
+    missing = {key for key in keys(data) if f"`{key}`" not in schema and f"`{key}[]`" not in schema}
+    assert not missing

@@ -3,7 +3,8 @@
 Every row is what a user would run on the pair: an operation writes a complete checkpoint to
 ``OUT/<name>``, and that checkpoint is loaded through transformers and asked the same freshly
 drawn hands under both rules of :mod:`uvmerge.demo.cards`. The settings are fixed here; every row
-is reported, whatever it shows. ``OUT/report.md`` and ``OUT/report.json`` hold the results.
+is reported, whatever it shows. ``OUT/report.md`` and ``OUT/report.json`` hold the results, and
+``OUT/diff/report.html`` where the weights of some of the checkpoints moved.
 
 Importing this module imports neither torch nor transformers; :func:`run` does.
 """
@@ -44,7 +45,8 @@ BASE = "base"
 FINETUNED = "finetuned"
 """Name of the fine-tuned model's row."""
 
-_REPORT = "report"
+_REPORT, _DIFF = "report", "diff"
+_SHOWN = ("restore-0.2", "interpolate-0.3")  # beside the fine-tuned model, in the page of weights
 _PACKAGES = ("uvmerge", "torch", "transformers", "tokenizers", "safetensors")
 
 
@@ -201,11 +203,20 @@ def run(
         UsageError: ``out`` is a file, or holds something that would be written over and
             ``overwrite`` is false. Nothing has been written then.
     """
+    import uvmerge
+
     jobs = _jobs()
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
-    targets = [BASE, FINETUNED, *(job.name for job in jobs), f"{_REPORT}.md", f"{_REPORT}.json"]
+    targets = [
+        BASE,
+        FINETUNED,
+        *(job.name for job in jobs),
+        f"{_REPORT}.md",
+        f"{_REPORT}.json",
+        _DIFF,
+    ]
     taken = [name for name in targets if (out / name).exists()]
     if taken and not overwrite:
         raise UsageError(
@@ -245,6 +256,8 @@ def run(
         json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8"
     )
     (out / f"{_REPORT}.md").write_text(markdown(report), encoding="utf-8")
+    shown = [out / name for name in _SHOWN]
+    uvmerge.diff(base, finetuned, *shown).save(out / _DIFF, overwrite=True)
     return report
 
 
@@ -324,7 +337,8 @@ def _program() -> str:
 def text_footer(out: str | Path) -> str:
     """Return the legend of the plain text table and where the report is."""
     return (
-        f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json. Next:\n"
+        f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json, and"
+        f" {_DIFF}/report.html, which shows where the weights moved. Next:\n"
         f"  {_program()} check {out}/interpolate-0.3 --load --against {out}/{FINETUNED}\n"
         f"  {_program()} restore --top 0.3 {out}/{BASE} {out}/{FINETUNED} {out}/mine\n"
         "  and the same two commands on your own base and fine-tuned checkpoint."
