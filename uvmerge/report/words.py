@@ -1,5 +1,0 @@
-"""stub until merge"""
-
-
-def headline(f):
-    return [f"{f.verdict}: stub"]
