@@ -1,0 +1,162 @@
+"""Heat maps: tables of coloured cells as SVG, and small pictures as PNG. Pure."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .format import number, safe
+from .svg import FONT, Axis
+
+# Cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
+SEQUENTIAL = ("#FEE838", "#E1CC55", "#C3B369", "#A59C74", "#8A8678", "#707173",
+              "#575D6D", "#3B496C", "#123570", "#00224E")  # fmt: skip
+DIVERGING = ("#00456B", "#0072B2", "#8CBEDB", "#F7F7F7", "#EFB188", "#D55E00", "#7F3800")
+HATCH = (
+    '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
+    '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">'
+    '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#fff" stroke-width="1.6"/>'
+    '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#444" stroke-width=".6"/>'
+    "</pattern></defs></svg>"
+)
+
+
+def mixed(ramp: Sequence[str], share: float) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) at `share` (0 to 1) along a ramp of `#rrggbb` stops."""
+    place = min(max(share, 0.0), 1.0) * (len(ramp) - 1)
+    at = min(int(place), len(ramp) - 2)
+    ends = [[int(ramp[at + i][j : j + 2], 16) for j in (1, 3, 5)] for i in (0, 1)]
+    red, green, blue = (round(a + (b - a) * (place - at)) for a, b in zip(*ends))
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a heat map.
+
+    Attributes:
+        value: None draws an empty cell.
+        text: shown in it.
+        tip: shown when pointed at.
+        link: anchor that a click goes to.
+        hatched: whether the value is no finding.
+    """
+
+    value: float | None
+    text: str
+    tip: str
+    link: str | None = None
+    hatched: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Colours for values between the ends of `axis`, with marks on its legend."""
+
+    axis: Axis
+    ramp: Sequence[str] = SEQUENTIAL
+    marks: Sequence[tuple[float, str]] = field(default=())
+
+    def colour(self, value: float) -> tuple[str, str]:
+        """Of the cell, and of text that is readable on it."""
+        red, green, blue = mixed(self.ramp, self.axis.share(value))
+        light = 0.299 * red + 0.587 * green + 0.114 * blue > 120
+        return f"#{red:02x}{green:02x}{blue:02x}", "#000" if light else "#fff"
+
+
+WIDTH, HEIGHT = 46, 15  # of a cell
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Mapping[tuple[int, int], Cell],
+    scale: Scale,
+) -> str:
+    """A table of coloured cells, keyed by (row, column), with its legend underneath."""
+    left = 12 + round(5.6 * max((len(row) for row in rows), default=0))
+    top = 10 + round(4.2 * max((len(column) for column in columns), default=0))
+    width = max(left + WIDTH * len(columns) + 40, left + 250)
+    height = top + HEIGHT * len(rows) + 42
+    parts = [
+        f'<svg class="heat" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+        f' role="img" aria-label="{safe(title)}" {FONT}><g text-anchor="end">'
+    ]
+    parts += [
+        f'<text x="{left - 5}" y="{top + HEIGHT * i + 11}">{safe(row)}</text>'
+        for i, row in enumerate(rows)
+    ]
+    parts.append("</g>")
+    parts += [
+        f'<text transform="translate({left + WIDTH * j + 18} {top - 4})rotate(-40)">{safe(column)}'
+        "</text>"
+        for j, column in enumerate(columns)
+    ]
+    parts.append('<g text-anchor="middle" font-size="9">')
+    parts += [
+        _cell(cell, left + WIDTH * j, top + HEIGHT * i, scale) for (i, j), cell in cells.items()
+    ]
+    parts.append("</g>")
+    parts.append(_legend(scale, left, top + HEIGHT * len(rows) + 10))
+    return "".join(parts) + "</svg>"
+
+
+def _cell(cell: Cell, x: int, y: int, scale: Scale) -> str:
+    fill, ink = scale.colour(cell.value) if cell.value is not None else ("#eee", "#000")
+    size = f'x="{x}" y="{y}" width="{WIDTH - 1}" height="{HEIGHT - 1}"'
+    parts = [f'<rect {size} fill="{fill}"/>']
+    if cell.hatched:
+        parts.append(f'<rect {size} fill="url(#hatch)" opacity=".5"/>')
+    if cell.text:
+        halo = f' stroke="{fill}" stroke-width="3" paint-order="stroke"' if cell.hatched else ""
+        text = (
+            f'<text x="{x + WIDTH // 2}" y="{y + 10}" fill="{ink}"{halo}>{safe(cell.text)}</text>'
+        )
+        parts.append(text)
+    parts.append(f"<title>{safe(cell.tip, 600)}</title>")
+    drawn = "".join(parts)
+    return f'<a href="#{cell.link}">{drawn}</a>' if cell.link else f"<g>{drawn}</g>"
+
+
+def _legend(scale: Scale, x: int, y: int) -> str:
+    steps, width = 40, 200
+    parts = []
+    for i in range(steps):
+        red, green, blue = mixed(scale.ramp, (i + 0.5) / steps)
+        at = x + i * width // steps
+        parts.append(
+            f'<rect x="{at}" y="{y}" width="6" height="8" fill="#{red:02x}{green:02x}{blue:02x}"/>'
+        )
+    parts.append('<g text-anchor="middle" font-size="9">')
+    for value in scale.axis.ticks(5):
+        at = x + round(scale.axis.share(value) * width)
+        parts.append(
+            f'<path d="M{at} {y + 8}v3" stroke="#555"/><text x="{at}" y="{y + 20}">{number(value)}</text>'
+        )
+    for value, label in scale.marks:
+        at = x + round(scale.axis.share(value) * width)
+        parts.append(f'<path d="M{at} {y - 3}v14" stroke="#000" stroke-width="2"/>')
+        parts.append(
+            f'<text x="{at + 5}" y="{y + 30}" text-anchor="end" fill="#000">{safe(label)}</text>'
+        )
+    return "".join(parts) + "</g>"
+
+
+def picture(values: Sequence[Sequence[float]], scale: Scale, levels: int = 31) -> str:
+    """A PNG, one pixel for each value, as a data address."""
+    palette = b"".join(bytes(mixed(scale.ramp, i / (levels - 1))) for i in range(levels))
+    rows = b"".join(
+        b"\0" + bytes(round(scale.axis.share(value) * (levels - 1)) for value in row)
+        for row in values
+    )
+    header = struct.pack(">2I5B", len(values[0]), len(values), 8, 3, 0, 0, 0)
+    chunks = {b"IHDR": header, b"PLTE": palette, b"IDAT": zlib.compress(rows, 9), b"IEND": b""}
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    return "data:image/png;base64," + base64.b64encode(content).decode()

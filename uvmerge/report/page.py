@@ -1,0 +1,248 @@
+"""`report.html`: one page, static and self-contained, everything from outside escaped. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from ..findings import Compared, Entry, Findings, median_of
+from ..spectral.measures import Measures, Turn
+from .details import details
+from .format import counted, number, percent, safe
+from .heat import HATCH
+from .maps import heat_maps
+from .meaning import MEANING
+from .style import STYLE
+from .trajectory import trajectory
+from .words import chance_mean, headline, told_apart
+
+DETAILS_BYTES = 1_450_000  # of all folded matrices together, so that a page stays under 2 MB
+MOST_LISTED = 10
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
+    ' stroke="#0072B2" stroke-width="2.5"/></svg>'
+)
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def render(findings: Findings) -> str:
+    """The whole page."""
+    title = safe(" → ".join(findings.labels[:1] + findings.labels[-1:]), 300)
+    icon = base64.b64encode(_ICON.encode()).decode()
+    body = "".join(_sections(findings))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
+        f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
+        f"<style>{STYLE}</style></head><body>{HATCH}{body}</body></html>\n"
+    )
+
+
+def figure(findings: Findings) -> str:
+    """Headline and heat maps of the last checkpoint, as a fragment for notebooks."""
+    maps = heat_maps(findings.compared[-1], {}) if findings.compared else ""
+    return (
+        '<div style="background:#fff;color:#1a1a1a;padding:12px;font-family:system-ui,sans-serif">'
+        f"<style>{_FRAGMENT_STYLE}</style>{HATCH}{_headline(findings)}"
+        f'<div class="uvmerge">{maps}</div></div>'
+    )
+
+
+_FRAGMENT_STYLE = (
+    ".uvmerge .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(370px,1fr));gap:18px}"
+    ".uvmerge figure{margin:0}.uvmerge figcaption{font-weight:600;font-size:13px}"
+    ".uvmerge .note{display:block;color:#666;font-size:12px;font-weight:400}"
+)
+
+
+def _sections(findings: Findings) -> Iterable[str]:
+    base = safe(findings.base, 300)
+    if len(findings.compared) == 1:
+        title = f"{safe(findings.compared[0].label, 300)} <small>against</small> {base}"
+    else:
+        title = f"{counted(len(findings.compared), 'checkpoint')} <small>against</small> {base}"
+    yield f'<header><p class="kicker">uvmerge diff</p><h1>{title}</h1></header>'
+    yield _headline(findings)
+    yield _facts(findings)
+    if any(compared.behaviour for compared in findings.compared):
+        yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
+    several = len(findings.compared) > 1
+    if several:
+        yield f"<h2>Over the checkpoints</h2>{trajectory(findings)}"
+    if not findings.compared:
+        return
+    last = findings.compared[-1]
+    which = f" of the last checkpoint, {safe(last.label)}" if several else ""
+    earlier = [
+        {entry.name: entry.measures for entry in compared.measured if entry.measures is not None}
+        for compared in findings.compared[:-1]
+    ]
+    folded, links = _folded(last, earlier)
+    if last.entries:
+        yield f'<h2>Layers and roles{which}</h2><p class="note">{_MAPS_NOTE}</p>'
+        yield heat_maps(last, links)
+    if last.measured:
+        yield f"<h2>Most moved matrices{which}</h2>{_most_moved(last, links)}"
+        yield f"<h2>Every matrix{which}</h2>{folded}"
+    yield _rest(last)
+    yield f"<h2>What these figures mean</h2>{_meaning()}"
+
+
+_MAPS_NOTE = (
+    "Experts of one role and layer are averaged. Figures of one kind share a scale. Hatched cells are no"
+    " finding: they show no more than chance, or rounding, would. A cell leads to its matrix below."
+)
+
+
+def _headline(findings: Findings) -> str:
+    items = "".join(f"<li>{safe(sentence, 2000)}</li>" for sentence in headline(findings))
+    return f'<ul class="headline {findings.verdict}">{items}</ul>'
+
+
+def _facts(findings: Findings) -> str:
+    """Labels, commits, settings, versions, notes."""
+    facts: list[tuple[str, object]] = [("base", _reference(findings.base, findings.base_commit))]
+    for i, compared in enumerate(findings.compared, 1):
+        name = "fine-tuned" if len(findings.compared) == 1 else f"checkpoint {i}"
+        facts.append((name, _reference(compared.label, compared.commit)))
+    settings = {k: v for k, v in findings.settings.items() if v is not None}
+    facts += [("settings", _listed(settings)), ("versions", _listed(findings.versions))]
+    times = {phase: f"{number(seconds)} s" for phase, seconds in findings.seconds.items()}
+    facts.append(("time", _listed(times)))
+    for compared in findings.compared:
+        facts += [("note", note) for note in compared.notes]
+    rows = "".join(f"<dt>{safe(k)}</dt><dd>{safe(v, 600)}</dd>" for k, v in facts if v)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def _reference(label: str, commit: str | None) -> str:
+    return f"{label} at {commit}" if commit else label
+
+
+def _listed(items: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in items.items())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wide") -> str:
+    """Cells are HTML already."""
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{_NAME if i == 0 else ''}>{c}</td>" for i, c in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
+
+
+_NAME = ' class="name"'
+
+
+def _behaviours(findings: Findings) -> str:
+    header = ("checkpoint", "prompts", "tokens", "KL from base, nats", "entropy of base", "entropy",
+              "top-ten overlap", "same likeliest", "relative change", "angle left", "angle right")  # fmt: skip
+    rows = []
+    for compared in findings.compared:
+        found = compared.behaviour
+        if found is None:
+            continue
+        error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
+        told = told_apart(compared)
+        angles = [
+            median_of((e for e, _ in told), lambda m, s=side: getattr(m, s).mean)  # type: ignore[misc]
+            for side in ("left", "right")
+        ]
+        moved = median(entry.relative for entry, _ in told) if told else None
+        rows.append((
+            safe(compared.label), f"{found.prompts:,}", f"{found.tokens:,}",
+            f"{number(found.kl)}{error}", number(found.base_entropy), number(found.entropy),
+            percent(found.overlap), percent(found.agreement), percent(moved), *map(number, angles),
+        ))  # fmt: skip
+    note = (
+        '<p class="note">Relative change and mean angles in radians are medians over matrices.</p>'
+    )
+    return _table(header, rows) + note
+
+
+def _folded(
+    compared: Compared, earlier: Sequence[Mapping[str, Measures]]
+) -> tuple[str, dict[str, str]]:
+    """The details of the most moved matrices, as many as fit, and their anchors by name."""
+    parts: list[str] = []
+    links: dict[str, str] = {}
+    total = 0
+    moved = compared.moved
+    for i, entry in enumerate(moved):
+        before = [found[entry.name] for found in earlier if entry.name in found]
+        made = details(entry, f"m{i}", before, is_open=i == 0)
+        total += len(made.encode())
+        if total > DETAILS_BYTES:
+            parts.append(
+                f'<p class="note">{counted(len(moved) - i, "matrix", "matrices")} that turned less'
+                " are in matrices.csv and report.json only.</p>"
+            )
+            break
+        parts.append(made)
+        links[entry.name] = f"m{i}"
+    return "".join(parts), links
+
+
+def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
+    header = ("matrix", "shape", "k", "relative change", "angle left", "(chance)", "angle right",
+              "(chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned", "in block",
+              "(chance)", "diag", "rot", "intruders")  # fmt: skip
+    return _table(header, [_moved_row(e, links) for e in compared.moved[:MOST_LISTED]]) + (
+        '<p class="note">By mean angle of both sides, in radians. * no finding: no nearer to the base'
+        " than chance, or as large as chance.</p>"
+    )
+
+
+def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
+    found = entry.measures
+    assert found is not None
+    name = safe(entry.name)
+    if entry.name in links:
+        name = f'<a href="#{links[entry.name]}">{name}</a>'
+    change, k = found.change, found.k
+    low, high = change.chance.in_block_band(k)
+    star = "*" if low <= change.inside <= high else ""
+    return (
+        name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
+        *_turn_cells(found.left), *_turn_cells(found.right),
+        number(found.left.chordal), number(found.right.chordal),
+        number(found.base_gap), number(found.finetuned_gap),
+        f"{percent(change.inside)}{star}", percent(change.chance.in_block(k)),
+        percent(change.diagonal), percent(change.rotation),
+        "–" if found.intruders is None else str(found.intruders),
+    )  # fmt: skip
+
+
+def _turn_cells(turn: Turn) -> tuple[str, str]:
+    if not turn.angles:
+        return "–", "–"
+    return f"{number(turn.mean)}{'*' if turn.is_chance else ''}", number(chance_mean(turn.chance))
+
+
+def _rest(compared: Compared) -> str:
+    """Tensors that were compared without being decomposed, and those that could not be."""
+    parts = []
+    changed = sorted((o for o in compared.others if o.relative), key=lambda o: -(o.relative or 0.0))
+    if changed:
+        rows = [(safe(o.name), safe(o.module), percent(o.relative)) for o in changed[:MOST_LISTED]]
+        parts.append("<h3>Other tensors that changed most</h3>")
+        parts.append(_table(("tensor", "module", "relative change"), rows, "plain"))
+    broken = [e.name for e in compared.entries if e.state == "nonfinite"]
+    broken += [other.name for other in compared.others if other.relative is None]
+    if broken:
+        names = ", ".join(map(safe, broken[:MOST_LISTED]))
+        more = f" and {len(broken) - MOST_LISTED} more" if len(broken) > MOST_LISTED else ""
+        parts.append(f"<h3>Could not be compared</h3><p>{names}{more}</p>")
+    return f"<h2>Other tensors</h2>{''.join(parts)}" if parts else ""
+
+
+def _meaning() -> str:
+    rows = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text, 1000)}</dd>" for name, text in MEANING)
+    return f'<dl class="meaning">{rows}</dl>'
