@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..findings import Findings, as_data
 from .page import figure, render
-from .rows import as_csv
-from .words import headline
+from .rows import as_csv, rows
+from .summary import summary
 
-__all__ = ["figure", "headline", "render", "save"]
+__all__ = ["figure", "render", "rows", "save", "summary"]
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
 from typing import Union
 
-from ..findings import Compared, Entry, Findings
+from ..findings import Entry, Findings
 from ..spectral.measures import Measures, Turn
 from ..spectral.null import ROUNDING
 from ..text import inert
@@ -33,10 +32,19 @@ def as_csv(findings: Findings) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for compared in findings.compared:
-        for row in _rows(compared):
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+    for row in rows(findings):
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
+
+
+def rows(findings: Findings) -> list[dict[str, Value]]:
+    """A row per matrix and checkpoint, by the names in `COLUMNS`; what there is not is left out."""
+    return [
+        {"checkpoint": compared.label, **_entry(entry)}
+        | ({} if entry.measures is None else _measures(entry.measures))
+        for compared in findings.compared
+        for entry in compared.entries
+    ]
 
 
 def _cell(value: Value) -> str:
@@ -52,12 +60,6 @@ def _cell(value: Value) -> str:
             else inert(value)
         )
     return "" if value is None else str(value)
-
-
-def _rows(compared: Compared) -> Iterator[Mapping[str, Value]]:
-    for entry in compared.entries:
-        row = {"checkpoint": compared.label} | _entry(entry)
-        yield row if entry.measures is None else row | _measures(entry.measures)
 
 
 def _entry(entry: Entry) -> dict[str, Value]:
