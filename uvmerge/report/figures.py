@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..findings import Entry, Findings, Pair, by_place
 from ..spectral.measures import Measures, Turn
+from ..spectral.null import RandomSubspaces
 from ..text import brief
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDTH = 7.0  # inches: both columns of a page
 DPI = 200
+SMALLEST_ANGLE = 1e-5  # degrees; those that are smaller are rounding errors
 MOST_MOVED = 3  # matrices that get a figure of their own
 STYLE: dict[str, Any] = {
     "font.size": 8, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 8,
@@ -72,7 +75,7 @@ def _figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
     several = len(findings.compared) > 1
     for number, compared in enumerate(findings.compared, 1):
         prefix = f"checkpoint-{number}-" if several else ""
-        title = f"{_plain(compared.label)}, against {_plain(findings.base)}"
+        title = f"{_plain(compared.label)}\nagainst {_plain(findings.base)}"
         if compared.entries:
             yield f"{prefix}maps", _maps(compared.entries, panels, title)
         moved = [entry for entry in compared.moved if entry.measures and entry.measures.k]
@@ -103,32 +106,58 @@ class _Panel:
     Attributes:
         value: of a matrix; NaN where it has none.
         limits: of the colours.
+        chance: smallest and largest value of matrices that have nothing to do with their base (for
+            the leading block: of changes without structure), where that is a comparison.
     """
 
     title: str
     unit: str
     value: Callable[[Entry], float]
     limits: tuple[float, float]
+    chance: tuple[float, float] | None = None
+
+    @property
+    def heading(self) -> str:
+        if self.chance is None:
+            return self.title
+        low, high = (f"{limit:.3g}" for limit in self.chance)
+        return f"{self.title} (chance: {low if low == high else f'{low} to {high}'})"
 
 
 def _panels(findings: Findings) -> list[_Panel]:
     """The heat maps of every checkpoint, with limits over all of them."""
     entries = [entry for compared in findings.compared for entry in compared.entries]
 
+    measured = [entry.measures for entry in entries if entry.measures and entry.measures.k]
+
     def limits(*values: Callable[[Entry], float], from_zero: bool = True) -> tuple[float, float]:
         found = [x for value in values for x in map(value, entries) if math.isfinite(x)]
         low, high = (0.0 if from_zero else min(found, default=0.0)), max(found, default=1.0)
         return (low, high) if low < high else (low, low + 1)
 
+    def chance(value: Callable[[Measures], float]) -> tuple[float, float] | None:
+        found = [value(measures) for measures in measured]
+        return (min(found), max(found)) if found else None
+
     angles, ratios = limits(_left, _right), limits(_rotation_by_diagonal, from_zero=False)
     return [
         _Panel("Change of weights", RELATIVE, _relative, limits(_relative)),
-        _Panel("Left singular vectors", "mean angle (°)", _left, angles),
-        _Panel("Right singular vectors", "mean angle (°)", _right, angles),
-        _Panel("Energy of the change in the leading block", "share (%)", _inside, limits(_inside)),
-        _Panel("Turning against stretching in that block", "log₂ (rot / diag)",
-               _rotation_by_diagonal, ratios),
+        _Panel("Left singular vectors", "mean angle (°)", _left, angles,
+               chance(lambda found: _unrelated(found.left.d, found.k))),
+        _Panel("Right singular vectors", "mean angle (°)", _right, angles,
+               chance(lambda found: _unrelated(found.right.d, found.k))),
+        _Panel("Energy in the leading block", "share (%)", _inside, limits(_inside),
+               chance(lambda found: 100 * found.change.chance.in_block(found.k))),
+        _Panel("Turning against stretching there", "log₂ (rot / diag)", _rotation_by_diagonal,
+               ratios, chance(lambda found: math.log2(max(found.k - 1, 1)))),
     ]  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _unrelated(d: int, k: int) -> float:
+    """Mean angle of independent subspaces, in degrees."""
+    angles = RandomSubspaces(d, k).angles()
+    return math.degrees(sum(angles) / k)
 
 
 def _relative(entry: Entry) -> float:
@@ -146,7 +175,7 @@ def _right(entry: Entry) -> float:
 def _degrees(entry: Entry, turn: Turn | None) -> float:
     if turn is None:
         return 0.0 if entry.state == "identical" else math.nan
-    return math.degrees(turn.mean)
+    return math.degrees(turn.mean) if turn.angles else math.nan
 
 
 def _inside(entry: Entry) -> float:
@@ -173,7 +202,7 @@ def _maps(entries: Sequence[Entry], panels: Sequence[_Panel], title: str) -> Fig
             [_mean(cells.get((role, layer), ()), panel.value) for layer in layers] for role in roles
         ]
         _heat(axes, rows, panel.unit, panel.limits)
-        axes.set_title(panel.title)
+        axes.set_title(panel.heading)
         _name_ticks(axes.yaxis, roles)
     _name_ticks(column[-1].xaxis, ["–" if layer is None else str(layer) for layer in layers])
     column[-1].set_xlabel("layer (–: outside of the layers)" if None in layers else "layer")
@@ -231,11 +260,11 @@ def _matrix(entry: Entry, title: str) -> Figure:
 
 
 def _line(axes: Axes, values: Sequence[float], **style: Any) -> Any:
-    """A line over the ranks from 1 on; zeros, which a logarithmic axis has no place for, are gaps."""
-    axes.locator_params(axis="x", integer=True)
+    """A line over the ranks from 1 on."""
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    axes.set_xlim(0.5, len(values) + 0.5)
     marker = "." if len(values) < 10 else ""
-    ranks = range(1, len(values) + 1)
-    return axes.plot(ranks, [x or math.nan for x in values], marker=marker, **style)[0]
+    return axes.plot(range(1, len(values) + 1), values, marker=marker, **style)[0]
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -246,7 +275,7 @@ def _logarithmic(axes: Axes) -> None:
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
 
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="mask")
     axes.yaxis.set_major_formatter(Plain())
     axes.yaxis.set_minor_formatter(Plain())
 
@@ -267,9 +296,7 @@ def _spectra(axes: Axes, found: Measures) -> None:
     _logarithmic(axes)
     twin = axes.twinx()
     percent = [100 * change for change in found.value_changes]
-    (change,) = twin.plot(
-        range(1, found.k + 1), percent, color=RED, linewidth=0.8, label="relative change"
-    )
+    change = _line(twin, percent, color=RED, linewidth=0.8, label="relative change")
     twin.axhline(0, color=RED, linewidth=0.4, linestyle=":")
     most = 1.1 * max(map(abs, percent)) or 1.0
     twin.set_ylim(-most, most)
@@ -282,8 +309,8 @@ def _angles(axes: Axes, found: Measures) -> None:
     """Both sides, and the band that independent subspaces of their dimensions lie in."""
     left, right = found.left, found.right
     angles = sorted(math.degrees(angle) for angle in (*left.angles, *right.angles) if angle > 0)
-    is_small = bool(angles) and angles[-1] < 15
-    floor = angles[0] / 2 if is_small else 0.0
+    is_small = bool(angles) and SMALLEST_ANGLE < angles[-1] < 15
+    floor = max(angles[0] / 2, SMALLEST_ANGLE) if is_small else 0.0
     bands = [(left, "left, unrelated", BLUE), (right, "right, unrelated", ORANGE)]
     for turn, name, colour in bands if left.d != right.d else [(left, "unrelated", GREY)]:
         low, high = ([max(floor, math.degrees(a)) for a in edge] for edge in turn.chance.band())
@@ -323,6 +350,7 @@ def _block(axes: Axes, found: Measures) -> None:
     edges = [found.k * i / len(picture) for i in range(len(picture) + 1)]
     unit = "log₂ (energy / chance)"
     _heat(axes, rows, unit, (-most, most), colours="PuOr_r", edges=edges, extend="min")
+    axes.locator_params(integer=True)
     axes.set(title="The change between leading vectors", aspect="equal",
              xlabel="right vector of the base (rank)", ylabel="left vector of the base (rank)")  # fmt: skip
 
