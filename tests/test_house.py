@@ -94,8 +94,9 @@ def test_imports_point_down_the_house(path: Path) -> None:
         ("huggingface_hub", {"hub"}),
         ("tqdm", {"progress"}),
         ("yaml", {"recipe", "manifest"}),
-        ("transformers", {"checks", "demo"}),
-        ("torch", {"spectral", "engine", "checks", "pickled", "demo"}),
+        ("matplotlib", {"report"}),
+        ("transformers", {"behaviour", "checks", "demo"}),
+        ("torch", {"behaviour", "spectral", "engine", "checks", "pickled", "demo"}),
     ],
 )
 def test_a_package_is_imported_in_its_rooms_only(package: str, rooms: set[str]) -> None:
@@ -103,10 +104,10 @@ def test_a_package_is_imported_in_its_rooms_only(package: str, rooms: set[str]) 
     assert users <= rooms
 
 
-def test_transformers_is_never_imported_at_the_top() -> None:
+def test_slow_packages_are_never_imported_at_the_top() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imports(path, top_level_only=True)}
-        assert not top & {"transformers", "huggingface_hub"}, path
+        assert not top & {"transformers", "huggingface_hub", "matplotlib"}, path
 
 
 def test_operations_do_no_io_and_import_no_torch() -> None:

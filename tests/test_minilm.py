@@ -98,3 +98,18 @@ def test_restore_moves_the_weights_towards_the_base(
     name = next(n for n in f if n.endswith("encoder.layer.0.attention.self.query.weight"))
     other = name if name in b else name.removeprefix("bert.")
     assert (w[name] - b[other]).norm() < 0.2 * (f[name] - b[other]).norm()
+
+
+def test_diff_finds_small_turns_far_from_chance(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    import uvmerge
+
+    found = uvmerge.diff(*pair)
+    (compared,) = found.compared
+    assert found.verdict == "related" and len(compared.measured) == 6 * 6
+    for entry in compared.measured:
+        assert entry.measures is not None
+        for turn in (entry.measures.left, entry.measures.right):
+            assert 0 < turn.mean < 0.3 < turn.chance.smallest
+        assert entry.relative < 0.05 and entry.measures.value_change < 0.01
+    found.save(tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").stat().st_size < 2_000_000

@@ -70,7 +70,8 @@ class Behaviour:
     """How a model answers compared with the base, on the user's prompts (`--kl`).
 
     Attributes:
-        prompts, tokens: how many; every token but the last of each prompt is predicted from.
+        prompts, tokens: how many; the distribution after every token is compared, the last included,
+            where the answer would begin.
         kl: mean over tokens of KL(base ‖ fine-tuned) of the next-token distribution, in nats.
         kl_error: its standard error, from the spread over prompts.
         base_entropy, entropy: mean entropy of the two distributions, in nats.
