@@ -163,6 +163,15 @@ def test_fast_recovers_turns_down_to_its_floor(shape: tuple[int, int], angle: fl
             assert (error <= FAST_FLOOR + FAST_GRADED * ratio + 1e-4 * angle).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("angle", (0.0, *ANGLES))
+def test_chordal_distances_are_as_exact_as_the_angles(angle: float, dtype: torch.dtype) -> None:
+    Q = reference.basis(60, 40, np.random.default_rng(0))
+    P, Q = (torch.tensor(X[:, :12]).to(dtype) for X in (Q, turned(Q, [angle] * 12)))
+    floor = 1e-14 if dtype == torch.float64 else 1e-6
+    assert chordal(P, Q) == pytest.approx(math.sin(angle), rel=1e-6, abs=floor)
+
+
 def test_nothing_is_no_distance_away() -> None:
     assert chordal(torch.zeros(5, 0), torch.zeros(5, 0)) == 0
 

@@ -83,10 +83,13 @@ def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Ten
 
 
 def chordal(P: Tensor, Q: Tensor) -> float:
-    """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k)."""
+    """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k).
+
+    From (1 − P Pᵀ) Q, as the sum of the cosines could not tell small angles from rounding.
+    """
     k = P.shape[1]
-    inside = torch.linalg.vector_norm(P.mT @ Q).square() / max(k, 1)
-    return float((1 - inside).clamp(min=0).sqrt()) if k else 0.0
+    sines = torch.linalg.vector_norm(torch.addmm(Q, P, P.mT @ Q, alpha=-1))
+    return min(1.0, float(sines) / k**0.5) if k else 0.0
 
 
 def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) -> Turn:
