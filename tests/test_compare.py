@@ -300,6 +300,31 @@ def test_fast_measures_it_to_its_own_rounding(shape: tuple[int, int]) -> None:
 
 
 @POLICIES
+@pytest.mark.parametrize("shape", [*DENSE_SHAPES, (1, 1), (1, 40), (40, 1)], ids=str)
+def test_diagonal_rotation_and_outside_are_all_there_is(
+    shape: tuple[int, int], precision: Precision
+) -> None:
+    """Each from a dense decomposition, the outside from what is left of the change itself."""
+    for seed, kind in enumerate((torch.float32, torch.bfloat16, torch.float16)):
+        W_b, W_f = (torch.tensor(W).to(kind).double() for W in pair(shape, 0.3, seed))
+        U, _, Vh = torch.linalg.svd(W_b, full_matrices=False)
+        for k in sorted({0, 1, min(shape) // 2, min(shape)}):
+            D, P, Q = W_f - W_b, U[:, :k], Vh[:k].mT
+            C = P.mT @ D @ Q
+            outside = float((D - P @ C @ Q.mT).square().sum() / D.square().sum())
+            diagonal = float(C.diagonal().square().sum() / D.square().sum())
+            rotation = float((C.square().sum() - C.diagonal().square().sum()) / D.square().sum())
+            change = measured(W_b, W_f, k, precision, kind).change
+            assert diagonal + rotation + outside == pytest.approx(1, abs=1e-12)
+            bound = 1e-6 if precision is EXACT else 1e-5
+            assert change.diagonal + change.rotation + outside == pytest.approx(1, abs=bound)
+            assert change.diagonal == pytest.approx(diagonal, abs=bound)
+            assert change.rotation == pytest.approx(rotation, abs=bound)
+            assert change.outside == pytest.approx(outside, abs=bound)
+            assert change.outside >= 0
+
+
+@POLICIES
 @pytest.mark.parametrize(
     "kinds",
     [
@@ -497,6 +522,18 @@ def test_a_row_a_column_and_a_number_are_matrices(
     assert found.change.stable_rank == pytest.approx(1)
     assert found.intruders == 0 and not found.is_chance
     assert measured(W_b, W_f, 0, precision).k == 0
+
+
+def test_all_and_none_of_the_triplets() -> None:
+    W_b, W_f = pair((48, 48), 0.1)
+    whole = measured(W_b, W_f, 48)
+    assert whole.base_gap is None and whole.finetuned_gap is None
+    assert whole.left.largest < 1e-7 and whole.right.largest < 1e-7
+    assert whole.change.inside == pytest.approx(1) and whole.change.outside >= 0
+    nothing = measured(W_b, W_f, 0)
+    assert nothing.k == 0 and nothing.intruders == 0 and nothing.change.picture == ()
+    assert nothing.change.outside == 1 and not nothing.is_chance
+    assert nothing.change.relative == whole.change.relative
 
 
 # --- repeated, together, and gone --------------------------------------------------------------

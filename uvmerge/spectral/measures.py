@@ -87,7 +87,7 @@ class Change:
     @property
     def outside(self) -> float:
         """The rest of it."""
-        return 1.0 - self.inside
+        return max(0.0, 1.0 - self.inside)
 
     @property
     def energy(self) -> float:
