@@ -195,12 +195,31 @@ def test_seven_hundred_and_sixty_eight_of_a_thousand_and_twenty_four_share_512_d
         assert turn.alignment == pytest.approx(turn.chance_alignment, rel=0.05)
 
 
+@pytest.mark.parametrize("k", [1, 3, 8, 30])
+def test_a_matrix_that_hardly_changed_is_related_wherever_the_cut_falls(k: int) -> None:
+    """Equal values leave their vectors to chance; a change of 3.5 percent is none."""
+    random = np.random.default_rng(0)
+    flat = reference.with_values(np.ones(40), 50, 40, random)
+    for W_b in (flat, random.standard_normal((50, 40))):
+        found = measured(W_b, reference.perturbed(W_b, 0.035, random), k)
+        assert not found.is_chance
+
+
 def test_vectors_of_chance_around_one_that_is_shared_make_strangers() -> None:
     """Two unrelated matrices may share their mean, which carries a part of their energy."""
     W_b, W_f = (W + 0.015 for W in independent((200, 150)))
     found = measured(W_b, W_f, 60)
     assert 0.2 < found.change.cosine < 0.5 and found.is_chance
     assert sum(angle < 0.5 for angle in found.left.angles[: 1 + found.left.chance.zeros]) == 1
+
+
+@pytest.mark.parametrize("scale", [-1.0, -3.0])
+def test_a_matrix_of_opposite_sign_is_no_stranger(scale: float) -> None:
+    W, _ = pair((50, 40))
+    found = measured(W, scale * W, 8)
+    assert found.change.cosine == pytest.approx(-1)
+    assert found.left.largest < 1e-7 and found.right.largest < 1e-7
+    assert not found.is_chance
 
 
 # --- against the definitions -------------------------------------------------------------------

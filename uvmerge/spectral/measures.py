@@ -157,11 +157,12 @@ class Measures:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the two matrices have no more in common than independent ones: their own cosine
-        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band."""
-        return self.change.cosine < UNRELATED_COSINE or (
-            self.left.is_chance and self.right.is_chance
-        )
+        """Whether the two matrices have no more in common than independent ones: their own |cosine|
+        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band and it is
+        under 0.9: vectors at a cut among equal values turn for nothing, and say nothing."""
+        cosine = abs(self.change.cosine)
+        by_vectors = self.left.is_chance and self.right.is_chance
+        return cosine < UNRELATED_COSINE or (by_vectors and cosine < RELATED_COSINE)
 
 
-UNRELATED_COSINE = 0.2
+UNRELATED_COSINE, RELATED_COSINE = 0.2, 0.9
