@@ -543,6 +543,25 @@ def test_a_row_a_column_and_a_number_are_matrices(
     assert measured(W_b, W_f, 0, precision).k == 0
 
 
+@POLICIES
+@pytest.mark.parametrize("shape", [(50, 40), (300, 260)], ids=str)
+@pytest.mark.parametrize("scale", [2.0**100, 2.0**-100, 2.0**-113])
+def test_the_scale_of_weights_changes_nothing(
+    shape: tuple[int, int], scale: float, precision: Precision
+) -> None:
+    """1e30 and 1e-30: squares of them are beyond the range of float32. A tenth of 1e-34 is a
+    subnormal number there, and comes rounded."""
+    W_b, W_f = pair(shape)
+    k = min(shape) // 5
+    expected, found = (
+        figures(measured(W_b * size, W_f * size, k, precision)) for size in (1.0, scale)
+    )
+    for name in ("base values", "finetuned values"):
+        found[name] = np.array(found[name]) / scale
+    bound = 1e-6 if precision is EXACT else 2e-5
+    assert not differing(found, expected, bound)
+
+
 def test_all_and_none_of_the_triplets() -> None:
     W_b, W_f = pair((48, 48), 0.1)
     whole = measured(W_b, W_f, 48)

@@ -6,6 +6,7 @@ equal singular values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -138,7 +139,15 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
 
 def _values(G: Tensor, products: torch.dtype) -> tuple[float, ...]:
     """Singular values of what G (r, r) is the Gram matrix of, descending."""
-    S = torch.linalg.eigvalsh(G.to(products)).flip(0).clamp(min=0).sqrt()
+    size = 2.0 ** math.frexp(float(G.diagonal().max()))[1]  # G / size is in the range of float32
+    S = (
+        torch.linalg.eigvalsh((G / size).to(products))
+        .flip(0)
+        .clamp(min=0)
+        .double()
+        .mul(size)
+        .sqrt()
+    )
     smallest = SMALLEST_VALUE if products == torch.float64 else 1e-3
     return _plain(torch.where(smallest * S[0] < S, S, 0.0))
 
