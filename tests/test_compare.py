@@ -163,6 +163,16 @@ def test_fast_recovers_turns_down_to_its_floor(shape: tuple[int, int], angle: fl
             assert (error <= FAST_FLOOR + FAST_GRADED * ratio + 1e-4 * angle).all()
 
 
+@pytest.mark.slow
+def test_turns_are_recovered_where_vectors_are_refined() -> None:
+    angles = [*ANGLES] * 20
+    W_b, W_f = planted((1100, 1024), clear(1024, len(angles)), angles, angles[::-1])
+    found = measured(W_b, W_f, len(angles))
+    assert found.methods == ("refined",)
+    for turn in (found.left, found.right):
+        assert (abs(np.array(turn.angles) - np.sort(angles)) <= 1e-7 + 1e-4 * np.sort(angles)).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("angle", (0.0, *ANGLES))
 def test_chordal_distances_are_as_exact_as_the_angles(angle: float, dtype: torch.dtype) -> None:
@@ -584,6 +594,17 @@ def others() -> list[Array]:
     low = (U[:, :5] * S[:5]) @ Vh[:5]
     nowhere = np.linalg.svd(W)[0][:, 36:39]
     return [nowhere @ Vh[:3] * 4 + W, noise, low, independent((60, 36))[0]]
+
+
+@POLICIES
+@pytest.mark.parametrize("k", [3, 8, 36])
+def test_measures_are_the_same_alone_together_and_again(k: int, precision: Precision) -> None:
+    W_b, _ = pair((60, 36))
+    alone = [measured(W_b, W_f, k, precision) for W_f in others()]
+    base, finetuned = matrix(W_b, precision), [matrix(W_f, precision) for W_f in others()]
+    assert measure(base, finetuned, k) == alone
+    assert measure(base, finetuned, k) == alone
+    assert measure(base, finetuned[::-1], k) == alone[::-1]
 
 
 def test_no_others_give_no_measures() -> None:

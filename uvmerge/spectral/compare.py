@@ -23,12 +23,19 @@ INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosin
 
 
 class Leading:
-    """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), with equal values grouped."""
+    """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), with equal values grouped.
+
+    Attributes:
+        methods: the rungs that these came from, whatever else was asked of the matrix.
+    """
 
     def __init__(self, matrix: DenseMatrix, k: int) -> None:
         self.matrix, self.k = matrix, k
+        noted = matrix.methods.copy()
+        matrix.methods.clear()
         self.U, self.S, self.Vh = matrix.top(k)
-        self.gap = matrix.cuts.get(k)
+        self.gap, self.methods = matrix.cuts.get(k), tuple(matrix.methods)
+        matrix.methods[:] = dict.fromkeys([*noted, *self.methods])
 
     @property
     def resolved(self) -> int:
@@ -63,7 +70,7 @@ def _measures(base: Leading, other: Leading) -> Measures:
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
         _change(base, other.matrix),
         _intruders(base, other, left, cosines[0]),
-        tuple(sorted({*base.matrix.methods, *other.matrix.methods})),
+        tuple(sorted({*base.methods, *other.methods})),
     )  # fmt: skip
 
 
