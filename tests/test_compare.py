@@ -195,6 +195,24 @@ def independent(shape: tuple[int, int], seed: int = 0) -> tuple[Array, Array]:
     return W_b, W_f
 
 
+@POLICIES
+@pytest.mark.parametrize("shape", [(60, 36), (36, 60), (48, 48), (200, 150), (40, 400)])
+def test_independent_matrices_are_chance_at_any_rank(
+    shape: tuple[int, int], precision: Precision
+) -> None:
+    r = min(shape)
+    for k in (1, 2, r // 5, r // 2, 9 * r // 10, r):
+        found = measured(*independent(shape, seed=k), k, precision)
+        assert found.is_chance
+        assert found.intruders is None  # all ten would be, and say nothing
+        for turn in (found.left, found.right):
+            low, high = (np.array(side) for side in turn.chance.band())
+            assert (low - 2e-6 <= turn.angles).all() and (turn.angles <= high + 2e-6).all()
+            low_distance, high_distance = turn.chance.chordal_band
+            assert low_distance - 2e-6 <= turn.chordal <= high_distance + 2e-6
+            assert turn.is_chance == turn.chance.says_something
+
+
 @pytest.mark.slow
 def test_seven_hundred_and_sixty_eight_of_a_thousand_and_twenty_four_share_512_dimensions() -> None:
     found = measured(*independent((1024, 1024)), 768)
@@ -319,6 +337,21 @@ def differing(found: dict[str, Any], expected: dict[str, Any], bound: float) -> 
 DENSE_SHAPES = [(60, 36), (36, 60), (48, 48), (2, 2), (3, 50), (50, 3), (97, 101), (300, 30)]
 
 
+@pytest.mark.parametrize("delta", [1e-3, 0.05, 0.7])
+@pytest.mark.parametrize("shape", DENSE_SHAPES, ids=str)
+def test_every_measure_is_what_its_definition_says(shape: tuple[int, int], delta: float) -> None:
+    W_b, W_f = pair(shape, delta)
+    for k in sorted({1, -(-min(shape) // 5), min(shape) // 2, min(shape) - 1, min(shape)}):
+        found, expected = measured(W_b, W_f, k), by_definition(W_b, W_f, k)
+        if found.is_chance:  # a change by 0.7 may turn the last vectors, all that k < r leaves out
+            assert delta == 0.7 and k == min(shape) - 1
+            expected["intruders"] = -1
+        assert not differing(figures(found), expected, 1e-6), k
+        change = found.change
+        assert change.inside == change.diagonal + change.rotation
+        assert change.energy == pytest.approx(((W_f - W_b) ** 2).sum(), rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", [*DENSE_SHAPES[:4], (300, 260)], ids=str)
 def test_fast_measures_it_to_its_own_rounding(shape: tuple[int, int]) -> None:
     W_b, W_f = pair(shape, 0.05)
@@ -431,6 +464,30 @@ def test_signs_of_vectors_change_nothing(
 STEPS = np.r_[3, 3, 3, 2, 2, 1.5, 1.4, 1.3, 1, 1, np.linspace(0.3, 0.2, 26)]
 
 
+def test_intruders_do_not_depend_on_how_equal_values_are_turned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One vector of the base and one of nowhere, at equal values, or across the ten that count."""
+    random = np.random.default_rng(0)
+    U, V = reference.basis(60, 48, random), reference.basis(36, 36, random)
+    base = (U[:, :36] * np.linspace(2, 1, 36)) @ V.T
+    kept = U[:, :36].copy()
+    kept[:, [1, 2, 9, 10]] = U[:, 36:40]
+    for S in (
+        np.r_[4, 4, 3.5, np.linspace(3, 1, 33)],
+        np.r_[np.linspace(4, 3, 9), 2.5, 2.5, np.linspace(2, 1, 25)],
+        np.full(36, 2.0),
+    ):
+        finetuned = (kept * S) @ V.T
+        before = measured(base, finetuned, 36, stored=torch.float64).intruders
+        with monkeypatch.context() as patch:
+            for seed in range(5):
+                with_every_decomposition(
+                    patch, turns_among_equals(torch.Generator().manual_seed(seed))
+                )
+                assert measured(base, finetuned, 36, stored=torch.float64).intruders == before
+
+
 # --- intruders ---------------------------------------------------------------------------------
 
 
@@ -455,6 +512,17 @@ def test_a_vector_that_moved_up_from_beyond_the_cut_is_no_intruder() -> None:
     U, S, Vh = reference.svd(W_b)
     S[30] = 5.0
     assert measured(W_b, (U * S) @ Vh, 8).intruders == 0
+
+
+def test_directions_that_a_deficient_base_lacks_are_intruders_however_its_zeros_are_completed() -> (
+    None
+):
+    random = np.random.default_rng(0)
+    U, V = reference.basis(40, 12, random), reference.basis(40, 12, random)
+    W_b = (U[:, :8] * np.linspace(2, 1, 8)) @ V[:, :8].T
+    for turned_by in np.linalg.qr(random.standard_normal((5, 4, 4)))[0]:
+        W_f = W_b + 3 * (U[:, 8:] @ turned_by) @ V[:, 8:].T
+        assert measured(W_b, W_f, 8).intruders == 4
 
 
 # --- edges -------------------------------------------------------------------------------------

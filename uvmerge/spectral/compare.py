@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -66,12 +67,15 @@ def _measures(base: Leading, other: Leading) -> Measures:
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
-    return Measures(
+    found = Measures(
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
         _change(base, other.matrix),
-        _intruders(base, other, left, cosines[0]),
+        None,
         tuple(sorted({*base.methods, *other.methods})),
     )  # fmt: skip
+    if found.is_chance:
+        return found
+    return replace(found, intruders=_intruders(base, other, cosines[0]))
 
 
 def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Tensor:
@@ -103,13 +107,28 @@ def chordal(P: Tensor, Q: Tensor) -> float:
 def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) -> Turn:
     if not base.k:
         return Turn(len(P), (), 1.0)
-    rows, columns = base.groups(), other.groups()
-    squares = cosines.new_zeros(int(rows[-1]) + 1, base.k).index_add_(0, rows, cosines.square())
-    sizes = columns.bincount()
-    inside = squares.new_zeros(len(squares), len(sizes)).index_add_(1, columns, squares)
-    closest = (inside / sizes).amax(0).clamp(max=1).sqrt()
-    alignment = float((closest * sizes).sum() / base.k)
+    alignment = float(_closest(base, other, cosines).mean())
     return Turn(len(P), _plain(principal_angles(P, Q, cosines)), alignment)
+
+
+def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
+    """Largest |cosine| of each fine-tuned vector with a base vector, those of equal values counting as
+    one: as the subspace of the base, and by their root mean square of the fine-tuned.
+
+    Args:
+        cosines: (base.k, ·), of whole groups of fine-tuned vectors, the first ones.
+    """
+    rows, columns = base.groups(), other.groups()[: cosines.shape[1]]
+    squares = cosines.new_zeros(int(rows[-1]) + 1, len(columns))
+    squares.index_add_(0, rows, cosines.square())
+    return _mean(squares, columns).amax(0).clamp(max=1).sqrt()
+
+
+def _mean(values: Tensor, groups: Tensor) -> Tensor:
+    """Each of `values` (·, b) replaced by the mean of its group (b,) of columns."""
+    sizes = groups.bincount()
+    sums = values.new_zeros(len(values), len(sizes)).index_add_(1, groups, values)
+    return (sums / sizes)[:, groups]
 
 
 def _change(base: Leading, other: DenseMatrix) -> Change:
@@ -176,21 +195,19 @@ def _picture(C: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, means.tolist()))
 
 
-def _intruders(base: Leading, other: Leading, left: Turn, cosines: Tensor) -> int | None:
+def _intruders(base: Leading, other: Leading, cosines: Tensor) -> int:
     if not base.k:
         return 0
-    first = cosines[:, :INTRUDERS]
-    groups = base.groups()
-    squares = first.new_zeros(int(groups[-1]) + 1, first.shape[1])
-    closest = squares.index_add_(0, groups, first.square()).amax(0).sqrt()
-    beyond = (1 - first.square().sum(0)).clamp(min=0).sqrt()  # along vectors after the k-th
-    unlike = closest < INTRUDER_COSINE
+    groups = other.groups()
+    cosines = cosines[:, : int((groups <= groups[:INTRUDERS][-1]).sum())]
+    unlike = _closest(base, other, cosines) < INTRUDER_COSINE
+    within = _mean(cosines.square().sum(0, keepdim=True), groups[: len(unlike)])[0]
+    beyond = (1 - within).clamp(min=0).sqrt()  # along vectors after the k-th
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
-        if left.is_chance:
-            return None
-        U, _, _ = base.matrix.top(min(base.matrix.shape))
-        unlike = (U.mT @ other.U[:, :INTRUDERS]).abs().amax(0) < INTRUDER_COSINE
-    return int(unlike.sum())
+        whole = Leading(base.matrix, min(base.matrix.shape))
+        whole = whole.cut(whole.resolved)  # vectors of zero values may be any
+        unlike = _closest(whole, other, whole.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
+    return int(unlike[:INTRUDERS].sum())
 
 
 def _plain(values: Tensor) -> tuple[float, ...]:

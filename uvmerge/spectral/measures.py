@@ -128,8 +128,8 @@ class Measures:
         base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = r.
         change: W_f − W_b.
         intruders: how many of the leading ten left vectors of W_f have no |cosine| of 0.5 with any
-            left vector of W_b (arXiv 2410.21228); None where the two spans are no nearer than
-            chance, which makes the question void.
+            left vector of W_b (arXiv 2410.21228); None where the two are no nearer to each
+            other than independent ones (`is_chance`), which makes the question void.
         methods: the rungs of the precision ladder that were used.
     """
 
