@@ -464,6 +464,17 @@ def test_signs_of_vectors_change_nothing(
 STEPS = np.r_[3, 3, 3, 2, 2, 1.5, 1.4, 1.3, 1, 1, np.linspace(0.3, 0.2, 26)]
 
 
+@pytest.mark.parametrize("k", [52, 200])
+def test_one_strong_direction_makes_no_equals_of_the_others(k: int) -> None:
+    """Values apart by thousandths of their own size are distinct beside one 10,000 times theirs."""
+    random = np.random.default_rng(0)
+    W_b = random.standard_normal((300, 260)) / 16
+    W_b += 1e4 * reference.basis(300, 1, random) @ reference.basis(260, 1, random).T
+    W_f = W_b + 0.05 * random.standard_normal((300, 260)) / 16
+    found = measured(W_b, W_f, k, stored=torch.float64)
+    assert not differing(figures(found), by_definition(W_b, W_f, k), 1e-6)
+
+
 def test_intruders_do_not_depend_on_how_equal_values_are_turned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

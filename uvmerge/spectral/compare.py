@@ -18,7 +18,7 @@ from .gram import gram
 from .measures import Change, Measures, Turn
 from .precision import SMALLEST_VALUE
 
-EQUAL = 1e-6  # singular values closer than this to each other, relative to the largest, are equal
+EQUAL = 1e-6  # neighbouring singular values closer than this to each other, relatively, are equal
 CELLS = 24  # rows and columns of the picture of C
 INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosine| under which
 
@@ -51,7 +51,7 @@ class Leading:
         """(k,) int64: a number per group of equal singular values, from 0."""
         if not self.k:
             return self.S.long()
-        apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[0]
+        apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[:-1]
         return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
 
