@@ -464,6 +464,28 @@ def test_signs_of_vectors_change_nothing(
 STEPS = np.r_[3, 3, 3, 2, 2, 1.5, 1.4, 1.3, 1, 1, np.linspace(0.3, 0.2, 26)]
 
 
+@pytest.mark.parametrize("stored", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("k", [3, 5, 8, 10, 20])
+@pytest.mark.parametrize("equal", ["base", "finetuned", "both"])
+@SHAPES
+def test_turns_among_equal_values_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, int],
+    equal: str,
+    k: int,
+    stored: torch.dtype,
+) -> None:
+    """Of the base, of the fine-tuned, of both; also where the two have other values."""
+    random = np.random.default_rng(k)
+    spread = np.r_[np.linspace(3, 1, 10), np.linspace(0.3, 0.2, 26)]
+    W_b, turned_base = planted(shape, STEPS, [0.1, 0.7, 1.5, 0.4], [1.0, 0.2, 0.3, 1.2])
+    other = reference.perturbed(planted(shape, spread, [], [])[0], 0.05, random)
+    W_b, W_f = {"both": (W_b, turned_base), "base": (W_b, other), "finetuned": (other, W_b)}[equal]
+    before = figures(measured(W_b, W_f, k, stored=stored))
+    with_every_decomposition(monkeypatch, turns_among_equals(torch.Generator().manual_seed(k)))
+    assert not differing(figures(measured(W_b, W_f, k, stored=stored)), before, 1e-6)
+
+
 @pytest.mark.parametrize("k", [52, 200])
 def test_one_strong_direction_makes_no_equals_of_the_others(k: int) -> None:
     """Values apart by thousandths of their own size are distinct beside one 10,000 times theirs."""

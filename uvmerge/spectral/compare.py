@@ -153,13 +153,14 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
     C = half.double() @ short.mT.double()
     C = C if m > n else C.mT
     if energy == 0:
-        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, _picture(C))
+        nothing = _picture(C, base.groups())
+        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, nothing)
     diagonal = _diagonal_energy(C, base.groups()) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     norms = squares[0] ** 0.5 * squares[1] ** 0.5
     cosine = (squares[0] + squares[1] - energy) / (2 * norms) if norms else 0.0
     relative = (energy / squares[0]) ** 0.5 if squares[0] else torch.inf
-    picture = _picture(C * (m * n / energy) ** 0.5)
+    picture = _picture(C * (m * n / energy) ** 0.5, base.groups())
     return Change((m, n), relative, cosine, _values(G, to), diagonal, rotation, picture)
 
 
@@ -187,11 +188,13 @@ def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
     return float(torch.where(together, (C + C.mT) / 2, 0.0).square().sum())
 
 
-def _picture(C: Tensor) -> tuple[tuple[float, ...], ...]:
+def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Mean squares of cells of C; among vectors of equal values they are spread evenly."""
     if not len(C):
         return ()
     cells = min(len(C), CELLS)
-    means = torch.nn.functional.adaptive_avg_pool2d(C.square()[None], cells)[0]
+    squares = _mean(_mean(C.square(), groups).mT, groups).mT
+    means = torch.nn.functional.adaptive_avg_pool2d(squares[None], cells)[0]
     return tuple(map(tuple, means.tolist()))
 
 
