@@ -18,7 +18,7 @@ from torch import Tensor
 
 from uvmerge.spectral.compare import chordal, measure
 from uvmerge.spectral.dense import DenseMatrix
-from uvmerge.spectral.measures import Measures, Turn
+from uvmerge.spectral.measures import Measures
 from uvmerge.spectral.null import RandomSubspaces
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
 
@@ -559,8 +559,6 @@ def test_directions_that_a_deficient_base_lacks_are_intruders_however_its_zeros_
 
 
 # --- edges -------------------------------------------------------------------------------------
-
-EMPTY = Turn(0, (), 1.0)
 
 
 @POLICIES

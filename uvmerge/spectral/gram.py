@@ -54,8 +54,8 @@ def _in_range(panel: Tensor) -> tuple[Tensor, float]:
     largest = float(panel.abs().max())
     if 1e-12 < largest < 1e12 or not 0 < largest < torch.inf:
         return panel, 1.0
-    exponent = math.frexp(largest)[1]
-    return torch.ldexp(panel, torch.tensor(-exponent)), 4.0**exponent
+    exponent = max(-126, min(126, math.frexp(largest)[1]))  # 2^±126 are normal numbers
+    return panel * 2.0**-exponent, 4.0**exponent
 
 
 @dataclass(frozen=True)
