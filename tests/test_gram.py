@@ -53,6 +53,15 @@ def test_gram_is_the_transpose_times_the_matrix(r: int, dtype: torch.dtype) -> N
         assert (G - expected).abs().max() <= bound
 
 
+@pytest.mark.parametrize("exponent", [0, 30, 60, 120, -30, -60, -120, -140])
+def test_products_of_any_float32_are_in_range(exponent: int) -> None:
+    """Of small whole numbers times a power of two, down to subnormal ones: nothing is rounded."""
+    draw = torch.Generator().manual_seed(0)
+    W = torch.randint(-3, 4, (40, 7), generator=draw).double()
+    panels = (W * 2.0**exponent).float().split(16)
+    assert torch.equal(gram(panels, 7, CPU), W.mT @ W * 4.0**exponent)
+
+
 def test_panels_of_both_orientations_have_the_same_gram_matrix() -> None:
     W = with_values(POWER_LAW)
     for oriented in (W, W.mT.contiguous()):

@@ -6,6 +6,7 @@ equal singular values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,7 +19,7 @@ from .gram import gram
 from .measures import Change, Measures, Turn
 from .precision import SMALLEST_VALUE
 
-EQUAL = 1e-6  # singular values closer than this to each other, relative to the largest, are equal
+EQUAL = 1e-6  # neighbouring singular values closer than this to each other, relatively, are equal
 CELLS = 24  # rows and columns of the picture of C
 INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosine| under which
 
@@ -62,7 +63,7 @@ class Leading:
         """(k,) int64: a number per group of equal singular values, from 0."""
         if not self.k:
             return self.S.long()
-        apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[0]
+        apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[:-1]
         return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
 
 
@@ -114,9 +115,9 @@ def measure_all(
 def _apart(one: Leading, other: Leading) -> tuple[float, float, float]:
     if one.matrix is other.matrix:
         return 0.0, 0.0, 0.0
-    to, squares = one.matrix.precision.multiply, 0.0
-    for before, after in zip(one.matrix.panels(to), other.matrix.panels(to)):
-        squares += float(torch.linalg.vector_norm(after - before, dtype=torch.float64)) ** 2
+    squares = 0.0
+    for panel in _Difference(one.matrix, other.matrix).panels():
+        squares += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
     return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), squares
 
 
@@ -126,12 +127,15 @@ def _measures(base: Leading, other: Leading) -> Measures:
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
-    return Measures(
+    found = Measures(
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
         _change(base, other.matrix),
-        _intruders(base, other, left, cosines[0]),
+        None,
         tuple(sorted({*base.methods, *other.methods})),
     )  # fmt: skip
+    if found.is_chance:
+        return found
+    return replace(found, intruders=_intruders(base, other, cosines[0]))
 
 
 def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Tensor:
@@ -151,61 +155,131 @@ def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Ten
 
 
 def chordal(P: Tensor, Q: Tensor) -> float:
-    """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k)."""
+    """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k).
+
+    From (1 − P Pᵀ) Q, as the sum of the cosines could not tell small angles from rounding.
+    """
     k = P.shape[1]
-    inside = torch.linalg.vector_norm(P.mT @ Q).square() / max(k, 1)
-    return float((1 - inside).clamp(min=0).sqrt()) if k else 0.0
+    sines = torch.linalg.vector_norm(torch.addmm(Q, P, P.mT @ Q, alpha=-1))
+    return min(1.0, float(sines) / k**0.5) if k else 0.0
 
 
 def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) -> Turn:
     if not base.k:
         return Turn(len(P), (), 1.0)
-    rows, columns = base.groups(), other.groups()
-    squares = cosines.new_zeros(int(rows[-1]) + 1, base.k).index_add_(0, rows, cosines.square())
-    sizes = columns.bincount()
-    inside = squares.new_zeros(len(squares), len(sizes)).index_add_(1, columns, squares)
-    closest = (inside / sizes).amax(0).clamp(max=1).sqrt()
-    alignment = float((closest * sizes).sum() / base.k)
+    alignment = float(_closest(base, other, cosines).mean())
     return Turn(len(P), _plain(principal_angles(P, Q, cosines)), alignment)
 
 
+def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
+    """Largest |cosine| of each fine-tuned vector with a base vector, those of equal values counting as
+    one: as the subspace of the base, and by their root mean square of the fine-tuned.
+
+    Args:
+        cosines: (base.k, ·), of whole groups of fine-tuned vectors, the first ones.
+    """
+    rows, columns = base.groups(), other.groups()[: cosines.shape[1]]
+    squares = cosines.new_zeros(int(rows[-1]) + 1, len(columns))
+    squares.index_add_(0, rows, cosines.square())
+    return _mean(squares, columns).amax(0).clamp(max=1).sqrt()
+
+
+def _mean(values: Tensor, groups: Tensor) -> Tensor:
+    """Each of `values` (·, b) replaced by the mean of its group (b,) of columns."""
+    sizes = groups.bincount()
+    sums = values.new_zeros(len(values), len(sizes)).index_add_(1, groups, values)
+    return (sums / sizes)[:, groups]
+
+
 def _change(base: Leading, other: DenseMatrix) -> Change:
-    matrix, to = base.matrix, base.matrix.precision.multiply
-    (m, n), k = matrix.shape, base.k
-    long, short = (base.U, base.Vh) if m > n else (base.Vh.mT, base.U.mT)  # (·, k), (k, r)
-    half = long.new_zeros(k, min(m, n), dtype=to)  # of C, or of its transpose
-    squares = [0.0, 0.0]  # ‖W_b‖², ‖W_f‖²
-
-    def differences() -> Iterator[Tensor]:
-        start = 0
-        for before, after in zip(matrix.panels(to), other.panels(to)):
-            for i, panel in enumerate((before, after)):
-                squares[i] += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
-            delta = after - before
-            half.addmm_(long[start : start + len(delta)].mT.to(to), delta)
-            start += len(delta)
-            yield delta
-
-    G = gram(differences(), min(m, n), long.device)
-    energy = float(G.diagonal().sum())
-    C = half.double() @ short.mT.double()
-    C = C if m > n else C.mT
+    m, n = base.matrix.shape
+    groups, delta = base.groups(), _Difference(base.matrix, other)
+    half = _Half(base, delta.dtype)
+    G = gram((half.add(panel) for panel in delta.panels()), min(m, n), half.long.device)
+    C, energy = half.block(), float(G.diagonal().sum())
     if energy == 0:
-        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, _picture(C))
-    diagonal = _diagonal_energy(C, base.groups()) / energy
+        nothing = _picture(C, groups)
+        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, nothing)
+    diagonal = _diagonal_energy(C, groups) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
-    norms = squares[0] ** 0.5 * squares[1] ** 0.5
-    cosine = (squares[0] + squares[1] - energy) / (2 * norms) if norms else 0.0
-    relative = (energy / squares[0]) ** 0.5 if squares[0] else torch.inf
-    picture = _picture(C * (m * n / energy) ** 0.5)
-    return Change((m, n), relative, cosine, _values(G, to), diagonal, rotation, picture)
+    before, after = delta.squares
+    cosine = (before + after - energy) / (2 * before**0.5 * after**0.5) if before * after else 0.0
+    relative = (energy / before) ** 0.5 if before else torch.inf
+    picture = _picture(C * (m * n / energy) ** 0.5, groups)
+    values = _plain(_values(G, delta))
+    return Change((m, n), relative, cosine, values, diagonal, rotation, picture)
 
 
-def _values(G: Tensor, products: torch.dtype) -> tuple[float, ...]:
-    """Singular values of what G (r, r) is the Gram matrix of, descending."""
-    S = torch.linalg.eigvalsh(G.to(products)).flip(0).clamp(min=0).sqrt()
-    smallest = SMALLEST_VALUE if products == torch.float64 else 1e-3
-    return _plain(torch.where(smallest * S[0] < S, S, 0.0))
+class _Difference:
+    """D = W_f − W_b in row panels of the shorter side's length, never as a whole.
+
+    It is formed in float32 where both are stored in 32 bits or fewer, which is exact to D's own last
+    bit, and summed up in float64.
+
+    Attributes:
+        squares: ‖W_b‖², ‖W_f‖², once `panels` has been walked through.
+    """
+
+    def __init__(self, base: DenseMatrix, other: DenseMatrix) -> None:
+        self.base, self.other = base, other
+        self.dtype = (
+            torch.float32 if max(base.stored_bytes, other.stored_bytes) < 8 else torch.float64
+        )
+        self.exact = base.precision.multiply == torch.float64
+        self.squares = 0.0, 0.0
+
+    def panels(self) -> Iterator[Tensor]:
+        sums = [0.0, 0.0]
+        for pair in zip(self.base.panels(self.dtype), self.other.panels(self.dtype)):
+            for i, panel in enumerate(pair):
+                sums[i] += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
+            yield pair[1] - pair[0]
+        self.squares = sums[0], sums[1]
+
+
+class _Half:
+    """Half of C = U_b,kᵀ D V_b,k: the longer side's vectors times D, summed up panel by panel."""
+
+    def __init__(self, base: Leading, dtype: torch.dtype) -> None:
+        m, n = base.matrix.shape
+        self.is_tall = m > n
+        self.long, self.short = (base.U, base.Vh.mT) if m > n else (base.Vh.mT, base.U)  # (·, k)
+        self.product = self.long.new_zeros(base.k, min(m, n), dtype=dtype)
+        self.start = 0
+
+    def add(self, panel: Tensor) -> Tensor:
+        """Take in a panel of D (or of Dᵀ, where it is wide), and hand it on."""
+        rows = self.long[self.start : self.start + len(panel)]
+        self.product.addmm_(rows.mT.to(panel.dtype), panel)
+        self.start += len(panel)
+        return panel
+
+    def block(self) -> Tensor:
+        """C (k, k) in float64."""
+        C = self.product.double() @ self.short.double()
+        return C if self.is_tall else C.mT
+
+
+def _values(G: Tensor, delta: _Difference) -> Tensor:
+    """Singular values of D (r,), descending, from its Gram matrix; those that cannot be told from
+    rounding are 0. Where many of them are small, the products of float32 do not suffice."""
+    S = _roots(G, delta.dtype, 1e-3)
+    if (
+        delta.exact
+        and delta.dtype == torch.float32
+        and bool((0.01 * S[0] < S).float().mean() < 0.9)
+    ):
+        r = len(G)
+        delta.dtype = torch.float64
+        return _roots(gram(delta.panels(), r, G.device), delta.dtype, SMALLEST_VALUE)
+    return S
+
+
+def _roots(G: Tensor, dtype: torch.dtype, smallest: float) -> Tensor:
+    size = 2.0 ** math.frexp(float(G.diagonal().max()))[1]  # G / size is in the range of float32
+    squares = torch.linalg.eigvalsh((G / size).to(dtype)).flip(0).clamp(min=0).double()
+    S = squares.mul(size).sqrt()
+    return torch.where(smallest * S[0] < S, S, 0.0)
 
 
 def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
@@ -217,29 +291,29 @@ def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
     return float(torch.where(together, (C + C.mT) / 2, 0.0).square().sum())
 
 
-def _picture(C: Tensor) -> tuple[tuple[float, ...], ...]:
+def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Mean squares of cells of C; among vectors of equal values they are spread evenly."""
     if not len(C):
         return ()
     cells = min(len(C), CELLS)
-    means = torch.nn.functional.adaptive_avg_pool2d(C.square()[None], cells)[0]
+    squares = _mean(_mean(C.square(), groups).mT, groups).mT
+    means = torch.nn.functional.adaptive_avg_pool2d(squares[None], cells)[0]
     return tuple(map(tuple, means.tolist()))
 
 
-def _intruders(base: Leading, other: Leading, left: Turn, cosines: Tensor) -> int | None:
+def _intruders(base: Leading, other: Leading, cosines: Tensor) -> int:
     if not base.k:
         return 0
-    first = cosines[:, :INTRUDERS]
-    groups = base.groups()
-    squares = first.new_zeros(int(groups[-1]) + 1, first.shape[1])
-    closest = squares.index_add_(0, groups, first.square()).amax(0).sqrt()
-    beyond = (1 - first.square().sum(0)).clamp(min=0).sqrt()  # along vectors after the k-th
-    unlike = closest < INTRUDER_COSINE
+    groups = other.groups()
+    cosines = cosines[:, : int((groups <= groups[:INTRUDERS][-1]).sum())]
+    unlike = _closest(base, other, cosines) < INTRUDER_COSINE
+    within = _mean(cosines.square().sum(0, keepdim=True), groups[: len(unlike)])[0]
+    beyond = (1 - within).clamp(min=0).sqrt()  # along vectors after the k-th
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
-        if left.is_chance:
-            return None
-        U, _, _ = base.matrix.top(min(base.matrix.shape))
-        unlike = (U.mT @ other.U[:, :INTRUDERS]).abs().amax(0) < INTRUDER_COSINE
-    return int(unlike.sum())
+        whole = Leading.of(base.matrix, min(base.matrix.shape))
+        whole = whole.cut(whole.resolved)  # vectors of zero values may be any
+        unlike = _closest(whole, other, whole.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
+    return int(unlike[:INTRUDERS].sum())
 
 
 def _plain(values: Tensor) -> tuple[float, ...]:

@@ -58,6 +58,11 @@ class DenseOperand:
         self._stored = stored
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of one value as stored."""
+        return self._stored.dtype.itemsize
+
+    @property
     def tensor(self) -> Tensor:
         return _converted(self._stored, self.precision.combine)
 

@@ -13,6 +13,7 @@ sweep over k gives the bits of separate runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -35,15 +36,26 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
     over panels in float64, and only on and above the diagonal."""
     G = torch.zeros(r, r, dtype=torch.float64, device=device)
     for panel in panels:
+        panel, size = (panel, 1.0) if panel.dtype == G.dtype else _in_range(panel)
         for at in range(0, r, _STRIPE):
             stripe, left = G[at : at + _STRIPE, at:], panel[:, at : at + _STRIPE].mT
             if panel.dtype == G.dtype:
                 stripe.addmm_(left, panel[:, at:])
             else:
-                stripe += left @ panel[:, at:]
+                stripe.add_(left @ panel[:, at:], alpha=size)
     for at in range(_STRIPE, r, _STRIPE):
         G[at:, at - _STRIPE : at] = G[at - _STRIPE : at, at:].mT
     return G
+
+
+def _in_range(panel: Tensor) -> tuple[Tensor, float]:
+    """A float32 panel, divided by a power of two where its products would leave the range of float32,
+    and the square of that."""
+    largest = float(panel.abs().max())
+    if 1e-12 < largest < 1e12 or not 0 < largest < torch.inf:
+        return panel, 1.0
+    exponent = max(-126, min(126, math.frexp(largest)[1]))  # 2^±126 are normal numbers
+    return panel * 2.0**-exponent, 4.0**exponent
 
 
 @dataclass(frozen=True)

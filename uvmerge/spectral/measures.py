@@ -87,7 +87,7 @@ class Change:
     @property
     def outside(self) -> float:
         """The rest of it."""
-        return 1.0 - self.inside
+        return max(0.0, 1.0 - self.inside)
 
     @property
     def energy(self) -> float:
@@ -128,8 +128,8 @@ class Measures:
         base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = r.
         change: W_f − W_b.
         intruders: how many of the leading ten left vectors of W_f have no |cosine| of 0.5 with any
-            left vector of W_b (arXiv 2410.21228); None where the two spans are no nearer than
-            chance, which makes the question void.
+            left vector of W_b (arXiv 2410.21228); None where the two are no nearer to each
+            other than independent ones (`is_chance`), which makes the question void.
         methods: the rungs of the precision ladder that were used.
     """
 
@@ -157,11 +157,12 @@ class Measures:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the two matrices have no more in common than independent ones: their own cosine
-        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band."""
-        return self.change.cosine < UNRELATED_COSINE or (
-            self.left.is_chance and self.right.is_chance
-        )
+        """Whether the two matrices have no more in common than independent ones: their own |cosine|
+        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band and it is
+        under 0.9: vectors at a cut among equal values turn for nothing, and say nothing."""
+        cosine = abs(self.change.cosine)
+        by_vectors = self.left.is_chance and self.right.is_chance
+        return cosine < UNRELATED_COSINE or (by_vectors and cosine < RELATED_COSINE)
 
 
-UNRELATED_COSINE = 0.2
+UNRELATED_COSINE, RELATED_COSINE = 0.2, 0.9

@@ -46,15 +46,17 @@ class RandomSubspaces:
 
     @property
     def chordal_band(self) -> tuple[float, float]:
-        """Chordal distances that chance explains: the mean of sin²θ ± `BAND_SD` deviations of it.
+        """Chordal distances that chance explains, as far as ± `BAND_SD` deviations of a normal law.
 
-        For uniform subspaces Σ cos²θ has the variance 2k²(d − k)² / (d²(d − 1)(d + 2)).
+        For uniform subspaces Σ cos²θ has the mean k²/d and the variance 2k²(d − k)² / (d²(d − 1)(d + 2)),
+        and more than half of the space leaves Σ sin²θ to the d − k dimensions of its complement.
         """
         d, k = self.d, self.k
         if k in (0, d):
             return self.chordal, self.chordal
-        deviation = k * (d - k) / d * math.sqrt(2 / ((d - 1) * (d + 2))) / k
-        low, high = (1 - k / d + side * BAND_SD * deviation for side in (-1, 1))
+        free = min(k, d - k)
+        degrees = (free / (d - free)) ** 2 * (d - 1) * (d + 2)
+        low, high = ((free - shared) / k for shared in reversed(_band(free * free / d, degrees)))
         return math.sqrt(max(0.0, low)), math.sqrt(min(1.0, high))
 
     @property
@@ -74,17 +76,21 @@ class RandomSubspaces:
 
     def band(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Lower and upper limits of the k angles: where those two ranks down and up are expected, and
-        2/√(dk) beyond. Simulated angles of all shapes that were tried stay inside."""
+        2/√(dk) beyond; the first ones that are not forced to be 0 spread by 2/(dk)^⅓ below the edge of
+        the law. Simulated angles of all shapes that were tried stay inside."""
         margin = 2 / math.sqrt(self.d * max(self.k, 1))
-        ranks = range(self.k)
-        low = tuple(max(0.0, self._angle(i - 2) - margin) for i in ranks)
-        high = tuple(min(math.pi / 2, self._angle(i + 3) + margin) for i in ranks)
-        return low, high
+        edge = 2 / (self.d * max(min(self.k, self.d - self.k), 1)) ** (1 / 3)
+        low, high = [0.0] * self.zeros, [margin] * self.zeros
+        for i in range(self.zeros, self.k):
+            before = max(i - 2, self.zeros)
+            low.append(max(0.0, self._angle(before) - (margin if before > self.zeros else edge)))
+            high.append(min(math.pi / 2, self._angle(i + 3) + margin))
+        return tuple(low), tuple(high)
 
     def _angle(self, rank: float) -> float:
         """The angle that `rank` of the k angles are expected to lie under."""
         free = self.k - self.zeros
-        if rank <= self.zeros or not free:
+        if rank < self.zeros or not free:
             return 0.0
         grid = _quantiles(min(self.k, self.d - self.k) / self.d)
         share = min(max((rank - self.zeros) / free, 0.0), 1.0)
@@ -95,6 +101,14 @@ class RandomSubspaces:
             return grid[0][-1]
         (x0, x1), (y0, y1) = grid[1][at - 1 : at + 1], grid[0][at - 1 : at + 1]
         return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
+
+
+def _band(mean: float, degrees: float) -> tuple[float, float]:
+    """Where ± `BAND_SD` deviations of a normal law lie in one like chi-square, whose upper side is the
+    longer: mean · χ²/degrees, by the cube of a normal number (Wilson and Hilferty 1931)."""
+    spread = 2 / (9 * degrees)
+    low, high = (1 - spread + side * BAND_SD * math.sqrt(spread) for side in (-1, 1))
+    return mean * max(0.0, low) ** 3, mean * high**3
 
 
 @lru_cache(maxsize=64)
@@ -118,11 +132,13 @@ def _quantiles(c: float) -> tuple[list[float], list[float]]:
 
 
 def best_cosine(d: int, k: int) -> float:
-    """Median of the largest |cosine| of a random direction with k orthonormal ones in d dimensions."""
+    """Median of the largest |cosine| of a random direction with k orthonormal ones in d dimensions,
+    for large d; k = d of them leave none under 1/√d."""
     if not k > 0:
         return 0.0
     quantile = (1 + 0.5 ** (1 / k)) / 2
-    return min(1.0, NormalDist().inv_cdf(quantile) / math.sqrt(d))
+    least = 1.0 if k == d else 0.0
+    return min(1.0, max(least, NormalDist().inv_cdf(quantile)) / math.sqrt(d))
 
 
 @dataclass(frozen=True)
@@ -137,15 +153,17 @@ class RandomMatrix:
         return (k / self.m) * (k / self.n)
 
     def in_block_band(self, k: int) -> tuple[float, float]:
-        """Shares that chance explains: a sum of k² of mn equal squares, ± `BAND_SD` deviations."""
+        """Shares that chance explains: of k² of mn independent squares, which follow a beta law."""
         share = self.in_block(k)
-        deviation = share * math.sqrt(2) / max(k, 1)
-        return max(0.0, share - BAND_SD * deviation), min(1.0, share + BAND_SD * deviation)
+        if share in (0.0, 1.0):
+            return share, share
+        low, high = _band(share, share * (self.m * self.n + 2) / (1 - share))
+        return low, min(1.0, high)
 
     @property
     def stable_rank(self) -> float:
-        """‖·‖_F² / ‖·‖₂² = mn / (√m + √n)²."""
-        return self.m * self.n / (math.sqrt(self.m) + math.sqrt(self.n)) ** 2
+        """‖·‖_F² / ‖·‖₂² = mn / (√m + √n)², and no less than 1."""
+        return max(1.0, self.m * self.n / (math.sqrt(self.m) + math.sqrt(self.n)) ** 2)
 
     def leading_energy(self, k: int) -> float:
         """Share of its energy in its own k leading singular values (Marchenko–Pastur)."""
