@@ -155,10 +155,10 @@ def _token_ids(folders: Sequence[Path], prompts: Sequence[Prompt]) -> list[list[
     tokenizers = [_tokenizer(folder) for folder in folders]
     sequences = []
     for prompt in prompts:
-        is_chat = not isinstance(prompt.content, str)
-        text = _rendered(tokenizers[0], prompt) if is_chat else prompt.content
+        is_plain = isinstance(prompt.content, str)
+        text = prompt.content if is_plain else _rendered(tokenizers[0], prompt)
         ids, *others = (
-            tokenizer(text, add_special_tokens=not is_chat)["input_ids"] for tokenizer in tokenizers
+            tokenizer(text, add_special_tokens=is_plain)["input_ids"] for tokenizer in tokenizers
         )
         for folder, other in zip(folders[1:], others):
             if other != ids:
@@ -190,12 +190,13 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _rendered(tokenizer: Any, prompt: Prompt) -> str:
+    """The messages of a prompt as one text."""
     if not tokenizer.chat_template:
         raise UsageError(
             prompt.where, "has messages, and the base's tokenizer has no chat template",
             'Write the text as the base is to read it: {"prompt": "…"}.',
         )  # fmt: skip
-    messages = [dict(message) for message in prompt.content if isinstance(message, Mapping)]
+    messages: Any = [*prompt.content]
     opens_answer = messages[-1]["role"] != "assistant"
     try:
         text = tokenizer.apply_chat_template(
@@ -267,8 +268,8 @@ class _Model:
                 self.folder, f"a forward pass fails: {_first_line(error)}",
                 "Try --device cpu, fewer checkpoints at a time, or leave out --kl.",
             ) from None  # fmt: skip
-        if bool(logits.isnan().any()):
-            raise RunFailed(self.folder, "a forward pass gives NaN", "`uvmerge check` it.")
+        if bool((logits.isnan() | logits.isposinf()).any()):
+            raise RunFailed(self.folder, "a forward pass gives NaN or Inf", "`uvmerge check` it.")
         return logits
 
 

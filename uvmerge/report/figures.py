@@ -40,20 +40,27 @@ GREY, PALE = "#666666", "#E6E6E6"
 RELATIVE = "‖ΔW‖ / ‖W‖ (%)"
 
 
+def require_matplotlib() -> None:
+    """`UsageError` where it is missing, for asking before anything is measured."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError("--figures", "needs matplotlib", "pip install 'uvmerge[plot]'") from None
+
+
 def save_figures(findings: Findings, folder: str | Path) -> list[Path]:
     """Write every figure to `folder`, which is made if need be; the paths, PNG and PDF of each.
 
-    `maps`: figures of all matrices, layers × roles. `matrix-1` to `matrix-3`: the three most moved.
-    Several checkpoints have these once each, numbered, on shared scales, and `trajectory` and
-    `distances` beside them.
+    `maps`: heat maps of all matrices, layers × roles. `matrix-1` to `matrix-3`: the most moved ones.
+    Of several checkpoints each has these, as `checkpoint-1-maps` and so on, with the colours of all
+    maps on shared scales; `trajectory` and `distances` show them together.
 
     Raises:
         UsageError: where matplotlib is missing or `folder` is a file.
     """
-    try:
-        from matplotlib import style
-    except ImportError:
-        raise UsageError("--figures", "needs matplotlib", "pip install 'uvmerge[plot]'") from None
+    require_matplotlib()
+    from matplotlib import style
+
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +210,7 @@ def _maps(entries: Sequence[Entry], panels: Sequence[_Panel], title: str) -> Fig
         ]
         _heat(axes, rows, panel.unit, panel.limits)
         axes.set_title(panel.heading)
-        _name_ticks(axes.yaxis, roles)
+        _name_ticks(axes.yaxis, roles, most=14)
     _name_ticks(column[-1].xaxis, ["–" if layer is None else str(layer) for layer in layers])
     column[-1].set_xlabel("layer (–: outside of the layers)" if None in layers else "layer")
     return figure
