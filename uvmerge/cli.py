@@ -389,6 +389,10 @@ def diff_command(
     for folder in (out, figures):
         if folder is not None:
             comparison.refuse_folder(folder, overwrite or folder == figures, [base, *checkpoints])
+    if figures is not None:
+        from .report.figures import require_matplotlib
+
+        require_matplotlib()
     found = comparison.diff(
         base, *checkpoints, progress=progress, control=SignalControl(), **settings
     )
