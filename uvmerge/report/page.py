@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from ..findings import Compared, Entry, Findings, median_of
 from ..spectral.measures import Measures, Turn
-from .details import details
+from .details import details, legends
 from .format import counted, number, percent, safe
-from .heat import HATCH
+from .heat import SHARED
 from .maps import heat_maps
 from .meaning import MEANING
 from .style import STYLE
@@ -37,7 +38,7 @@ def render(findings: Findings) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
         f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
-        f"<style>{STYLE}</style></head><body>{HATCH}{body}</body></html>\n"
+        f"<style>{STYLE}</style></head><body>{SHARED}{body}</body></html>\n"
     )
 
 
@@ -46,7 +47,7 @@ def figure(findings: Findings) -> str:
     maps = heat_maps(findings.compared[-1], {}) if findings.compared else ""
     return (
         '<div style="background:#fff;color:#1a1a1a;padding:12px;font-family:system-ui,sans-serif">'
-        f"<style>{_FRAGMENT_STYLE}</style>{HATCH}{_headline(findings)}"
+        f"<style>{_FRAGMENT_STYLE}</style>{SHARED}{_headline(findings)}"
         f'<div class="uvmerge">{maps}</div></div>'
     )
 
@@ -65,8 +66,7 @@ def _sections(findings: Findings) -> Iterable[str]:
     else:
         title = f"{counted(len(findings.compared), 'checkpoint')} <small>against</small> {base}"
     yield f'<header><p class="kicker">uvmerge diff</p><h1>{title}</h1></header>'
-    yield _headline(findings)
-    yield _facts(findings)
+    yield f'<div class="top">{_headline(findings)}{_facts(findings)}</div>'
     if any(compared.behaviour for compared in findings.compared):
         yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
     several = len(findings.compared) > 1
@@ -98,8 +98,13 @@ _MAPS_NOTE = (
 
 
 def _headline(findings: Findings) -> str:
-    items = "".join(f"<li>{safe(sentence, 2000)}</li>" for sentence in headline(findings))
+    items = "".join(f"<li>{_whole(sentence)}</li>" for sentence in headline(findings))
     return f'<ul class="headline {findings.verdict}">{items}</ul>'
+
+
+def _whole(sentence: str) -> str:
+    """A sentence whose numbers are not parted from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=%|rad|nats|±)", "&nbsp;", safe(sentence, 2000))
 
 
 def _facts(findings: Findings) -> str:
@@ -187,7 +192,7 @@ def _folded(
             break
         parts.append(made)
         links[entry.name] = f"m{i}"
-    return "".join(parts), links
+    return legends() + "".join(parts), links
 
 
 def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:

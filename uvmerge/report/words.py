@@ -104,7 +104,8 @@ def _counts(compared: Compared) -> str:
     broken = sum(entry.state == "nonfinite" for entry in entries)
     unlike = sum(other.relative is None for other in others)
     parts = [f"{_matrices(len(entries))} and {counted(len(others), 'other tensor')} were compared"]
-    parts.append(f"{_matrices(same)} {'is' if same == 1 else 'are'} identical")
+    identical = f"{_matrices(same)} {'is' if same == 1 else 'are'}" if same else "no matrix is"
+    parts.append(f"{identical} identical")
     if broken + unlike:
         reasons = [
             f"{_matrices(broken)} with NaN or Inf" if broken else "",
@@ -269,7 +270,7 @@ def _inside(moving: Sequence[Found]) -> str:
         _mean(getattr(found.change, part) for found in blocks) for part in ("diagonal", "rotation")
     )
     return (
-        f"{text}: more than chance in {more} and less in {less} of {_matrices(len(blocks))};"
+        f"{text}: more than chance in {more} of {_matrices(len(blocks))}, less in {less};"
         f" {percent(diagonal)} of all changes values (diag), {percent(rotation)} turns leading vectors"
         " among each other (rot)."
     )
