@@ -108,7 +108,7 @@ def _null_band(chance: RandomSubspaces) -> tuple[tuple[float, ...], tuple[float,
 
 
 def _angles(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
-    title = "Principal angles"
+    title = "Principal angles" + (" (thin: other checkpoints)" if earlier else "")
     all_angles = [*found.left.angles, *found.right.angles]
     log = max(all_angles) < 0.3
     bands = [_band(space) for space in dict.fromkeys((found.left.chance, found.right.chance))]

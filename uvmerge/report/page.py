@@ -196,9 +196,9 @@ def _folded(
 
 
 def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
-    header = ("matrix", "shape", "k", "relative change", "angle left", "(chance)", "angle right",
-              "(chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned", "in block",
-              "(chance)", "diag", "rot", "intruders")  # fmt: skip
+    header = ("matrix", "shape", "k", "relative change", "angle left (chance)",
+              "angle right (chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned",
+              "in block (chance)", "diag", "rot", "intruders")  # fmt: skip
     return _table(header, [_moved_row(e, links) for e in compared.moved[:MOST_LISTED]]) + (
         '<p class="note">By mean angle of both sides, in radians. * no finding: no nearer to the base'
         " than chance, or as large as chance.</p>"
@@ -208,7 +208,7 @@ def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
 def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     found = entry.measures
     assert found is not None
-    name = safe(entry.name)
+    name = safe(entry.name).replace(".", ".<wbr>")
     if entry.name in links:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
     change, k = found.change, found.k
@@ -216,19 +216,20 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     star = "*" if low <= change.inside <= high else ""
     return (
         name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
-        *_turn_cells(found.left), *_turn_cells(found.right),
+        _turn_cell(found.left), _turn_cell(found.right),
         number(found.left.chordal), number(found.right.chordal),
         number(found.base_gap), number(found.finetuned_gap),
-        f"{percent(change.inside)}{star}", percent(change.chance.in_block(k)),
+        f"{percent(change.inside)} ({percent(change.chance.in_block(k))}){star}",
         percent(change.diagonal), percent(change.rotation),
         "–" if found.intruders is None else str(found.intruders),
     )  # fmt: skip
 
 
-def _turn_cells(turn: Turn) -> tuple[str, str]:
+def _turn_cell(turn: Turn) -> str:
     if not turn.angles:
-        return "–", "–"
-    return f"{number(turn.mean)}{'*' if turn.is_chance else ''}", number(chance_mean(turn.chance))
+        return "–"
+    chance = number(chance_mean(turn.chance))
+    return f"{number(turn.mean)} ({chance}){'*' if turn.is_chance else ''}"
 
 
 def _rest(compared: Compared) -> str:

@@ -54,7 +54,8 @@ summary span{color:#555}
  h2,h3,figcaption,summary{break-after:avoid}
  .maps{grid-template-columns:1fr 1fr}.heat,.chart{max-height:23cm}
  tr,li,.row>*{break-inside:avoid}a{color:inherit;text-decoration:none}
- .wide th,.wide td{font-size:7pt;padding-right:4px}td.name{min-width:0}
+ .wide th,.wide td{font-size:7pt;padding-right:5px;white-space:normal}td.name{min-width:36mm}
+ p.note{break-after:avoid}.top{display:block}
  .scroll{overflow:visible}details:not([open]){display:none}
 }
 """

@@ -62,22 +62,20 @@ class Axis:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values inside the range, ascending."""
-        if not self.log:
-            rough = (self.high - self.low) / (most - 1)
-            unit = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-            step = next((m * unit for m in (1, 2, 5) if m * unit >= rough), 10 * unit)
-            step = max(1.0, step) if self.whole else step
-            first, last = math.ceil(self.low / step), math.floor(self.high / step)
-            return [i * step for i in range(first, last + 1)]
-        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        apart = max(1, math.ceil((last - first) / most))
-        found: list[float] = []
-        for factors in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
-            found = [f * 10.0**e for e in range(first, last + 1, apart) for f in factors]
-            found = [value for value in found if self.low <= value <= self.high]
-            if len(found) >= 3:
-                break
-        return found[:: max(1, math.ceil(len(found) / most))]
+        if self.log:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            apart = max(1, math.ceil((last - first) / most))
+            for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+                found = [f * 10.0**e for e in range(first, last + 1, apart) for f in factors]
+                found = [value for value in found if self.low <= value <= self.high]
+                if len(found) >= 3:
+                    return found[:: math.ceil(len(found) / most)]
+        rough = (self.high - self.low) / (most - 1)
+        unit = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+        step = next((m * unit for m in (1, 2, 5) if m * unit >= rough), 10 * unit)
+        step = max(1.0, step) if self.whole else step
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [i * step for i in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -224,4 +222,11 @@ def _axes(frame: _Frame, twin: Axis | None) -> list[str]:
 
 
 def _numbers(frame: _Frame, axis: Axis) -> str:
-    return "".join(f'<text y="{frame.at_y(v, axis)}">{number(v)}</text>' for v in axis.ticks())
+    return "".join(f'<text y="{frame.at_y(v, axis)}">{_tick(v)}</text>' for v in axis.ticks())
+
+
+def _tick(value: float) -> str:
+    """A round number in few characters: `0.002`, `1e−4`."""
+    shown = number(value)
+    power = f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−")
+    return power if len(shown) > 4 and float(f"{value:.0e}") == float(f"{value:.3g}") else shown

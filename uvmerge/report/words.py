@@ -34,7 +34,7 @@ def headline(findings: Findings) -> list[str]:
             verdict = _verdict(findings.base, last)
             sentences += [f"The last checkpoint: {verdict}", *_interpretation(last)]
         sentences += _turning_back(findings)
-    sentences += [_behaviour(found) for found in findings.compared if found.behaviour]
+    sentences += _behaviour(findings)
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
 
 
@@ -324,15 +324,22 @@ def _others(compared: Compared) -> str:
     )
 
 
-def _behaviour(compared: Compared) -> str:
-    found = compared.behaviour
-    assert found is not None
-    error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
-    return (
-        f"{brief(compared.label)} on {counted(found.prompts, 'prompt')} ({counted(found.tokens, 'token')}):"
-        f" the mean KL from the base is {number(found.kl)}{error} nats per token, and both find the same"
-        f" token likeliest in {percent(found.agreement)}."
-    )
+def _behaviour(findings: Findings) -> list[str]:
+    """The measured KL of each checkpoint that was run on prompts."""
+    ran = [(c, c.behaviour) for c in findings.compared if c.behaviour is not None]
+    if not ran:
+        return []
+    parts = []
+    for compared, found in ran:
+        error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
+        of = f" ({brief(compared.label)})" if len(ran) > 1 else ""
+        parts.append(f"{number(found.kl)}{error}{of}")
+    _, last = ran[-1]
+    agreement = f"{'the last' if len(ran) > 1 else 'it'} and the base find the same token likeliest"
+    return [
+        f"On {counted(last.prompts, 'prompt')} ({counted(last.tokens, 'token')}) the mean KL from the base"
+        f" is, in nats per token, {', '.join(parts)}; {agreement} in {percent(last.agreement)}."
+    ]
 
 
 # --- several checkpoints ---------------------------------------------------------------------------
@@ -363,7 +370,8 @@ def _turning_back(findings: Findings) -> list[str]:
         return []
     distance = {frozenset((p.first, p.second)): p for p in findings.pairs}
     labels = ["the base", *(brief(compared.label) for compared in findings.compared)]
-    back, asked = [], 0
+    back: list[tuple[float, str]] = []
+    asked = 0
     for other in range(last - 1):
         before = distance.get(frozenset((other, last - 1)))
         after = distance.get(frozenset((other, last)))
@@ -371,14 +379,17 @@ def _turning_back(findings: Findings) -> list[str]:
             continue
         asked += 1
         if _nearer(before, after):
-            back.append(
+            kept = (after.left + after.right) / (before.left + before.right)
+            text = (
                 f"{labels[other]} (chordal distance left {number(before.left)} → {number(after.left)},"
                 f" right {number(before.right)} → {number(after.right)}; of weights"
                 f" {number(before.distance)} → {number(after.distance)})"
             )
+            back.append((kept, text))
     step = f"The last step, from {labels[last - 1]} to {labels[last]},"
     if back:
-        return [f"{step} turns the leading vectors back towards {'; '.join(back)}."]
+        most = f", the most of {len(back)} that it comes nearer to" if len(back) > 1 else ""
+        return [f"{step} turns the leading vectors back towards {min(back)[1]}{most}."]
     return (
         [f"{step} does not turn back towards the base or an earlier checkpoint."] if asked else []
     )
