@@ -311,10 +311,7 @@ def test_a_change_planted_in_the_block_is_placed() -> None:
     after = W + 0.1 * U[:, :8] * S[:8] @ Vh[:8]
     text = said(pair(entry(compare(W, [after], 8)[0])))
     assert "more than chance in 1 of 1 matrix" in text
-    assert (
-        "100 % of all changes values (diag), 0 %" in text.replace(number(1e-30), "0")[:10000]
-        or "100 % of all" in text
-    )
+    assert "100 % of all changes values (diag)" in text
 
 
 def test_a_change_like_rounding_may_come_from_it() -> None:
@@ -380,10 +377,6 @@ def test_sentences_are_inert() -> None:
 # --- the page ----------------------------------------------------------------------------------
 
 
-def every(request: pytest.FixtureRequest) -> dict[str, Findings]:
-    return {name: request.getfixturevalue(name) for name in ("related", "unrelated", "trajectory")}
-
-
 @pytest.mark.parametrize("which", ["related", "unrelated", "trajectory"])
 def test_pages_are_balanced_and_fetch_nothing(which: str, request: pytest.FixtureRequest) -> None:
     findings = request.getfixturevalue(which)
@@ -427,7 +420,7 @@ def test_names_from_outside_are_inert_on_the_page() -> None:
     )  # fmt: skip
     for text in (report.render(findings), report.figure(findings)):
         page = Page(text)
-        assert not {"script", "b>q", "i", "x", "c", "v", "s"} & {t for t, _ in page.tags} - {"i"}
+        assert not {"script", "x", "c", "v", "w", "s"} & {tag for tag, _ in page.tags}
         assert "<script" not in text
         assert "\x1b" not in text
         assert "alert(1)" in page.text  # it is shown, not dropped
