@@ -354,7 +354,11 @@ def test_a_trajectory_that_turns_back_is_seen(trajectory: Findings) -> None:
         dataclasses.replace(p, left=0.1 * (p.second - p.first), right=0.1 * (p.second - p.first))
         for p in trajectory.pairs
     ))  # fmt: skip
-    assert "does not turn back towards the base or an earlier checkpoint" in said(straight)
+    one_side = dataclasses.replace(trajectory, pairs=tuple(
+        dataclasses.replace(p, right=0.1 * (p.second - p.first)) for p in trajectory.pairs
+    ))  # fmt: skip
+    for findings in (straight, one_side):
+        assert "does not turn back towards the base or an earlier checkpoint" in said(findings)
 
 
 def test_an_unrelated_checkpoint_of_a_trajectory_is_named(

@@ -24,7 +24,7 @@ SHARED = (
     '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#444" stroke-width=".6"/>'
     "</pattern>"
     f'<rect id="cell" width="{WIDTH - 1}" height="{HEIGHT - 1}"/>'
-    f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)" opacity=".5"/>'
+    f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)" opacity=".6"/>'
     "</defs></svg>"
 )
 
@@ -139,9 +139,10 @@ def _legend(scale: Scale, x: int, y: int) -> str:
         )
     for value, label in scale.marks:
         at = x + round(scale.axis.share(value) * width)
+        anchor = "start" if at < x + width / 2 else "end"
         parts.append(f'<path d="M{at} {y - 3}v14" stroke="#000" stroke-width="2"/>')
         parts.append(
-            f'<text x="{at + 5}" y="{y + 30}" text-anchor="end" fill="#000">{safe(label)}</text>'
+            f'<text x="{at}" y="{y + 30}" text-anchor="{anchor}" fill="#000">{safe(label)}</text>'
         )
     return "".join(parts) + "</g>"
 

@@ -79,7 +79,7 @@ def _scale(figure: _Figure, shown: Mapping[tuple[int, int], list[Entry]]) -> Sca
     chance = [c for entries in shown.values() if (c := _mean(figure.chance, entries))]
     marks: list[tuple[float, str]] = []
     if figure.group == "gap":
-        marks = [(1.0, "1")]
+        marks = [(1.0, "as large as the change")]
         ends += [0.5, 2.0]
     elif figure.to_chance and chance:
         marks = [(max(chance), f"chance {number(max(chance))}")]

@@ -86,7 +86,7 @@ def _sections(findings: Findings) -> Iterable[str]:
         yield heat_maps(last, links)
     if last.measured:
         yield f"<h2>Most moved matrices{which}</h2>{_most_moved(last, links)}"
-        yield f"<h2>Every matrix{which}</h2>{folded}"
+        yield f'<h2 class="every">Every matrix{which}</h2>{folded}'
     yield _rest(last)
     yield f"<h2>What these figures mean</h2>{_meaning()}"
 
@@ -140,6 +140,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wi
         + "</tr>"
         for row in rows
     )
+    body = body.replace(" %", "&nbsp;%")
     return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
 
 

@@ -55,7 +55,8 @@ summary span{color:#555}
  .maps{grid-template-columns:1fr 1fr}.heat,.chart{max-height:23cm}
  tr,li,.row>*{break-inside:avoid}a{color:inherit;text-decoration:none}
  .wide th,.wide td{font-size:7pt;padding-right:5px;white-space:normal}td.name{min-width:36mm}
- p.note{break-after:avoid}.top{display:block}
+ p.note{break-after:avoid}.top{display:block}.every{break-before:page;border:0}
+ .scroll,summary{break-inside:avoid}
  .scroll{overflow:visible}details:not([open]){display:none}
 }
 """

@@ -84,7 +84,7 @@ def _verdict(base: str, compared: Compared) -> str:
         cosine = median(found.change.cosine for _, found in told_apart(compared))
         text = (
             f"{name} is related to {base}: the median cosine of their matrices is"
-            f" {number(cosine, 6)}, where independent ones have 0."
+            f" {number(cosine, 6)} (about 0 for independent ones)."
         )
     elif identical:
         text = f"All matrices of {name} that could be compared are identical to those of {base}."
@@ -266,13 +266,14 @@ def _inside(moving: Sequence[Found]) -> str:
     )
     if not more and not less:
         return f"{text}: nothing that chance would not show."
-    diagonal, rotation = (
-        _mean(getattr(found.change, part) for found in blocks) for part in ("diagonal", "rotation")
-    )
+    diagonal = _mean(found.change.diagonal for found in blocks)
+    rotation = _mean(found.change.rotation for found in blocks)
+    by_chance = _mean(found.change.chance.in_block(found.k) / found.k for found in blocks)
     return (
         f"{text}: more than chance in {more} of {_matrices(len(blocks))}, less in {less};"
-        f" {percent(diagonal)} of all changes values (diag), {percent(rotation)} turns leading vectors"
-        " among each other (rot)."
+        f" {percent(diagonal)} of all changes values (diag; {percent(by_chance)} without structure),"
+        f" {percent(rotation)} turns leading vectors among each other"
+        f" (rot; {percent(expected - by_chance)})."
     )
 
 
