@@ -90,7 +90,8 @@ def _spectra(found: Measures) -> tuple[str, str]:
     at = chosen(found.k, power=1.6)
     base = [(i + 1, found.base_values[i]) for i in at]
     after = [(i + 1, found.finetuned_values[i]) for i in at]
-    changes = [(i + 1, 100 * found.value_changes[i]) for i in at]
+    relative = found.value_changes
+    changes = [(i + 1, 100 * relative[i]) for i in at]
     twin = Axis.over([0.0, *(change for _, change in changes)])
     axis = Axis.over([*found.base_values, *found.finetuned_values], log=True)
     lines = [

@@ -51,7 +51,7 @@ summary span{color:#555}
 @page{margin:14mm}
 @media print{
  body{max-width:none;padding:0;font-size:10.5pt}
- h2,h3,figcaption,summary{break-after:avoid}
+ h2,h3,dt,figcaption,summary{break-after:avoid}
  .maps{grid-template-columns:1fr 1fr}.heat,.chart{max-height:23cm}
  tr,li,.row>*{break-inside:avoid}a{color:inherit;text-decoration:none}
  .wide th,.wide td{font-size:7pt;padding-right:5px;white-space:normal}td.name{min-width:36mm}
