@@ -11,12 +11,30 @@ from ..spectral.measures import Measures, Turn
 from ..spectral.null import RandomMatrix, RandomSubspaces
 from .format import number, percent, safe
 from .heat import DIVERGING, Scale, picture
-from .svg import Axis, Band, Line, chart
+from .svg import Axis, Band, Line, chart, furniture
 from .words import chance_mean
 
 POINTS, FEW = 28, 12  # of a curve, and of one in the background
 BLOCK = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
 BACKGROUND = 6  # other checkpoints that are drawn behind the angles of the last
+
+
+def legends() -> str:
+    """What the charts of all matrices share; stands once on the page."""
+    rank = _ranks(1)
+    value, angle = Axis(0, 1, "singular value"), Axis(0, 1, "angle, rad")
+    change = Line((), "change (right)", 2)
+    made = (
+        furniture(rank, value, (Line((), "base"), Line((), "fine-tuned", 1), change), (),
+                  Axis(0, 1, "relative change, %"), "spectra"),
+        furniture(rank, angle, (Line((), "left"), Line((), "right", 1)), (Band((), "chance"),),
+                  None, "angles"),
+        furniture(rank, value, (Line((), "change"), Line((), "without structure", 1)), (),
+                  None, "delta"),
+    )  # fmt: skip
+    return (
+        f'<svg class="chart" style="position:absolute;height:0"><defs>{"".join(made)}</defs></svg>'
+    )
 
 
 def details(
@@ -72,16 +90,17 @@ def _spectra(found: Measures) -> tuple[str, str]:
     at = chosen(found.k, power=1.6)
     base = [(i + 1, found.base_values[i]) for i in at]
     after = [(i + 1, found.finetuned_values[i]) for i in at]
-    changes = [(i + 1, 100 * found.value_changes[i]) for i in at]
-    twin = Axis.over([0.0, *(change for _, change in changes)], "relative change, %")
-    axis = Axis.over([*found.base_values, *found.finetuned_values], "singular value", log=True)
+    relative = found.value_changes
+    changes = [(i + 1, 100 * relative[i]) for i in at]
+    twin = Axis.over([0.0, *(change for _, change in changes)])
+    axis = Axis.over([*found.base_values, *found.finetuned_values], log=True)
     lines = [
-        Line(base, "base"),
-        Line(after, "fine-tuned", 1),
-        Line(changes, "change (right)", 2, twin=True),
+        Line(base, ""),
+        Line(after, "", 1),
+        Line(changes, "", 2, twin=True),
     ]
     title = "Leading singular values"
-    return title, chart(title, _ranks(found.k), axis, lines, twin=twin)
+    return title, chart(title, _ranks(found.k), axis, lines, twin=twin, legend="spectra")
 
 
 @lru_cache(maxsize=128)
@@ -90,30 +109,30 @@ def _null_band(chance: RandomSubspaces) -> tuple[tuple[float, ...], tuple[float,
 
 
 def _angles(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
-    title = "Principal angles"
+    title = "Principal angles" + (" (thin: other checkpoints)" if earlier else "")
     all_angles = [*found.left.angles, *found.right.angles]
     log = max(all_angles) < 0.3
     bands = [_band(space) for space in dict.fromkeys((found.left.chance, found.right.chance))]
     if log:
         floor = min((a for a in all_angles if a > 0), default=1e-8)
-        y = Axis(max(floor, 1e-8) / 1.5, math.pi / 2, "angle, rad", True)
+        y = Axis(max(floor, 1e-8) / 1.5, math.pi / 2, log=True)
     else:
-        y = Axis(0.0, math.pi / 2, "angle, rad")
+        y = Axis(0.0, math.pi / 2)
     lines = [
         Line([(i + 1, turn.angles[i]) for i in chosen(len(turn.angles), FEW)], "", style, thin=True)
         for other in earlier
         for style, turn in enumerate((other.left, other.right))
         if turn.angles
     ]
-    for style, (label, turn) in enumerate((("left", found.left), ("right", found.right))):
+    for style, turn in enumerate((found.left, found.right)):
         points = [(i + 1, turn.angles[i]) for i in chosen(found.k)]
-        lines.append(Line(points, label, style))
-    return title, chart(title, _ranks(found.k), y, lines, bands)
+        lines.append(Line(points, "", style))
+    return title, chart(title, _ranks(found.k), y, lines, bands, legend="angles")
 
 
 def _band(chance: RandomSubspaces) -> Band:
     low, high = _null_band(chance)
-    return Band([(i + 1, low[i], high[i]) for i in chosen(chance.k, FEW)], "chance")
+    return Band([(i + 1, low[i], high[i]) for i in chosen(chance.k, FEW)], "")
 
 
 def _delta(found: Measures) -> tuple[str, str]:
@@ -123,12 +142,12 @@ def _delta(found: Measures) -> tuple[str, str]:
     scale = math.sqrt(change.energy / sum(v * v for v in expected)) if change.energy else 0.0
     at = chosen(len(values), power=1.6)
     lines = [
-        Line([(i + 1, values[i]) for i in at], "change"),
-        Line([(i + 1, scale * expected[i]) for i in at], "without structure", 1),
+        Line([(i + 1, values[i]) for i in at], ""),
+        Line([(i + 1, scale * expected[i]) for i in at], "", 1),
     ]
     drawn = [value for line in lines for _, value in line.points]
-    y = Axis.over(drawn, "singular value", log=True, decades=4)
-    return title, chart(title, _ranks(len(values)), y, lines)
+    y = Axis.over(drawn, log=True, decades=4)
+    return title, chart(title, _ranks(len(values)), y, lines, legend="delta")
 
 
 def _block(found: Measures) -> tuple[str, str]:

@@ -19,10 +19,13 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.{digits - 1}e}"
-    shown = f"{value:.{digits}g}".replace("-", "−")
-    return shown.replace("e−0", "e−").replace("e+0", "e")
+    if abs(value) >= 1e7:
+        shown = f"{value:.{digits - 1}e}"
+    elif abs(value) >= 10**digits - 0.5:
+        shown = f"{value:,.0f}"
+    else:
+        shown = f"{value:.{digits}g}"
+    return shown.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-").replace("-", "−")
 
 
 def percent(share: float | None, digits: int = 3) -> str:

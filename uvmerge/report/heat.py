@@ -9,18 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .format import number, safe
-from .svg import FONT, Axis
+from .svg import Axis
 
 # Cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
 SEQUENTIAL = ("#FEE838", "#E1CC55", "#C3B369", "#A59C74", "#8A8678", "#707173",
               "#575D6D", "#3B496C", "#123570", "#00224E")  # fmt: skip
 DIVERGING = ("#00456B", "#0072B2", "#8CBEDB", "#F7F7F7", "#EFB188", "#D55E00", "#7F3800")
-HATCH = (
+FONT = 'font-family="system-ui,sans-serif" font-size="10" fill="#333"'
+WIDTH, HEIGHT = 46, 15  # of a cell
+SHARED = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
     '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">'
     '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#fff" stroke-width="1.6"/>'
     '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#444" stroke-width=".6"/>'
-    "</pattern></defs></svg>"
+    "</pattern>"
+    f'<rect id="cell" width="{WIDTH - 1}" height="{HEIGHT - 1}"/>'
+    f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)" opacity=".6"/>'
+    "</defs></svg>"
 )
 
 
@@ -67,9 +72,6 @@ class Scale:
         return f"#{red:02x}{green:02x}{blue:02x}", "#000" if light else "#fff"
 
 
-WIDTH, HEIGHT = 46, 15  # of a cell
-
-
 def heat_map(
     title: str,
     rows: Sequence[str],
@@ -96,7 +98,7 @@ def heat_map(
         "</text>"
         for j, column in enumerate(columns)
     ]
-    parts.append('<g text-anchor="middle" font-size="9">')
+    parts.append('<g text-anchor="middle" font-size="9" fill="#000">')
     parts += [
         _cell(cell, left + WIDTH * j, top + HEIGHT * i, scale) for (i, j), cell in cells.items()
     ]
@@ -107,16 +109,14 @@ def heat_map(
 
 def _cell(cell: Cell, x: int, y: int, scale: Scale) -> str:
     fill, ink = scale.colour(cell.value) if cell.value is not None else ("#eee", "#000")
-    size = f'x="{x}" y="{y}" width="{WIDTH - 1}" height="{HEIGHT - 1}"'
-    parts = [f'<rect {size} fill="{fill}"/>']
+    parts = [f'<use href="#cell" x="{x}" y="{y}" fill="{fill}"/>']
     if cell.hatched:
-        parts.append(f'<rect {size} fill="url(#hatch)" opacity=".5"/>')
+        parts.append(f'<use href="#hatched" x="{x}" y="{y}"/>')
     if cell.text:
         halo = f' stroke="{fill}" stroke-width="3" paint-order="stroke"' if cell.hatched else ""
-        text = (
-            f'<text x="{x + WIDTH // 2}" y="{y + 10}" fill="{ink}"{halo}>{safe(cell.text)}</text>'
-        )
-        parts.append(text)
+        light = f' fill="{ink}"' if ink != "#000" else ""
+        place = f'x="{x + WIDTH // 2}" y="{y + 10}"'
+        parts.append(f"<text {place}{light}{halo}>{safe(cell.text)}</text>")
     parts.append(f"<title>{safe(cell.tip, 600)}</title>")
     drawn = "".join(parts)
     return f'<a href="#{cell.link}">{drawn}</a>' if cell.link else f"<g>{drawn}</g>"
@@ -139,14 +139,15 @@ def _legend(scale: Scale, x: int, y: int) -> str:
         )
     for value, label in scale.marks:
         at = x + round(scale.axis.share(value) * width)
+        anchor = "start" if at < x + width / 2 else "end"
         parts.append(f'<path d="M{at} {y - 3}v14" stroke="#000" stroke-width="2"/>')
         parts.append(
-            f'<text x="{at + 5}" y="{y + 30}" text-anchor="end" fill="#000">{safe(label)}</text>'
+            f'<text x="{at}" y="{y + 30}" text-anchor="{anchor}" fill="#000">{safe(label)}</text>'
         )
     return "".join(parts) + "</g>"
 
 
-def picture(values: Sequence[Sequence[float]], scale: Scale, levels: int = 31) -> str:
+def picture(values: Sequence[Sequence[float]], scale: Scale, levels: int = 21) -> str:
     """A PNG, one pixel for each value, as a data address."""
     palette = b"".join(bytes(mixed(scale.ramp, i / (levels - 1))) for i in range(levels))
     rows = b"".join(

@@ -57,7 +57,7 @@ def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
     names = ["outside" if layer is None else str(layer) for layer in layers]
     drawn = []
     for figure in _FIGURES:
-        scale = _scale([f for f in _FIGURES if f.group == figure.group], shown)
+        scale = _scale(figure, shown)
         made = {place: _cell(figure, entries, links) for place, entries in shown.items()}
         columns = [brief(role, 18) for role in roles]
         picture = heat_map(figure.title, names, columns, made, scale)
@@ -67,26 +67,28 @@ def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
     return f'<div class="maps">{"".join(drawn)}</div>{rest if dropped else ""}'
 
 
-def _scale(figures: Sequence[_Figure], shown: Mapping[tuple[int, int], list[Entry]]) -> Scale:
-    """Holds all means of these figures; logarithmic where they spread over more than a decade."""
-    means = [
+def _scale(figure: _Figure, shown: Mapping[tuple[int, int], list[Entry]]) -> Scale:
+    """Holds all means of the figures of a group; logarithmic where they spread over a decade."""
+    ends = [
         mean
-        for figure in figures
+        for other in _FIGURES
+        if other.group == figure.group
         for entries in shown.values()
-        if (mean := _mean(figure.value, entries)) is not None and math.isfinite(mean)
+        if (mean := _mean(other.value, entries)) and math.isfinite(mean)
     ]
-    entries = [entry for found in shown.values() for entry in found]
-    chance = [c for e in entries if (c := figures[0].chance(e)) is not None and c > 0]
-    positive = [mean for mean in means if mean > 0]
+    chance = [c for entries in shown.values() if (c := _mean(figure.chance, entries))]
     marks: list[tuple[float, str]] = []
-    ends = list(positive)
-    if figures[0].to_chance and chance:
-        ends.append(max(chance))
+    if figure.group == "gap":
+        marks = [(1.0, "as large as the change")]
+        ends += [0.5, 2.0]
+    elif figure.to_chance and chance:
         marks = [(max(chance), f"chance {number(max(chance))}")]
+        ends.append(max(chance))
+    elif figure.group == "share" and chance:
+        mean = sum(chance) / len(chance)
+        marks = [(mean, f"chance {number(mean)}")]
+        ends.append(mean)
     low, high = min(ends, default=1.0), max(ends, default=1.0)
-    if figures[0].group == "gap" and positive:
-        marks = [(1.0, "1")]
-        low, high = min(low, 0.5), max(high, 2.0)
     if high > 10 * low:
         return Scale(Axis(max(low, high * 1e-6), high, log=True), marks=marks)
     return Scale(Axis(0.0, high), marks=marks)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from ..findings import Compared, Entry, Findings, median_of
 from ..spectral.measures import Measures, Turn
-from .details import details
+from .details import details, legends
 from .format import counted, number, percent, safe
-from .heat import HATCH
+from .heat import SHARED
 from .maps import heat_maps
 from .meaning import MEANING
 from .style import STYLE
@@ -37,7 +38,7 @@ def render(findings: Findings) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
         f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
-        f"<style>{STYLE}</style></head><body>{HATCH}{body}</body></html>\n"
+        f"<style>{STYLE}</style></head><body>{SHARED}{body}</body></html>\n"
     )
 
 
@@ -46,7 +47,7 @@ def figure(findings: Findings) -> str:
     maps = heat_maps(findings.compared[-1], {}) if findings.compared else ""
     return (
         '<div style="background:#fff;color:#1a1a1a;padding:12px;font-family:system-ui,sans-serif">'
-        f"<style>{_FRAGMENT_STYLE}</style>{HATCH}{_headline(findings)}"
+        f"<style>{_FRAGMENT_STYLE}</style>{SHARED}{_headline(findings)}"
         f'<div class="uvmerge">{maps}</div></div>'
     )
 
@@ -65,8 +66,7 @@ def _sections(findings: Findings) -> Iterable[str]:
     else:
         title = f"{counted(len(findings.compared), 'checkpoint')} <small>against</small> {base}"
     yield f'<header><p class="kicker">uvmerge diff</p><h1>{title}</h1></header>'
-    yield _headline(findings)
-    yield _facts(findings)
+    yield f'<div class="top">{_headline(findings)}{_facts(findings)}</div>'
     if any(compared.behaviour for compared in findings.compared):
         yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
     several = len(findings.compared) > 1
@@ -86,7 +86,7 @@ def _sections(findings: Findings) -> Iterable[str]:
         yield heat_maps(last, links)
     if last.measured:
         yield f"<h2>Most moved matrices{which}</h2>{_most_moved(last, links)}"
-        yield f"<h2>Every matrix{which}</h2>{folded}"
+        yield f'<h2 class="every">Every matrix{which}</h2>{folded}'
     yield _rest(last)
     yield f"<h2>What these figures mean</h2>{_meaning()}"
 
@@ -98,8 +98,13 @@ _MAPS_NOTE = (
 
 
 def _headline(findings: Findings) -> str:
-    items = "".join(f"<li>{safe(sentence, 2000)}</li>" for sentence in headline(findings))
+    items = "".join(f"<li>{_whole(sentence)}</li>" for sentence in headline(findings))
     return f'<ul class="headline {findings.verdict}">{items}</ul>'
+
+
+def _whole(sentence: str) -> str:
+    """A sentence whose numbers are not parted from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=%|rad|nats|±)", "&nbsp;", safe(sentence, 2000))
 
 
 def _facts(findings: Findings) -> str:
@@ -135,6 +140,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wi
         + "</tr>"
         for row in rows
     )
+    body = body.replace(" %", "&nbsp;%")
     return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
 
 
@@ -187,13 +193,13 @@ def _folded(
             break
         parts.append(made)
         links[entry.name] = f"m{i}"
-    return "".join(parts), links
+    return legends() + "".join(parts), links
 
 
 def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
-    header = ("matrix", "shape", "k", "relative change", "angle left", "(chance)", "angle right",
-              "(chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned", "in block",
-              "(chance)", "diag", "rot", "intruders")  # fmt: skip
+    header = ("matrix", "shape", "k", "relative change", "angle left (chance)",
+              "angle right (chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned",
+              "in block (chance)", "diag", "rot", "intruders")  # fmt: skip
     return _table(header, [_moved_row(e, links) for e in compared.moved[:MOST_LISTED]]) + (
         '<p class="note">By mean angle of both sides, in radians. * no finding: no nearer to the base'
         " than chance, or as large as chance.</p>"
@@ -203,7 +209,7 @@ def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
 def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     found = entry.measures
     assert found is not None
-    name = safe(entry.name)
+    name = safe(entry.name).replace(".", ".<wbr>")
     if entry.name in links:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
     change, k = found.change, found.k
@@ -211,19 +217,20 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     star = "*" if low <= change.inside <= high else ""
     return (
         name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
-        *_turn_cells(found.left), *_turn_cells(found.right),
+        _turn_cell(found.left), _turn_cell(found.right),
         number(found.left.chordal), number(found.right.chordal),
         number(found.base_gap), number(found.finetuned_gap),
-        f"{percent(change.inside)}{star}", percent(change.chance.in_block(k)),
+        f"{percent(change.inside)} ({percent(change.chance.in_block(k))}){star}",
         percent(change.diagonal), percent(change.rotation),
         "–" if found.intruders is None else str(found.intruders),
     )  # fmt: skip
 
 
-def _turn_cells(turn: Turn) -> tuple[str, str]:
+def _turn_cell(turn: Turn) -> str:
     if not turn.angles:
-        return "–", "–"
-    return f"{number(turn.mean)}{'*' if turn.is_chance else ''}", number(chance_mean(turn.chance))
+        return "–"
+    chance = number(chance_mean(turn.chance))
+    return f"{number(turn.mean)} ({chance}){'*' if turn.is_chance else ''}"
 
 
 def _rest(compared: Compared) -> str:

@@ -1,6 +1,10 @@
 """The style sheet of the page."""
 
-STYLE = """
+from .svg import CHART_STYLE
+
+STYLE = (
+    CHART_STYLE
+    + """
 *{box-sizing:border-box}
 html{-webkit-print-color-adjust:exact;print-color-adjust:exact;color-scheme:light}
 body{margin:0 auto;max-width:1240px;padding:28px 32px 60px;background:#fff;color:#1a1a1a;
@@ -10,6 +14,8 @@ h2{font-size:18px;margin:40px 0 10px;padding-top:10px;border-top:1px solid #ccc}
 h3{font-size:15px;margin:22px 0 6px}
 p{margin:6px 0}a{color:#00527f}
 .kicker{color:#666;margin:0 0 6px;font-size:13px}
+.top{display:grid;grid-template-columns:minmax(0,76ch) minmax(0,1fr);gap:0 44px;align-items:start}
+@media (max-width:980px){.top{grid-template-columns:1fr}}
 .headline{max-width:78ch;padding:0;margin:14px 0;list-style:none}
 .headline li{margin:7px 0;padding-left:14px;border-left:3px solid #c9d6de;overflow-wrap:anywhere}
 .headline li:first-child{border-color:#00527f;font-weight:600}
@@ -20,7 +26,7 @@ figure{margin:0;break-inside:avoid}
 figcaption{font-weight:600;font-size:13px;margin:0 0 4px}
 svg{display:block;max-width:100%;height:auto}
 svg text{font-variant-numeric:tabular-nums}
-svg a{cursor:pointer}svg a:hover rect{stroke:#000}
+svg a{cursor:pointer}svg a:hover use{stroke:#000}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:26px 18px}
 .row{display:flex;flex-wrap:wrap;gap:14px 18px;padding:8px 0 18px;scroll-margin-top:60px}
 .row>figure{flex:0 0 auto}
@@ -28,11 +34,11 @@ svg a{cursor:pointer}svg a:hover rect{stroke:#000}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:3px 9px 3px 0;text-align:right;vertical-align:top;border-bottom:1px solid #e6e6e6}
 th{font-weight:600;color:#444}th:first-child,td:first-child{text-align:left}
-td.name{overflow-wrap:anywhere;min-width:190px}
-.wide th,.wide td{font-size:12px;padding-right:8px}
+td{white-space:nowrap}td.name{white-space:normal;overflow-wrap:anywhere;min-width:150px}
+.wide th,.wide td{font-size:12px;padding-right:10px;line-height:1.3}
 .numbers{font-size:12px;align-self:flex-start}.numbers th{font-weight:400}
-.facts{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;font-size:13px;margin:8px 0}
-.facts dt{color:#666}.facts dd{margin:0;overflow-wrap:anywhere}
+.facts{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;font-size:12.5px;margin:22px 0}
+.facts dt{color:#666}h1 small{font-weight:400;color:#555;font-size:.75em}.facts dd{margin:0;overflow-wrap:anywhere}
 details{border-bottom:1px solid #e2e2e2}
 summary{cursor:pointer;padding:5px 0;font-size:13px;overflow-wrap:anywhere}
 summary span{color:#555}
@@ -45,10 +51,13 @@ summary span{color:#555}
 @page{margin:14mm}
 @media print{
  body{max-width:none;padding:0;font-size:10.5pt}
- h2,h3,figcaption,summary{break-after:avoid}
+ h2,h3,dt,figcaption,summary{break-after:avoid}
  .maps{grid-template-columns:1fr 1fr}.heat,.chart{max-height:23cm}
  tr,li,.row>*{break-inside:avoid}a{color:inherit;text-decoration:none}
- .wide th,.wide td{font-size:7pt;padding-right:4px}td.name{min-width:0}
+ .wide th,.wide td{font-size:7pt;padding-right:5px;white-space:normal}td.name{min-width:36mm}
+ p.note{break-after:avoid}.top{display:block}.every{break-before:page;border:0}
+ .scroll,summary{break-inside:avoid}
  .scroll{overflow:visible}details:not([open]){display:none}
 }
 """
+)

@@ -8,13 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .format import number, safe
 
 # Okabe and Ito 2008, with a dash pattern each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("", "6 3", "2 2", "8 3 2 3", "1 3", "10 4", "4 1")
-FONT = 'font-family="system-ui,sans-serif" font-size="10" fill="#333"'
+DASHES = ("none", "60 30", "20 20", "80 30 20 30", "10 30", "100 40", "40 10")
+CHART_STYLE = (
+    "".join(
+        f".s{i}{{stroke:{colour};stroke-dasharray:{dash};stroke-width:15;fill:none;transform:scale(.1)}}\n"
+        for i, (colour, dash) in enumerate(zip(COLOURS, DASHES))
+    )
+    + """.thin{stroke-width:7;opacity:.55}
+.band{fill:#888;opacity:.28;transform:scale(.1)}.grid{stroke:#ddd;fill:none}.axis{stroke:#777;fill:none}
+.chart{width:336px;font:10px system-ui,sans-serif;fill:#333}
+"""
+)  # what `chart` needs on its page; paths are in tenths of a pixel
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,9 @@ class Axis:
     whole: bool = False  # ticks at whole numbers only
 
     @staticmethod
-    def over(values: Sequence[float], label: str, log: bool = False, decades: float = 8) -> Axis:
+    def over(
+        values: Sequence[float], label: str = "", log: bool = False, decades: float = 8
+    ) -> Axis:
         """An axis that holds all finite values; a logarithmic one at most that many decades."""
         finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
         if not finite:
@@ -50,22 +62,20 @@ class Axis:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values inside the range, ascending."""
-        if not self.log:
-            rough = (self.high - self.low) / (most - 1)
-            unit = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-            step = next((m * unit for m in (1, 2, 5) if m * unit >= rough), 10 * unit)
-            step = max(1.0, step) if self.whole else step
-            first, last = math.ceil(self.low / step), math.floor(self.high / step)
-            return [i * step for i in range(first, last + 1)]
-        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        apart = max(1, math.ceil((last - first) / most))
-        found: list[float] = []
-        for factors in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
-            found = [f * 10.0**e for e in range(first, last + 1, apart) for f in factors]
-            found = [value for value in found if self.low <= value <= self.high]
-            if len(found) >= 3:
-                break
-        return found[:: max(1, math.ceil(len(found) / most))]
+        if self.log:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            apart = max(1, math.ceil((last - first) / most))
+            for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+                found = [f * 10.0**e for e in range(first, last + 1, apart) for f in factors]
+                found = [value for value in found if self.low <= value <= self.high]
+                if len(found) >= 3:
+                    return found[:: math.ceil(len(found) / most)]
+        rough = (self.high - self.low) / (most - 1)
+        unit = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+        step = next((m * unit for m in (1, 2, 5) if m * unit >= rough), 10 * unit)
+        step = max(1.0, step) if self.whole else step
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [i * step for i in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Line:
     """Points (x, y) joined by a line; on the right-hand axis if `twin`. `style` picks colour and dash."""
 
     points: Sequence[tuple[float, float]]
-    label: str
+    label: str = ""
     style: int = 0
     twin: bool = False
     thin: bool = False
@@ -85,7 +95,7 @@ class Band:
     """The area between two curves, as (x, low, high)."""
 
     points: Sequence[tuple[float, float, float]]
-    label: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,13 @@ class _Frame:
         return _length(self.bottom - (axis or self.y).share(value) * (self.bottom - self.top))
 
     def path(self, points: Sequence[tuple[float, float]], axis: Axis | None = None) -> str:
-        return " ".join(f"{self.at_x(x)},{self.at_y(y, axis)}" for x, y in points)
+        """Steps in tenths of a pixel, each from the point before: half the length of coordinates."""
+        places = [
+            (round(10 * float(self.at_x(x))), round(10 * float(self.at_y(y, axis))))
+            for x, y in points
+        ]
+        steps = (f"{b[0] - a[0]},{b[1] - a[1]}" for a, b in pairwise(places))
+        return f"M{places[0][0]},{places[0][1]}l{' '.join(steps)}" if places else ""
 
 
 def _length(pixels: float) -> str:
@@ -120,90 +136,97 @@ def chart(
     lines: Sequence[Line],
     bands: Sequence[Band] = (),
     twin: Axis | None = None,
+    legend: str | None = None,
 ) -> str:
-    """Lines over shaded bands, 336 × 204 pixels, with axes and a legend; `title` is for screen readers."""
+    """Lines over shaded bands, 336 × 204 pixels, with axes and a legend.
+
+    Args:
+        title: for screen readers.
+        twin: the axis on the right.
+        legend: what `furniture` made under this id on the same page, so as not to repeat it.
+    """
     frame = _Frame(x, y)
-    parts = [
-        f'<svg class="chart" viewBox="0 0 336 204" width="336" height="204" role="img"'
-        f' aria-label="{safe(title)}" {FONT}>'
-    ]
+    parts = [f'<svg class="chart" viewBox="0 0 336 204" role="img" aria-label="{safe(title)}">']
     for band in bands:
         above = [(at, high) for at, _, high in band.points]
         below = [(at, low) for at, low, _ in reversed(band.points)]
-        parts.append(f'<polygon points="{frame.path(above + below)}" fill="#888" opacity=".28"/>')
+        parts.append(f'<path class="band" d="{frame.path(above + below)}"/>')
     parts += _axes(frame, twin)
     for line in lines:
         axis = twin if line.twin else None
         points = [point for point in line.points if math.isfinite(point[1])]
-        parts.append(f'<polyline points="{frame.path(points, axis)}" {_stroke(line)}/>')
+        parts.append(f'<path class="{_class(line)}" d="{frame.path(points, axis)}"/>')
         if line.dots or len(points) == 1:
             parts += [
                 f'<circle cx="{frame.at_x(at)}" cy="{frame.at_y(value, axis)}" r="2.2"'
                 f' fill="{COLOURS[line.style % len(COLOURS)]}"/>'
                 for at, value in points
             ]
-    parts += _legend(lines, bands, twin is not None)
+    parts.append(f'<use href="#{legend}"/>' if legend else furniture(x, y, lines, bands, twin))
     return "".join(parts) + "</svg>"
 
 
-def _stroke(line: Line) -> str:
-    dash = DASHES[line.style % len(DASHES)]
-    pattern = f' stroke-dasharray="{dash}"' if dash else ""
-    weak = ' stroke-width=".7" opacity=".55"' if line.thin else ' stroke-width="1.5"'
-    return f'fill="none" stroke="{COLOURS[line.style % len(COLOURS)]}"{pattern}{weak}'
-
-
-def _axes(frame: _Frame, twin: Axis | None) -> list[str]:
-    left, right, top, bottom = frame.left, frame.right, frame.top, frame.bottom
-    grid = "".join(f"M{left} {frame.at_y(v)}H{right}" for v in frame.y.ticks())
-    ticks = "".join(f"M{frame.at_x(v)} {bottom}v4" for v in frame.x.ticks())
+def furniture(
+    x: Axis,
+    y: Axis,
+    lines: Sequence[Line],
+    bands: Sequence[Band] = (),
+    twin: Axis | None = None,
+    name: str | None = None,
+) -> str:
+    """The legend of a chart and the labels of its axes, under the id `name`."""
+    left, height = _Frame.left, (_Frame.top + _Frame.bottom) // 2
+    middle = (left + _Frame.right) // 2
     parts = [
-        f'<path d="{grid}" stroke="#ddd" fill="none"/>'
-        f'<path d="M{left} {top}V{bottom}H{right}{ticks}" stroke="#777" fill="none"/>'
-        '<g text-anchor="middle">'
+        f'<text x="{middle}" y="{_Frame.bottom + 31}">{safe(x.label)}</text>',
+        f'<text transform="translate(9 {height})rotate(-90)">{safe(y.label)}</text>',
     ]
-    parts += [
-        f'<text x="{frame.at_x(v)}" y="{bottom + 15}">{number(v)}</text>' for v in frame.x.ticks()
-    ]
-    middle = (left + right) // 2
-    parts.append(f'<text x="{middle}" y="{bottom + 31}">{safe(frame.x.label)}</text>')
-    height = (top + bottom) // 2
-    parts.append(f'<text transform="translate(9 {height})rotate(-90)">{safe(frame.y.label)}</text>')
     if twin is not None:
         parts.append(
             f'<text transform="translate(332 {height})rotate(-90)">{safe(twin.label)}</text>'
         )
-    parts.append('</g><g text-anchor="end">')
-    parts += [
-        f'<text x="{left - 4}" y="{frame.at_y(v)}" dy="3">{number(v)}</text>'
-        for v in frame.y.ticks()
+    keys = [("band", band.label) for band in bands[:1]]
+    keys += [(_class(line), line.label) for line in lines if line.label]
+    at = left
+    parts.append('</g><g text-anchor="start">')
+    for style, label in keys:
+        shape = "v80h180v-80z" if style == "band" else "m0,40h180"
+        parts.append(f'<path class="{style}" d="M{10 * at},60{shape}"/>')
+        parts.append(f'<text x="{at + 21}" y="13">{safe(label)}</text>')
+        at += 31 + round(5.3 * len(label))  # pixels that it takes at this size, roughly
+    attribute = f' id="{name}"' if name else ""
+    return f'<g{attribute}><g text-anchor="middle">{"".join(parts)}</g></g>'
+
+
+def _class(line: Line) -> str:
+    return f"s{line.style % len(COLOURS)}{' thin' if line.thin else ''}"
+
+
+def _axes(frame: _Frame, twin: Axis | None) -> list[str]:
+    """Grid, ticks and their numbers."""
+    left, right, top, bottom = frame.left, frame.right, frame.top, frame.bottom
+    grid = "".join(f"M{left} {frame.at_y(v)}H{right}" for v in frame.y.ticks())
+    ticks = "".join(f"M{frame.at_x(v)} {bottom}v4" for v in frame.x.ticks())
+    along = "".join(f'<text x="{frame.at_x(v)}">{number(v)}</text>' for v in frame.x.ticks())
+    parts = [
+        f'<path class="grid" d="{grid}"/>',
+        f'<path class="axis" d="M{left} {top}V{bottom}H{right}{ticks}"/>',
+        f'<g text-anchor="middle" transform="translate(0 {bottom + 15})">{along}</g>',
+        f'<g text-anchor="end" transform="translate({left - 4} 3)">{_numbers(frame, frame.y)}</g>',
     ]
-    parts.append("</g>")
     if twin is not None:
-        marks = "".join(f"M{right} {frame.at_y(v, twin)}h4" for v in twin.ticks(5))
-        parts.append(f'<path d="M{right} {top}V{bottom}{marks}" stroke="#777" fill="none"/>')
-        parts += [
-            f'<text x="{right + 6}" y="{frame.at_y(v, twin)}" dy="3">{number(v)}</text>'
-            for v in twin.ticks(5)
-        ]
+        marks = "".join(f"M{right} {frame.at_y(v, twin)}h4" for v in twin.ticks())
+        parts.append(f'<path class="axis" d="M{right} {top}V{bottom}{marks}"/>')
+        parts.append(f'<g transform="translate({right + 6} 3)">{_numbers(frame, twin)}</g>')
     return parts
 
 
-def _legend(lines: Sequence[Line], bands: Sequence[Band], twin: bool) -> list[str]:
-    parts, at = [], 44
-    for band in bands[:1]:
-        parts.append(f'<rect x="{at}" y="5" width="18" height="9" fill="#888" opacity=".28"/>')
-        parts.append(f'<text x="{at + 21}" y="13">{safe(band.label)}</text>')
-        at += 31 + _width(band.label)
-    for line in lines:
-        if not line.label:
-            continue
-        parts.append(f'<path d="M{at} 10h18" {_stroke(line)}/>')
-        parts.append(f'<text x="{at + 21}" y="13">{safe(line.label)}</text>')
-        at += 31 + _width(line.label)
-    return parts
+def _numbers(frame: _Frame, axis: Axis) -> str:
+    return "".join(f'<text y="{frame.at_y(v, axis)}">{_tick(v)}</text>' for v in axis.ticks())
 
 
-def _width(text: str) -> int:
-    """Pixels that `text` takes at font size 10, roughly."""
-    return round(5.3 * len(text))
+def _tick(value: float) -> str:
+    """A round number in few characters: `0.002`, `1e−4`."""
+    shown = number(value)
+    power = f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−")
+    return power if len(shown) > 4 and float(f"{value:.0e}") == float(f"{value:.3g}") else shown

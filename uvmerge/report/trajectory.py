@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..findings import Compared, Entry, Findings, Pair
 from ..spectral.measures import Measures
-from .format import number, safe
+from .format import number
 from .heat import Cell, Scale, heat_map
 from .svg import Axis, Line, chart
 from .words import says_something
@@ -17,18 +17,13 @@ MOST_MODULES = 6
 
 def trajectory(findings: Findings) -> str:
     """Curves over the checkpoints and the distances of each two, as HTML figures."""
-    key = "".join(
-        f"<tr><td>{i}</td><td>{safe(label)}</td></tr>" for i, label in enumerate(findings.labels)
-    )
     figures = [
         f"<figure><figcaption>{title}</figcaption>{body}</figure>"
         for title, body in (*_curves(findings), *_pairs(findings))
         if body
     ]
-    return (
-        f"<table><tr><th>checkpoint</th><th>{len(findings.compared)} after the base, 0</th></tr>"
-        f'{key}</table><div class="maps">{"".join(figures)}</div>'
-    )
+    note = '<p class="note">Numbered in the order given; 0 is the base.</p>'
+    return f'{note}<div class="maps">{"".join(figures)}</div>'
 
 
 def _curves(findings: Findings) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def headline(findings: Findings) -> list[str]:
             verdict = _verdict(findings.base, last)
             sentences += [f"The last checkpoint: {verdict}", *_interpretation(last)]
         sentences += _turning_back(findings)
-    sentences += [_behaviour(found) for found in findings.compared if found.behaviour]
+    sentences += _behaviour(findings)
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
 
 
@@ -84,7 +84,7 @@ def _verdict(base: str, compared: Compared) -> str:
         cosine = median(found.change.cosine for _, found in told_apart(compared))
         text = (
             f"{name} is related to {base}: the median cosine of their matrices is"
-            f" {number(cosine, 6)}, where independent ones have 0."
+            f" {number(cosine, 6)} (about 0 for independent ones)."
         )
     elif identical:
         text = f"All matrices of {name} that could be compared are identical to those of {base}."
@@ -104,7 +104,8 @@ def _counts(compared: Compared) -> str:
     broken = sum(entry.state == "nonfinite" for entry in entries)
     unlike = sum(other.relative is None for other in others)
     parts = [f"{_matrices(len(entries))} and {counted(len(others), 'other tensor')} were compared"]
-    parts.append(f"{_matrices(same)} {'is' if same == 1 else 'are'} identical")
+    identical = f"{_matrices(same)} {'is' if same == 1 else 'are'}" if same else "no matrix is"
+    parts.append(f"{identical} identical")
     if broken + unlike:
         reasons = [
             f"{_matrices(broken)} with NaN or Inf" if broken else "",
@@ -265,13 +266,14 @@ def _inside(moving: Sequence[Found]) -> str:
     )
     if not more and not less:
         return f"{text}: nothing that chance would not show."
-    diagonal, rotation = (
-        _mean(getattr(found.change, part) for found in blocks) for part in ("diagonal", "rotation")
-    )
+    diagonal = _mean(found.change.diagonal for found in blocks)
+    rotation = _mean(found.change.rotation for found in blocks)
+    by_chance = _mean(found.change.chance.in_block(found.k) / found.k for found in blocks)
     return (
-        f"{text}: more than chance in {more} and less in {less} of {_matrices(len(blocks))};"
-        f" {percent(diagonal)} of all changes values (diag), {percent(rotation)} turns leading vectors"
-        " among each other (rot)."
+        f"{text}: more than chance in {more} of {_matrices(len(blocks))}, less in {less};"
+        f" {percent(diagonal)} of all changes values (diag; {percent(by_chance)} without structure),"
+        f" {percent(rotation)} turns leading vectors among each other"
+        f" (rot; {percent(expected - by_chance)})."
     )
 
 
@@ -323,15 +325,22 @@ def _others(compared: Compared) -> str:
     )
 
 
-def _behaviour(compared: Compared) -> str:
-    found = compared.behaviour
-    assert found is not None
-    error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
-    return (
-        f"{brief(compared.label)} on {counted(found.prompts, 'prompt')} ({counted(found.tokens, 'token')}):"
-        f" the mean KL from the base is {number(found.kl)}{error} nats per token, and both find the same"
-        f" token likeliest in {percent(found.agreement)}."
-    )
+def _behaviour(findings: Findings) -> list[str]:
+    """The measured KL of each checkpoint that was run on prompts."""
+    ran = [(c, c.behaviour) for c in findings.compared if c.behaviour is not None]
+    if not ran:
+        return []
+    parts = []
+    for compared, found in ran:
+        error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
+        of = f" ({brief(compared.label)})" if len(ran) > 1 else ""
+        parts.append(f"{number(found.kl)}{error}{of}")
+    _, last = ran[-1]
+    agreement = f"{'the last' if len(ran) > 1 else 'it'} and the base find the same token likeliest"
+    return [
+        f"On {counted(last.prompts, 'prompt')} ({counted(last.tokens, 'token')}) the mean KL from the base"
+        f" is, in nats per token, {', '.join(parts)}; {agreement} in {percent(last.agreement)}."
+    ]
 
 
 # --- several checkpoints ---------------------------------------------------------------------------
@@ -362,7 +371,8 @@ def _turning_back(findings: Findings) -> list[str]:
         return []
     distance = {frozenset((p.first, p.second)): p for p in findings.pairs}
     labels = ["the base", *(brief(compared.label) for compared in findings.compared)]
-    back, asked = [], 0
+    back: list[tuple[float, str]] = []
+    asked = 0
     for other in range(last - 1):
         before = distance.get(frozenset((other, last - 1)))
         after = distance.get(frozenset((other, last)))
@@ -370,14 +380,17 @@ def _turning_back(findings: Findings) -> list[str]:
             continue
         asked += 1
         if _nearer(before, after):
-            back.append(
+            kept = (after.left + after.right) / (before.left + before.right)
+            text = (
                 f"{labels[other]} (chordal distance left {number(before.left)} → {number(after.left)},"
                 f" right {number(before.right)} → {number(after.right)}; of weights"
                 f" {number(before.distance)} → {number(after.distance)})"
             )
+            back.append((kept, text))
     step = f"The last step, from {labels[last - 1]} to {labels[last]},"
     if back:
-        return [f"{step} turns the leading vectors back towards {'; '.join(back)}."]
+        most = f", the most of {len(back)} that it comes nearer to" if len(back) > 1 else ""
+        return [f"{step} turns the leading vectors back towards {min(back)[1]}{most}."]
     return (
         [f"{step} does not turn back towards the base or an earlier checkpoint."] if asked else []
     )

@@ -1,0 +1,668 @@
+"""The report: true sentences, a page that holds what it must and nothing that acts, whole files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import math
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from uvmerge import report
+from uvmerge.findings import Behaviour, Compared, Entry, Findings, Other, Pair
+from uvmerge.report.details import chosen
+from uvmerge.report.format import number, percent
+from uvmerge.report.heat import DIVERGING, Scale, picture
+from uvmerge.report.rows import COLUMNS
+from uvmerge.report.svg import Axis, Line, chart
+from uvmerge.spectral.compare import measure
+from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.measures import Measures
+from uvmerge.spectral.precision import EXACT
+
+ROLES = {
+    "q_proj": ("attention", 40, 40), "k_proj": ("attention", 20, 40), "v_proj": ("attention", 20, 40),
+    "o_proj": ("attention", 40, 40), "gate_proj": ("mlp", 96, 40), "up_proj": ("mlp", 96, 40),
+    "down_proj": ("mlp", 40, 96),
+}  # fmt: skip
+HOSTILE = "model.layers.0.<script>alert(1)</script>.\x1b[31m\"onload='x'.q_proj.weight"
+VOID = {"meta", "link", "img", "br", "wbr"}
+
+
+def base_matrix(m: int, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Random singular vectors, falling values."""
+    U, _, Vh = torch.linalg.svd(
+        torch.randn(m, n, dtype=torch.float64, generator=generator), full_matrices=False
+    )
+    values = 3 * torch.arange(1, min(m, n) + 1, dtype=torch.float64) ** -0.5
+    return U * values @ Vh
+
+
+def moved(W: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:
+    """`W` with a change of rank two and a little noise."""
+    m, n = W.shape
+    low = torch.randn(m, 2, dtype=torch.float64, generator=generator) @ torch.randn(
+        2, n, dtype=torch.float64, generator=generator
+    )
+    noise = torch.randn(m, n, dtype=torch.float64, generator=generator)
+    return W + scale * (0.01 * low + 0.003 * noise)
+
+
+def compare(base: torch.Tensor, others: Sequence[torch.Tensor], k: int) -> list[Measures]:
+    matrices = [DenseMatrix("f", other, EXACT) for other in others]
+    return measure(DenseMatrix("b", base, EXACT), matrices, k)
+
+
+def entry(
+    found: Measures | None, layer: int | None = 0, role: str = "q_proj", **more: Any
+) -> Entry:
+    module, m, n = ROLES.get(role, ("other", 40, 40))
+    fields = {
+        "name": f"model.layers.{layer}.{role}.weight", "layer": layer, "module": module, "role": role,
+        "shape": found.change.shape if found else (m, n), "dtype": "F32",
+        "state": "measured" if found else "identical", "measures": found,
+    } | more  # fmt: skip
+    return Entry(**fields)
+
+
+def model(
+    change: Callable[[torch.Tensor, torch.Generator], Sequence[torch.Tensor]],
+    layers: int = 2,
+    top: float = 0.2,
+) -> list[tuple[Entry, ...]]:
+    """The entries of each checkpoint that `change` makes of the base's matrices."""
+    generator = torch.Generator().manual_seed(0)
+    made: list[list[Entry]] = []
+    for layer in range(layers):
+        for role, (_, m, n) in ROLES.items():
+            W = base_matrix(m, n, generator)
+            found = compare(W, change(W, generator), round(top * min(m, n)))
+            made = made or [[] for _ in found]
+            for entries, measures in zip(made, found):
+                entries.append(entry(measures, layer, role))
+    return [tuple(entries) for entries in made]
+
+
+def pair(*entries: Entry, label: str = "tuned", **more: Any) -> Findings:
+    return Findings("base", None, (Compared(label, None, entries, **more),))
+
+
+@pytest.fixture(scope="module")
+def related() -> Findings:
+    (entries,) = model(lambda W, g: [moved(W, 1.0, g)])
+    behaviour = Behaviour(64, 8123, 0.12, 0.011, 2.1, 1.9, 0.83, 0.79)
+    others = (
+        Other("model.norm.weight", "final-norm", 0.002),
+        Other("lm_head.weight", "head", None),
+    )
+    compared = Compared("org/tuned", "abc123", entries, others, ("names aligned",), behaviour)
+    return Findings(
+        "org/base", "def456", (compared,), (), {"top": 0.2}, {"uvmerge": "0.1.0"}, {"total": 1.5}
+    )
+
+
+@pytest.fixture(scope="module")
+def unrelated() -> Findings:
+    (entries,) = model(lambda W, g: [base_matrix(*W.shape, g)])
+    return pair(*entries)
+
+
+@pytest.fixture(scope="module")
+def trajectory() -> Findings:
+    """Five checkpoints, each farther than the one before but for the last, which turns back."""
+
+    def steps(W: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        direction = moved(W, 1.0, generator) - W
+        return [W + scale * direction for scale in (0.5, 1.0, 1.5, 2.0, 0.6)]
+
+    compared = tuple(
+        Compared(f"checkpoint-{i}", None, entries) for i, entries in enumerate(model(steps))
+    )
+    place = (0.0, 0.5, 1.0, 1.5, 2.0, 0.6)
+    apart = {(i, j): abs(place[i] - place[j]) for i, j in itertools.combinations(range(6), 2)}
+    pairs = tuple(Pair(i, j, 0.1 * d, 0.08 * d, 0.02 * d) for (i, j), d in apart.items())
+    return Findings("org/base", None, compared, pairs)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails on tags that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, *names: str) -> list[str]:
+        return [v for _, found in self.tags for k, v in found.items() if k in names and v]
+
+
+def said(findings: Findings) -> str:
+    return " ".join(report.headline(findings))
+
+
+# --- sentences ---------------------------------------------------------------------------------
+
+
+def test_the_first_sentence_is_the_verdict_with_its_counts(related: Findings) -> None:
+    first = report.headline(related)[0]
+    assert first.startswith("org/tuned is related to org/base")
+    assert "14 matrices and 2 other tensors were compared" in first
+    assert "no matrix is identical" in first
+    assert "1 other tensor of another shape or kind" in first
+
+
+def test_sentences_carry_the_numbers_behind_them(related: Findings) -> None:
+    entries = related.compared[0].entries
+    sizes = sorted(e.relative for e in entries)
+    left = sum(e.measures.left.mean for e in entries if e.measures) / len(entries)
+    inside = sum(e.measures.change.inside for e in entries if e.measures) / len(entries)
+    text = said(related)
+    assert percent((sizes[6] + sizes[7]) / 2) in text
+    assert f"({percent(sizes[0])} to {percent(sizes[-1])})" in text
+    assert f"left ones by {number(left)} rad (independent: " in text
+    assert f"Of the change's energy {percent(inside)} lies in" in text
+    assert "0.12 ± 0.011" in text
+
+
+def test_the_most_turned_role_and_layer_are_named() -> None:
+    generator = torch.Generator().manual_seed(1)
+    entries = []
+    for layer, role, scale in (
+        (0, "q_proj", 1.0),
+        (0, "o_proj", 0.1),
+        (1, "q_proj", 2.0),
+        (1, "o_proj", 0.2),
+    ):
+        W = base_matrix(40, 40, generator)
+        entries.append(entry(compare(W, [moved(W, scale, generator)], 8)[0], layer, role))
+    text = said(pair(*entries))
+    assert "by role, q_proj (" in text
+    assert "least o_proj" in text
+    assert "by layer, layer 1 (" in text
+    assert "by module" not in text  # there is one only
+
+
+def test_the_caution_stands_once(related: Findings, trajectory: Findings) -> None:
+    for findings in (related, trajectory):
+        assert said(findings).count("2509.04259") == 1
+        assert report.render(findings).count("2509.04259") == 1
+
+
+def test_an_unrelated_pair_is_not_interpreted(unrelated: Findings) -> None:
+    sentences = report.headline(unrelated)
+    assert sentences[0].startswith("tuned is unrelated to base: in 14 of 14 matrices")
+    assert len(sentences) == 1
+    assert " rad" not in said(unrelated)
+
+
+def test_identical_checkpoints_are_said_to_be_so() -> None:
+    same = pair(entry(None), entry(None, 1), others=(Other("n", "norm", 0.0),))
+    assert report.headline(same) == [
+        "tuned is identical to base: no tensor that was compared changed. 2 matrices and 1 other tensor"
+        " were compared; 2 matrices are identical; none had to be left out."
+    ]
+
+
+def test_nothing_in_common_is_not_called_identical() -> None:
+    assert said(pair()) == "Nothing of tuned could be compared with base: they share no tensor."
+
+
+def test_nothing_measured_is_not_called_related() -> None:
+    text = said(pair(entry(None, state="nonfinite")))
+    assert "related to" not in text
+    assert "No matrix of tuned could be measured" in text
+    assert "1 matrix with NaN or Inf" in text
+
+
+def test_identical_matrices_beside_a_changed_norm() -> None:
+    text = said(pair(entry(None), others=(Other("norm.weight", "norm", 0.01),)))
+    assert "All matrices of tuned that could be compared are identical" in text
+    assert "1 changed, most norm.weight by 1 %" in text
+    assert "rad" not in text
+
+
+def test_one_matrix_has_no_median_and_no_most() -> None:
+    generator = torch.Generator().manual_seed(2)
+    W = base_matrix(40, 40, generator)
+    text = said(pair(entry(compare(W, [moved(W, 1.0, generator)], 8)[0])))
+    assert "1 matrix and 0 other tensors were compared" in text
+    assert "median matrix" not in text
+    assert "They turned most" not in text
+
+
+def test_rank_zero_speaks_of_no_vectors() -> None:
+    generator = torch.Generator().manual_seed(3)
+    W = base_matrix(40, 40, generator)
+    text = said(pair(entry(compare(W, [moved(W, 1.0, generator)], 0)[0])))
+    assert "No singular vectors were compared: k is 0." in text
+    for word in (" rad", "intruder", "block", "singular values changed"):
+        assert word not in text
+
+
+def test_angles_of_the_full_rank_say_nothing() -> None:
+    generator = torch.Generator().manual_seed(4)
+    W = base_matrix(40, 40, generator)
+    text = said(pair(entry(compare(W, [moved(W, 1.0, generator)], 40)[0])))
+    assert "On 2 of 2 sides the angles say nothing" in text
+    assert "turned" not in text
+    assert "nothing that chance would not show" in text  # all of it lies in the block
+
+
+def test_a_side_in_the_null_band_is_no_finding() -> None:
+    generator = torch.Generator().manual_seed(5)
+    W = base_matrix(40, 40, generator)
+    Q = torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64, generator=generator))[0]
+    found = dataclasses.replace(
+        compare(W, [moved(W, 1.0, generator)], 8)[0], left=compare(W, [Q @ W], 8)[0].left
+    )
+    text = said(pair(entry(found)))
+    assert (
+        "On 1 of 2 sides the leading vectors are no nearer to the base's than independent" in text
+    )
+    assert "left ones" not in text
+    assert "right ones" in text
+
+
+def test_a_structureless_change_is_not_placed() -> None:
+    generator = torch.Generator().manual_seed(6)
+    W = base_matrix(96, 96, generator)
+    noise = torch.randn(96, 96, dtype=torch.float64, generator=generator)
+    text = said(pair(entry(compare(W, [W + 0.001 * noise], 20)[0])))
+    assert "nothing that chance would not show" in text
+    assert "diag" not in text
+
+
+def test_a_change_planted_in_the_block_is_placed() -> None:
+    generator = torch.Generator().manual_seed(6)
+    W = base_matrix(40, 40, generator)
+    U, S, Vh = torch.linalg.svd(W)
+    after = W + 0.1 * U[:, :8] * S[:8] @ Vh[:8]
+    text = said(pair(entry(compare(W, [after], 8)[0])))
+    assert "more than chance in 1 of 1 matrix" in text
+    assert "100 % of all changes values (diag; 0.5 % without structure)" in text
+
+
+def test_a_change_like_rounding_may_come_from_it() -> None:
+    generator = torch.Generator().manual_seed(7)
+    W = base_matrix(40, 40, generator)
+    found = compare(
+        W, [W * (1 + 0.001 * torch.randn(40, 40, dtype=torch.float64, generator=generator))], 8
+    )[0]
+    assert "may come from rounding alone" in said(pair(entry(found, dtype="BF16")))
+    assert "rounding" not in said(pair(entry(found, dtype="F32")))
+
+
+def test_a_loose_cut_is_pointed_out_and_a_firm_one_not() -> None:
+    generator = torch.Generator().manual_seed(8)
+    U, _, Vh = torch.linalg.svd(torch.randn(40, 40, dtype=torch.float64, generator=generator))
+    for gap, loose in ((1e-4, True), (0.5, False)):
+        values = torch.cat([torch.linspace(3, 2, 8), torch.linspace(2 - gap, 0.1, 32)]).double()
+        W = U * values @ Vh
+        found = compare(W, [moved(W, 0.1, generator)], 8)[0]
+        assert ("gap at the cut is smaller" in said(pair(entry(found)))) is loose
+
+
+def test_a_base_of_zeros_has_no_relative_size() -> None:
+    W = torch.zeros(40, 40, dtype=torch.float64)
+    found = compare(W, [torch.eye(40, dtype=torch.float64)], 8)[0]
+    findings = pair(entry(found))
+    assert "inf" not in said(findings)
+    assert "nan" not in said(findings).lower()
+    Page(report.render(findings))
+
+
+def test_a_trajectory_that_turns_back_is_seen(trajectory: Findings) -> None:
+    text = said(trajectory)
+    assert text.startswith("All 5 checkpoints are related to org/base.")
+    assert (
+        "turns the leading vectors back towards checkpoint-0 (chordal distance left 0.15 → 0.01"
+        in text
+    )
+    straight = dataclasses.replace(trajectory, pairs=tuple(
+        dataclasses.replace(p, left=0.1 * (p.second - p.first), right=0.1 * (p.second - p.first))
+        for p in trajectory.pairs
+    ))  # fmt: skip
+    one_side = dataclasses.replace(trajectory, pairs=tuple(
+        dataclasses.replace(p, right=0.1 * (p.second - p.first)) for p in trajectory.pairs
+    ))  # fmt: skip
+    for findings in (straight, one_side):
+        assert "does not turn back towards the base or an earlier checkpoint" in said(findings)
+
+
+def test_an_unrelated_checkpoint_of_a_trajectory_is_named(
+    trajectory: Findings, unrelated: Findings
+) -> None:
+    stray = dataclasses.replace(unrelated.compared[0], label="stray")
+    mixed = dataclasses.replace(trajectory, compared=(*trajectory.compared[:4], stray))
+    sentences = report.headline(mixed)
+    assert "unrelated: stray" in sentences[0]
+    assert not any("turn back" in s or "turns the leading" in s for s in sentences)
+
+
+def test_sentences_are_inert() -> None:
+    findings = pair(
+        entry(None, name=HOSTILE), label="\x1b[31mred\u202e", others=(Other(HOSTILE, "x", 0.5),)
+    )
+    assert all(sentence.isprintable() for sentence in report.headline(findings))
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["related", "unrelated", "trajectory"])
+def test_pages_are_balanced_and_fetch_nothing(which: str, request: pytest.FixtureRequest) -> None:
+    findings = request.getfixturevalue(which)
+    for text in (report.render(findings), report.figure(findings)):
+        page = Page(text)
+        assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
+        assert not any(name.startswith("on") for _, found in page.tags for name in found)
+        for address in page.values("src", "href", "xlink:href"):
+            assert address.startswith(("#", "data:image/")), address
+        assert "@import" not in text
+        assert not re.search(r"url\((?!#)", text)
+
+
+def test_the_policy_forbids_everything_but_what_is_inside(related: Findings) -> None:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert policy in Page(report.render(related)).values("content")
+
+
+@pytest.mark.parametrize("which", ["related", "trajectory"])
+def test_links_lead_somewhere_and_ids_are_unique(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    page = Page(report.render(request.getfixturevalue(which)))
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    links = [address[1:] for address in page.values("href") if address.startswith("#")]
+    assert set(links) <= set(ids)
+    assert {f"m{i}" for i in range(14)} <= set(links)
+
+
+def test_names_from_outside_are_inert_on_the_page() -> None:
+    (entries,) = model(lambda W, g: [moved(W, 1.0, g)], layers=1)
+    hostile = dataclasses.replace(entries[0], name=HOSTILE, role="<b>q</b>", module="<i>m</i>")
+    compared = Compared(
+        HOSTILE, "<b>", (hostile, *entries[1:]), (Other(HOSTILE, "<x>", 0.5), Other(HOSTILE, "x", None)),
+        (HOSTILE,), Behaviour(1, 2, 0.1, None, 1.0, 1.0, 0.5, 0.5),
+    )  # fmt: skip
+    findings = Findings(
+        HOSTILE, "<c>", (compared, compared), (Pair(0, 1, 0.1, 0.1, 0.1),),
+        {HOSTILE: HOSTILE}, {"<v>": "<w>"}, {"<s>": 1.0},
+    )  # fmt: skip
+    for text in (report.render(findings), report.figure(findings)):
+        page = Page(text)
+        assert not {"script", "x", "c", "v", "w", "s"} & {tag for tag, _ in page.tags}
+        assert "<script" not in text
+        assert "\x1b" not in text
+        assert "alert(1)" in page.text  # it is shown, not dropped
+        assert not any(name.startswith("on") for _, found in page.tags for name in found)
+
+
+def test_the_page_shows_what_it_must(related: Findings) -> None:
+    text = Page(report.render(related)).text
+    for sentence in report.headline(related):
+        assert sentence in text.replace("\xa0", " ")
+    for words in (
+        "Relative change of the weights", "Mean angle, left", "Mean angle, right", "In the leading block",
+        "(diag)", "(rot)", "Gap at the cut", "Most moved matrices", "Leading singular values",
+        "Principal angles", "Singular values of the change", "Change in leading directions",
+        "What these figures mean", "org/base at def456", "names aligned", "uvmerge 0.1.0", "top 0.2",
+        "KL from base", "lm_head.weight",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_the_first_matrix_is_open_and_the_most_moved(related: Findings) -> None:
+    folded = [found for tag, found in Page(report.render(related)).tags if tag == "details"]
+    assert len(folded) == 14
+    assert ["open" in found for found in folded] == [True] + 13 * [False]
+    first = re.search(r"<summary><b>(.*?)</b>", report.render(related))
+    assert first and first[1] == related.compared[0].moved[0].name
+
+
+def test_cells_within_chance_are_hatched(related: Findings, unrelated: Findings) -> None:
+    def hatched(findings: Findings) -> int:
+        page = report.figure(findings)
+        angles = page[page.index("Mean angle, left") : page.index("Relative change of singular")]
+        return angles.count('"#hatched"')
+
+    assert hatched(unrelated) > 14
+    assert hatched(related) == 0
+
+
+def test_experts_of_one_place_are_averaged() -> None:
+    (entries,) = model(lambda W, g: [moved(W, 1.0, g)], layers=1)
+    twice = dataclasses.replace(entries[0], name="expert 1")
+    zero = entry(None, 0, "q_proj", name="expert 2")
+    text = report.figure(pair(entries[0], twice, zero))
+    mean = entries[0].relative * 2 / 3
+    assert f"layer 0, q_proj (3 matrices): {number(mean)}, identical" in text
+
+
+def test_a_trajectory_has_curves_distances_and_the_last_matrices(trajectory: Findings) -> None:
+    text = report.render(trajectory)
+    words = Page(text).text
+    assert "Over the checkpoints" in words
+    assert "Chordal distance, left, each two" in words
+    assert "checkpoints 3 and 4: 0.05" in words
+    assert "of the last checkpoint, checkpoint-4" in words
+    first = text[text.index("<details") : text.index("</details>")]
+    assert first.count(" thin") == 8  # two sides of four other checkpoints
+
+
+def test_224_matrices_stay_under_two_megabytes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    entries = []
+    for role, (_, m, n) in ROLES.items():
+        W = base_matrix(6 * m, 6 * n, generator)
+        found = compare(W, [moved(W, 1.0, generator)], round(0.4 * 6 * min(m, n)))[0]
+        entries += [entry(found, layer, role) for layer in range(32)]
+    named = [
+        dataclasses.replace(
+            e, name=f"model.language_model.layers.{e.layer}.self_attn.{e.role}.weight"
+        )
+        for e in entries
+    ]
+    text = report.render(pair(*named))
+    assert len(text.encode()) < 2_000_000
+    assert text.count("<details") == 224
+    many = [dataclasses.replace(e, name=f"{e.name} {i}") for e in named for i in range(8)]
+    text = report.render(pair(*many))
+    assert len(text.encode()) < 2_000_000
+    assert "are in matrices.csv and report.json only" in text
+
+
+@pytest.mark.parametrize("entries", [(), (entry(None),), (entry(None, None, state="nonfinite"),)])
+def test_pages_of_next_to_nothing(entries: tuple[Entry, ...]) -> None:
+    Page(report.render(pair(*entries)))
+    Page(report.figure(pair(*entries)))
+    Page(report.render(Findings("base", None, ())))
+
+
+# --- drawings ----------------------------------------------------------------------------------
+
+
+def test_a_picture_is_a_png_of_its_values() -> None:
+    scale = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
+    data = base64.b64decode(picture(((1.0, 32.0), (1 / 32, 0.0)), scale).split(",")[1])
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">2I", data[16:24]) == (2, 2)
+    start = data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[start - 4 : start])
+    rows = zlib.decompress(data[start + 4 : start + 4 + length])
+    assert rows == bytes((0, 10, 20, 0, 0, 0))
+    palette = data[data.index(b"PLTE") + 4 :][:63]
+    assert palette[30:33] == bytes((0xF7, 0xF7, 0xF7))  # chance is white
+
+
+@pytest.mark.parametrize(
+    ("axis", "ticks"),
+    [
+        (Axis(0.0, 1.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (Axis(1.0, 3.0, whole=True), [1.0, 2.0, 3.0]),
+        (Axis(0.001, 10.0, log=True), [0.001, 0.01, 0.1, 1.0, 10.0]),
+        (Axis(0.9, 3.1, log=True), [1.0, 2.0, 3.0]),
+    ],
+)
+def test_ticks_are_round_and_inside(axis: Axis, ticks: list[float]) -> None:
+    found = axis.ticks()
+    assert set(ticks) <= {round(t, 9) for t in found}
+    assert all(axis.low <= t <= axis.high * (1 + 1e-9) for t in found)
+    assert 2 <= len(found) <= 6
+
+
+def test_a_chart_takes_any_values() -> None:
+    points = [(1.0, 0.0), (2.0, math.inf), (3.0, math.nan), (4.0, 1e-300)]
+    for log in (False, True):
+        axis = Axis.over([y for _, y in points], "y", log)
+        text = chart("t", Axis(1.0, 4.0), axis, [Line(points, "a"), Line([], "b", 1)])
+        Page(text)
+        assert "nan" not in text
+        assert "inf" not in text
+
+
+def test_chosen_points_hold_both_ends() -> None:
+    assert chosen(5) == [0, 1, 2, 3, 4]
+    for power in (1.0, 1.6):
+        found = chosen(1000, power=power)
+        assert found[0] == 0 and found[-1] == 999 and len(found) <= 28
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (1.2e-5, "1.2e−5"), (-0.5, "−0.5"), (12345.6, "12,346"), (1e9, "1.00e9"),
+     (None, "–"), (math.nan, "–"), (math.inf, "∞"), (0.0, "0"), (999.6, "1,000")],
+)  # fmt: skip
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_three_files_are_written_whole(related: Findings, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time over the first
+        paths = report.save(related, tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["report.json", "matrices.csv", "report.html"]
+    assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
+    assert paths[2].read_text() == report.render(related)
+
+
+def test_a_failed_write_leaves_the_old_file(
+    related: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.json").write_text("old")
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        report.save(related, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert (tmp_path / "report.json").read_text() == "old"
+
+
+def test_json_has_no_nan(related: Findings, tmp_path: Path) -> None:
+    broken = entry(None, state="nonfinite")
+    zero = torch.zeros(40, 40, dtype=torch.float64)
+    infinite = entry(compare(zero, [torch.eye(40, dtype=torch.float64)], 8)[0])
+    path = report.save(pair(broken, infinite, *related.compared[0].entries), tmp_path)[0]
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    data = json.loads(path.read_text(), parse_constant=refuse)
+    matrices = data["checkpoints"][0]["matrices"]
+    assert len(matrices) == 16
+    assert matrices[0]["relative_delta"] is None
+    assert ": " not in path.read_text()[:20]
+
+
+def test_csv_has_a_row_for_each_matrix_and_checkpoint(trajectory: Findings, tmp_path: Path) -> None:
+    path = report.save(trajectory, tmp_path)[1]
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 5 * 14
+    entries = [(c.label, e) for c in trajectory.compared for e in c.entries]
+    for row, (label, e) in zip(rows, entries):
+        found = e.measures
+        assert found is not None
+        assert (row["checkpoint"], row["name"], row["layer"]) == (label, e.name, str(e.layer))
+        assert float(row["relative_delta"]) == pytest.approx(e.relative, rel=1e-5)
+        assert float(row["left_mean"]) == pytest.approx(found.left.mean, rel=1e-5)
+        assert float(row["right_chordal"]) == pytest.approx(found.right.chordal, rel=1e-5)
+        parts = [float(row[part]) for part in ("diag", "rot", "outside")]
+        assert sum(parts) == pytest.approx(1, abs=1e-5)
+        assert int(row["k"]) == found.k
+        assert row["is_chance"] == "false"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_names_are_no_formulas(start: str, tmp_path: Path) -> None:
+    name = f'{start}cmd|"x",\n\x1b[31m'
+    path = report.save(pair(entry(None, name=name), label=name), tmp_path)[1]
+    (row,) = csv.DictReader(io.StringIO(path.read_text()))
+    for column in ("name", "checkpoint"):
+        assert row[column].startswith("'")
+        assert row[column].isprintable()
+    assert row["relative_delta"] == "0"
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
+@pytest.mark.parametrize("which", ["related", "trajectory"])
+def test_a_browser_opens_the_page_without_complaint(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    findings = request.getfixturevalue(which)
+    path = report.save(findings, tmp_path)[2]
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", "--dump-dom",
+        path.as_uri(),
+    ]  # fmt: skip
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in ran.stderr
+    shown = Page(ran.stdout).text.replace("\xa0", " ")
+    for sentence in report.headline(findings):
+        assert sentence in shown
