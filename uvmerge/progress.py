@@ -17,6 +17,8 @@ from .errors import counted
 from .plan import Plan
 from .text import duration, inert, size
 
+QUIET_S = 1.0  # what is over sooner needs no lines on its way
+
 
 class Progress:
     """Messages of one run.
@@ -101,9 +103,9 @@ def _lines(progress: Progress, total: float, control: Control) -> Iterator[None]
             if progress.verbose:
                 progress.say(tensor)
             tenth = int(10 * done / total + 1e-9) if total else 10
-            if tenth > said:
+            elapsed = time.monotonic() - started
+            if tenth > said and (elapsed > QUIET_S or tenth == 10):
                 said = tenth
-                elapsed = time.monotonic() - started
                 left = f", about {duration(elapsed / done * (total - done))} left"
                 progress.say(f"{10 * tenth}% after {duration(elapsed)}{left if tenth < 10 else ''}")
 

@@ -10,8 +10,9 @@ from ..findings import Findings, as_data
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
+from .words import headline
 
-__all__ = ["figure", "render", "rows", "save", "summary"]
+__all__ = ["figure", "headline", "render", "rows", "save", "summary"]
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:

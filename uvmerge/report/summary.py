@@ -16,8 +16,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def summary(findings: Findings) -> str:
-    """The findings in at most about 40 lines of 100 columns; names in them are inert."""
-    verdict, *rest = headline(findings)
+    """The findings in about 30 lines of 100 columns; names in them are inert."""
+    verdict, *rest = headline(findings, beside_table=True)
     lines = _wrapped(verdict)
     shown = findings.compared[-1]
     if shown.measured:

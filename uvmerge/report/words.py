@@ -21,18 +21,22 @@ RAZOR = (
 )
 
 
-def headline(findings: Findings) -> list[str]:
-    """Sentences for the top of the page and for the terminal, the verdict first, most telling first."""
+def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
+    """Sentences for the top of the page and for the terminal, the verdict first, most telling first.
+
+    Args:
+        beside_table: leave out the means, which a table shows.
+    """
     if not findings.compared:
         return [f"Nothing was compared with {brief(findings.base)}."]
     last = findings.compared[-1]
     if len(findings.compared) == 1:
-        sentences = [_verdict(findings.base, last), *_interpretation(last)]
+        sentences = [_verdict(findings.base, last), *_interpretation(last, beside_table)]
     else:
         sentences = [_verdicts(findings), *_series(findings)]
         if last.verdict != "identical":
             verdict = _verdict(findings.base, last)
-            sentences += [f"The last checkpoint: {verdict}", *_interpretation(last)]
+            sentences += [f"The last checkpoint: {verdict}", *_interpretation(last, beside_table)]
         sentences += _turning_back(findings)
     sentences += _behaviour(findings)
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
@@ -130,29 +134,35 @@ def _verdicts(findings: Findings) -> str:
     count, base = len(findings.compared), brief(findings.base)
     if findings.verdict == "identical":
         return (
-            f"All {count} checkpoints are identical to {base}: no tensor that was compared changed."
+            f"{_all(count)} checkpoints are identical to {base}: no tensor that was compared changed."
         )
     by_verdict = {
         verdict: [brief(c.label) for c in findings.compared if c.verdict == verdict]
         for verdict in ("unrelated", "identical", "related")
     }
     if len(by_verdict["related"]) == count:
-        return f"All {count} checkpoints are related to {base}."
+        return f"{_all(count)} checkpoints are related to {base}."
     said = [f"{verdict}: {', '.join(who)}" for verdict, who in by_verdict.items() if who]
     return f"Of {count} checkpoints compared with {base}, {'; '.join(said)}."
+
+
+def _all(count: int) -> str:
+    return "Both" if count == 2 else f"All {count}"
 
 
 # --- what one checkpoint shows -------------------------------------------------------------------
 
 
-def _interpretation(compared: Compared) -> list[str]:
+def _interpretation(compared: Compared, beside_table: bool) -> list[str]:
     if compared.verdict != "related":
         return []
     moving = [(e, m) for e, m in told_apart(compared) if e.relative > 0]
     sentences = []
     if moving:
-        sentences += [_moved(moving), *_turned(moving), _most(moving), _values(moving)]
-        sentences += [_inside(moving), _gaps(moving), _intruders(moving)]
+        means = [] if beside_table else [_most(moving), _values(moving), _inside(moving)]
+        turned = [] if beside_table else [_turned(moving)]
+        sentences += [_moved(moving), *turned, *_doubts(moving), *means]
+        sentences += [_gaps(moving), _intruders(moving)]
     elif compared.measured:
         sentences.append("No measured matrix moved.")
     sentences.append(_others(compared))
@@ -183,22 +193,26 @@ def _moved(moving: Sequence[Found]) -> str:
     return text + "."
 
 
-def _turned(moving: Sequence[Found]) -> list[str]:
-    if not any(found.k for _, found in moving):
-        return ["No singular vectors were compared: k is 0."]
-    parts, noise, silent = [], 0, 0
+def _turned(moving: Sequence[Found]) -> str:
+    parts = []
     for side in ("left", "right"):
         turns: list[Turn] = [getattr(found, side) for _, found in moving]
-        silent += sum(not turn.chance.says_something for turn in turns)
-        noise += sum(turn.is_chance for turn in turns)
         telling = [turn for turn in turns if says_something(turn)]
         if telling:
             angle = _mean(turn.mean for turn in telling)
             expected = _mean(chance_mean(turn.chance) for turn in telling)
             parts.append(f"{side} ones by {number(angle)} rad (independent: {number(expected)})")
+    return f"Leading singular vectors turned, on average: {', '.join(parts)}." if parts else ""
+
+
+def _doubts(moving: Sequence[Found]) -> list[str]:
+    """Where angles are no finding."""
+    if not any(found.k for _, found in moving):
+        return ["No singular vectors were compared: k is 0."]
+    turns = [turn for _, found in moving for turn in (found.left, found.right)]
+    silent = sum(not turn.chance.says_something for turn in turns)
+    noise = sum(turn.is_chance for turn in turns)
     sentences = []
-    if parts:
-        sentences.append(f"Leading singular vectors turned, on average: {', '.join(parts)}.")
     if silent:
         sentences.append(
             f"On {silent} of {counted(2 * len(moving), 'side')} the angles say nothing: k is 0 or so"

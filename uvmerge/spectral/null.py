@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
+ROUNDED = 1e-6  # of a share, as it is measured
 BAND_SD = 4.0  # a figure outside this many standard deviations is told from chance
 _STEPS = 4096
 # Root mean square of the relative change that rounding to a dtype makes, for numbers whose mantissas
@@ -153,12 +154,12 @@ class RandomMatrix:
         return (k / self.m) * (k / self.n)
 
     def in_block_band(self, k: int) -> tuple[float, float]:
-        """Shares that chance explains: of k² of mn independent squares, which follow a beta law."""
-        share = self.in_block(k)
-        if share in (0.0, 1.0):
-            return share, share
-        low, high = _band(share, share * (self.m * self.n + 2) / (1 - share))
-        return low, min(1.0, high)
+        """Shares that chance and rounding explain: of k² of mn independent squares, which follow a beta
+        law."""
+        low = high = share = self.in_block(k)
+        if 0 < share < 1:
+            low, high = _band(share, share * (self.m * self.n + 2) / (1 - share))
+        return max(0.0, low - ROUNDED), min(1.0, high + ROUNDED)
 
     @property
     def stable_rank(self) -> float:
