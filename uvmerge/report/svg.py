@@ -106,7 +106,7 @@ class _Frame:
     y: Axis
     left: int = 44
     top: int = 22
-    right: int = 290
+    right: int = 282
     bottom: int = 168
 
     def at_x(self, value: float) -> str:
@@ -183,7 +183,7 @@ def furniture(
     ]
     if twin is not None:
         parts.append(
-            f'<text transform="translate(332 {height})rotate(-90)">{safe(twin.label)}</text>'
+            f'<text transform="translate(333 {height})rotate(-90)">{safe(twin.label)}</text>'
         )
     keys = [("band", band.label) for band in bands[:1]]
     keys += [(_class(line), line.label) for line in lines if line.label]
@@ -228,5 +228,5 @@ def _numbers(frame: _Frame, axis: Axis) -> str:
 def _tick(value: float) -> str:
     """A round number in few characters: `0.002`, `1e−4`."""
     shown = number(value)
-    power = f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−")
+    power = f"{value:.0e}".replace("e-0", "e-").replace("-", "−")
     return power if len(shown) > 4 and float(f"{value:.0e}") == float(f"{value:.3g}") else shown
