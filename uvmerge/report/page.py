@@ -93,7 +93,8 @@ def _sections(findings: Findings) -> Iterable[str]:
 
 _MAPS_NOTE = (
     "Experts of one role and layer are averaged. Figures of one kind share a scale. Hatched cells are no"
-    " finding: no more than chance or rounding gives, or all of an unrelated matrix. A cell leads to its matrix below."
+    " finding: no more than chance or rounding gives, or all of an unrelated matrix. A cell leads to"
+    " its matrix below."
 )
 
 
