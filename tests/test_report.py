@@ -24,7 +24,7 @@ import torch
 
 from uvmerge import report
 from uvmerge.findings import Behaviour, Compared, Entry, Findings, Other, Pair
-from uvmerge.report.details import chosen
+from uvmerge.report.details import _band, chosen
 from uvmerge.report.format import number, percent
 from uvmerge.report.heat import DIVERGING, Scale, picture
 from uvmerge.report.rows import COLUMNS
@@ -32,6 +32,7 @@ from uvmerge.report.svg import Axis, Line, chart
 from uvmerge.spectral.compare import measure
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.measures import Measures
+from uvmerge.spectral.null import RandomSubspaces
 from uvmerge.spectral.precision import EXACT
 
 ROLES = {
@@ -459,7 +460,8 @@ def test_cells_within_chance_are_hatched(related: Findings, unrelated: Findings)
         angles = page[page.index("Mean angle, left") : page.index("Relative change of singular")]
         return angles.count('"#hatched"')
 
-    assert hatched(unrelated) > 14
+    assert hatched(unrelated) == 28
+    assert report.figure(unrelated).count('"#hatched"') == 8 * 14
     assert hatched(related) == 0
 
 
@@ -552,6 +554,18 @@ def test_a_chart_takes_any_values() -> None:
         Page(text)
         assert "nan" not in text
         assert "inf" not in text
+
+
+def test_the_null_band_is_drawn_as_narrow_as_it_is() -> None:
+    chance = RandomSubspaces(4096, 819)
+    low, high = chance.band()
+    drawn = {at: (below, above) for at, below, above in _band(chance).points}
+    for forced in (RandomSubspaces(100, 80), chance):
+        places = {at for at, _, _ in _band(forced).points}
+        assert {forced.zeros + 3, forced.zeros + 4} <= places  # where the lower limit leaves 0
+    assert len(drawn) < 24
+    assert drawn[4] == (low[3], high[3])
+    assert low[3] > 0.5
 
 
 def test_chosen_points_hold_both_ends() -> None:

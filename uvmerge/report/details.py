@@ -51,7 +51,7 @@ def details(
     m, n = entry.shape
     summary = (
         f"<b>{safe(entry.name)}</b> <span>{m} × {n}, k = {found.k}, moved {percent(entry.relative)},"
-        f" turned {_angle(found.left)} left, {_angle(found.right)} right</span>"
+        f" turned left {_angle(found.left)}, right {_angle(found.right)}</span>"
     )
     figures = [_delta(found)]
     if found.k:
@@ -132,7 +132,9 @@ def _angles(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
 
 def _band(chance: RandomSubspaces) -> Band:
     low, high = _null_band(chance)
-    return Band([(i + 1, low[i], high[i]) for i in chosen(chance.k, FEW)], "")
+    bends = (i for end in (0, chance.zeros) for i in range(end - 4, end + 4) if 0 <= i < chance.k)
+    at = sorted({*chosen(chance.k, FEW), *bends})
+    return Band([(i + 1, low[i], high[i]) for i in at], "")
 
 
 def _delta(found: Measures) -> tuple[str, str]:

@@ -113,7 +113,8 @@ def _cell(cell: Cell, x: int, y: int, scale: Scale) -> str:
     if cell.hatched:
         parts.append(f'<use href="#hatched" x="{x}" y="{y}"/>')
     if cell.text:
-        halo = f' stroke="{fill}" stroke-width="3" paint-order="stroke"' if cell.hatched else ""
+        outline = 'stroke-width="3" stroke-linejoin="round" paint-order="stroke"'
+        halo = f' stroke="{fill}" {outline}' if cell.hatched else ""
         light = f' fill="{ink}"' if ink != "#000" else ""
         place = f'x="{x + WIDTH // 2}" y="{y + 10}"'
         parts.append(f"<text {place}{light}{halo}>{safe(cell.text)}</text>")

@@ -97,7 +97,8 @@ def _scale(figure: _Figure, shown: Mapping[tuple[int, int], list[Entry]]) -> Sca
 def _cell(figure: _Figure, entries: Sequence[Entry], links: Mapping[str, str]) -> Cell:
     """The mean over the entries of one place: one matrix, or the experts of a layer."""
     mean = _mean(figure.value, entries)
-    hatched = mean is not None and 2 * sum(map(figure.is_chance, entries)) > len(entries)
+    no_finding = sum(_is_unrelated(entry) or figure.is_chance(entry) for entry in entries)
+    hatched = mean is not None and 2 * no_finding > len(entries)
     first = entries[0]
     where = "" if first.layer is None else f"layer {first.layer}, "
     many = f" ({len(entries)} matrices)" if len(entries) > 1 else ""
@@ -128,6 +129,15 @@ def _only_measured(entry: Entry, value: Callable[[Measures], float | None]) -> f
     """A figure that has no meaning where nothing changed."""
     found = entry.measures
     return None if found is None or not found.k or entry.relative == 0 else value(found)
+
+
+def _is_unrelated(entry: Entry) -> bool:
+    """Every figure of such a matrix is what chance gives, whatever it is."""
+    return entry.measures is not None and entry.measures.is_chance
+
+
+def _never(entry: Entry) -> bool:
+    return False
 
 
 def _relative(entry: Entry) -> float | None:
@@ -205,8 +215,8 @@ _FIGURES = (
     ),
     _Figure(
         "Relative change of singular values",
-        "root mean square over the leading k; hatched: the matrix looks unrelated",
-        _value_change, lambda e: e.measures is not None and e.measures.is_chance, _no_chance, "value",
+        "root mean square over the leading k; stable values alone say nothing",
+        _value_change, _never, _no_chance, "value",
     ),
     *(
         _Figure(

@@ -93,7 +93,8 @@ def _sections(findings: Findings) -> Iterable[str]:
 
 _MAPS_NOTE = (
     "Experts of one role and layer are averaged. Figures of one kind share a scale. Hatched cells are no"
-    " finding: they show no more than chance, or rounding, would. A cell leads to its matrix below."
+    " finding: no more than chance or rounding gives, or all of an unrelated matrix. A cell leads to"
+    " its matrix below."
 )
 
 
@@ -214,7 +215,7 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
     change, k = found.change, found.k
     low, high = change.chance.in_block_band(k)
-    star = "*" if low <= change.inside <= high else ""
+    star = "*" if found.is_chance or low <= change.inside <= high else ""
     return (
         name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
         _turn_cell(found.left), _turn_cell(found.right),

@@ -106,7 +106,7 @@ class _Frame:
     y: Axis
     left: int = 44
     top: int = 22
-    right: int = 290
+    right: int = 282
     bottom: int = 168
 
     def at_x(self, value: float) -> str:
@@ -177,25 +177,24 @@ def furniture(
     """The legend of a chart and the labels of its axes, under the id `name`."""
     left, height = _Frame.left, (_Frame.top + _Frame.bottom) // 2
     middle = (left + _Frame.right) // 2
-    parts = [
+    labels = [
         f'<text x="{middle}" y="{_Frame.bottom + 31}">{safe(x.label)}</text>',
         f'<text transform="translate(9 {height})rotate(-90)">{safe(y.label)}</text>',
     ]
     if twin is not None:
-        parts.append(
-            f'<text transform="translate(332 {height})rotate(-90)">{safe(twin.label)}</text>'
+        labels.append(
+            f'<text transform="translate(333 {height})rotate(-90)">{safe(twin.label)}</text>'
         )
     keys = [("band", band.label) for band in bands[:1]]
     keys += [(_class(line), line.label) for line in lines if line.label]
-    at = left
-    parts.append('</g><g text-anchor="start">')
+    parts, at = [], left
     for style, label in keys:
         shape = "v80h180v-80z" if style == "band" else "m0,40h180"
         parts.append(f'<path class="{style}" d="M{10 * at},60{shape}"/>')
         parts.append(f'<text x="{at + 21}" y="13">{safe(label)}</text>')
         at += 31 + round(5.3 * len(label))  # pixels that it takes at this size, roughly
     attribute = f' id="{name}"' if name else ""
-    return f'<g{attribute}><g text-anchor="middle">{"".join(parts)}</g></g>'
+    return f'<g{attribute}><g text-anchor="middle">{"".join(labels)}</g>{"".join(parts)}</g>'
 
 
 def _class(line: Line) -> str:
@@ -228,5 +227,5 @@ def _numbers(frame: _Frame, axis: Axis) -> str:
 def _tick(value: float) -> str:
     """A round number in few characters: `0.002`, `1e−4`."""
     shown = number(value)
-    power = f"{value:.0e}".replace("e-0", "e−").replace("e-", "e−")
+    power = f"{value:.0e}".replace("e-0", "e-").replace("-", "−")
     return power if len(shown) > 4 and float(f"{value:.0e}") == float(f"{value:.3g}") else shown

@@ -33,7 +33,9 @@ def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
     if len(findings.compared) == 1:
         sentences = [_verdict(findings.base, last), *_interpretation(last, beside_table)]
     else:
-        sentences = [_verdicts(findings), *_series(findings)]
+        strays = [c for c in findings.compared[:-1] if c.verdict == "unrelated"]
+        sentences = [_verdicts(findings), *(_verdict(findings.base, c) for c in strays)]
+        sentences += _series(findings)
         if last.verdict != "identical":
             verdict = _verdict(findings.base, last)
             sentences += [f"The last checkpoint: {verdict}", *_interpretation(last, beside_table)]
