@@ -4,6 +4,7 @@ float64 computation from the definitions gives the same numbers."""
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import torch
 from reference import Array
 from torch import Tensor
 
-from uvmerge.spectral.compare import chordal, measure
+from uvmerge.spectral.compare import Apart, chordal, measure, measure_all
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.measures import Measures
 from uvmerge.spectral.null import RandomSubspaces
@@ -711,6 +712,48 @@ def test_measures_are_the_same_alone_together_and_again(k: int, precision: Preci
 
 def test_no_others_give_no_measures() -> None:
     assert measure(matrix(np.eye(3)), [], 2) == []
+
+
+def test_however_many_have_intruders_the_base_is_decomposed_whole_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int]] = []
+    top: Top = DenseMatrix.top
+
+    def counted(self: DenseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        asked.append((self.name, k))
+        return top(self, k)
+
+    monkeypatch.setattr(DenseMatrix, "top", counted)
+    base = DenseMatrix("base", torch.tensor(pair((60, 36))[0]), EXACT)
+    found = measure(base, [matrix(others()[0]) for _ in range(3)], 8)
+    assert [each.intruders for each in found] == [3, 3, 3]
+    assert [k for name, k in asked if name == "base"] == [8, 36]
+
+
+@POLICIES
+def test_each_two_of_several_are_as_far_apart_as_a_dense_computation_says(
+    precision: Precision,
+) -> None:
+    W_b, both = pair((60, 36))[0], others()[:2]
+    base = matrix(W_b, precision)
+    measures, distances = measure_all(
+        base, [matrix(W, precision) for W in both] + [base], 8, between=True
+    )
+    assert measures == [measured(W_b, W, 8, precision) for W in both]
+    every = [W_b, *(torch.tensor(W).float().double().numpy() for W in both), W_b]
+    expected = []
+    for i, j in itertools.combinations(range(4), 2):
+        (P, _, Ph), (Q, _, Qh) = (np.linalg.svd(every[x]) for x in (i, j))
+        left, right = (np.sqrt((sines(A, B, 8) ** 2).mean()) for A, B in ((P, Q), (Ph.T, Qh.T)))
+        expected.append(Apart(i, j, left, right, ((every[i] - every[j]) ** 2).sum()))
+    assert [(each.first, each.second) for each in distances] == [
+        (each.first, each.second) for each in expected
+    ]
+    bound = 1e-7 if precision is EXACT else 1e-5
+    for one, other in zip(distances, expected):
+        for name in ("left", "right", "squares"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=bound, abs=bound)
 
 
 @POLICIES

@@ -7,8 +7,9 @@ equal singular values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 
 import torch
@@ -38,8 +39,11 @@ class Leading:
 
     @classmethod
     def of(cls, matrix: DenseMatrix, k: int) -> Leading:
+        noted = matrix.methods.copy()
+        matrix.methods.clear()
         U, S, Vh = matrix.top(k)
-        methods = tuple(matrix.methods)
+        methods = tuple(matrix.methods)  # those of this call, whatever else was asked
+        matrix.methods[:] = dict.fromkeys([*noted, *methods])
         matrix.release()
         return cls(matrix, U, S, Vh, matrix.cuts.get(k), methods)
 
@@ -101,7 +105,14 @@ def measure_all(
         return [], []
     first = Leading.of(base, k)
     leading = [first, *(first if other is base else Leading.of(other, k) for other in others)]
-    found = [_measures(first, other) for other in leading[1:] if other is not first]
+
+    @cache
+    def whole() -> Leading:
+        """All triplets of the base; vectors of zero values, which may be any, are left out."""
+        every = Leading.of(base, min(base.shape))
+        return every.cut(every.resolved)
+
+    found = [_measures(first, other, whole) for other in leading[1:] if other is not first]
     if not between:
         return found, []
     k = min(each.resolved for each in leading)
@@ -121,7 +132,7 @@ def _apart(one: Leading, other: Leading) -> tuple[float, float, float]:
     return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), squares
 
 
-def _measures(base: Leading, other: Leading) -> Measures:
+def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Measures:
     k = min(base.resolved, other.resolved)
     base, other = base.cut(k), other.cut(k)
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
@@ -135,7 +146,7 @@ def _measures(base: Leading, other: Leading) -> Measures:
     )  # fmt: skip
     if found.is_chance:
         return found
-    return replace(found, intruders=_intruders(base, other, cosines[0]))
+    return replace(found, intruders=_intruders(base, other, cosines[0], whole))
 
 
 def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Tensor:
@@ -301,7 +312,7 @@ def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, means.tolist()))
 
 
-def _intruders(base: Leading, other: Leading, cosines: Tensor) -> int:
+def _intruders(base: Leading, other: Leading, cosines: Tensor, whole: Callable[[], Leading]) -> int:
     if not base.k:
         return 0
     groups = other.groups()
@@ -310,9 +321,8 @@ def _intruders(base: Leading, other: Leading, cosines: Tensor) -> int:
     within = _mean(cosines.square().sum(0, keepdim=True), groups[: len(unlike)])[0]
     beyond = (1 - within).clamp(min=0).sqrt()  # along vectors after the k-th
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
-        whole = Leading.of(base.matrix, min(base.matrix.shape))
-        whole = whole.cut(whole.resolved)  # vectors of zero values may be any
-        unlike = _closest(whole, other, whole.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
+        every = whole()
+        unlike = _closest(every, other, every.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
     return int(unlike[:INTRUDERS].sum())
 
 
