@@ -786,3 +786,50 @@ def test_what_chance_is_goes_by_the_side() -> None:
     assert found.left.chance == RandomSubspaces(60, 8)
     assert found.right.chance == RandomSubspaces(36, 8)
     assert (found.change.chance.m, found.change.chance.n) == (60, 36)
+
+
+# --- a change without structure ------------------------------------------------------------------
+
+SCALES = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]  # of rows and columns, as log deviations
+
+
+@pytest.mark.parametrize("k", [1, 6, 25])
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+def test_random_signs_are_no_finding_whatever_the_sizes_of_rows_and_columns(
+    scales: tuple[float, float], k: int
+) -> None:
+    random = np.random.default_rng(k)
+    rows, columns = (
+        np.exp(scale * random.standard_normal(size)) for scale, size in zip(scales, (60, 50))
+    )
+    W = rows[:, None] * random.standard_normal((60, 50)) * columns
+    sizes = 1e-3 * rows[:, None] * random.random((60, 50)) * columns
+    changes = [
+        measured(W, W + sizes * random.choice([-1, 1], (60, 50)), k).change for _ in range(60)
+    ]
+    shares = np.array([change.inside for change in changes])
+    expected = np.mean([change.structureless for change in changes])
+    assert abs(shares.mean() - expected) <= 5 * shares.std() / math.sqrt(len(shares)) + 1e-3
+    for part in ("inside", "diagonal", "rotation"):
+        for change in changes:
+            low, high = change.band(part, k)
+            assert low <= getattr(change, part) <= high, part
+
+
+def test_rounding_to_bfloat16_is_no_finding() -> None:
+    """The null of equal entries (k²/mn = 0.04) took it for a change of the leading block."""
+    random = np.random.default_rng(0)
+    rows = np.exp(random.standard_normal(300))
+    W = torch.from_numpy(rows[:, None] * random.standard_normal((300, 200))).float()
+    found = measured(W.numpy(), W.bfloat16().float().numpy(), 40).change
+    low, high = found.band("inside", 40)
+    assert low <= found.inside <= high and found.inside > 2 * 40 * 40 / (300 * 200)
+
+
+def test_a_change_of_the_leading_block_is_one() -> None:
+    random = np.random.default_rng(1)
+    W = random.standard_normal((60, 50))
+    U, _, Vh = np.linalg.svd(W, full_matrices=False)
+    D = U[:, :6] @ random.standard_normal((6, 6)) @ Vh[:6]
+    found = measured(W, W + 0.01 * D, 6).change
+    assert found.inside == pytest.approx(1, abs=1e-6) and found.inside > found.band("inside", 6)[1]

@@ -235,25 +235,6 @@ def test_leading_energy_of_simulated_matrices_is_that_of_chance(m: int, n: int) 
         assert RandomMatrix(m, n).leading_energy(k) == pytest.approx(found, abs=0.02)
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(40, 30, 6), (40, 30, 1), (30, 30, 29), (8, 50, 8)])
-def test_energy_in_a_block_is_that_of_chance_and_inside_its_band(m: int, n: int, k: int) -> None:
-    random = np.random.default_rng(k)
-    squares = random.standard_normal((1000, m, n)) ** 2
-    shares = squares[:, :k, :k].sum((1, 2)) / squares.sum((1, 2))
-    chance = RandomMatrix(m, n)
-    error = BAND_SD * shares.std() / math.sqrt(len(shares))
-    assert chance.in_block(k) == pytest.approx(k * k / (m * n))
-    assert abs(shares.mean() - chance.in_block(k)) <= error
-    low, high = chance.in_block_band(k)
-    assert low <= shares.min() and shares.max() <= high
-    assert k == 1 or high - low < 14 * shares.std()
-
-
-def test_the_whole_matrix_and_nothing_of_it_leave_no_room_for_chance() -> None:
-    assert RandomMatrix(30, 30).in_block_band(30) == (pytest.approx(1, abs=2e-6), 1.0)
-    assert RandomMatrix(30, 20).in_block_band(0) == (0.0, pytest.approx(0, abs=2e-6))
-
-
 # --- rounding ----------------------------------------------------------------------------------
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}

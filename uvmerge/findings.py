@@ -268,8 +268,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
             "leading_energy": change.leading_energy(found.k),
             "leading_energy_chance": chance.leading_energy(found.k),
             "diag": change.diagonal, "rot": change.rotation, "outside": change.outside,
-            "in_block_chance": chance.in_block(found.k),
-            "in_block_chance_band": list(chance.in_block_band(found.k)),
+            "in_block_chance": change.structureless,
+            "in_block_chance_band": list(change.band("inside", found.k)),
             "block": [list(row) for row in change.picture],
         },
     }  # fmt: skip

@@ -184,7 +184,10 @@ def _numbers(entry: Entry, found: Measures) -> str:
         ("value change, rms", percent(found.value_change)),
         ("gap at the cut, base", number(found.base_gap)),
         ("… fine-tuned", number(found.finetuned_gap)),
-        ("in the leading block", f"{percent(change.inside)} ({percent(chance.in_block(found.k))})"),
+        (
+            "in the leading block",
+            f"{percent(change.inside)} ({percent(change.expected('inside', found.k))})",
+        ),
         ("diag, rot", f"{percent(change.diagonal)}, {percent(change.rotation)}"),
         ("stable rank", f"{number(change.stable_rank)} ({number(chance.stable_rank)})"),
         ("effective rank", number(change.effective_rank)),

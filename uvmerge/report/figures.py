@@ -154,7 +154,7 @@ def _panels(findings: Findings) -> list[_Panel]:
         _Panel("Right singular vectors", "mean angle (°)", _right, angles,
                chance(lambda found: _unrelated(found.right.d, found.k))),
         _Panel("Energy in the leading block", "share (%)", _inside, limits(_inside),
-               chance(lambda found: 100 * found.change.chance.in_block(found.k))),
+               chance(lambda found: 100 * found.change.structureless)),
         _Panel("Turning against stretching there", "log₂ (rot / diag)", _rotation_by_diagonal,
                ratios, chance(lambda found: math.log2(max(found.k - 1, 1)))),
     ]  # fmt: skip
@@ -233,9 +233,9 @@ def _heat(
     extend: str = "neither",
 ) -> None:
     """A heat map of `rows`, the first on top, with its colour bar at its side; NaN is grey."""
-    x = y = edges
-    if edges is None:
-        x, y = ([i - 0.5 for i in range(n + 1)] for n in (len(rows[0]), len(rows)))
+    x, y = ([i - 0.5 for i in range(n + 1)] for n in (len(rows[0]), len(rows)))
+    if edges is not None:
+        x = y = list(edges)
     mesh = axes.pcolormesh(
         x, y, rows, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="face", linewidth=0.2
     )

@@ -10,7 +10,7 @@ from functools import partial
 
 from ..findings import Compared, Entry, by_place
 from ..spectral.measures import Measures
-from ..spectral.null import BAND_SD, ROUNDING
+from ..spectral.null import ROUNDING
 from ..text import brief
 from .format import number, safe
 from .heat import Cell, Scale, heat_map
@@ -167,25 +167,15 @@ def _share(part: str, entry: Entry) -> float | None:
 
 def _share_chance(part: str, entry: Entry) -> float | None:
     found = entry.measures
-    return None if found is None or not found.k else _squares(part, found.k) / _size(entry)
+    return None if found is None or not found.k else found.change.expected(part, found.k)
 
 
 def _share_is_chance(part: str, entry: Entry) -> bool:
-    """Within the spread of a sum of so many of mn equal squares, as for the whole block."""
-    share, chance = _share(part, entry), _share_chance(part, entry)
-    if share is None or chance is None or entry.measures is None:
+    share, found = _share(part, entry), entry.measures
+    if share is None or found is None:
         return False
-    count = _squares(part, entry.measures.k)
-    return abs(share - chance) <= BAND_SD * math.sqrt(2 * count) / _size(entry)
-
-
-def _squares(part: str, k: int) -> int:
-    """How many entries of C the part has."""
-    return {"inside": k * k, "diagonal": k, "rotation": k * k - k}[part]
-
-
-def _size(entry: Entry) -> int:
-    return entry.shape[0] * entry.shape[1]
+    low, high = found.change.band(part, found.k)
+    return low <= share <= high
 
 
 def _gap(entry: Entry) -> float | None:

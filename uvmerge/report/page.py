@@ -214,14 +214,14 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     if entry.name in links:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
     change, k = found.change, found.k
-    low, high = change.chance.in_block_band(k)
+    low, high = change.band("inside", k)
     star = "*" if found.is_chance or low <= change.inside <= high else ""
     return (
         name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
         _turn_cell(found.left), _turn_cell(found.right),
         number(found.left.chordal), number(found.right.chordal),
         number(found.base_gap), number(found.finetuned_gap),
-        f"{percent(change.inside)} ({percent(change.chance.in_block(k))}){star}",
+        f"{percent(change.inside)} ({percent(change.structureless)}){star}",
         percent(change.diagonal), percent(change.rotation),
         "–" if found.intruders is None else str(found.intruders),
     )  # fmt: skip

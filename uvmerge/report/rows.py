@@ -84,7 +84,7 @@ def _measures(found: Measures) -> dict[str, Value]:
         "leading_energy": change.leading_energy(k),
         "leading_energy_chance": chance.leading_energy(k),
         "diag": change.diagonal, "rot": change.rotation, "outside": change.outside,
-        "in_block_chance": chance.in_block(k), "methods": " ".join(found.methods),
+        "in_block_chance": change.structureless, "methods": " ".join(found.methods),
     }  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
         f"{mean(lambda m: _chance_angle(m)):.3g}",
         f"{mean(lambda m: m.value_change):.2%}",
         f"{mean(lambda m: m.change.inside):.3g}",
-        f"{mean(lambda m: m.change.chance.in_block(m.k)):.3g}",
+        f"{mean(lambda m: m.change.structureless):.3g}",
     )  # fmt: skip
 
 

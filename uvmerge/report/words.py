@@ -135,9 +135,7 @@ def _strangers(chance: int, measured: int) -> str:
 def _verdicts(findings: Findings) -> str:
     count, base = len(findings.compared), brief(findings.base)
     if findings.verdict == "identical":
-        return (
-            f"{_all(count)} checkpoints are identical to {base}: no tensor that was compared changed."
-        )
+        return f"{_all(count)} checkpoints are identical to {base}: no tensor that was compared changed."
     by_verdict = {
         verdict: [brief(c.label) for c in findings.compared if c.verdict == verdict]
         for verdict in ("unrelated", "identical", "related")
@@ -271,11 +269,11 @@ def _inside(moving: Sequence[Found]) -> str:
     blocks = [found for _, found in moving if found.k]
     if not blocks:
         return ""
-    bands = [found.change.chance.in_block_band(found.k) for found in blocks]
+    bands = [found.change.band("inside", found.k) for found in blocks]
     more = sum(found.change.inside > high for found, (_, high) in zip(blocks, bands))
     less = sum(found.change.inside < low for found, (low, _) in zip(blocks, bands))
     inside = _mean(found.change.inside for found in blocks)
-    expected = _mean(found.change.chance.in_block(found.k) for found in blocks)
+    expected = _mean(found.change.structureless for found in blocks)
     text = (
         f"Of the change's energy {percent(inside)} lies in the block of leading directions, where a"
         f" change without structure would have {percent(expected)}"
@@ -284,7 +282,7 @@ def _inside(moving: Sequence[Found]) -> str:
         return f"{text}: nothing that chance would not show."
     diagonal = _mean(found.change.diagonal for found in blocks)
     rotation = _mean(found.change.rotation for found in blocks)
-    by_chance = _mean(found.change.chance.in_block(found.k) / found.k for found in blocks)
+    by_chance = _mean(found.change.expected("diagonal", found.k) for found in blocks)
     return (
         f"{text}: more than chance in {more} of {_matrices(len(blocks))}, less in {less};"
         f" {percent(diagonal)} of all changes values (diag; {percent(by_chance)} without structure),"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .dense import DenseMatrix
-from .gram import gram
+from .gram import gram, in_range
 from .measures import Change, Measures, Turn
 from .precision import SMALLEST_VALUE
 
@@ -210,7 +210,7 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
     C, energy = half.block(), float(G.diagonal().sum())
     if energy == 0:
         nothing = _picture(C, groups)
-        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, nothing)
+        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, 0.0, nothing)
     diagonal = _diagonal_energy(C, groups) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = delta.squares
@@ -218,7 +218,10 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
     relative = (energy / before) ** 0.5 if before else torch.inf
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
     values = _plain(_values(G, delta))
-    return Change((m, n), relative, cosine, values, diagonal, rotation, picture)
+    structureless = half.structureless / energy
+    return Change(
+        (m, n), relative, cosine, values, diagonal, rotation, structureless, picture
+    )  # fmt: skip
 
 
 class _Difference:
@@ -249,21 +252,30 @@ class _Difference:
 
 
 class _Half:
-    """Half of C = U_b,kᵀ D V_b,k: the longer side's vectors times D, summed up panel by panel."""
+    """Half of C = U_b,kᵀ D V_b,k: the longer side's vectors times D, summed up panel by panel.
+
+    Attributes:
+        structureless: Σ_ij D_ij² p_i q_j, with the sums p, q of squares over the rows of U and V.
+    """
 
     def __init__(self, base: Leading, dtype: torch.dtype) -> None:
         m, n = base.matrix.shape
         self.is_tall = m > n
         self.long, self.short = (base.U, base.Vh.mT) if m > n else (base.Vh.mT, base.U)  # (·, k)
         self.product = self.long.new_zeros(base.k, min(m, n), dtype=dtype)
-        self.start = 0
+        self.leverage = self.long.square().sum(1), self.short.square().sum(1)
+        self.structureless, self.start = 0.0, 0
 
     def add(self, panel: Tensor) -> Tensor:
         """Take in a panel of D (or of Dᵀ, where it is wide), and hand it on."""
-        rows = self.long[self.start : self.start + len(panel)]
-        self.product.addmm_(rows.mT.to(panel.dtype), panel)
+        given = panel
+        rows = slice(self.start, self.start + len(panel))
+        self.product.addmm_(self.long[rows].mT.to(panel.dtype), panel)
+        panel, size = in_range(panel)
+        p, q = (leverage.to(panel.dtype) for leverage in self.leverage)
+        self.structureless += size * float(p[rows] @ (panel.square() @ q))
         self.start += len(panel)
-        return panel
+        return given
 
     def block(self) -> Tensor:
         """C (k, k) in float64."""

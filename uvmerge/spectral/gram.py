@@ -36,7 +36,7 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
     over panels in float64, and only on and above the diagonal."""
     G = torch.zeros(r, r, dtype=torch.float64, device=device)
     for panel in panels:
-        panel, size = (panel, 1.0) if panel.dtype == G.dtype else _in_range(panel)
+        panel, size = (panel, 1.0) if panel.dtype == G.dtype else in_range(panel)
         for at in range(0, r, _STRIPE):
             stripe, left = G[at : at + _STRIPE, at:], panel[:, at : at + _STRIPE].mT
             if panel.dtype == G.dtype:
@@ -48,7 +48,7 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
     return G
 
 
-def _in_range(panel: Tensor) -> tuple[Tensor, float]:
+def in_range(panel: Tensor) -> tuple[Tensor, float]:
     """A float32 panel, divided by a power of two where its products would leave the range of float32,
     and the square of that."""
     largest = float(panel.abs().max())

@@ -8,7 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .null import RandomMatrix, RandomSubspaces, best_cosine
+from .null import RandomMatrix, RandomSubspaces, band_of, best_cosine
+
+ROUNDED = 1e-6  # of a share, as it is measured
+# Shares spread more than sums of as many independent squares do, because rows and columns of D differ
+# in size: up to 1.7 times where these spread over a decade, in simulations.
+SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ class Change:
             from rounding are 0.
         diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular values.
         rotation: share in the rest of C, which turns leading vectors among each other.
+        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and the
+            sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and V_b,k: k²/mn
+            where all are of one size, more where large rows and columns are where U and V are.
         picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the mean
             square of D: 1 is what a change without structure would show.
     """
@@ -78,6 +86,7 @@ class Change:
     values: tuple[float, ...]
     diagonal: float
     rotation: float
+    structureless: float
     picture: tuple[tuple[float, ...], ...]
 
     @property
@@ -89,6 +98,17 @@ class Change:
     def outside(self) -> float:
         """The rest of it."""
         return max(0.0, 1.0 - self.inside)
+
+    def expected(self, part: str, k: int) -> float:
+        """The share without structure, of `inside` (all of C), its `diagonal` or the `rotation`."""
+        return self.structureless * _entries(part, k) / k**2 if k else 0.0
+
+    def band(self, part: str, k: int) -> tuple[float, float]:
+        """Shares that random signs and rounding explain, about `expected`."""
+        low = high = share = self.expected(part, k)
+        if 0 < share < 1:
+            low, high = band_of(share, _entries(part, k) / SPREAD**2)
+        return max(0.0, low - ROUNDED), min(1.0, high + ROUNDED)
 
     @property
     def energy(self) -> float:
@@ -115,6 +135,11 @@ class Change:
     def chance(self) -> RandomMatrix:
         """A change of the same shape without structure."""
         return RandomMatrix(*self.shape)
+
+
+def _entries(part: str, k: int) -> int:
+    """How many entries of C (k, k) the part has."""
+    return {"inside": k * k, "diagonal": k, "rotation": k * k - k}[part]
 
 
 @dataclass(frozen=True)

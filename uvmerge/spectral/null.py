@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-ROUNDED = 1e-6  # of a share, as it is measured
 BAND_SD = 4.0  # a figure outside this many standard deviations is told from chance
 _STEPS = 4096
 # Root mean square of the relative change that rounding to a dtype makes, for numbers whose mantissas
@@ -57,7 +56,7 @@ class RandomSubspaces:
             return self.chordal, self.chordal
         free = min(k, d - k)
         degrees = (free / (d - free)) ** 2 * (d - 1) * (d + 2)
-        low, high = ((free - shared) / k for shared in reversed(_band(free * free / d, degrees)))
+        low, high = ((free - shared) / k for shared in reversed(band_of(free * free / d, degrees)))
         return math.sqrt(max(0.0, low)), math.sqrt(min(1.0, high))
 
     @property
@@ -104,7 +103,7 @@ class RandomSubspaces:
         return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
 
 
-def _band(mean: float, degrees: float) -> tuple[float, float]:
+def band_of(mean: float, degrees: float) -> tuple[float, float]:
     """Where ± `BAND_SD` deviations of a normal law lie in one like chi-square, whose upper side is the
     longer: mean · χ²/degrees, by the cube of a normal number (Wilson and Hilferty 1931)."""
     spread = 2 / (9 * degrees)
@@ -148,18 +147,6 @@ class RandomMatrix:
 
     m: int
     n: int
-
-    def in_block(self, k: int) -> float:
-        """Expected share of its energy in a given k × k block of singular directions."""
-        return (k / self.m) * (k / self.n)
-
-    def in_block_band(self, k: int) -> tuple[float, float]:
-        """Shares that chance and rounding explain: of k² of mn independent squares, which follow a beta
-        law."""
-        low = high = share = self.in_block(k)
-        if 0 < share < 1:
-            low, high = _band(share, share * (self.m * self.n + 2) / (1 - share))
-        return max(0.0, low - ROUNDED), min(1.0, high + ROUNDED)
 
     @property
     def stable_rank(self) -> float:
