@@ -622,3 +622,20 @@ def test_the_documentation_names_every_key_of_the_report(trajectory: list[Path])
     data.pop("seconds"), data.pop("versions")
     missing = {key for key in keys(data) if f"`{key}`" not in schema and f"`{key}[]`" not in schema}
     assert not missing
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_matrix_that_is_zero_on_one_side_is_not_called_unrelated(
+    which: int, tmp_path: Path
+) -> None:
+    plain = faults.tensors(layers=1)
+    both = [plain, faults.tuned(plain)]
+    zeros = {n: torch.zeros_like(t) for n, t in plain.items() if "layers.0" in n}
+    both[which] = both[which] | zeros
+    base, finetuned, _ = faults.pair_of(tmp_path, *both, config=faults.CONFIG | {"num_hidden_layers": 1})  # fmt: skip
+    found = uvmerge.diff(base, finetuned)
+    assert found.verdict == "related"
+    assert all(e.measures and e.measures.k == 0 for e in found.compared[0].entries)
+    assert "k is 0" in str(found)
+    json.dumps(found.as_data(), allow_nan=False)
+    found.save(tmp_path / "report")

@@ -87,7 +87,8 @@ def _verdict(base: str, compared: Compared) -> str:
     if compared.verdict == "identical":
         return f"{name} is identical to {base}: no tensor that was compared changed.{_counts(compared)}"
     if measured:
-        cosine = median(found.change.cosine for _, found in told_apart(compared))
+        cosines = [found.change.cosine for _, found in told_apart(compared)]
+        cosine = median([c for c in cosines if math.isfinite(c)] or [math.nan])
         text = (
             f"{name} is related to {base}: the median cosine of their matrices is"
             f" {number(cosine, 6)} (about 0 for independent ones)."

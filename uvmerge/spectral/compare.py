@@ -214,7 +214,8 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
     diagonal = _diagonal_energy(C, groups) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = delta.squares
-    cosine = (before + after - energy) / (2 * before**0.5 * after**0.5) if before * after else 0.0
+    norms = before**0.5 * after**0.5
+    cosine = (before + after - energy) / (2 * norms) if norms else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
     values = _plain(_values(G, delta))
