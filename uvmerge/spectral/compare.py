@@ -28,7 +28,7 @@ INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosin
 @dataclass(frozen=True)
 class Leading:
     """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), without the rest of its
-    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n)."""
+    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n); `energy` is ‖W‖_F²."""
 
     matrix: DenseMatrix
     U: Tensor
@@ -36,6 +36,7 @@ class Leading:
     Vh: Tensor
     gap: float | None
     methods: tuple[str, ...]
+    energy: float
 
     @classmethod
     def of(cls, matrix: DenseMatrix, k: int) -> Leading:
@@ -45,7 +46,11 @@ class Leading:
         methods = tuple(matrix.methods)  # those of this call, whatever else was asked
         matrix.methods[:] = dict.fromkeys([*noted, *methods])
         matrix.release()
-        return cls(matrix, U, S, Vh, matrix.cuts.get(k), methods)
+        energy = sum(
+            float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
+            for panel in matrix.panels(_wide_enough(matrix))
+        )
+        return cls(matrix, U, S, Vh, matrix.cuts.get(k), methods, energy)
 
     @property
     def k(self) -> int:
@@ -115,19 +120,24 @@ def measure_all(
     found = [_measures(first, other, whole) for other in leading[1:] if other is not first]
     if not between:
         return found, []
+    measured = iter(found)
+    of_base = [None if other is first else next(measured) for other in leading]
     k = min(each.resolved for each in leading)
     cut = [each.cut(k) for each in leading]
     return found, [
-        Apart(i, j, *_apart(cut[i], cut[j]))
+        Apart(i, j, *_apart(cut[i], cut[j], of_base[j] if i == 0 else None))
         for i, j in combinations(range(len(cut)), 2)
     ]  # fmt: skip
 
 
-def _apart(one: Leading, other: Leading) -> tuple[float, float, float]:
+def _apart(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
+    """Chordal distances, and ‖W_i − W_j‖_F²; `known` has them of the base and another matrix."""
     if one.matrix is other.matrix:
         return 0.0, 0.0, 0.0
+    if known is not None and known.k == one.k:
+        return known.left.chordal, known.right.chordal, known.change.energy
     squares = 0.0
-    for panel in _Difference(one.matrix, other.matrix).panels():
+    for panel in _Difference(one, other).panels():
         squares += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
     return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), squares
 
@@ -140,7 +150,7 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
     found = Measures(
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
-        _change(base, other.matrix),
+        _change(base, other),
         None,
         tuple(sorted({*base.methods, *other.methods})),
     )  # fmt: skip
@@ -168,11 +178,16 @@ def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Ten
 def chordal(P: Tensor, Q: Tensor) -> float:
     """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k).
 
-    From (1 − P Pᵀ) Q, as the sum of the cosines could not tell small angles from rounding.
+    Where it is small, from (1 − P Pᵀ) Q: the sum of the cosines could not tell it from rounding.
     """
     k = P.shape[1]
-    sines = torch.linalg.vector_norm(torch.addmm(Q, P, P.mT @ Q, alpha=-1))
-    return min(1.0, float(sines) / k**0.5) if k else 0.0
+    if not k:
+        return 0.0
+    cosines = P.mT @ Q
+    mean = 1 - float(torch.linalg.vector_norm(cosines)) ** 2 / k
+    if mean < (1e-4 if P.dtype == torch.float64 else 1e-2):
+        mean = float(torch.linalg.vector_norm(torch.addmm(Q, P, cosines, alpha=-1))) ** 2 / k
+    return min(1.0, mean) ** 0.5
 
 
 def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) -> Turn:
@@ -202,9 +217,9 @@ def _mean(values: Tensor, groups: Tensor) -> Tensor:
     return (sums / sizes)[:, groups]
 
 
-def _change(base: Leading, other: DenseMatrix) -> Change:
+def _change(base: Leading, other: Leading) -> Change:
     m, n = base.matrix.shape
-    groups, delta = base.groups(), _Difference(base.matrix, other)
+    groups, delta = base.groups(), _Difference(base, other)
     half = _Half(base, delta.dtype)
     G = gram((half.add(panel) for panel in delta.panels()), min(m, n), half.long.device)
     C, energy = half.block(), float(G.diagonal().sum())
@@ -213,7 +228,7 @@ def _change(base: Leading, other: DenseMatrix) -> Change:
         return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, 0.0, nothing)
     diagonal = _diagonal_energy(C, groups) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
-    before, after = delta.squares
+    before, after = base.energy, other.energy
     norms = before**0.5 * after**0.5
     cosine = (before + after - energy) / (2 * norms) if norms else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
@@ -230,26 +245,21 @@ class _Difference:
 
     It is formed in float32 where both are stored in 32 bits or fewer, which is exact to D's own last
     bit, and summed up in float64.
-
-    Attributes:
-        squares: ‖W_b‖², ‖W_f‖², once `panels` has been walked through.
     """
 
-    def __init__(self, base: DenseMatrix, other: DenseMatrix) -> None:
-        self.base, self.other = base, other
-        self.dtype = (
-            torch.float32 if max(base.stored_bytes, other.stored_bytes) < 8 else torch.float64
-        )
-        self.exact = base.precision.multiply == torch.float64
-        self.squares = 0.0, 0.0
+    def __init__(self, base: Leading, other: Leading) -> None:
+        self.pair = base.matrix, other.matrix
+        self.dtype = max(map(_wide_enough, self.pair), key=lambda dtype: dtype.itemsize)
+        self.exact = base.matrix.precision.multiply == torch.float64
 
     def panels(self) -> Iterator[Tensor]:
-        sums = [0.0, 0.0]
-        for pair in zip(self.base.panels(self.dtype), self.other.panels(self.dtype)):
-            for i, panel in enumerate(pair):
-                sums[i] += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
-            yield pair[1] - pair[0]
-        self.squares = sums[0], sums[1]
+        for before, after in zip(*(matrix.panels(self.dtype) for matrix in self.pair)):
+            yield after - before
+
+
+def _wide_enough(matrix: DenseMatrix) -> torch.dtype:
+    """A dtype that holds the values of a matrix as stored."""
+    return torch.float32 if matrix.stored_bytes < 8 else torch.float64
 
 
 class _Half:

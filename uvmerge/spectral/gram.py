@@ -51,7 +51,7 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
 def in_range(panel: Tensor) -> tuple[Tensor, float]:
     """A float32 panel, divided by a power of two where its products would leave the range of float32,
     and the square of that."""
-    largest = float(panel.abs().max())
+    largest = max(map(abs, map(float, panel.aminmax())))
     if 1e-12 < largest < 1e12 or not 0 < largest < torch.inf:
         return panel, 1.0
     exponent = max(-126, min(126, math.frexp(largest)[1]))  # 2^±126 are normal numbers
