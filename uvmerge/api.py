@@ -176,13 +176,12 @@ def run(
     if report is not None:
         from . import comparison
 
-        target = comparison.refuse_folder(report, overwrite, list(references.values()))
+        target = comparison.refuse_folder(report, overwrite, list(references.values()), factors)
         writer.check_apart(target, [target_of(out)], "output")
     (result,) = run_all([(recipe, out)], references, **options)
     assert result is not None
     if report is not None and result.out is not None:
-        found = comparison.before_and_after(recipe, references, result.out, **options)
-        found.save(report, overwrite=overwrite)
+        comparison.report_after(recipe, references, result.out, **options)
     return result
 
 

@@ -54,11 +54,14 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     """
     path = Path(path)
     name = inert(path.name)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no such file of prompts"
-        raise UsageError(inert(path), what, FORMAT)
-    with path.open("rb") as file:
-        raw = file.read(LIMIT_BYTES + 1)
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "there is no such file of prompts"
+            raise UsageError(inert(path), what, FORMAT)
+        with path.open("rb") as file:
+            raw = file.read(LIMIT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(inert(path), f"cannot be read: {error.strerror}", FORMAT) from None
     if len(raw) > LIMIT_BYTES:
         raise UsageError(name, f"is larger than {LIMIT_BYTES // 2**20} MiB", "Take fewer prompts.")
     prompts = []

@@ -17,7 +17,15 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import InputRefused, ProblemsFound, UsageError, UvmergeError, counted
+from .errors import (
+    InputRefused,
+    ProblemsFound,
+    RunFailed,
+    Unrelated,
+    UsageError,
+    UvmergeError,
+    counted,
+)
 from .heap import set_thresholds
 from .operations import Operation, Parameter, operations
 from .operations.options import did_you_mean
@@ -63,6 +71,9 @@ def program() -> None:
 def main() -> None:
     """Run the command line: one `try` for every error."""
     set_thresholds()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         with stopping_at_once():
             if _broken is not None:
@@ -82,6 +93,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _complain(
+            RunFailed(error.filename or "output", f"cannot be read or written: {error.strerror}")
+        )
         sys.exit(1)
 
 
@@ -386,16 +402,22 @@ def diff_command(
 
     as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
     progress = Progress(quiet=settings.pop("quiet"), verbose=settings.pop("verbose"))
-    for folder in (out, figures):
-        if folder is not None:
-            comparison.refuse_folder(folder, overwrite or folder == figures, [base, *checkpoints])
+    inputs, factors = [base, *checkpoints], settings["factors"]
+    if out is not None:
+        comparison.refuse_folder(out, overwrite, inputs, factors)
     if figures is not None:
         from .report.figures import require_matplotlib
 
+        target = comparison.refuse_folder(figures, True, inputs, factors)
+        if out is not None and target == Path(out).resolve():
+            raise UsageError("--figures", "is the folder of --out", "Name one inside or beside it.")
         require_matplotlib()
-    found = comparison.diff(
-        base, *checkpoints, progress=progress, control=SignalControl(), **settings
-    )
+    try:
+        found = comparison.diff(*inputs, progress=progress, control=SignalControl(), **settings)
+    except Unrelated as error:
+        if as_json:
+            click.echo(json.dumps({"verdict": "unrelated", "reason": error.what}))
+        raise
     written = [] if out is None else found.save(out, overwrite=overwrite)
     written += [] if figures is None else found.save_figures(figures)
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))

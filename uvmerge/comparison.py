@@ -9,6 +9,8 @@ The flow: references → checkpoints → pairing → engine → findings → rep
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import api, hub, manifest, preflight, writer
 from .checkpoint import Checkpoint
 from .engine.settings import Control, Phases, Settings
-from .errors import InputRefused, Interrupted, RunFailed, UsageError, counted
-from .findings import Compared, Findings, as_data
+from .errors import InputRefused, Interrupted, RunFailed, UsageError, UvmergeError, counted
+from .findings import Behaviour, Compared, Findings, as_data
 from .operations.options import DEFAULT_TOP, exclusive
 from .pairing import Pairing, pair
 from .pickled import load_pickles
@@ -34,7 +36,8 @@ from .text import parse_size
 if TYPE_CHECKING:
     from .engine.measuring import Rank
 
-_MADE = ("report.json", "matrices.csv", "report.html")  # what a report's folder holds
+# What a report's folder holds, and what a killed run may leave there.
+_MADE = re.compile(r"report\.json|matrices\.csv|report\.html|\.(report|matrices)\.\w+\.\d+")
 
 
 class Diff(Findings):
@@ -53,15 +56,15 @@ class Diff(Findings):
         from . import report
 
         target = refuse_folder(folder, overwrite)
-        with writer.disk_errors(target, target):
-            target.mkdir(parents=True, exist_ok=True)
+        with writer.disk_errors(target, target, resumes=False):
             return report.save(self, target)
 
     def save_figures(self, folder: str | Path) -> list[Path]:
         """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
         from .report.figures import save_figures
 
-        return save_figures(self, Path(folder))
+        with writer.disk_errors(folder, Path(folder), resumes=False):
+            return save_figures(self, folder)
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
@@ -154,17 +157,39 @@ def diff(
             from .engine.measuring import Rank
 
             settings = replace(settings, devices=api.devices_of(device))
-        compared, pairs = _measure(
+        found: Sequence[Behaviour | None] = [None] * len(checkpoints)
+        if prompts is not None:  # first: it refuses what measuring takes
+            with phases.timed("kl"):
+                found = _behaviours(opened, prompts, settings, progress)
+        measured, pairs = _measure(
             pairing, opened, Rank(**asked), settings, control, phases, progress
         )
-        if prompts is not None:
-            with phases.timed("kl"):
-                compared = _with_behaviour(compared, opened, prompts, settings, progress)
+        compared = [replace(each, behaviour=kl) for each, kl in zip(measured, found)]
         phases.seconds["total"] = time.monotonic() - started
         return Diff(
             opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
             _said(asked, filters, settings), manifest.versions(), dict(phases.seconds),
         )  # fmt: skip
+
+
+def report_after(
+    recipe: Recipe, references: Mapping[str, api.Reference], out: Path, **options: Any
+) -> None:
+    """Write the report of a surgery that is finished, and say so where that fails.
+
+    Args:
+        options: of `uvmerge.api.RunOptions`, `report` among them.
+    """
+    report = options["report"]
+    words = map(str, (references[BASE], references[FINETUNED], out))
+    do = f"{out} is finished; for the report: uvmerge diff {shlex.join(words)} --out {report}"
+    try:
+        found = before_and_after(recipe, references, out, **options)
+        found.save(report, overwrite=options["overwrite"])
+    except Interrupted as error:
+        raise Interrupted(report, error.exit_code - 128, do) from None
+    except UvmergeError as error:
+        raise RunFailed(report, f"could not be made: {error.where}: {error.what}", do) from error
 
 
 def before_and_after(
@@ -260,19 +285,14 @@ def _prompts(path: str | Path | None) -> Any:
     return read_prompts(path)
 
 
-def _with_behaviour(
-    compared: Sequence[Compared],
-    opened: Sequence[Checkpoint],
-    prompts: Any,
-    settings: Settings,
-    progress: Progress,
-) -> list[Compared]:
+def _behaviours(
+    opened: Sequence[Checkpoint], prompts: Any, settings: Settings, progress: Progress
+) -> list[Behaviour]:
     from .behaviour import behaviours
 
     progress.say(f"running {counted(len(opened), 'model')} on {counted(len(prompts), 'prompt')}")
     folders = [checkpoint.folder for checkpoint in opened]
-    found = behaviours(folders[0], folders[1:], prompts, device=settings.devices[0])
-    return [replace(each, behaviour=behaviour) for each, behaviour in zip(compared, found)]
+    return behaviours(folders[0], folders[1:], prompts, device=settings.devices[0])
 
 
 def _said(asked: Mapping[str, Any], filters: Selection, settings: Settings) -> dict[str, Any]:
@@ -287,17 +307,31 @@ def _said(asked: Mapping[str, Any], filters: Selection, settings: Settings) -> d
 
 
 def refuse_folder(
-    folder: str | Path, overwrite: bool = False, inputs: Sequence[api.Reference] = ()
+    folder: str | Path,
+    overwrite: bool = False,
+    inputs: Sequence[api.Reference] = (),
+    factors: api.Reference | None = None,
 ) -> Path:
-    """The real path of a report's folder; refuses a file, a place within a local input, and other
-    files in it unless `overwrite`."""
+    """The real path of a report's folder; refuses one that cannot be made or written to, a place
+    within a local input or the factors, and other files in it unless `overwrite`."""
     target = api.target_of(folder)
     writer.check_apart(target, [Path(each) for each in inputs if os.path.isdir(each)])
-    if target.exists() and not target.is_dir():
+    if factors is not None:
+        writer.check_apart(target, [Path(factors)], "other output")
+    try:
+        target.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(folder, f"cannot be a folder: {error.strerror}", "Name another.") from None
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if not there.is_dir():
         raise UsageError(folder, "is a file", "Name a folder for the report.")
-    if target.is_dir() and not overwrite:
+    if not os.access(there, os.W_OK):
+        raise UsageError(folder, f"cannot be written: {there} is read-only", "Name another folder.")
+    if there == target and not overwrite:
         try:
-            strange = sorted(set(os.listdir(target)) - set(_MADE))
+            strange = sorted(name for name in os.listdir(target) if not _MADE.fullmatch(name))
         except OSError as error:
             raise RunFailed(target, f"cannot be read: {error.strerror}") from error
         if strange:

@@ -100,7 +100,7 @@ class _Matcher:
         self.partners = Partners()
         self.selected = 0
         self.without: list[str] = []  # of the selected tensors, those without a partner
-        self.wrong_shape: list[str] = []
+        self.unlike: list[str] = []  # of another shape or kind in the base
         self.only_here: list[str] = []
 
     def matches(self) -> Iterable[tuple[View, View, Place]]:
@@ -115,7 +115,7 @@ class _Matcher:
             elif partner is None:
                 self.only_here.append(tensor.name)
             elif partner.shape != tensor.shape:
-                self.wrong_shape.append(_shapes(tensor.name, tensor.shape, partner.shape))
+                self.unlike.append(_shapes(tensor.name, tensor.shape, partner.shape))
             elif self._is_wide:
                 self.partners.rest.append((partner, tensor, place.module))
         if empty:
@@ -139,8 +139,10 @@ class _Matcher:
         for view, partner in zip(views, partners):
             assert partner is not None
             if partner.shape != view.shape:
-                self.wrong_shape.append(_shapes(view.label, view.shape, partner.shape))
-            elif self.base.tensors[partner.tensor].dtype in FLOATS:
+                self.unlike.append(_shapes(view.label, view.shape, partner.shape))
+            elif (dtype := self.base.tensors[partner.tensor].dtype) not in FLOATS:
+                self.unlike.append(f"{view.label} ({tensor.dtype} against {dtype} in the base)")
+            else:
                 self.partners.matrices += 1
                 yield partner, view, place
 
@@ -156,7 +158,7 @@ class _Matcher:
             odd = (
                 f"the base lacks {listed(self.without, 'tensor', 3)}"
                 if self.without
-                else f"shapes differ in {listed(self.wrong_shape, 'tensor', 3)}"
+                else f"shapes differ in {listed(self.unlike, 'tensor', 3)}"
             )
             matrices = (t.name for t in self.base.tensors.values() if self.base.place(t).is_matrix)
             raise Unrelated(
@@ -174,8 +176,9 @@ class _Matcher:
             yield f"only in {self.other.label}, not compared: {listed(only, 'tensor', 3)}"
         if only := self.alignment.only_in_base():
             yield f"only in the base, not compared: {listed(only, 'tensor', 3)}"
-        if self.wrong_shape:
-            yield f"of another shape in the base, not compared: {listed(self.wrong_shape, 'tensor', 3)}"
+        if self.unlike:
+            unlike = listed(self.unlike, "tensor", 3)
+            yield f"of another shape or kind in the base, not compared: {unlike}"
 
 
 def _shapes(name: str, ours: tuple[int, ...], theirs: tuple[int, ...]) -> str:

@@ -31,7 +31,7 @@ def stopping_at_once() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    print("\nstopped; run the same command again to go on", file=sys.stderr, flush=True)
+    print("\nstopped; run the same command again", file=sys.stderr, flush=True)
     os._exit(128 + number)
 
 

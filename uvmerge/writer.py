@@ -212,19 +212,29 @@ class Staging:
 
 
 @contextmanager
-def disk_errors(where: str | Path, folder: Path) -> Iterator[None]:
-    """Turn what the operating system says into an error of this project, with what to do."""
+def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Iterator[None]:
+    """Turn what the operating system says into an error of this project, with what to do.
+
+    Args:
+        resumes: whether the same command goes on from what is finished.
+    """
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        free = size(shutil.disk_usage(folder).free)
+        what = f"the disk is full ({_free(folder)} free)" if full else "cannot be written"
+        first = "make room" if full else "mend the cause"
+        do = f"What is finished is kept: {first} and run the same command again to resume."
         raise RunFailed(
-            where, f"the disk is full ({free} free)" if full else f"cannot be written: {error.strerror}",
-            "What is finished is kept: "
-            + ("make room" if full else "mend the cause")
-            + " and run the same command again to resume.",
+            where, what if full else f"{what}: {error.strerror}",
+            do if resumes else f"{first.capitalize()} and run the same command again.",
         ) from error  # fmt: skip
+
+
+def _free(folder: Path) -> str:
+    """What is free on the disk that holds a folder, or would."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return size(shutil.disk_usage(there).free)
 
 
 def staging_root(out: Path, digest: str) -> Path:

@@ -24,6 +24,7 @@ from .crew import Crew
 from .reading import Reader, Span, all_finite, equal
 from .settings import Control, Phases, Settings
 
+PIECE_BYTES = 1 << 20  # of tensors that are compared as bytes
 Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]  # per checkpoint: state, if measured it
 
 
@@ -190,6 +191,11 @@ class Measurer(Reader):
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return self._measure(match, "cpu", "cpu (out of GPU memory)")
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise RunFailed(
+                match.base.label, "its values, or those of a counterpart, are too large to measure",
+                "Leave it out with --exclude.",
+            ) from error  # fmt: skip
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
@@ -269,6 +275,10 @@ class Measurer(Reader):
         return self.pieces(of, Span(tensor.file, tensor.offset, tensor.size_bytes, tensor.dtype))
 
     def _same_bytes(self, ours: Tensor, theirs: Tensor, number: int) -> bool:
-        both = ((BASE, ours), (role(number), theirs))
-        one, other = (self.checkpoints[r].read(t.file, t.offset, t.size_bytes) for r, t in both)
-        return one == other
+        one, other = self.checkpoints[BASE], self.checkpoints[role(number)]
+        for at in range(0, ours.size_bytes, PIECE_BYTES):
+            count = min(PIECE_BYTES, ours.size_bytes - at)
+            before = one.read(ours.file, ours.offset + at, count)
+            if before != other.read(theirs.file, theirs.offset + at, count):
+                return False
+        return True

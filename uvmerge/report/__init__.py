@@ -25,10 +25,13 @@ def save(findings: Findings, folder: str | Path) -> list[Path]:
         "matrices.csv": as_csv(findings),
         "report.html": render(findings),
     }
-    return [_write_whole(folder / name, text.encode()) for name, text in contents.items()]
+    return [write_whole(folder / name, text.encode()) for name, text in contents.items()]
 
 
-def _write_whole(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes) -> Path:
+    """Put a file in its place when it is complete; what a killed run left of it goes."""
+    for left in path.parent.glob(f".{path.name}.[0-9]*"):
+        left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_bytes(content)

@@ -6,6 +6,7 @@ same to the byte for the same findings and the same matplotlib, whatever its use
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ..findings import Entry, Findings, Pair, by_place
 from ..spectral.measures import Measures, Turn
 from ..spectral.null import RandomSubspaces
 from ..text import brief
+from . import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,8 +72,9 @@ def save_figures(findings: Findings, folder: str | Path) -> list[Path]:
     with style.context(["default", STYLE]):
         for name, figure in _figures(findings):
             for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-                paths.append(folder / f"{name}.{suffix}")
-                figure.savefig(paths[-1], dpi=DPI, metadata=metadata)
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
+                paths.append(write_whole(folder / f"{name}.{suffix}", drawn.getvalue()))
                 figure.set_layout_engine("none")  # as laid out for the first file
     return paths
 

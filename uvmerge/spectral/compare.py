@@ -230,7 +230,8 @@ def _change(base: Leading, other: Leading) -> Change:
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = base.energy, other.energy
     norms = before**0.5 * after**0.5
-    cosine = (before + after - energy) / (2 * norms) if norms else math.nan
+    told = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
+    cosine = (before + after - energy) / (2 * norms) if told else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
     values = _plain(_values(G, delta))

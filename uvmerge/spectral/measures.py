@@ -68,7 +68,8 @@ class Change:
 
     Attributes:
         relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
-        cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of them is zero.
+        cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of them is zero, or next
+            to it beside the other.
         values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be told
             from rounding are 0.
         diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular values.
