@@ -13,6 +13,8 @@ from typing import Any
 import faults
 import pytest
 import torch
+from command import process
+from hub_server import COMMIT, serving
 
 import uvmerge
 from uvmerge import comparison
@@ -152,6 +154,32 @@ def test_streams_that_are_closed_or_full_make_no_traceback(
     assert "measuring" not in done.stdout
 
 
+@pytest.mark.slow
+def test_quiet_is_quiet_about_downloads_and_a_report_measures_what_was_edited(
+    pair: faults.Pair, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "out", tmp_path / "report"
+    with serving({"org/base": pair[0], "org/sft": pair[1]}) as (address, asked):
+        environment = {
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        words = ("restore", "org/base", "org/sft", out, "--top", "0.2", "--report", report, "-q")
+        done = process(*words, environment=environment)
+    assert (done.code, done.err) == (0, "")
+    assert sum(line.endswith("/org/sft/revision/main") for line in asked) <= 1
+    first = json.loads((report / "report.json").read_text())["checkpoints"][0]
+    assert (first["reference"], first["commit"]) == ("org/sft", COMMIT)
+
+
+def test_a_stop_says_that_factors_are_kept(pair: faults.Pair, tmp_path: Path) -> None:
+    control = Control()
+    control.stop.set()
+    with pytest.raises(uvmerge.Interrupted, match="goes on from there"):
+        uvmerge.diff(*pair[:2], factors=tmp_path / "factors", control=control)
+
+
 def test_json_says_that_names_are_unrelated(tmp_path: Path) -> None:
     odd = {
         n.replace("q_proj", "a").replace("down_proj", "b"): t for n, t in faults.tensors().items()
@@ -226,3 +254,23 @@ def test_models_that_cannot_be_run_are_refused_before_anything_is_measured(
 ) -> None:
     (tmp_path / "prompts.jsonl").write_text('"hello"\n')
     faults.failed(diff(pair, "--kl", tmp_path / "prompts.jsonl"), "has no tokenizer", code=3)
+
+
+# --- many, and twice ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layers", "checkpoints"), [(3, 12), (120, 1)])
+def test_the_summary_of_many_fits_a_screen(layers: int, checkpoints: int, tmp_path: Path) -> None:
+    config = faults.CONFIG | {"num_hidden_layers": layers}
+    base, finetuned, _ = faults.pair(tmp_path, layers=layers, hidden=4, config=config)
+    lines = faults.done(faults.uvmerge("diff", base, *checkpoints * [finetuned])).out.splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 100
+
+
+def test_a_base_tensor_is_compared_once_and_the_other_is_noted(tmp_path: Path) -> None:
+    tuned = faults.tuned(faults.tensors())
+    twice = {f"language.{name}": t for name, t in tuned.items()} | {faults.HEAD: tuned[faults.HEAD]}
+    base, finetuned, _ = faults.pair_of(tmp_path, faults.tensors(), twice)
+    found = uvmerge.diff(base, finetuned, modules="head").compared[0]
+    assert len(found.entries) == 1
+    assert any("is compared with another one" in note for note in found.notes)

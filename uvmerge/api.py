@@ -181,7 +181,7 @@ def run(
     (result,) = run_all([(recipe, out)], references, **options)
     assert result is not None
     if report is not None and result.out is not None:
-        comparison.report_after(recipe, references, result.out, **options)
+        comparison.report_after(recipe, references, result, **options)
     return result
 
 

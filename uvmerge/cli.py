@@ -210,12 +210,19 @@ def _called(call: Callable[..., Any], settings: dict[str, Any]) -> tuple[Any, bo
     from .signals import SignalControl
 
     as_json, dry_run = settings.pop("as_json"), settings["dry_run"]
-    quiet, verbose = settings.pop("quiet"), settings.pop("verbose")
+    quiet, verbose = _popped_quiet(settings), settings.pop("verbose")
     stream = sys.stdout if dry_run and not as_json else sys.stderr
     progress = Progress(
         quiet=(quiet and not dry_run) or (as_json and dry_run), verbose=verbose, stream=stream
     )
     return call(progress=progress, control=SignalControl(), **settings), as_json, progress
+
+
+def _popped_quiet(settings: dict[str, Any]) -> bool:
+    """Whether to be quiet, downloads included: huggingface_hub reads this when it is imported."""
+    if quiet := bool(settings.pop("quiet")):
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return quiet
 
 
 def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
@@ -401,7 +408,7 @@ def diff_command(
     from .signals import SignalControl
 
     as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
-    progress = Progress(quiet=settings.pop("quiet"), verbose=settings.pop("verbose"))
+    progress = Progress(quiet=_popped_quiet(settings), verbose=settings.pop("verbose"))
     inputs, factors = [base, *checkpoints], settings["factors"]
     if out is not None:
         comparison.refuse_folder(out, overwrite, inputs, factors)

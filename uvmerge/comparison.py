@@ -173,14 +173,20 @@ def diff(
 
 
 def report_after(
-    recipe: Recipe, references: Mapping[str, api.Reference], out: Path, **options: Any
+    recipe: Recipe, given: Mapping[str, api.Reference], result: api.Result, **options: Any
 ) -> None:
     """Write the report of a surgery that is finished, and say so where that fails.
 
     Args:
+        given: base and fine-tuned; those of the Hub are measured at the commits that were edited.
         options: of `uvmerge.api.RunOptions`, `report` among them.
     """
-    report = options["report"]
+    report, out = options["report"], result.out
+    assert out is not None
+    references = {
+        role: f"{it['reference']}@{it['commit']}" if it["commit"] else given[role]
+        for role, it in result.plan.inputs.items()
+    }
     words = map(str, (references[BASE], references[FINETUNED], out))
     do = f"{out} is finished; for the report: uvmerge diff {shlex.join(words)} --out {report}"
     try:
@@ -235,7 +241,9 @@ def _measure(
     with phases.timed("compare"), progress.bar(work, control), control.listen():
         measured, others = measuring.run(pairing, by_role, rank, settings, control, phases)
     if control.stop.is_set():
-        raise Interrupted("diff", control.signal_number, "Nothing was written.")
+        kept = f"What is decomposed is in {settings.factors}; the same command goes on from there."
+        do = kept if settings.factors is not None else "Nothing was written."
+        raise Interrupted("diff", control.signal_number, do)
     api.refuse_changed_inputs(before, by_role)
     compared = []
     for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners)):

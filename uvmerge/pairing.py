@@ -6,7 +6,7 @@ The comparison's counterpart of `plan.py`: names, shapes and dtypes from headers
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +99,7 @@ class _Matcher:
         self.alignment = Alignment(base, self.anatomy)
         self.partners = Partners()
         self.selected = 0
+        self.used: set[View] = set()  # of the base
         self.without: list[str] = []  # of the selected tensors, those without a partner
         self.unlike: list[str] = []  # of another shape or kind in the base
         self.only_here: list[str] = []
@@ -142,7 +143,10 @@ class _Matcher:
                 self.unlike.append(_shapes(view.label, view.shape, partner.shape))
             elif (dtype := self.base.tensors[partner.tensor].dtype) not in FLOATS:
                 self.unlike.append(f"{view.label} ({tensor.dtype} against {dtype} in the base)")
+            elif partner in self.used:
+                self.unlike.append(f"{view.label} ({partner.label} is compared with another one)")
             else:
+                self.used.add(partner)
                 self.partners.matrices += 1
                 yield partner, view, place
 
@@ -189,16 +193,19 @@ def _roles(tensors: Iterable[tuple[str, Place]]) -> dict[str, str]:
     """Per tensor name what it is in its layer: the shortest end of its name, without numbers, that no
     other kind of tensor has (`q_proj`; `attention.output.dense` beside `output.dense`)."""
     whole = {name: _kind(name, place) for name, place in tensors}
-    kinds = set(whole.values())
-    short = {}
-    for kind in kinds:
-        parts = kind.split(".")
-        ends = (".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1))
-        short[kind] = next(
-            end for end in ends
-            if end == kind or sum(other == end or other.endswith(f".{end}") for other in kinds) == 1
-        )  # fmt: skip
+    ends = {kind: _ends(kind) for kind in set(whole.values())}
+    counts = Counter(end for several in ends.values() for end in several)
+    short = {
+        kind: next(end for end in several if end == kind or counts[end] == 1)
+        for kind, several in ends.items()
+    }
     return {name: short[kind] for name, kind in whole.items()}
+
+
+def _ends(kind: str) -> list[str]:
+    """`dense`, `output.dense` and `attention.output.dense`."""
+    parts = kind.split(".")
+    return [".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)]
 
 
 def _kind(name: str, place: Place) -> str:

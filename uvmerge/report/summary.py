@@ -11,7 +11,7 @@ from ..text import brief, inert, table
 from .words import headline
 
 WIDTH = 100
-_MOST_ROWS, _MOST_MOVED = 8, 3
+_MOST_ROWS, _MOST_MOVED, _MOST_LABELS, _MOST_BARS = 8, 3, 10, 60
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -24,7 +24,7 @@ def summary(findings: Findings) -> str:
         lines += ["", *_table(findings, shown).splitlines()]
     if findings.verdict != "unrelated":
         lines += _moved(shown)
-    if findings.pairs:
+    if findings.pairs and len(findings.labels) <= _MOST_LABELS:
         lines += ["", *_between(findings).splitlines()]
     lines += ["", *(line for sentence in rest for line in _wrapped(sentence))]
     return "\n".join(lines)
@@ -81,7 +81,9 @@ def _moved(compared: Compared) -> list[str]:
     lines = _wrapped(f"most turned: {', '.join(named)}")
     layers = sorted({e.layer for e in compared.measured if e.layer is not None})
     if len(layers) > 1:
-        of = [[e for e in compared.measured if e.layer == layer] for layer in layers]
+        every = -(-len(layers) // _MOST_BARS)  # layers under one bar
+        spans = [layers[i : i + every] for i in range(0, len(layers), every)]
+        of = [[e for e in compared.measured if e.layer in span] for span in spans]
         means = [sum(map(turned, entries)) / len(entries) for entries in of]
         top = max(means) or 1.0
         bars = "".join(_BARS[round(mean / top * (len(_BARS) - 1))] for mean in means)
