@@ -277,6 +277,10 @@ def encoder_decoder(tmp_path: Path) -> Path:
     return with_tokenizer(tmp_path / "t5")
 
 
+def of_size(hidden: int) -> Callable[[Path], Path]:
+    return lambda tmp_path: changed(tmp_path, "config.json", {"hidden_size": hidden}, FINETUNED)
+
+
 def of_class(name: object) -> Callable[[Path], Path]:
     return lambda tmp_path: changed(tmp_path, "config.json", {"architectures": name})
 
@@ -296,6 +300,7 @@ REFUSALS: list[tuple[Callable[[Path], Path], str]] = [
     (of_class(["Own\x1b[31mForCausalLM"]), "class Own\\x1b[31mForCausalLM is not in transformers"),
     (of_class(["pipeline"]), "its model class pipeline is not in transformers"),
     (of_class([]), "its config.json names no model class"),
+    (of_size(10**7), "parameters, its files hold"),
 ]
 
 

@@ -68,6 +68,10 @@ def test_a_report_shares_its_folder_with_nothing_else(
     faults.failed(outcome, "is the", code=2)
 
 
+def test_factors_without_a_name_are_a_usage_error(pair: faults.Pair) -> None:
+    faults.failed(diff(pair, "--factors", ""), "is empty", code=2)
+
+
 def test_a_report_of_a_run_is_not_put_among_factors(pair: faults.Pair, tmp_path: Path) -> None:
     one = tmp_path / "one"
     faults.failed(faults.restore(*pair, "--report", one, "--factors", one), "is the", code=2)

@@ -209,9 +209,7 @@ def run_all(
     targets = [target_of(out) for _, out in tasks]
     shard_bytes = _size(given["max_shard_size"], "max-shard-size")
     memory_bytes = _size(given["memory"], "memory") or 0
-    factors = None if given["factors"] is None else Path(given["factors"])
-    if given["factors"] == "":
-        raise UsageError("--factors", "is empty", "Name a folder.")
+    factors = factors_of(given["factors"])
     if not dry_run:
         local = [Path(r) for r in references.values() if os.path.isdir(r)]
         _refuse_places(targets, factors, local)
@@ -327,6 +325,13 @@ def _refuse_places(targets: Sequence[Path], factors: Path | None, inputs: list[P
             writer.check_apart(factors, [target], "output")
 
 
+def factors_of(folder: Reference | None) -> Path | None:
+    """The folder of `--factors`."""
+    if folder == "":
+        raise UsageError("--factors", "is empty", "Name a folder.")
+    return None if folder is None else Path(folder)
+
+
 def target_of(out: Reference) -> Path:
     """The real path of OUT, links followed."""
     do = "Name a folder that does not exist yet."
@@ -440,7 +445,7 @@ def refuse_changed_inputs(before: Mapping[str, Any], checkpoints: Mapping[str, C
         if not same:
             raise RunFailed(
                 f"{role} ({checkpoint.label})", "its files changed while they were being read",
-                "Wait until they are final, then start over with --overwrite.",
+                "Wait until they are final, then start over; --overwrite replaces what was begun.",
             )  # fmt: skip
 
 

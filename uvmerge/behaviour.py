@@ -236,6 +236,20 @@ class _Model:
         logging.disable_progress_bar()
         kind = _model_class(folder)
         try:
+            config = kind.config_class.from_pretrained(folder, local_files_only=True)
+            with torch.device("meta"):
+                described = sum(p.numel() for p in kind(config).parameters())
+        except Exception as error:
+            raise InputRefused(
+                folder, f"transformers cannot build it: {_first_line(error)}", "Leave out --kl."
+            ) from None
+        stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        if described > stored:  # transformers would make the rest up, as large as it is said to be
+            raise InputRefused(
+                folder, f"its config.json describes {described:,} parameters, its files hold {stored:,}"
+                " bytes", "Take the config.json that belongs to the weights, or leave out --kl.",
+            )  # fmt: skip
+        try:
             model, loading = kind.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 dtype=torch.float32 if torch.device(device).type == "cpu" else "auto",

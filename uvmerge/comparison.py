@@ -140,7 +140,7 @@ def diff(
     prompts = _prompts(kl)
     settings = Settings(
         ("cpu",), precision, workers, 0 if memory is None else parse_size(memory, "memory"),
-        None if factors is None else Path(factors),
+        api.factors_of(factors),
     )  # fmt: skip
     with ExitStack() as stack:
         with phases.timed("open"):
