@@ -274,6 +274,7 @@ def test_tensors_saved_empty_are_refused(tmp_path: Path) -> None:
         (("--modules", "attn"), "not a module", 2),
         (("--device", "tpu"), "unknown", 2),
         (("--memory", "lots"), "not a size", 2),
+        (("--memory", "9" * 400 + "GB"), "not a size", 2),
     ],
 )
 def test_what_makes_no_sense_is_refused(

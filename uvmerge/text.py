@@ -23,7 +23,7 @@ def size(count_bytes: float) -> str:
 
 def parse_size(text: str | int, option: str = "max-shard-size") -> int:
     """Bytes of `5GB`, `500 MB`, `2GiB` or a plain number, as the Hub's tools write them."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     if not match or match[2].upper() not in _UNITS or (isinstance(text, str) and not match[2]):
         raise UsageError(option, f"{text!r} is not a size", "Write it like 5GB or 500MB.")
     count = int(float(match[1]) * _UNITS[match[2].upper()])
