@@ -640,3 +640,21 @@ def test_a_matrix_that_is_zero_on_one_side_is_not_called_unrelated(
     assert "k is 0" in str(found)
     json.dumps(found.as_data(), allow_nan=False)
     found.save(tmp_path / "report")
+
+
+def test_checkpoints_of_one_name_are_told_apart(llama: Pair, tmp_path: Path) -> None:
+    runs = [tmp_path / run / "final" for run in ("first", "second")]
+    for run, source in zip(runs, llama):
+        shutil.copytree(source, run)
+    assert uvmerge.diff(*runs).labels == ["first/final", "second/final"]
+    assert uvmerge.diff(runs[0], runs[1], llama[1]).labels[2] == "finetuned"
+    twice = uvmerge.diff(runs[0], runs[1], runs[1]).labels
+    assert len(set(twice)) == 3
+
+
+def test_nothing_measured_suggests_nothing(tmp_path: Path) -> None:
+    base, finetuned, _ = faults.pair(tmp_path)
+    broken = {n: torch.full_like(t, math.nan) for n, t in faults.tensors().items()}
+    faults.write(finetuned, broken)
+    outcome = faults.done(faults.uvmerge("diff", base, finetuned))
+    assert "next:" not in outcome.err and "NaN" in outcome.out

@@ -430,7 +430,7 @@ def diff_command(
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
     for path in written:
         progress.say(f"wrote {path}")
-    if not as_json and found.verdict == "related":
+    if not as_json and found.verdict == "related" and found.compared[-1].measured:
         progress.say(_next_after_diff(base, checkpoints, out))
     return 4 if found.verdict == "unrelated" else 0
 

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -148,6 +149,7 @@ def diff(
                 _opened(reference, kl is None, allow_pickle, number, stack)
                 for number, reference in enumerate((base, *checkpoints))
             ]
+            _tell_apart(opened)
             if settings.factors is not None:
                 writer.check_apart(settings.factors.resolve(), [each.folder for each in opened])
         with phases.timed("plan"):
@@ -266,6 +268,20 @@ def _opened(
     stack.enter_context(opened)
     preflight.refuse_unusable(opened, f"checkpoint {number}" if number else BASE)
     return opened
+
+
+def _tell_apart(opened: Sequence[Checkpoint]) -> None:
+    """Give checkpoints of one label longer ones: the commit, the folders above, or a number."""
+    counts = Counter(checkpoint.label for checkpoint in opened)
+    alike = [checkpoint for checkpoint in opened if counts[checkpoint.label] > 1]
+    for number, checkpoint in enumerate(alike, 1):
+        if checkpoint.commit is not None:
+            checkpoint.label += f"@{checkpoint.commit[:7]}"
+            continue
+        parts = checkpoint.folder.resolve().parts
+        others = [each.folder.resolve().parts for each in alike if each is not checkpoint]
+        depth = next((n for n in (2, 3) if all(parts[-n:] != o[-n:] for o in others)), 0)
+        checkpoint.label = "/".join(parts[-depth:]) if depth else f"{checkpoint.label} ({number})"
 
 
 def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Progress) -> None:
