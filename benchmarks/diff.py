@@ -1,10 +1,10 @@
-"""`diff` against `restore` at the same k, and a trajectory of five checkpoints against one pair.
+"""`diff` against `restore` at the same k, and trajectories against one pair.
 
     python benchmarks/diff.py FOLDER [--layers 6] [--rounds 3] [--precision exact,fast]
 
 Whole processes in turn, on the pair of `restore.py`: `restore --top 0.2`, `diff` of the pair, `diff` of
-the base with five checkpoints on the way to the fine-tuned one. "Compute" is what `restore` spends
-decomposing and recombining, and `diff` measuring, in seconds summed over threads.
+the base with four and with five checkpoints on the way to the fine-tuned one. "Compute" is what
+`restore` spends decomposing and recombining, and `diff` measuring, in seconds summed over threads.
 
 Writes benchmarks/results/diff.json.
 """
@@ -52,7 +52,8 @@ def compared(settings: Any, precision: str, several: list[Path]) -> dict[str, An
     commands: dict[str, list[str | Path]] = {
         "restore": ["restore", base, several[-1], out, *options],
         "diff": ["diff", base, several[-1], *options],
-        "diff of five": ["diff", base, *several, *options],
+        "diff of base and four": ["diff", base, *several[1:], *options],
+        "diff of base and five": ["diff", base, *several, *options],
     }
     wall: dict[str, list[float]] = {name: [] for name in commands}
     compute: dict[str, list[float]] = {name: [] for name in commands}
@@ -84,7 +85,11 @@ def compared(settings: Any, precision: str, several: list[Path]) -> dict[str, An
                 "wall": median_ratio(wall[name], wall[other]),
                 "compute": median_ratio(compute[name], compute[other]),
             }
-            for name, other in [("diff", "restore"), ("diff of five", "diff")]
+            for name, other in [
+                ("diff", "restore"),
+                ("diff of base and four", "diff"),
+                ("diff of base and five", "diff"),
+            ]
         },
     }
 
