@@ -28,7 +28,9 @@ from uvmerge.report.details import _band, chosen
 from uvmerge.report.format import number, percent
 from uvmerge.report.heat import DIVERGING, Scale, picture
 from uvmerge.report.rows import COLUMNS
+from uvmerge.report.summary import summary
 from uvmerge.report.svg import Axis, Line, chart
+from uvmerge.report.words import says_where
 from uvmerge.spectral.compare import measure
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.measures import Measures
@@ -215,6 +217,73 @@ def test_the_most_turned_role_and_layer_are_named() -> None:
     assert "by module" not in text  # there is one only
 
 
+def test_what_turned_alike_did_not_turn_most() -> None:
+    generator = torch.Generator().manual_seed(1)
+    W = base_matrix(40, 40, generator)
+    found = compare(W, [moved(W, 1.0, generator)], 8)[0]
+    text = said(pair(entry(found, 0), entry(found, 1)))
+    assert "They turned most" not in text
+    assert "Every layer turned alike (" in text
+
+
+def test_what_chance_gives_is_not_in_the_table_nor_most_turned() -> None:
+    generator = torch.Generator().manual_seed(9)
+    W = base_matrix(40, 40, generator)
+    related = compare(W, [moved(W, 1.0, generator)], 8)[0]
+    strange = compare(W, [base_matrix(40, 40, generator)], 8)[0]
+    assert strange.is_chance
+    entries = [entry(related, 0), entry(related, 1), entry(strange, 2)]
+    without, beside = (summary(pair(*some)).split("\n\n")[1] for some in (entries[:2], entries))
+    assert beside == without
+    assert "model.layers.2" not in summary(pair(*entries))
+
+
+def test_the_table_of_an_unrelated_pair_does_not_interpret(unrelated: Findings) -> None:
+    (row,) = (line.split() for line in summary(unrelated).splitlines() if line.startswith("all "))
+    assert len(row) == 9
+    assert row[-3:] == ["-", "-", "-"]
+    assert "-" not in row[:-3]
+
+
+def test_a_change_that_may_be_rounding_has_no_place_unless_it_has_structure() -> None:
+    generator = torch.Generator().manual_seed(10)
+    noise, planted = [], []
+    for layer, scale in enumerate((1e-4, 5e-4)):
+        W = base_matrix(96, 96, generator)
+        change = torch.randn(96, 96, dtype=torch.float64, generator=generator)
+        change *= scale * W.norm() / change.norm()
+        U, S, Vh = torch.linalg.svd(W)
+        inside = scale * U[:, :19] * S[:19] @ Vh[:19]
+        for entries, after in ((noise, W + change), (planted, W + inside)):
+            entries.append(entry(compare(W, [after], 19)[0], layer, dtype="BF16"))
+    for entries, placed in ((noise, False), (planted, True)):
+        findings = pair(*entries)
+        assert "may come from rounding alone" in said(findings)
+        assert ("most turned" in summary(findings)) is placed
+        assert says_where(findings.compared[0]) is placed
+    assert "They turned most" not in said(pair(*noise))
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((0, 0), "No intruders"),
+        ((2, 0), ", in 1 of 2 matrices: model.layers.0.q_proj.weight."),
+        ((1, 1), ", in 2 of 2 matrices, one in each."),
+        ((1, 3), ", in 2 of 2 matrices, most in model.layers.1.q_proj.weight: 3."),
+    ],
+)
+def test_intruders_are_counted_over_all_matrices(counts: tuple[int, int], words: str) -> None:
+    generator = torch.Generator().manual_seed(11)
+    W = base_matrix(40, 40, generator)
+    found = compare(W, [moved(W, 1.0, generator)], 8)[0]
+    entries = [
+        entry(dataclasses.replace(found, intruders=count), layer)
+        for layer, count in enumerate(counts)
+    ]
+    assert words in said(pair(*entries))
+
+
 def test_the_caution_stands_once(related: Findings, trajectory: Findings) -> None:
     for findings in (related, trajectory):
         assert said(findings).count("2509.04259") == 1
@@ -250,7 +319,7 @@ def test_nothing_measured_is_not_called_related() -> None:
 def test_identical_matrices_beside_a_changed_norm() -> None:
     text = said(pair(entry(None), others=(Other("norm.weight", "norm", 0.01),)))
     assert "All matrices of tuned that could be compared are identical" in text
-    assert "1 changed, most norm.weight by 1 %" in text
+    assert "1 changed, norm.weight by 1 %" in text
     assert "rad" not in text
 
 
@@ -270,6 +339,10 @@ def test_rank_zero_speaks_of_no_vectors() -> None:
     assert "No singular vectors were compared: k is 0." in text
     for word in (" rad", "intruder", "block", "singular values changed"):
         assert word not in text
+    W = base_matrix(40, 40, generator)
+    shown = summary(pair(entry(compare(W, [moved(W, 1.0, generator)], 0)[0])))
+    assert "most turned" not in shown
+    assert re.search(r"^q_proj +1 +\S+( +-){6}$", shown, re.MULTILINE)
 
 
 def test_angles_of_the_full_rank_say_nothing() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ..findings import Compared, Entry, Findings, mean_of, turned
 from ..spectral.measures import Measures
 from ..text import brief, inert, table
-from .words import headline
+from .words import headline, says_where, told_apart
 
 WIDTH = 100
 _MOST_ROWS, _MOST_MOVED, _MOST_LABELS, _MOST_BARS = 8, 3, 10, 60
@@ -20,7 +20,7 @@ def summary(findings: Findings) -> str:
     verdict, *rest = headline(findings, beside_table=True)
     lines = _wrapped(verdict)
     shown = findings.compared[-1]
-    if shown.measured:
+    if _shown(shown):
         lines += ["", *_table(findings, shown).splitlines()]
     if findings.verdict != "unrelated":
         lines += _moved(shown)
@@ -37,12 +37,13 @@ def _wrapped(sentence: str) -> list[str]:
 def _table(findings: Findings, compared: Compared) -> str:
     """Means per role (or module, where there are many roles), beside what chance gives."""
     groups: dict[str, list[Entry]] = {}
-    by_module = len({entry.role for entry in compared.measured}) > _MOST_ROWS
-    for entry in compared.measured:
+    shown = _shown(compared)
+    by_module = len({entry.role for entry in shown}) > _MOST_ROWS
+    for entry in shown:
         groups.setdefault(entry.module if by_module else entry.role, []).append(entry)
     rows = [_row(name, entries) for name, entries in groups.items()]
     if len(rows) > 1:
-        rows.append(_row("all", compared.measured))
+        rows.append(_row("all", shown))
     head = ("mean of", "n", "delta", "left", "right", "chance", "values", "in-block", "expected")
     title = f"{compared.label}: " if len(findings.compared) > 1 else ""
     legend = (
@@ -52,18 +53,28 @@ def _table(findings: Findings, compared: Compared) -> str:
     return "\n".join([*textwrap.wrap(legend, WIDTH), table(head, rows, right=" ".join(head[1:]))])
 
 
+def _shown(compared: Compared) -> list[Entry]:
+    """The matrices to show: all of an unrelated pair, else those that can be told from chance."""
+    if compared.verdict == "unrelated":
+        return compared.measured
+    return [entry for entry, _ in told_apart(compared)]
+
+
 def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
-    def mean(value: Callable[[Measures], float]) -> float:
-        return mean_of(entries, value) or 0.0
+    turning = [e for e in entries if e.measures is not None and e.measures.k]
+    telling = [e for e in turning if e.measures is not None and not e.measures.is_chance]
+
+    def mean(among: Sequence[Entry], value: Callable[[Measures], float], form: str = ".3g") -> str:
+        found = mean_of(among, value)
+        return "-" if found is None else f"{found:{form}}"
 
     return (
         brief(name, 40), f"{len(entries):,}",
-        f"{mean(lambda m: m.change.relative):.3g}",
-        f"{mean(lambda m: m.left.mean):.3g}", f"{mean(lambda m: m.right.mean):.3g}",
-        f"{mean(lambda m: _chance_angle(m)):.3g}",
-        f"{mean(lambda m: m.value_change):.2%}",
-        f"{mean(lambda m: m.change.inside):.3g}",
-        f"{mean(lambda m: m.change.structureless):.3g}",
+        mean(entries, lambda m: m.change.relative),
+        mean(turning, lambda m: m.left.mean), mean(turning, lambda m: m.right.mean),
+        mean(turning, _chance_angle),
+        mean(telling, lambda m: m.value_change, ".2%"),
+        mean(telling, lambda m: m.change.inside), mean(telling, lambda m: m.change.structureless),
     )  # fmt: skip
 
 
@@ -74,16 +85,17 @@ def _chance_angle(measures: Measures) -> float:
 
 
 def _moved(compared: Compared) -> list[str]:
-    moved = compared.moved[:_MOST_MOVED]
-    if not moved:
+    shown = [e for e, found in told_apart(compared) if found.k]
+    moved = sorted(shown, key=lambda entry: -turned(entry))[:_MOST_MOVED]
+    if not moved or not says_where(compared):
         return []
     named = [f"{brief(entry.name, 60)} ({turned(entry):.3g} rad)" for entry in moved]
     lines = _wrapped(f"most turned: {', '.join(named)}")
-    layers = sorted({e.layer for e in compared.measured if e.layer is not None})
+    layers = sorted({e.layer for e in shown if e.layer is not None})
     if len(layers) > 1:
         every = -(-len(layers) // _MOST_BARS)  # layers under one bar
         spans = [layers[i : i + every] for i in range(0, len(layers), every)]
-        of = [[e for e in compared.measured if e.layer in span] for span in spans]
+        of = [[e for e in shown if e.layer in span] for span in spans]
         means = [sum(map(turned, entries)) / len(entries) for entries in of]
         top = max(means) or 1.0
         bars = "".join(_BARS[round(mean / top * (len(_BARS) - 1))] for mean in means)

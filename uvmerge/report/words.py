@@ -68,6 +68,17 @@ def informed_turn(found: Measures) -> float | None:
     return sum(means) / len(means) if means else None
 
 
+def says_where(compared: Compared) -> bool:
+    """Whether it can be said where a checkpoint changed: some matrix moved by more than storing it
+    makes of any, or more of its change lies in the leading block than of a change without structure."""
+    return any(
+        not entry.is_rounding
+        or (found.k and found.change.inside > found.change.band("inside", found.k)[1])
+        for entry, found in told_apart(compared)
+        if entry.relative > 0
+    )
+
+
 # --- the verdict ---------------------------------------------------------------------------------
 
 
@@ -160,7 +171,8 @@ def _interpretation(compared: Compared, beside_table: bool) -> list[str]:
     moving = [(e, m) for e, m in told_apart(compared) if e.relative > 0]
     sentences = []
     if moving:
-        means = [] if beside_table else [_most(moving), _values(moving), _inside(moving)]
+        most = _most(moving) if says_where(compared) else ""
+        means = [] if beside_table else [most, _values(moving), _inside(moving)]
         turned = [] if beside_table else [_turned(moving)]
         sentences += [_moved(moving), *turned, *_doubts(moving), *means]
         sentences += [_gaps(moving), _intruders(moving)]
@@ -236,7 +248,7 @@ def _most(moving: Sequence[Found]) -> str:
         "role": lambda entry: entry.role,
         "layer": lambda entry: None if entry.layer is None else f"layer {entry.layer}",
     }
-    parts = []
+    parts, alike = [], []
     for kind, key in kinds.items():
         groups: dict[str, list[float]] = {}
         for entry, angle in told:
@@ -247,10 +259,11 @@ def _most(moving: Sequence[Found]) -> str:
             continue
         (low, least), (high, most) = means[0], means[-1]
         if high < 1.15 * low:
-            parts.append(f"every {kind} alike ({number(low)} to {number(high)} rad)")
+            alike.append(f"Every {kind} turned alike ({number(low)} to {number(high)} rad).")
         else:
             parts.append(f"by {kind}, {most} ({number(high)} rad; least {least}, {number(low)})")
-    return f"They turned most: {'; '.join(parts)}." if parts else ""
+    first = [f"They turned most: {'; '.join(parts)}."] if parts else []
+    return " ".join([*first, *alike])
 
 
 def _values(moving: Sequence[Found]) -> str:
@@ -323,9 +336,16 @@ def _intruders(moving: Sequence[Found]) -> str:
             " has a cosine of 0.5 or more with one of the base's."
         )
     entry, most = max(counts, key=lambda pair: pair[1])
+    where = f"in {having} of {_matrices(len(counts))}"
+    if having == 1:
+        where += f": {brief(entry.name)}"
+    elif most > 1:
+        where += f", most in {brief(entry.name)}: {most}"
+    else:
+        where += ", one in each"
     return (
-        f"{counted(total, 'intruder')} among the leading ten left vectors of a matrix (no cosine of 0.5 with any of"
-        f" the base's), in {having} of {_matrices(len(counts))}; most in {brief(entry.name)}: {most}."
+        f"{counted(total, 'intruder')} (of the leading left vectors, up to ten of each matrix, with no"
+        f" cosine of 0.5 with any of the base's), {where}."
     )
 
 
@@ -336,7 +356,7 @@ def _others(compared: Compared) -> str:
     size, name = max(changed)
     return (
         f"Of {counted(len(compared.others), 'other tensor')} (norms, biases, embeddings and the like)"
-        f" {len(changed)} changed, most {brief(name)} by {percent(size)}."
+        f" {len(changed)} changed, {'most ' if len(changed) > 1 else ''}{brief(name)} by {percent(size)}."
     )
 
 
