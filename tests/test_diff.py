@@ -519,10 +519,25 @@ def test_the_next_command_is_one_that_works(llama: Pair, tmp_path: Path) -> None
     words = line.removeprefix("next: uvmerge ").replace("--out report", "").split()
     outcome = faults.done(faults.uvmerge(*words, "--out", tmp_path / "report"))
     (line,) = [x for x in outcome.err.splitlines() if x.startswith("next: ")]
-    words = line.removeprefix("next: uvmerge ").partition(", and")[0].split()
+    words = line.removeprefix("next: uvmerge ").split()
     words[words.index("candidates")] = str(tmp_path / "candidates")
     faults.done(faults.uvmerge(*words))
     assert (tmp_path / "candidates" / "top-0.2" / "uvmerge.json").exists()
+
+
+def test_no_repair_is_suggested_of_what_is_refused_or_may_be_rounding(tmp_path: Path) -> None:
+    tensors = {n: t.bfloat16() for n, t in faults.tensors().items()}
+    make = torch.Generator().manual_seed(0)
+    noisy = {
+        n: (t.float() * (1 + 1e-3 * torch.randn(t.shape, generator=make))).bfloat16()
+        for n, t in tensors.items()
+    }
+    broken = faults.tuned(tensors)
+    next(t for n, t in broken.items() if "q_proj" in n)[0, 0] = float("nan")
+    for i, finetuned in enumerate((noisy, broken)):
+        base, after, _ = faults.pair_of(tmp_path / str(i), tensors, finetuned)
+        outcome = faults.done(faults.uvmerge("diff", base, after, "--out", tmp_path / f"report{i}"))
+        assert "next:" not in outcome.err, outcome.err
 
 
 def test_hostile_names_are_inert(tmp_path: Path) -> None:

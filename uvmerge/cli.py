@@ -405,6 +405,7 @@ def diff_command(
     """
     from . import comparison
     from .progress import Progress
+    from .report.words import says_where
     from .signals import SignalControl
 
     as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
@@ -430,21 +431,29 @@ def diff_command(
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
     for path in written:
         progress.say(f"wrote {path}")
-    if not as_json and found.verdict == "related" and found.compared[-1].measured:
-        progress.say(_next_after_diff(base, checkpoints, out))
+    last = found.compared[-1]
+    if not as_json and found.verdict == "related" and last.measured:
+        repairable = says_where(last) and all(e.state != "nonfinite" for e in last.entries)
+        for line in _next_after_diff(base, checkpoints, out, repairable):
+            progress.say(line)
     return 4 if found.verdict == "unrelated" else 0
 
 
-def _next_after_diff(base: str, checkpoints: tuple[str, ...], out: str | None) -> str:
-    """What to type next."""
+def _next_after_diff(
+    base: str, checkpoints: tuple[str, ...], out: str | None, repairable: bool
+) -> list[str]:
+    """What to type next, on a line that holds nothing else; nothing where there is nothing to repair."""
     import shlex
 
-    pair = shlex.join([base, checkpoints[-1]])
     if out is None:
-        return f"next: uvmerge diff {shlex.join([base, *checkpoints])} --out report"
-    return (
-        f"next: uvmerge sweep restore {pair} candidates --top 0.05,0.1,0.2,0.4, and evaluate them"
-    )
+        return [f"next: uvmerge diff {shlex.join([base, *checkpoints])} --out report"]
+    if not repairable:
+        return []
+    pair = shlex.join([base, checkpoints[-1]])
+    return [
+        f"next: uvmerge sweep restore {pair} candidates --top 0.05,0.1,0.2,0.4",
+        "      then evaluate each of them on the tasks that matter",
+    ]
 
 
 def _diff_options() -> list[click.Option]:
