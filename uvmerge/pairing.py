@@ -152,6 +152,12 @@ class _Matcher:
 
     def refuse_mismatches(self) -> None:
         where = f"{self.checkpoint.label} and {self.other.label}"
+        if not self.selected and (picked := self._other_picked()):
+            raise InputRefused(
+                "selection", f"no matrix selected: what passes the filters is none"
+                f" ({listed(picked, 'tensor', 3)})",
+                "Select a matrix too; without filters, norms and biases are subtracted beside them.",
+            )  # fmt: skip
         if not self.selected:
             raise InputRefused(
                 "selection", f"nothing selected: none of {counted(len(self.anatomy.tensors), 'tensor')}"
@@ -170,6 +176,15 @@ class _Matcher:
                 f" names like {next(matrices, '(no matrix)')}",
                 "Check that both are checkpoints of one model.",
             )  # fmt: skip
+
+    def _other_picked(self) -> list[str]:
+        """What passes the filters and is no matrix."""
+        return [
+            tensor.name
+            for tensor in self.anatomy.tensors.values()
+            if self.selection.picks(tensor.name, self.anatomy.place(tensor), matrices_only=False)
+            and not self.anatomy.place(tensor).is_matrix
+        ]
 
     def _notes(self) -> Iterable[str]:
         yield from self.other.notes

@@ -187,4 +187,4 @@ def exclusive(**given: object) -> None:
     """Refuse more than one of several options that say the same thing in different ways."""
     named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if len(named) > 1:
-        raise UsageError(" and ".join(named), "cannot be given together", f"Keep {named[0]}.")
+        raise UsageError(" and ".join(named), "cannot be given together", "Keep one of them.")
