@@ -193,11 +193,14 @@ def report_after(
     do = f"{out} is finished; for the report: uvmerge diff {shlex.join(words)} --out {report}"
     try:
         found = before_and_after(recipe, references, out, **options)
-        found.save(report, overwrite=options["overwrite"])
+        written = found.save(report, overwrite=options["overwrite"])
     except Interrupted as error:
         raise Interrupted(report, error.exit_code - 128, do) from None
     except UvmergeError as error:
         raise RunFailed(report, f"could not be made: {error.where}: {error.what}", do) from error
+    progress = options["progress"] or Progress(quiet=options["quiet"])
+    for path in written:
+        progress.say(f"wrote {path}")
 
 
 def before_and_after(
