@@ -18,14 +18,15 @@ MEANING = (
      " the same energy (Marchenko–Pastur); what rises above it is structure."),
     ("Stable rank, effective rank", "‖D‖² / σ₁(D)², and exp of the entropy of σ(D) over their sum. The"
      " stable rank of a matrix of independent entries is printed in brackets."),
-    ("In the leading block", "Share of ‖D‖² in C = U_bᵀ D V_b, k × k. Without structure: k²/(mn)."
-     " diag is the share on the diagonal of C, which changes values (without structure k/(mn)); rot is"
-     " the rest of C, which turns leading vectors among each other. The picture shows mean squares of C,"
-     " leading vectors at the top left."),
+    ("In the leading block", "Share of ‖D‖² in C = U_bᵀ D V_b, k × k. Without structure: what"
+     " the same entries of D with random signs show, printed beside it; k²/(mn) where all entries are of"
+     " one size. diag is the share on the diagonal of C, which changes values (without structure 1/k of"
+     " that); rot is the rest of C, which turns leading vectors among each other. The picture shows mean"
+     " squares of C, leading vectors at the top left."),
     ("Gap at the cut", "(σ_k − σ_k+1) / σ_k in the tables; over σ₁(D) in the heat map. Where the change is"
      " larger than the gap, vectors may swap places over the cut, and the largest angles say only that."),
     ("Intruders", "How many of the ten leading left vectors of W_f have no |cosine| of 0.5 with any left"
      " vector of W_b (arXiv 2410.21228). Not counted where the spans are no nearer than chance."),
     ("No finding", "A figure within four standard deviations of what independent subspaces, or a change"
-     " of independent entries, would show. Hatched in the heat maps."),
+     " with random signs, would show. Hatched in the heat maps."),
 )  # fmt: skip
