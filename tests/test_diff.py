@@ -119,6 +119,13 @@ def test_filters_choose_as_they_do_for_an_edit(llama: Pair) -> None:
     assert found.settings["layers"] == [1, 2]
 
 
+def test_filters_that_leave_no_matrix_are_told_from_those_that_leave_nothing(llama: Pair) -> None:
+    with pytest.raises(uvmerge.InputRefused, match=r"no matrix selected: .*norm\.weight"):
+        uvmerge.diff(*llama, modules="norm")
+    with pytest.raises(uvmerge.InputRefused, match="nothing selected: none of"):
+        uvmerge.diff(*llama, modules="norm", include=["nothing*"])
+
+
 def test_other_tensors_are_subtracted(llama: Pair) -> None:
     found = uvmerge.diff(*llama)
     base, finetuned = map(zoo.tensors, llama)
@@ -562,6 +569,7 @@ def test_restore_writes_a_report_of_before_and_after(llama: Pair, tmp_path: Path
         faults.uvmerge("restore", *llama, out, "--top", "0.3", "--report", report)
     )
     assert outcome.out == f"{out}\n"
+    assert f"wrote {report / 'report.html'}\n" in outcome.err
     data = json.loads((report / "report.json").read_text())
     assert [c["reference"] for c in data["checkpoints"]] == ["finetuned", "out"]
     assert data["settings"]["top"] == 0.3 and len(data["pairs"]) == 3
