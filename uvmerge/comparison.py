@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .engine.measuring import Rank
 
 # What a report's folder holds, and what a killed run may leave there.
-_MADE = re.compile(r"report\.json|matrices\.csv|report\.html|\.(report|matrices)\.\w+\.\d+")
+_MADE = re.compile(r"(report\.json|matrices\.csv|report\.html)(\.new)?")
 
 
 class Diff(Findings):

@@ -140,8 +140,12 @@ def to_bytes(data: dict[str, Any]) -> bytes:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file at once, never half."""
     beside = path.with_name(path.name + ".new")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:

@@ -216,9 +216,9 @@ class Measurer(Reader):
             several = len(found) > 1 and all(s in ("measured", "identical") for s, _ in found)
             everyone = [base if matrix is None else matrix for _, matrix in found]
             measures, apart = measure_all(base, everyone if several else movers, k, several)
-            squares = float(torch.linalg.vector_norm(stored, dtype=torch.float64)) ** 2
+            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if apart else 0.0
         entries = self._entries(match, found, iter(measures), said or device)
-        return Measured(entries, apart, squares)
+        return Measured(entries, apart, float(norm) ** 2)
 
     @property
     def _numbers(self) -> range:

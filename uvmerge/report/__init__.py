@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from ..findings import Findings, as_data
+from ..manifest import write_whole
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
@@ -25,17 +25,6 @@ def save(findings: Findings, folder: str | Path) -> list[Path]:
         "matrices.csv": as_csv(findings),
         "report.html": render(findings),
     }
-    return [write_whole(folder / name, text.encode()) for name, text in contents.items()]
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Put a file in its place when it is complete; what a killed run left of it goes."""
-    for left in path.parent.glob(f".{path.name}.[0-9]*"):
-        left.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    for name, text in contents.items():
+        write_whole(folder / name, text.encode())
+    return [folder / name for name in contents]

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..findings import Entry, Findings, Pair, by_place
+from ..manifest import write_whole
 from ..spectral.measures import Measures, Turn
 from ..spectral.null import RandomSubspaces
 from ..text import brief
-from . import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,8 @@ def save_figures(findings: Findings, folder: str | Path) -> list[Path]:
             for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
                 drawn = io.BytesIO()
                 figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
-                paths.append(write_whole(folder / f"{name}.{suffix}", drawn.getvalue()))
+                paths.append(folder / f"{name}.{suffix}")
+                write_whole(paths[-1], drawn.getvalue())
                 figure.set_layout_engine("none")  # as laid out for the first file
     return paths
 

@@ -31,8 +31,3 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(share: float | None, digits: int = 3) -> str:
     """A share of 1 in percent."""
     return "–" if share is None else f"{number(100 * share, digits)} %"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """`1 matrix`, `3 matrices`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from ..errors import counted
 from ..findings import Compared, Entry, Findings, median_of
 from ..spectral.measures import Measures, Turn
 from .details import details, legends
-from .format import counted, number, percent, safe
+from .format import number, percent, safe
 from .heat import SHARED
 from .maps import heat_maps
 from .meaning import MEANING
@@ -188,7 +189,7 @@ def _folded(
         total += len(made.encode())
         if total > DETAILS_BYTES:
             parts.append(
-                f'<p class="note">{counted(len(moved) - i, "matrix", "matrices")} that turned less'
+                f'<p class="note">{counted(len(moved) - i, "matrix")} that turned less'
                 " are in matrices.csv and report.json only.</p>"
             )
             break

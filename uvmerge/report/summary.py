@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ..findings import Compared, Entry, Findings, mean_of, turned
 from ..spectral.measures import Measures
 from ..text import brief, inert, table
-from .words import headline, says_where, told_apart
+from .words import chance_mean, headline, says_where, told_apart
 
 WIDTH = 100
 _MOST_ROWS, _MOST_MOVED, _MOST_LABELS, _MOST_BARS = 8, 3, 10, 60
@@ -80,8 +80,7 @@ def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
 
 def _chance_angle(measures: Measures) -> float:
     """Mean angle that independent subspaces show, over both sides."""
-    angles = [*measures.left.chance.angles(), *measures.right.chance.angles()]
-    return sum(angles) / len(angles) if angles else 0.0
+    return (chance_mean(measures.left.chance) + chance_mean(measures.right.chance)) / 2
 
 
 def _moved(compared: Compared) -> list[str]:

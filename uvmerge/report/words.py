@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from statistics import median
 
+from ..errors import counted
 from ..findings import Compared, Entry, Findings, Pair
 from ..spectral.measures import Measures, Turn
 from ..spectral.null import ROUNDING, RandomSubspaces
 from ..text import brief
-from .format import counted, number, percent
+from .format import number, percent
 
 Found = tuple[Entry, Measures]
 
@@ -112,7 +113,7 @@ def _verdict(base: str, compared: Compared) -> str:
 
 
 def _matrices(count: int) -> str:
-    return counted(count, "matrix", "matrices")
+    return counted(count, "matrix")
 
 
 def _counts(compared: Compared) -> str:
