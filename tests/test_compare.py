@@ -833,3 +833,15 @@ def test_a_change_of_the_leading_block_is_one() -> None:
     D = U[:, :6] @ random.standard_normal((6, 6)) @ Vh[:6]
     found = measured(W, W + 0.01 * D, 6).change
     assert found.inside == pytest.approx(1, abs=1e-6) and found.inside > found.band("inside", 6)[1]
+
+
+def test_a_turn_among_equal_values_is_a_rotation_and_no_change_of_values() -> None:
+    random = np.random.default_rng(2)
+    U, V = (np.linalg.qr(random.standard_normal((size, 6)))[0] for size in (40, 30))
+    S = np.array([3.0, 3.0, 2.0, 1.5, 1.0, 0.5])
+    turned = U.copy()
+    turned[:, 0] = math.cos(0.1) * U[:, 0] + math.sin(0.1) * U[:, 1]
+    turned[:, 1] = math.cos(0.1) * U[:, 1] - math.sin(0.1) * U[:, 0]
+    change = measured((U * S) @ V.T, (turned * S) @ V.T, 4, stored=torch.float64).change
+    assert change.diagonal == pytest.approx(math.sin(0.05) ** 2, abs=1e-6)  # cos θ − 1 of each
+    assert change.inside == pytest.approx(1, abs=1e-6)

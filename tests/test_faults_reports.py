@@ -278,3 +278,23 @@ def test_a_base_tensor_is_compared_once_and_the_other_is_noted(tmp_path: Path) -
     found = uvmerge.diff(base, finetuned, modules="head").compared[0]
     assert len(found.entries) == 1
     assert any("is compared with another one" in note for note in found.notes)
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uvmerge import manifest
+
+    target = tmp_path / "report.html"
+    target.write_bytes(b"old")
+    real = Path.write_bytes
+
+    def half(path: Path, content: bytes) -> int:
+        real(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        manifest.write_whole(target, b"new content")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert target.read_bytes() == b"old"
