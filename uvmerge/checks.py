@@ -29,7 +29,7 @@ def check(
     """Check a checkpoint that uvmerge wrote (or any other, as far as that goes).
 
     Headers and index agree, sizes and hashes are those of `uvmerge.json`, side files are there,
-    edited tensors are finite.
+    edited tensors are finite, and not zeros that no edit made.
 
     Args:
         load: also build the model in transformers and run one forward pass.
@@ -56,7 +56,7 @@ def check(
                 else "not checked, nor what was planned: uvmerge did not write this folder"
             )
             problems += _files(folder, content)
-            problems += _finite(checkpoint, content)
+            problems += _values(checkpoint, content)
             if against is not None:
                 found = hub.locate(against)
                 with Checkpoint.open(found.folder, label=found.label) as finetuned:
@@ -95,24 +95,33 @@ def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
         yield "config.json is missing"
 
 
-def _finite(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:
-    """No NaN or Inf in what was edited; everywhere, where it is not known what was."""
+def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:
+    """No NaN or Inf in what was edited, nor zeros that the manifest does not tell of; without a
+    manifest, no NaN or Inf anywhere."""
     import torch
 
     from .engine.reading import TORCH_DTYPES
 
-    edited = None if content is None else {label.partition("[")[0] for label in content["edited"]}
-    bad = []
+    edited: dict[str, list[dict[str, Any]]] = {}
+    for label, entry in (content or {"edited": {}})["edited"].items():
+        edited.setdefault(label.partition("[")[0], []).append(entry)
+    not_finite, zeros = [], []
     for tensor in checkpoint.tensors.values():
-        if tensor.dtype in FLOATS and (edited is None or tensor.name in edited):
-            panels = _panels(checkpoint, tensor)
-            if not all(
-                torch.frombuffer(p, dtype=TORCH_DTYPES[tensor.dtype]).isfinite().all()
-                for p in panels
-            ):
-                bad.append(tensor.name)
-    if bad:
-        yield f"NaN or Inf in {listed(bad, 'tensor')}"
+        if tensor.dtype not in FLOATS or (content is not None and tensor.name not in edited):
+            continue
+        finite, zero = True, True
+        for panel in _panels(checkpoint, tensor):
+            values = torch.frombuffer(panel, dtype=TORCH_DTYPES[tensor.dtype])
+            finite = finite and bool(values.isfinite().all())
+            zero = zero and not bool(values.any())
+        if not finite:
+            not_finite.append(tensor.name)
+        if zero and not all(e.get("zero") for e in edited.get(tensor.name, ())):
+            zeros.append(tensor.name)
+    if not_finite:
+        yield f"NaN or Inf in {listed(not_finite, 'tensor')}"
+    if zeros:
+        yield f"nothing but zeros in {listed(zeros, 'edited tensor')}"
 
 
 def _changed(

@@ -18,7 +18,7 @@ from . import header
 from .alignment import Alignment, refuse_ungathered
 from .anatomy import Anatomy, Place, View
 from .checkpoint import Checkpoint, Tensor
-from .errors import InputRefused, UsageError, UvmergeError, counted, listed
+from .errors import InputRefused, RunFailed, UsageError, UvmergeError, counted, listed
 from .header import FLOATS
 from .layout import DTYPES, OutputFile, layout
 from .recipe import Recipe, RecipeStep
@@ -242,6 +242,7 @@ def build(
         replace(piece, file=places[piece.tensor][0], offset=places[piece.tensor][1] + piece.offset)
         for piece in pieces
     )
+    _refuse_gaps(files, steps)
     index = None
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or finetuned.index is None):
         metadata = {
@@ -251,6 +252,20 @@ def build(
         index = {"metadata": metadata, "weight_map": {n: places[n][0] for n in sorted(places)}}
     inputs = {BASE: base.identity(), FINETUNED: finetuned.identity()}
     return Plan(recipe, inputs, files, steps, index, tuple(planner.notes()))
+
+
+def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
+    """Fail unless header and steps cover every byte of every file exactly once."""
+    reached = {file.name: len(file.header) for file in files}
+    for step in sorted(steps, key=lambda step: step.offset):
+        if step.size_bytes and step.offset != reached[step.file]:
+            raise RunFailed(step.tensor, f"is planned at byte {step.offset:,} of {step.file}, where"
+                            f" {reached[step.file]:,} was to come")  # fmt: skip
+        reached[step.file] += step.size_bytes
+    for file in files:
+        if reached[file.name] != file.size_bytes:
+            raise RunFailed(file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes"
+                            " are planned")  # fmt: skip
 
 
 def leave_alone(plan: Plan, names: Iterable[str], finetuned: Checkpoint) -> Plan:

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Staging:
         self.overwrite = overwrite
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
         self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # what an earlier run said
-        self._files: dict[str, int] = {}  # weight files and their sizes
+        self._files: dict[str, _Planned] = {}  # weight files
+        self._sides: set[str] = set()  # names of the other files
         self._mutex = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
         if (root / JOURNAL).exists():
@@ -62,7 +64,7 @@ class Staging:
         """Make an output file at its full (sparse) size, with its header section."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._files[name] = size_bytes
+        self._files[name] = _Planned(header, size_bytes)
         with self._disk_errors(name), _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
             os.ftruncate(descriptor, size_bytes)
             _write_at(descriptor, memoryview(header), 0)
@@ -102,6 +104,7 @@ class Staging:
         """Copy a file of the fine-tuned checkpoint, or write new content."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._sides.add(name)
         with self._disk_errors(name):
             if isinstance(content, Path):
                 shutil.copyfile(content, path)
@@ -115,18 +118,30 @@ class Staging:
                 path.unlink()
 
     def verify(self) -> dict[str, dict[str, Any]]:
-        """Read everything back: each piece against its hash; returns size and hash of each file."""
-        pieces: dict[str, list[dict[str, Any]]] = {}
-        for (file, _), line in sorted(self.journal.items()):
-            pieces.setdefault(file, []).append(line)
+        """Read everything back; returns size and hash of each file.
+
+        Every byte of every weight file has to be covered exactly once, by the planned header or by
+        one piece of the journal, and has to be what was written; the other files have to be those
+        that were added.
+
+        Raises:
+            RunFailed: the file, and the bytes that are missing, written twice or different.
+        """
+        pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
+        for (file, offset), line in sorted(self.journal.items()):
+            if file not in pieces:
+                raise RunFailed(file, f"holds a piece at byte {offset:,} and was never planned")
+            pieces[file].append(line)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             names = list(self._files)
-            digests = pool.map(lambda name: self._verify_file(name, pieces.get(name, [])), names)
+            digests = pool.map(lambda name: self._verify_file(name, pieces[name]), names)
             files = dict(zip(names, digests))
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in files:
                 files[name] = manifest.file_identity(path)
+        if odd := files.keys() ^ (self._files.keys() | self._sides):
+            raise RunFailed(self.folder, f"what is there is not what was added: {sorted(odd)}")
         return files
 
     def publish(self) -> Path | None:
@@ -165,30 +180,30 @@ class Staging:
                 offset += count
 
     def _verify_file(self, name: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
-        """Hash a file as a whole and, on the way, each of its pieces."""
-        whole = xxhash.xxh3_128()
-        end = (self.folder / name).stat().st_size
-        start = pieces[0]["offset"] if pieces else end
+        """Hash a file as a whole and, on the way, its header and each of its pieces."""
+        planned, whole = self._files[name], xxhash.xxh3_128()
+        head = {"offset": 0, "size": len(planned.header), "xxh3_128": _digest(planned.header)}
         position = 0
-        for offset, length, expected in [
-            (0, start, None),
-            *((piece["offset"], piece["size"], piece["xxh3_128"]) for piece in pieces),
-        ]:
+        for piece in (head, *pieces):
+            offset, length = piece["offset"], piece["size"]
             if offset != position:
-                raise RunFailed(name, f"bytes {position:,} to {offset:,} were never written")
+                raise _not_once(name, position, offset)
             part = xxhash.xxh3_128()
             for chunk in self._chunks(name, offset, length):
                 whole.update(chunk)
                 part.update(chunk)
-            if expected is not None and part.hexdigest() != expected:
+            if part.hexdigest() != piece["xxh3_128"]:
                 raise RunFailed(
                     name, f"reading back bytes {offset:,} to {offset + length:,} gives other content"
                     " than was written", "Check the disk, then run the same command again to resume.",
                 )  # fmt: skip
             position = offset + length
-        if position != end:
-            raise RunFailed(name, f"is {end:,} bytes long, {position:,} were planned")
-        return {"bytes": end, "xxh3_128": whole.hexdigest()}
+        if position != planned.size_bytes:
+            raise _not_once(name, position, planned.size_bytes)
+        there = (self.folder / name).stat().st_size
+        if there != planned.size_bytes:
+            raise RunFailed(name, f"is {there:,} bytes long, {planned.size_bytes:,} were planned")
+        return {"bytes": there, "xxh3_128": whole.hexdigest()}
 
     def _log(self, line: dict[str, Any]) -> None:
         self._journal_file.write(_line(line))
@@ -209,6 +224,27 @@ class Staging:
     def _disk_errors(self, name: str) -> Iterator[None]:
         with disk_errors(name, self.root):
             yield
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A weight file as it was planned: its header section, and its size."""
+
+    header: bytes
+    size_bytes: int
+
+
+def _digest(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _not_once(name: str, position: int, offset: int) -> RunFailed:
+    """What to say of bytes that no piece covers, or two do."""
+    first, last = sorted((position, offset))
+    how = "were never written" if position < offset else "were written twice"
+    return RunFailed(
+        name, f"bytes {first:,} to {last:,} {how}", "Run the same command again to resume."
+    )
 
 
 @contextmanager

@@ -378,12 +378,13 @@ class _Change:
 
     def __init__(self) -> None:
         self.squares = self.distance = 0.0
-        self.changed = False
+        self.changed, self.is_zero = False, True
 
     def add(self, after: Tensor, before: Tensor) -> None:
         """Take in a piece, as stored."""
         wide = torch.float64 if torch.float64 in (after.dtype, before.dtype) else torch.float32
         old, new = before.to(wide), after.to(wide)
+        self.is_zero = self.is_zero and not bool(after.any())
         self.changed |= not torch.equal(after.to(before.dtype), before)
         norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
         if not all(1e-15 < norm < 1e15 for norm in norms):  # float32 may not hold their squares
@@ -394,6 +395,8 @@ class _Change:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """For the record: ‖W′ − W_f‖_F / ‖W_f‖_F to four digits, and whether anything changed."""
+        """For the record: ‖W′ − W_f‖_F / ‖W_f‖_F to four digits, whether anything changed, and
+        `zero` where all that was computed is zeros."""
         relative = math.sqrt(self.distance / self.squares) if self.squares else 0.0
-        return {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
+        entry = {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
+        return entry | ({"zero": True} if self.is_zero else {})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 from typing import Any, Protocol
 
+from ..errors import RunFailed, listed
 from .settings import Control, Settings
 
 SMALL_BYTES = 1 << 14  # a task up to this size is more Python than arithmetic
@@ -58,6 +60,7 @@ class Crew:
         self.budget = settings.memory_bytes or available_memory() // 2
         self.in_use = 0
         self.failed = False
+        self.done: Counter[int] = Counter()  # how often each task was done, by its identity
         self.turn = threading.Condition()
 
     def _useful_threads(self, settings: Settings) -> int:
@@ -67,13 +70,16 @@ class Crew:
         return 2 * len(settings.devices)
 
     def work_off(self, moving: Sequence[Task], computing: Sequence[Task]) -> None:
-        """Do all tasks; raises what the first failing one raised."""
-        ordered = sorted(computing, key=lambda task: -task.work)
-        large = [task for task in ordered if task.size_bytes > SMALL_BYTES]
+        """Do every task once; raises what the first failing one raised.
+
+        Raises:
+            RunFailed: a task was left out or done twice, although nothing failed or stopped the run.
+        """
+        large, small = by_size(computing)
         shared = iter(large)
         queues = [shared] * (min(self.count, len(large)) - 1)
-        if ordered:
-            queues.append(chain(shared, ordered[len(large) :]))
+        if computing:
+            queues.append(chain(shared, small))
         with ThreadPoolExecutor(1 + len(queues), thread_name_prefix="uvmerge") as pool:
             running = [pool.submit(self._take_turns, iter(moving))]
             running += [pool.submit(self._compute, queue) for queue in queues]
@@ -85,6 +91,16 @@ class Crew:
                 raise
         for future in running:
             future.result()
+        if not self.control.stop.is_set():
+            self._refuse_gaps([*moving, *computing])
+
+    def _refuse_gaps(self, tasks: Sequence[Task]) -> None:
+        odd = [task.name for task in tasks if self.done[id(task)] != 1]
+        if odd or self.done.total() != len(tasks):
+            raise RunFailed(
+                "engine", f"did not do every task once: {listed(odd, 'task')}",
+                "This is a mistake in uvmerge: please report it. Nothing was published.",
+            )  # fmt: skip
 
     def _compute(self, queue: Iterator[Task]) -> None:
         if self.prepare is not None:
@@ -102,6 +118,8 @@ class Crew:
                 with self.turn:
                     self.in_use -= task.memory_bytes
                     self.turn.notify_all()
+            with self.turn:
+                self.done[id(task)] += 1
             self.control.advance(task.name, task.work)
 
     def _next(self, queue: Iterator[Task]) -> Task | None:
@@ -119,6 +137,14 @@ class Crew:
                     return None
             self.in_use += needed
             return task
+
+
+def by_size(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+    """(large, small) tasks, each list with the most work first: together every task, once."""
+    ordered = sorted(tasks, key=lambda task: -task.work)
+    large = [task for task in ordered if task.size_bytes > SMALL_BYTES]
+    small = [task for task in ordered if task.size_bytes <= SMALL_BYTES]
+    return large, small
 
 
 def available_memory() -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ..checkpoint import Checkpoint
+from ..errors import RunFailed, listed
 from ..plan import Plan, Range, Step
 from ..writer import CHUNK_BYTES, Staging
 from .crew import Crew
@@ -121,12 +122,29 @@ def run(
             [job for job in pending if job.action == "copy"],
             [job for job in pending if job.action != "copy"],
         )
-    records: list[dict[str, Any]] = []
-    for staging in stagings:
-        records.append({})
-        for line in staging.journal.values():
-            records[-1].update(line.get("record") or {})
+    records = [_records(staging) for staging in stagings]
+    if not control.stop.is_set():
+        for plan, record in zip(plans, records, strict=True):
+            _refuse_other_edits(plan, record)
     return records
+
+
+def _records(staging: Staging) -> dict[str, Any]:
+    """What was done to each edited matrix, by its label."""
+    found: dict[str, Any] = {}
+    for line in staging.journal.values():
+        found.update(line.get("record") or {})
+    return found
+
+
+def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
+    """Fail unless every planned edit has its record, and nothing else has one."""
+    planned = {block.finetuned.label for step in plan.edits for block in step.blocks}
+    if odd := sorted(planned ^ record.keys()):
+        raise RunFailed(
+            "engine", f"what was edited is not what was planned: {listed(odd, 'matrix')}",
+            "This is a mistake in uvmerge: please report it. Nothing was published.",
+        )  # fmt: skip
 
 
 class _Worker:
