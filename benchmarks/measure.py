@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-UVMERGE_IMPORTS = "import torch, uvmerge.cli, uvmerge.api, uvmerge.engine.compute, numpy"
+UVMERGE_IMPORTS = "import torch, uvmerge.cli.main, uvmerge.api.run, uvmerge.engine.compute, numpy"
 CHUNK_BYTES = 16 << 20
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uvmerge import header
+from uvmerge.checkpoint import header
 
 Pair = tuple[Tensor, Tensor]
 Shape = tuple[int, ...]

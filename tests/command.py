@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import uvmerge.cli
+import uvmerge.cli.main
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def uv(capsys: pytest.CaptureFixture[str], *words: object) -> Outcome:
     arguments, sys.argv = sys.argv, ["uvmerge", *map(str, words)]
     capsys.readouterr()
     try:
-        uvmerge.cli.main()
+        uvmerge.cli.main.main()
         code = 0
     except SystemExit as leave:
         code = int(leave.code or 0)

@@ -147,7 +147,7 @@ def pair_of(
 
 def uvmerge(*arguments: object) -> Outcome:
     """The command line in this process."""
-    from uvmerge.cli import main
+    from uvmerge.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     code = 0
@@ -260,7 +260,7 @@ def full_disk(after: int) -> Iterator[list[int]]:
 def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
     """`target` in a process that has torch loaded and has run nothing yet."""
     context = cast(ForkServerContext, multiprocessing.get_context("forkserver"))
-    context.set_forkserver_preload(["torch", "faults", "uvmerge.api", "uvmerge.engine.compute"])
+    context.set_forkserver_preload(["torch", "faults", "uvmerge.api.run", "uvmerge.engine.compute"])
     process = context.Process(target=target, args=arguments, daemon=True)
     process.start()
     atexit.register(process.kill)
@@ -269,7 +269,7 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
 
 def child(log: Path, *arguments: object) -> None:
     """The command line as a whole process, its output in `log`: `start(child, log, …)`."""
-    from uvmerge.cli import main
+    from uvmerge.cli.main import main
 
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)

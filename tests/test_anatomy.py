@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from uvmerge.anatomy import MODULES, Anatomy, Place, View, config_depth
-from uvmerge.checkpoint import Tensor
+from uvmerge.checkpoint.anatomy import MODULES, Anatomy, Place, View, config_depth
+from uvmerge.checkpoint.folder import Tensor
 
 LAYER = "model.layers.0."
 Shape = tuple[int, ...]

@@ -12,7 +12,7 @@ import zoo
 from command import uv
 
 import uvmerge
-from uvmerge.api import FilterOptions, RunOptions, StepOptions
+from uvmerge.api.run import FilterOptions, RunOptions, StepOptions
 from uvmerge.operations import operations
 
 

@@ -15,8 +15,9 @@ import zoo
 from safetensors.torch import load_file, save_file
 
 import uvmerge
-from uvmerge import InputRefused, UsageError, behaviour
-from uvmerge.behaviour import Prompt, behaviours, read_prompts
+from uvmerge import InputRefused, UsageError
+from uvmerge.models import behaviour
+from uvmerge.models.behaviour import Prompt, behaviours, read_prompts
 
 DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
 BASE, FINETUNED = DEMO / "base", DEMO / "finetuned"

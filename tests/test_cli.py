@@ -15,7 +15,7 @@ import zoo
 from command import process, uv
 
 import uvmerge
-from uvmerge.cli import cli
+from uvmerge.cli.main import cli
 from uvmerge.operations import operations
 
 
@@ -52,7 +52,7 @@ def test_the_example_of_an_operation_runs(
 def test_help_imports_neither_torch_nor_transformers_and_is_quick() -> None:
     code = (
         "import sys; sys.argv = ['uvmerge', '--help']\n"
-        "from uvmerge.cli import main\n"
+        "from uvmerge.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'huggingface_hub', 'numpy'} & sys.modules.keys()\n"
@@ -195,7 +195,7 @@ def test_version_and_module_entry_point() -> None:
 def test_a_terminal_gets_a_bar_weighted_by_work(pair: tuple[Path, Path], tmp_path: Path) -> None:
     import io
 
-    from uvmerge.progress import Progress
+    from uvmerge.engine.progress import Progress
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -227,7 +227,7 @@ def test_an_operation_that_cannot_be_read_is_one_error_with_its_file(
         "import sys, uvmerge.operations as o\n"
         f"o.__path__.append({str(tmp_path)!r})\n"
         "sys.argv = ['uvmerge', 'show', 'x']\n"
-        "from uvmerge.cli import main\n"
+        "from uvmerge.cli.main import main\n"
         "main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -256,7 +256,7 @@ def test_ctrl_c_stops_also_during_imports(
 ) -> None:
     words = ["uvmerge", "restore", *map(str, pair), str(tmp_path / "out")]
     program = (
-        f"import sys; sys.argv = {words!r}; from uvmerge.cli import main\n"
+        f"import sys; sys.argv = {words!r}; from uvmerge.cli.main import main\n"
         "print('ready', file=sys.stderr, flush=True); main()"
     )
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)

@@ -17,10 +17,10 @@ import torch
 from reference import Array
 from torch import Tensor
 
-from uvmerge.spectral.compare import Apart, chordal, measure, measure_all
+from uvmerge.measure.compare import Apart, chordal, measure, measure_all
+from uvmerge.measure.measures import Measures
+from uvmerge.measure.null import RandomSubspaces
 from uvmerge.spectral.dense import DenseMatrix
-from uvmerge.spectral.measures import Measures
-from uvmerge.spectral.null import RandomSubspaces
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
 
 Random = np.random.Generator

@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import uvmerge
-from uvmerge import plan as planning, writer
 from uvmerge.engine import crew, local
 from uvmerge.engine.crew import SMALL_BYTES, Crew, by_size
 from uvmerge.engine.settings import Control, Settings
+from uvmerge.output import writer
+from uvmerge.plan import planner as planning
 
 
 @dataclass(frozen=True)

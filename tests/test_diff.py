@@ -16,8 +16,9 @@ import zoo
 
 import uvmerge
 from uvmerge.engine.settings import Control
-from uvmerge.findings import Entry, Findings, as_data
-from uvmerge.spectral import compare, dense
+from uvmerge.measure import compare
+from uvmerge.measure.findings import Entry, Findings, as_data
+from uvmerge.spectral import dense
 from uvmerge.spectral.gram import Eigenpairs
 
 Pair = tuple[Path, Path]
@@ -605,7 +606,7 @@ def test_a_sweep_says_how_to_report(tmp_path: Path) -> None:
 
 
 def test_diff_is_a_function_of_the_package_whatever_was_imported() -> None:
-    import uvmerge.comparison
+    import uvmerge.api.diff
     from uvmerge import diff
 
     assert callable(diff) and callable(uvmerge.diff)

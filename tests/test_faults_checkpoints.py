@@ -1109,8 +1109,9 @@ def test_a_tensor_that_is_empty_on_both_sides_is_copied(tmp_path: Path) -> None:
 
 def test_an_empty_tensor_before_an_edited_one_is_no_piece_of_its_own(tmp_path: Path) -> None:
     """Both start at one offset: the journal must not take one for the other."""
-    from uvmerge import Checkpoint, Recipe, plan
+    from uvmerge import Checkpoint, Recipe
     from uvmerge.engine.local import jobs
+    from uvmerge.plan import planner as plan
 
     made = {
         DOWN.format(0): torch.ones(8, 8),

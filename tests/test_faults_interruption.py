@@ -327,7 +327,7 @@ def test_pieces_of_the_staging_folder_that_vanished_are_made_again(
 
 
 def test_bytes_that_change_on_the_disk_are_never_published(pair: faults.Pair) -> None:
-    from uvmerge.writer import Staging
+    from uvmerge.output.writer import Staging
 
     real = Staging.verify
 
@@ -425,7 +425,7 @@ def test_a_foreign_folder_with_the_name_of_a_staging_folder_is_not_deleted(
 
 def test_side_files_of_the_finished_output_are_those_of_the_last_run(pair: faults.Pair) -> None:
     """A side file that went away between the runs does not come back out of the staging folder."""
-    from uvmerge.writer import Staging
+    from uvmerge.output.writer import Staging
 
     (pair[1] / "merges.txt").write_text("old")
     with mock.patch.object(Staging, "publish", side_effect=KeyboardInterrupt):

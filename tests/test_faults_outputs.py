@@ -363,7 +363,7 @@ def test_a_disk_that_fills_up_anywhere_is_one_error_and_the_run_resumes(tmp_path
 def test_a_disk_too_full_for_the_journal_is_one_error_and_the_run_resumes(
     lines: int, pair: faults.Pair
 ) -> None:
-    from uvmerge.writer import Staging
+    from uvmerge.output.writer import Staging
 
     expected, real, calls = faults.undisturbed(pair), Staging._log, []
 

@@ -17,7 +17,7 @@ from command import process
 from hub_server import COMMIT, serving
 
 import uvmerge
-from uvmerge import comparison
+from uvmerge.api import diff as comparison
 from uvmerge.engine import measuring
 from uvmerge.engine.settings import Control
 
@@ -223,7 +223,7 @@ def test_a_cosine_that_rounding_swamps_is_none(tmp_path: Path) -> None:
 def test_integers_are_compared_piece_by_piece(
     pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uvmerge.checkpoint import Checkpoint
+    from uvmerge.checkpoint.folder import Checkpoint
 
     monkeypatch.setattr(measuring, "PIECE_BYTES", 1000)
     mask = torch.zeros(5000, dtype=torch.int8)
@@ -283,7 +283,7 @@ def test_a_base_tensor_is_compared_once_and_the_other_is_noted(tmp_path: Path) -
 def test_a_file_that_cannot_be_written_whole_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uvmerge import manifest
+    from uvmerge.output import manifest
 
     target = tmp_path / "report.html"
     target.write_bytes(b"old")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from uvmerge import UsageError
-from uvmerge.findings import Behaviour, Compared, Entry, Findings, Pair
+from uvmerge.measure.compare import measure
+from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Pair
 from uvmerge.report import figures
 from uvmerge.report.figures import save_figures
-from uvmerge.spectral.compare import measure
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.precision import EXACT
 

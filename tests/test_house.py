@@ -16,29 +16,22 @@ PACKAGE = Path(uvmerge.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
-# Rooms in the order of the flow: each may import those of its own line and below.
+# The rooms from top to bottom: each may import those of the lines below its own, and itself.
 FLOORS = [
-    ["cli", "__main__", "demo"],
-    ["signals"],
-    ["sweeps"],
-    ["comparison", "api", "checks", "contents"],
-    ["report", "behaviour"],
-    ["progress"],
-    ["engine", "hub", "sidefiles"],
-    ["writer"],
-    ["manifest", "preflight", "pickled", "lock"],
+    ["cli"],
+    ["demo"],
+    ["api"],
+    ["hub", "report", "engine"],
+    ["output", "models"],
     ["plan"],
-    ["recipe", "alignment", "pairing"],
-    ["findings"],
+    ["recipe"],
     ["operations"],
-    ["layout", "selection"],
-    ["anatomy"],
-    ["checkpoint"],
-    ["header"],
-    ["spectral"],
-    ["text", "heap"],
+    ["measure"],
+    ["spectral", "checkpoint"],
+    ["text"],
     ["errors"],
 ]
+TOP = {"__init__", "__main__"}  # they may import from everywhere
 
 
 def room(path: Path) -> str:
@@ -76,15 +69,55 @@ def inner_rooms(path: Path) -> set[str]:
     return names & rooms
 
 
+def dotted(path: Path) -> str:
+    """`uvmerge.plan.layout` of a module's path; a package is its `__init__`."""
+    return ".".join(["uvmerge", *path.relative_to(PACKAGE).with_suffix("").parts])
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Per module the modules of this package that it imports, wherever in its text it does so."""
+    known = {dotted(path) for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        here = graph.setdefault(dotted(path), set())
+        for name in imports(path):
+            parts = name.split(".")
+            ends = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+            found = (each for end in ends for each in (end, f"{end}.__init__") if each in known)
+            here |= {target for target in [next(found, None)] if target}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every circle of imports, found by taking away, again and again, what imports nothing left."""
+    left = {module: set(others) for module, others in graph.items()}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    return [[module, *sorted(others & left.keys())] for module, others in left.items()]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})  # the check sees a circle
+    assert not circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down_the_house(path: Path) -> None:
     floor = {name: number for number, names in enumerate(FLOORS) for name in names}
     here = room(path)
-    if here == "__init__":
+    if here in TOP:
         return
     assert here in floor, f"{here} has no place in FLOORS"
-    up = {other for other in inner_rooms(path) if other != here and floor[other] < floor[here]}
-    assert not up, f"{here} imports {up}, which stands above it"
+    up = {other for other in inner_rooms(path) if other != here and floor[other] <= floor[here]}
+    assert not up, f"{here} imports {up}, which does not stand below it"
+
+
+def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert files == {*TOP, "errors", "text"}
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {name for names in FLOORS for name in names} - {"errors", "text"}
 
 
 @pytest.mark.parametrize(
@@ -92,11 +125,11 @@ def test_imports_point_down_the_house(path: Path) -> None:
     [
         ("click", {"cli"}),
         ("huggingface_hub", {"hub"}),
-        ("tqdm", {"progress"}),
-        ("yaml", {"recipe", "manifest"}),
+        ("tqdm", {"engine"}),
+        ("yaml", {"recipe", "output"}),
         ("matplotlib", {"report"}),
-        ("transformers", {"behaviour", "checks", "demo"}),
-        ("torch", {"behaviour", "spectral", "engine", "checks", "pickled", "demo"}),
+        ("transformers", {"models", "api", "demo"}),
+        ("torch", {"models", "measure", "spectral", "engine", "api", "checkpoint", "demo"}),
     ],
 )
 def test_a_package_is_imported_in_its_rooms_only(package: str, rooms: set[str]) -> None:
@@ -118,7 +151,7 @@ def test_operations_do_no_io_and_import_no_torch() -> None:
 
 def test_importing_the_whole_tensor_path_leaves_torch_out() -> None:
     code = (
-        "import sys, uvmerge.api, uvmerge.cli, uvmerge.recipe, uvmerge.plan, uvmerge.writer\n"
+        "import sys, uvmerge.api.run, uvmerge.api.sweep, uvmerge.cli.main, uvmerge.output.writer\n"
         "assert 'torch' not in sys.modules, 'torch'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -141,13 +174,12 @@ def test_every_public_function_and_class_has_a_docstring() -> None:
     assert not bare
 
 
-def test_the_file_tree_of_the_readme_is_the_file_tree() -> None:
+def test_the_readme_tells_every_room_in_a_sentence() -> None:
     text = (ROOT / "README.md").read_text()
     tree = text[text.index("```\nuvmerge/") :].split("```")[1]
-    named = set(re.findall(r"^  ([\w/]+?(?:\.py)?)/? |    +([\w]+(?:\.py|/)) ", tree, re.MULTILINE))
-    listed = {name.rstrip("/").removesuffix(".py") for pair in named for name in pair if name}
-    rooms = {room(path) for path in MODULES} - {"__init__", "__main__"}
-    assert rooms <= listed
+    told = dict(re.findall(r"^  (\w+)(?:/|\.py) +(\S.*)$", tree, re.MULTILINE))
+    rooms = {room(path) for path in MODULES} - TOP
+    assert rooms == told.keys() and all(len(sentence) > 20 for sentence in told.values())
 
 
 def test_no_file_is_a_house_of_its_own() -> None:

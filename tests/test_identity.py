@@ -21,7 +21,7 @@ import zoo
 import uvmerge
 from uvmerge.engine.compute import _round_once
 from uvmerge.engine.settings import Control
-from uvmerge.recipe import Recipe
+from uvmerge.recipe.recipe import Recipe
 
 Pair = tuple[Path, Path]
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"

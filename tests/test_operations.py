@@ -16,10 +16,10 @@ import reference
 import torch
 
 from uvmerge import errors
-from uvmerge.anatomy import Place
+from uvmerge.checkpoint.anatomy import Place
 from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
 from uvmerge.operations.options import Parameter
-from uvmerge.plan import NeedsValues, Outline
+from uvmerge.plan.planner import NeedsValues, Outline
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 

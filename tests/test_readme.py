@@ -11,7 +11,8 @@ import zoo
 from command import uv
 
 import uvmerge
-from uvmerge import cli, operations
+from uvmerge import operations
+from uvmerge.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

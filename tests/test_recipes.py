@@ -10,7 +10,7 @@ import zoo
 from command import uv
 
 import uvmerge
-from uvmerge.recipe import Recipe
+from uvmerge.recipe.recipe import Recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 

@@ -23,7 +23,10 @@ import pytest
 import torch
 
 from uvmerge import report
-from uvmerge.findings import Behaviour, Compared, Entry, Findings, Other, Pair
+from uvmerge.measure.compare import measure
+from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Other, Pair
+from uvmerge.measure.measures import Measures
+from uvmerge.measure.null import RandomSubspaces
 from uvmerge.report.details import _band, chosen
 from uvmerge.report.format import number, percent
 from uvmerge.report.heat import DIVERGING, Scale, picture
@@ -31,10 +34,7 @@ from uvmerge.report.rows import COLUMNS
 from uvmerge.report.summary import summary
 from uvmerge.report.svg import Axis, Line, chart
 from uvmerge.report.words import says_where
-from uvmerge.spectral.compare import measure
 from uvmerge.spectral.dense import DenseMatrix
-from uvmerge.spectral.measures import Measures
-from uvmerge.spectral.null import RandomSubspaces
 from uvmerge.spectral.precision import EXACT
 
 ROLES = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from uvmerge import InputRefused, UsageError
-from uvmerge.anatomy import MODULES, Place
-from uvmerge.selection import Selection, parse_layers, parse_modules, parse_names
+from uvmerge.checkpoint.anatomy import MODULES, Place
+from uvmerge.checkpoint.selection import Selection, parse_layers, parse_modules, parse_names
 
 PLACES = {
     "model.layers.0.self_attn.q_proj.weight": Place(0, 4, "attention", True),

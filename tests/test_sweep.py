@@ -16,10 +16,10 @@ import zoo
 from faults import done, failed
 
 import uvmerge
+from uvmerge.api.sweep import MOST_SETTINGS, Sweep, grid, sweep
 from uvmerge.engine.compute import Editor
 from uvmerge.engine.settings import Control
 from uvmerge.operations import get
-from uvmerge.sweeps import MOST_SETTINGS, Sweep, grid, sweep
 
 Words = Sequence[object]
 
@@ -486,7 +486,7 @@ def test_a_sweep_that_stops_while_publishing_resumes(
 ) -> None:
     """The first settings are there, the others are staged and complete."""
     done(swept(pair, out.with_name("expected"), "restore", *TOPS))
-    from uvmerge.writer import Staging
+    from uvmerge.output.writer import Staging
 
     real, count = Staging.publish, []
 

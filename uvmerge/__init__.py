@@ -23,16 +23,16 @@ from .errors import (
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Checkpoint": "checkpoint:Checkpoint",
-    "Recipe": "recipe:Recipe",
-    "Result": "api:Result",
-    "Diff": "comparison:Diff",
-    "check": "checks:check",
-    "diff": "comparison:diff",
-    "run": "api:run",
+    "Checkpoint": "checkpoint.folder:Checkpoint",
+    "Recipe": "recipe.recipe:Recipe",
+    "Result": "api.run:Result",
+    "Diff": "api.diff:Diff",
+    "check": "api.check:check",
+    "diff": "api.diff:diff",
+    "run": "api.run:run",
     "run_demo": "demo.table:run",
-    "show": "contents:show",
-    "sweep": "sweeps:sweep",
+    "show": "api.show:show",
+    "sweep": "api.sweep:sweep",
 }
 
 __all__ = [
@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
 
         operation = operations().get(name.replace("_", "-"))
         if operation is not None and operation.name == name:
-            from .api import function_for
+            from .api.run import function_for
 
             return function_for(operation)
     raise AttributeError(f"module 'uvmerge' has no attribute {name!r}")

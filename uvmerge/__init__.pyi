@@ -5,17 +5,18 @@ from typing import Any, Literal
 
 from typing_extensions import Unpack
 
-from .api import (
+from .api.check import check as check
+from .api.diff import Diff as Diff, diff as diff
+from .api.run import (
     FilterOptions as _FilterOptions,
     Reference as _Reference,
     Result as Result,
     StepOptions as _StepOptions,
     run as run,
 )
-from .checkpoint import Checkpoint as Checkpoint
-from .checks import check as check
-from .comparison import Diff as Diff, diff as diff
-from .contents import show as show
+from .api.show import show as show
+from .api.sweep import sweep as sweep
+from .checkpoint.folder import Checkpoint as Checkpoint
 from .errors import (
     InputRefused as InputRefused,
     Interrupted as Interrupted,
@@ -27,8 +28,7 @@ from .errors import (
     UsageError as UsageError,
     UvmergeError as UvmergeError,
 )
-from .recipe import Recipe as Recipe
-from .sweeps import sweep as sweep
+from .recipe.recipe import Recipe as Recipe
 
 __version__: str
 __all__: list[str]

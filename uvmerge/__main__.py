@@ -1,6 +1,6 @@
 """`python -m uvmerge` is the command line."""
 
-from .cli import program
+from .cli.main import program
 
 if __name__ == "__main__":
     program()

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint
+from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed, UvmergeError
-from ..plan import BASE, FINETUNED, Block, Plan, Range, Step
+from ..plan.planner import BASE, FINETUNED, Block, Plan, Range, Step
 from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
 from ..spectral.precision import single_threaded
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from ..checkpoint import Checkpoint
+from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed, listed
-from ..plan import Plan, Range, Step
-from ..writer import CHUNK_BYTES, Staging
+from ..output.writer import CHUNK_BYTES, Staging
+from ..plan.planner import Plan, Range, Step
 from .crew import Crew
 from .settings import Control, Phases, Settings
 

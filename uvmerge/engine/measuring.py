@@ -9,15 +9,15 @@ from typing import TypeAlias
 
 import torch
 
-from ..checkpoint import Checkpoint, Tensor
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.header import FLOATS
 from ..errors import RunFailed
-from ..findings import Entry, Other, Pair
-from ..header import FLOATS
-from ..pairing import Match, Pairing, effort, working_set
-from ..plan import BASE
-from ..spectral.compare import Apart, measure_all
+from ..measure.compare import Apart, measure_all
+from ..measure.findings import Entry, Other, Pair
+from ..measure.measures import Measures
+from ..plan.pairing import Match, Pairing, effort, working_set
+from ..plan.planner import BASE
 from ..spectral.dense import DenseMatrix
-from ..spectral.measures import Measures
 from ..spectral.precision import single_threaded
 from ..spectral.rank import leading_count
 from .crew import Crew

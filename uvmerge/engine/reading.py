@@ -11,8 +11,8 @@ import torch
 import xxhash
 from torch import Tensor
 
-from ..anatomy import View
-from ..checkpoint import Checkpoint
+from ..checkpoint.anatomy import View
+from ..checkpoint.folder import Checkpoint
 from ..errors import UsageError
 from ..spectral.dense import DenseMatrix
 from ..spectral.precision import POLICIES

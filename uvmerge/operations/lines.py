@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ..anatomy import Place
+from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Operand
 from .options import Option
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from ..checkpoint.selection import parse_layers
 from ..errors import UsageError
-from ..selection import parse_layers
 from ..spectral import Matrix
 from ..text import brief
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from ..anatomy import Place
+from ..checkpoint.anatomy import Place
+from ..checkpoint.selection import parse_names
 from ..errors import UsageError
-from ..selection import parse_names
 from ..spectral import Edited, Operand
 from .options import Layers, Option, did_you_mean, exclusive
 

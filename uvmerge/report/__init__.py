@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..findings import Findings, as_data
-from ..manifest import write_whole
+from ..measure.findings import Findings, as_data
+from ..output.manifest import write_whole
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from ..findings import Entry
-from ..spectral.measures import Measures, Turn
-from ..spectral.null import RandomMatrix, RandomSubspaces
+from ..measure.findings import Entry
+from ..measure.measures import Measures, Turn
+from ..measure.null import RandomMatrix, RandomSubspaces
 from .format import number, percent, safe
 from .heat import DIVERGING, Scale, picture
 from .svg import Axis, Band, Line, chart, furniture

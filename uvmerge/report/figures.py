@@ -16,10 +16,10 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..findings import Entry, Findings, Pair, by_place
-from ..manifest import write_whole
-from ..spectral.measures import Measures, Turn
-from ..spectral.null import RandomSubspaces
+from ..measure.findings import Entry, Findings, Pair, by_place
+from ..measure.measures import Measures, Turn
+from ..measure.null import RandomSubspaces
+from ..output.manifest import write_whole
 from ..text import brief
 
 if TYPE_CHECKING:

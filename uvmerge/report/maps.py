@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..findings import Compared, Entry, by_place
-from ..spectral.measures import Measures
-from ..spectral.null import ROUNDING
+from ..measure.findings import Compared, Entry, by_place
+from ..measure.measures import Measures
+from ..measure.null import ROUNDING
 from ..text import brief
 from .format import number, safe
 from .heat import Cell, Scale, heat_map

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from ..errors import counted
-from ..findings import Compared, Entry, Findings, median_of
-from ..spectral.measures import Measures, Turn
+from ..measure.findings import Compared, Entry, Findings, median_of
+from ..measure.measures import Measures, Turn
 from .details import details, legends
 from .format import number, percent, safe
 from .heat import SHARED

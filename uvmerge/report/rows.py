@@ -7,9 +7,9 @@ import io
 import math
 from typing import Union
 
-from ..findings import Entry, Findings
-from ..spectral.measures import Measures, Turn
-from ..spectral.null import ROUNDING
+from ..measure.findings import Entry, Findings
+from ..measure.measures import Measures, Turn
+from ..measure.null import ROUNDING
 from ..text import inert
 from .words import chance_mean
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 
-from ..findings import Compared, Entry, Findings, mean_of, turned
-from ..spectral.measures import Measures
+from ..measure.findings import Compared, Entry, Findings, mean_of, turned
+from ..measure.measures import Measures
 from ..text import brief, inert, table
 from .words import chance_mean, headline, says_where, told_apart
 

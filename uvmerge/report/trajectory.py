@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..findings import Compared, Entry, Findings, Pair
-from ..spectral.measures import Measures
+from ..measure.findings import Compared, Entry, Findings, Pair
+from ..measure.measures import Measures
 from .format import number
 from .heat import Cell, Scale, heat_map
 from .svg import Axis, Line, chart

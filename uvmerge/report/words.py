@@ -8,9 +8,9 @@ from functools import lru_cache
 from statistics import median
 
 from ..errors import counted
-from ..findings import Compared, Entry, Findings, Pair
-from ..spectral.measures import Measures, Turn
-from ..spectral.null import ROUNDING, RandomSubspaces
+from ..measure.findings import Compared, Entry, Findings, Pair
+from ..measure.measures import Measures, Turn
+from ..measure.null import ROUNDING, RandomSubspaces
 from ..text import brief
 from .format import number, percent
 

@@ -1,0 +1,241 @@
+"""`uvmerge check`: read an output again and compare it with what it says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint.anatomy import Anatomy
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.header import DTYPE_BITS, FLOATS
+from ..errors import InputRefused, ProblemsFound, counted, listed
+from ..hub import locate as hub
+from ..output import manifest
+
+if TYPE_CHECKING:
+    import torch
+
+PANEL_BYTES = 8 << 20
+
+
+def check(
+    out: str | Path,
+    *,
+    load: bool = False,
+    against: str | Path | None = None,
+    sha256: bool = False,
+) -> dict[str, Any]:
+    """Check a checkpoint that uvmerge wrote (or any other, as far as that goes).
+
+    Headers and index agree, sizes and hashes are those of `uvmerge.json`, side files are there,
+    edited tensors are finite, and not zeros that no edit made.
+
+    Args:
+        load: also build the model in transformers and run one forward pass.
+        against: the fine-tuned checkpoint: dtypes and shapes are the same unless planned, the changed
+            tensors are the planned ones, all others are byte-identical.
+        sha256: also return the sha256 of every file, as the Hub shows it.
+
+    Returns:
+        What was checked and found, as JSON-able data.
+
+    Raises:
+        ProblemsFound: with every problem; exit code 4.
+    """
+    folder = Path(out)
+    problems: list[str] = []
+    report: dict[str, Any] = {"checkpoint": folder.resolve().name}
+    try:
+        with Checkpoint.open(folder) as checkpoint:
+            content = manifest.read_checked(folder)
+            report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
+            report["hashes"] = (
+                f"{len(content['files'])} files as written"
+                if content
+                else "not checked, nor what was planned: uvmerge did not write this folder"
+            )
+            problems += _files(folder, content)
+            problems += _values(checkpoint, content)
+            if against is not None:
+                found = hub.locate(against)
+                with Checkpoint.open(found.folder, label=found.label) as finetuned:
+                    changed = _changed(checkpoint, finetuned, content, problems)
+                report["changed"] = len(changed)
+                report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
+    except InputRefused as refused:
+        problems.append(str(refused).replace("\n  ", " "))
+    if load and not problems:
+        problems += _load(folder, report)
+    if sha256:
+        report["sha256"] = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    if problems:
+        raise ProblemsFound(folder, problems, "Do not use it: run the surgery again.")
+    return report
+
+
+def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
+    """Every file of the manifest is there, with its size and hash; no weights beside them."""
+    if content is None:
+        return
+    for name, expected in content["files"].items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{name} is missing"
+            continue
+        identity = manifest.file_identity(path)
+        if identity["bytes"] != expected["bytes"]:
+            yield f"{name} has {identity['bytes']:,} bytes instead of {expected['bytes']:,}"
+        elif identity["xxh3_128"] != expected["xxh3_128"]:
+            yield f"{name} has other content than was written"
+    stray = {path.name for path in folder.glob("*.safetensors")} - content["files"].keys()
+    if stray:
+        yield f"{listed(sorted(stray), 'weight file')} not written by uvmerge"
+    if not (folder / "config.json").is_file():
+        yield "config.json is missing"
+
+
+def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:
+    """No NaN or Inf in what was edited, nor zeros that the manifest does not tell of; without a
+    manifest, no NaN or Inf anywhere."""
+    import torch
+
+    from ..engine.reading import TORCH_DTYPES
+
+    edited: dict[str, list[dict[str, Any]]] = {}
+    for label, entry in (content or {"edited": {}})["edited"].items():
+        edited.setdefault(label.partition("[")[0], []).append(entry)
+    not_finite, zeros = [], []
+    for tensor in checkpoint.tensors.values():
+        if tensor.dtype not in FLOATS or (content is not None and tensor.name not in edited):
+            continue
+        finite, zero = True, True
+        for panel in _panels(checkpoint, tensor):
+            values = torch.frombuffer(panel, dtype=TORCH_DTYPES[tensor.dtype])
+            finite = finite and bool(values.isfinite().all())
+            zero = zero and not bool(values.any())
+        if not finite:
+            not_finite.append(tensor.name)
+        if zero and not all(e.get("zero") for e in edited.get(tensor.name, ())):
+            zeros.append(tensor.name)
+    if not_finite:
+        yield f"NaN or Inf in {listed(not_finite, 'tensor')}"
+    if zeros:
+        yield f"nothing but zeros in {listed(zeros, 'edited tensor')}"
+
+
+def _changed(
+    checkpoint: Checkpoint,
+    finetuned: Checkpoint,
+    content: dict[str, Any] | None,
+    problems: list[str],
+) -> list[str]:
+    """Names of tensors whose bytes differ from the fine-tuned ones; problems with them are added."""
+    ours, theirs = checkpoint.tensors, finetuned.tensors
+    if ours.keys() != theirs.keys():
+        odd = sorted(ours.keys() ^ theirs.keys())
+        problems.append(
+            f"tensor names differ from the fine-tuned checkpoint's: {listed(odd, 'tensor')}"
+        )
+    dtype = content and content["recipe"].get("dtype")
+    both = [ours[name] for name in ours if name in theirs]
+    shapes = [t.name for t in both if t.shape != theirs[t.name].shape]
+    dtypes = [t.name for t in both if t.dtype != theirs[t.name].dtype]
+    if shapes:
+        problems.append(
+            f"shapes differ from the fine-tuned checkpoint's: {listed(shapes, 'tensor')}"
+        )
+    if dtypes and not dtype:
+        problems.append(
+            f"dtypes differ from the fine-tuned checkpoint's: {listed(dtypes, 'tensor')}"
+        )
+    comparable = [
+        t for t in both if t.shape == theirs[t.name].shape and (dtype or t.name not in dtypes)
+    ]
+    changed = [t.name for t in comparable if _differs(checkpoint, t, finetuned, theirs[t.name])]
+    if content is not None:
+        edited = {label.partition("[")[0]: False for label in content["edited"]}
+        for label, entry in content["edited"].items():
+            edited[label.partition("[")[0]] |= entry["changed"]
+        planned = {name for name, moved in edited.items() if moved}
+        allowed = planned | set(content["reset"])
+        if stray := [name for name in changed if name not in allowed]:
+            problems.append(f"changed without being planned: {listed(stray, 'tensor')}")
+        same = {t.name for t in comparable} - set(changed)
+        if still := sorted(planned & same - set(content["reset"])):
+            problems.append(
+                f"edited according to the manifest, yet unchanged: {listed(still, 'tensor')}"
+            )
+    return changed
+
+
+def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:
+    """Whether two tensors of one shape differ in more than what storing the dtype rounds off."""
+    theirs: Iterator[bytes | bytearray | memoryview] = _panels(other, twin)
+    panel_bytes = PANEL_BYTES
+    if tensor.dtype != twin.dtype:
+        from ..engine.compute import converted
+
+        theirs = (converted(panel, twin.dtype, tensor.dtype) for panel in theirs)
+        panel_bytes = PANEL_BYTES * DTYPE_BITS[tensor.dtype] // DTYPE_BITS[twin.dtype]
+    return any(a != b for a, b in zip(_panels(one, tensor, panel_bytes), theirs, strict=True))
+
+
+def _panels(
+    checkpoint: Checkpoint, tensor: Tensor, panel_bytes: int = PANEL_BYTES
+) -> Iterator[bytearray]:
+    for start in range(0, tensor.size_bytes, panel_bytes):
+        count = min(panel_bytes, tensor.size_bytes - start)
+        yield checkpoint.read(tensor.file, tensor.offset + start, count)
+
+
+def _load(folder: Path, report: dict[str, Any]) -> Iterator[str]:
+    """The model as transformers builds it, and one forward pass; code of the checkpoint never runs."""
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with Checkpoint.open(folder) as checkpoint:
+        config, depth = checkpoint.config, Anatomy(checkpoint).depth
+    names = config.get("architectures") or []
+    kind = getattr(transformers, names[0], None) if names else None
+    if kind is None:
+        if "auto_map" in config:
+            yield "its model class is Python code of its own, which is not run here"
+            return
+        kind = transformers.AutoModel
+    try:
+        model, loading = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype="auto"
+        )
+    except Exception as error:
+        yield f"transformers cannot load it: {str(error).strip().splitlines()[0]}"
+        return
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if keys := sorted(map(str, loading[what])):
+            yield f"transformers reports {what.replace('_', ' ')}: {listed(keys, 'tensor')}"
+    output = _forward(model.eval())
+    report["loaded"] = f"{type(model).__name__}, {counted(depth, 'layer')}"
+    if not bool(torch.isfinite(output).all()):
+        yield "the forward pass gives NaN or Inf"
+
+
+def _forward(model: Any) -> torch.Tensor:
+    """The model's first output for a few token ids that every vocabulary has."""
+    import torch
+
+    token_ids = torch.arange(1, 9).remainder(model.config.get_text_config().vocab_size)[None]
+    with torch.inference_mode():
+        output = model(input_ids=token_ids)[0]
+    return output.float()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(PANEL_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

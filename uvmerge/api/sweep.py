@@ -1,0 +1,186 @@
+"""One operation at several settings: a checkpoint for each, from one decomposition of each matrix.
+
+    uvmerge sweep restore BASE FINETUNED OUTDIR --top 0.05,0.1,0.2,0.4
+
+Each checkpoint is what the single command would have written, to the byte. `sweep.json` beside them
+says which is which; it is written last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import operations
+from ..errors import UsageError
+from ..operations import Operation
+from ..output import manifest, writer
+from ..plan.planner import BASE, FINETUNED
+from ..recipe.recipe import Recipe, RecipeStep
+from ..text import brief
+from . import run as api
+
+NAME, FORMAT = "sweep.json", 1
+MOST_SETTINGS = 200
+_FIXED = ("modules", "include", "exclude")  # filters that are the same for all settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the grid: the name of its folder, and the options that differ, as in a recipe."""
+
+    name: str
+    varied: Mapping[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep did.
+
+    Attributes:
+        folder: OUTDIR.
+        settings: all of them, in the order of the grid.
+        results: by the name of a setting; those that were there already are left out.
+    """
+
+    folder: Path
+    settings: Sequence[Setting]
+    results: Mapping[str, api.Result]
+
+    def as_data(self) -> dict[str, Any]:
+        """The sweep as JSON-able data."""
+        return {
+            "out": str(self.folder),
+            "settings": {s.name: dict(s.varied) for s in self.settings},
+            "results": {name: result.as_data() for name, result in self.results.items()},
+        }
+
+
+def sweep(
+    operation: str,
+    base: api.Reference,
+    finetuned: api.Reference,
+    out: api.Reference,
+    **options: Any,
+) -> Sweep:
+    """Run `operation` at every combination of settings and publish each in a folder under `out`.
+
+    Args:
+        operation: its name, like `restore`.
+        options: those of the operation and its filters, where a list stands for several settings
+            (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and those of `RunOptions`.
+
+    A setting whose folder is there already, made from the same inputs by the same versions, is kept
+    as it is, so that an interrupted sweep goes on where it stopped.
+    """
+    shared = {key: options.pop(key) for key in api.RunOptions.__annotations__ if key in options}
+    if shared.pop("report", None) is not None:
+        raise UsageError(
+            "--report", "is for one output", "Compare all: uvmerge diff BASE OUTDIR/*."
+        )
+    settings = grid(operations.get(operation), options)
+    folder = api.target_of(out)
+    tasks = [(setting.recipe, folder / setting.name) for setting in settings]
+    references = {BASE: base, FINETUNED: finetuned}
+    if shared.get("dry_run"):
+        return _swept(folder, settings, api.run_all(tasks, references, **shared))
+    with _made(folder, references):
+        found = api.run_all(tasks, references, keep_same=True, **shared)
+    record = manifest.to_bytes(_record(operation, settings, folder))
+    with writer.disk_errors(folder / NAME, folder):
+        manifest.write_whole(folder / NAME, record)
+    return _swept(folder, settings, found)
+
+
+def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[api.Result | None]) -> Sweep:
+    results = {s.name: result for s, result in zip(settings, found) if result is not None}
+    return Sweep(folder, settings, results)
+
+
+@contextmanager
+def _made(folder: Path, references: Mapping[str, api.Reference]) -> Iterator[None]:
+    """See to it that OUTDIR is there; one that nothing was put into goes again after an error."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UsageError(folder, "is a file", "Name a folder for the sweep's checkpoints.")
+    inputs = [os.path.realpath(r) for r in references.values() if os.path.isdir(r)]
+    if any(folder.is_relative_to(source) for source in inputs):
+        raise UsageError(folder, "lies inside an input", "Write to a folder beside the inputs.")
+    is_new = not folder.exists()
+    if is_new and not folder.parent.is_dir():
+        raise UsageError(folder.parent, "is not a folder", "Create it first.")
+    if is_new:
+        with writer.disk_errors(folder, folder.parent):
+            folder.mkdir()
+    try:
+        yield
+    except BaseException:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
+    """Every combination of the options that are lists; the last one varies fastest."""
+    lists = {k: v if isinstance(v, list) and k not in _FIXED else [v] for k, v in options.items()}
+    varied = [key for key, values in lists.items() if len(values) > 1]
+    count = math.prod(map(len, lists.values()))
+    if count < 2:
+        raise UsageError(
+            "sweep", "one setting is no sweep", "Give an option several values: --top 0.1,0.2."
+        )
+    if count > MOST_SETTINGS:
+        raise UsageError(
+            "sweep", f"{count:,} settings are too many", f"At most {MOST_SETTINGS} at a time."
+        )
+    settings: dict[str, Setting] = {}
+    for chosen in itertools.product(*lists.values()):
+        given = dict(zip(lists, chosen))
+        step = RecipeStep.parse(operation.command, given)
+        words = {key.rstrip("_").replace("_", "-"): given[key] for key in varied}
+        name = "_".join(f"{key}-{_word(value)}" for key, value in words.items())
+        if name in settings:
+            raise UsageError("sweep", f"the setting {name} is there twice", "Name it once.")
+        settings[name] = Setting(name, words, Recipe((step,)))
+    return list(settings.values())
+
+
+def _word(value: object) -> str:
+    """A value as a part of a folder's name."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_word, value))
+    text = f"{value:g}" if isinstance(value, float) else str(value).lower()
+    if not re.fullmatch(r"[a-z0-9.,+%-]{1,80}", text):
+        raise UsageError("sweep", f"'{brief(value)}' cannot be a part of a folder's name")
+    return text
+
+
+def _record(operation: str, settings: Sequence[Setting], folder: Path) -> dict[str, Any]:
+    """The content of `sweep.json`: no time, no path outside the folder."""
+    entries = {}
+    for setting in settings:
+        content = manifest.read_checked(folder / setting.name) or {}
+        edited = content.get("edited", {})
+        changes = sorted(entry["relative_change"] for entry in edited.values())
+        entries[setting.name] = {
+            "settings": dict(setting.varied),
+            "edited": len(edited),
+            "reset": len(content.get("reset", [])),
+            "median_relative_change": changes[len(changes) // 2] if changes else 0.0,
+        }
+    first = manifest.read_checked(folder / settings[0].name) or {}
+    recipe = first.get("recipe", {})
+    return {
+        "format": FORMAT,
+        "operation": operations.get(operation).command,
+        "base": recipe.get(BASE),
+        "finetuned": recipe.get(FINETUNED),
+        "checkpoints": entries,
+    }

@@ -1,0 +1,279 @@
+"""A checkpoint: names, shapes, dtypes and byte ranges, known from headers alone.
+
+Nothing here imports torch. Tensors are read one at a time, as raw bytes, from a byte source, so
+that only what an edit needs is ever read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputRefused, listed
+from ..text import brief
+from . import header
+from .header import Header, Source
+
+SINGLE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor on disk. `offset` counts from the start of `file`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass
+class Checkpoint:
+    """A folder of weights with its config; open one with `Checkpoint.open`.
+
+    Attributes:
+        label: what to call it in messages and manifests: a Hub id or the folder's name.
+        folder: where the files are.
+        commit: the Hub commit it was pinned to, if it came from the Hub.
+        headers: per weight file, in the order in which the index names them.
+        index: the parsed index of a sharded checkpoint.
+        notes: what is odd but acceptable, for the plan.
+    """
+
+    label: str
+    folder: Path
+    commit: str | None
+    headers: dict[str, Header]
+    sources: dict[str, Source]
+    config: dict[str, Any] = field(default_factory=dict)
+    index: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        label: str | None = None,
+        commit: str | None = None,
+        load_pickles: Callable[[Path], dict[str, Source]] | None = None,
+    ) -> Checkpoint:
+        """Read the headers in `folder` and refuse whatever does not add up.
+
+        Args:
+            load_pickles: how to read `.bin`/`.pt` weights; without it they are refused.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputRefused(folder, "is not a folder")
+        notes: list[str] = []
+        config = _json_file(folder, "config.json") or {}
+        files, index = _weight_files(folder, notes)
+        if not files and load_pickles and pickles(folder):
+            sources: dict[str, Source] = load_pickles(folder)
+        elif not files:
+            raise _nothing_to_open(folder)
+        else:
+            sources = {name: header.LocalFile(inside(folder, name)) for name in files}
+        headers = {name: header.read(source) for name, source in sources.items()}
+        checkpoint = cls(
+            label or folder_label(folder), folder, commit, headers, sources, config, index, notes
+        )
+        checkpoint._check_index()
+        return checkpoint
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, in file order."""
+        found: dict[str, Tensor] = {}
+        for file, head in self.headers.items():
+            for e in head.entries:
+                if e.name in found:
+                    raise InputRefused(
+                        self.folder, f"{e.name} is both in {found[e.name].file} and in {file}",
+                        "Save the checkpoint again; one of the two files is stale.",
+                    )  # fmt: skip
+                found[e.name] = Tensor(e.name, e.dtype, e.shape, file, e.offset, e.size_bytes)
+        return found
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.size_bytes for tensor in self.tensors.values())
+
+    def read(self, file: str, offset: int, size_bytes: int) -> bytearray:
+        """The bytes of a range of `file`."""
+        buffer = bytearray(size_bytes)
+        self.sources[file].read_into(offset, memoryview(buffer))
+        return buffer
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies the weights, without a path: commit, or header digests and sizes."""
+        files = {
+            name: {"bytes": self.sources[name].size, "header_xxh3_128": head.digest}
+            for name, head in self.headers.items()
+        }
+        return {"reference": self.label, "commit": self.commit, "files": files}
+
+    def state(self) -> dict[str, list[int]]:
+        """Size and modification time (ns) of each weight file: has anything changed since?"""
+        return {name: source.state() for name, source in self.sources.items()}
+
+    def close(self) -> None:
+        for source in self.sources.values():
+            source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_index(self) -> None:
+        if self.index is None:
+            return
+        weight_map = self.index["weight_map"]
+        missing = [
+            n for n, f in weight_map.items() if getattr(self.tensors.get(n), "file", "") != f
+        ]
+        if missing:
+            raise InputRefused(
+                self.folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
+                "Download or save the checkpoint again.",
+            )  # fmt: skip
+        if extra := self.tensors.keys() - weight_map.keys():
+            raise InputRefused(
+                self.folder, f"the index does not name {listed(sorted(extra), 'tensor')}",
+                "Download or save the checkpoint again.",
+            )  # fmt: skip
+
+
+def folder_label(folder: Path) -> str:
+    """A folder's own name, in characters that can be written anywhere."""
+    return folder.resolve().name.encode(errors="replace").decode()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, or `InputRefused` where the name or a link would lead out of the folder.
+
+    File names of an input are mirrored into the output, so a name like `../x` would overwrite
+    files of the user. The one way out is a Hub cache snapshot, whose files are links into `blobs`.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
+        raise InputRefused(
+            folder, f"names the file '{brief(name)}', which may lie outside the folder",
+            "Do not use this checkpoint, or repair its index.",
+        )  # fmt: skip
+    try:
+        if any(len(os.fsencode(part)) > 255 for part in parts):
+            raise ValueError("too long")
+        root, target = folder.resolve(), (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, not encodable
+        raise InputRefused(
+            folder, f"names the file '{brief(name)}', which no file can have"
+        ) from None
+    homes = [root]
+    if root.parent.name == "snapshots":
+        homes.append(root.parent.parent / "blobs")
+    if not any(target.is_relative_to(home) for home in homes):
+        raise InputRefused(
+            folder,
+            f"'{brief(name)}' is a link that leads out of the folder",
+            "Copy the file in its place.",
+        )
+    return folder / name
+
+
+def pickles(folder: Path) -> list[Path]:
+    """Weight files in Python's pickle format, index order; optimizer and trainer files aside."""
+    trainer = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "global_step")
+    found = sorted(p for p in folder.iterdir() if p.suffix in PICKLES and p.is_file())
+    return [path for path in found if not path.name.startswith(trainer)]
+
+
+def _weight_files(folder: Path, notes: list[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """Names of the safetensors files to open, and the index if there is one."""
+    indexes = sorted(path.name for path in folder.glob("*.safetensors.index.json"))
+    single = (folder / SINGLE_FILE).exists()
+    if len(indexes) > 1 and INDEX not in indexes:
+        raise InputRefused(
+            folder, f"has several indexes: {', '.join(indexes)}", "Keep one of them."
+        )
+    if not indexes:
+        return ([SINGLE_FILE] if single else []), None
+    name = INDEX if INDEX in indexes else indexes[0]
+    index = _json_file(folder, name) or {}
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+        raise InputRefused(folder / name, "has no weight_map from tensor names to file names")
+    files = list(dict.fromkeys(weight_map.values()))
+    for file in files:
+        path = inside(folder, file)
+        if not file.endswith(".safetensors"):
+            raise InputRefused(
+                folder / name, f"names '{brief(file)}', which is not a .safetensors file"
+            )
+        if not path.is_file():
+            raise InputRefused(
+                folder, f"the shard {file} is missing", "Download the checkpoint again."
+            )
+    if single and files != [SINGLE_FILE]:
+        _check_same_keys(folder, name, weight_map)
+        notes.append(f"{SINGLE_FILE} and {name} name the same tensors; {SINGLE_FILE} is used")
+        return [SINGLE_FILE], None
+    return files, index
+
+
+def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) -> None:
+    source = header.LocalFile(inside(folder, SINGLE_FILE))
+    names = {entry.name for entry in header.read(source).entries}
+    source.close()
+    if names != weight_map.keys():
+        raise InputRefused(
+            folder, f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
+            f" ({len(weight_map):,} tensors), which differ",
+            f"transformers loads {SINGLE_FILE}; vLLM follows the index. Remove the stale one.",
+        )  # fmt: skip
+
+
+def _nothing_to_open(folder: Path) -> InputRefused:
+    if (folder / "adapter_config.json").exists():
+        return InputRefused(
+            folder, "is a PEFT adapter, not a model",
+            "Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…).",
+        )  # fmt: skip
+    if found := pickles(folder):
+        return InputRefused(
+            folder, f"holds its weights as pickles ({listed([p.name for p in found], 'file')})",
+            "Convert them with AutoModel.from_pretrained(folder).save_pretrained(new_folder), or"
+            " pass --allow-pickle, which loads them with weights_only=True.",
+        )  # fmt: skip
+    if loose := sorted(path.name for path in folder.glob("*.safetensors")):
+        return InputRefused(
+            folder, f"has neither {SINGLE_FILE} nor an index, only {listed(loose, 'file')}",
+            f"A sharded checkpoint needs its {INDEX}; a single file must be named {SINGLE_FILE}.",
+        )  # fmt: skip
+    return InputRefused(
+        folder, "holds no weights", f"A model folder has a {SINGLE_FILE} or a {INDEX}."
+    )
+
+
+def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
+    if not (folder / name).exists():
+        return None
+    path = inside(folder, name)
+    if not path.is_file():
+        raise InputRefused(path, "is not a file", header.AGAIN)
+    try:
+        return header.parse_json(path.read_bytes(), str(path), "it")
+    except OSError as error:
+        raise InputRefused(path, f"cannot be read: {error.strerror}") from None

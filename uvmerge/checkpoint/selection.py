@@ -1,0 +1,124 @@
+"""Which tensors an operation edits: by layer, by module, by glob. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ..errors import InputRefused, UsageError
+from ..text import brief
+from .anatomy import MODULES, Place
+
+DEFAULT_MODULES = ("attention", "mlp")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The filters of one step; `None` and `()` mean "not given".
+
+    Attributes:
+        layers: decoder layers, counted from 0.
+        modules: names out of `MODULES`, or `all`.
+        include: globs on tensor names; with them alone, every module is eligible.
+        exclude: globs on tensor names to leave out.
+    """
+
+    layers: tuple[int, ...] | None = None
+    modules: tuple[str, ...] | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def names_module(self, module: str) -> bool:
+        """Whether `module` was asked for by name (or with `all`), not by default."""
+        return module in (self.modules or ()) or "all" in (self.modules or ())
+
+    def picks(self, name: str, place: Place, *, matrices_only: bool) -> bool:
+        """Whether the tensor `name` at `place` is selected.
+
+        By default an operation on matrices gets the attention and MLP matrices of the decoder
+        layers, an operation on tensors of any shape gets every tensor.
+        """
+        if matrices_only and not place.is_matrix:
+            return False
+        if self.layers is not None and place.layer not in self.layers:
+            return False
+        modules = self.modules
+        if modules is None and matrices_only and not self.include:
+            modules = DEFAULT_MODULES
+        if modules is not None and "all" not in modules and place.module not in modules:
+            return False
+        if self.include and not any(fnmatchcase(name, glob) for glob in self.include):
+            return False
+        return not any(fnmatchcase(name, glob) for glob in self.exclude)
+
+    def check(self, depth: int) -> None:
+        """Refuse layers that the model does not have."""
+        beyond = [layer for layer in self.layers or () if layer >= depth]
+        if beyond:
+            raise InputRefused(
+                "layers", f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
+                f" {', '.join(map(str, beyond[:5]))}", "Layers are counted from 0.",
+            )  # fmt: skip
+
+
+def parse_layers(value: object) -> tuple[int, ...]:
+    """`0-9,12`, `3`, or a sequence of integers, as sorted layer numbers."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, Sequence)):
+        raise UsageError(
+            "layers", f"{brief(value)} is not a list of layers", "Write it like 0-9,12."
+        )
+    pieces = (
+        value.split(",")
+        if isinstance(value, str)
+        else value
+        if isinstance(value, Sequence)
+        else [value]
+    )
+    layers: set[int] = set()
+    for piece in pieces:
+        first, dash, last = str(piece).strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(first + last) > 12:
+            raise UsageError(
+                "layers", f"'{brief(piece)}' is not a layer or a range", "Write it like 0-9,12."
+            )
+        start, stop = int(first), int(last or first)
+        if stop < start or stop - start > 100_000:
+            raise UsageError(
+                "layers", f"'{brief(piece)}' is not a range of layers", "Write it like 0-9,12."
+            )
+        layers.update(range(start, stop + 1))
+    return tuple(sorted(layers))
+
+
+def parse_modules(value: object) -> tuple[str, ...]:
+    """`attention,mlp` or a sequence of module names, each one known."""
+    modules = parse_names(value)
+    for module in modules:
+        if module not in (*MODULES, "all"):
+            raise UsageError(
+                "modules",
+                f"'{brief(module)}' is not a module",
+                f"Choose from {', '.join(MODULES)}, all.",
+            )
+    return modules
+
+
+def parse_globs(value: object) -> tuple[str, ...]:
+    """Globs on tensor names: few and short enough to be matched quickly."""
+    globs = parse_names(value)
+    if len(globs) > 100 or any(len(glob) > 200 for glob in globs):
+        raise UsageError(
+            "globs", "more than 100, or one longer than 200 characters", "Use wider globs."
+        )
+    return globs
+
+
+def parse_names(value: object) -> tuple[str, ...]:
+    """A comma-separated string, or a sequence of strings, as a tuple of strings."""
+    pieces = value.split(",") if isinstance(value, str) else value
+    if not isinstance(pieces, Sequence) or not all(isinstance(piece, str) for piece in pieces):
+        raise UsageError(
+            "names", f"{brief(value)} is not a list of names", "Separate them by commas."
+        )
+    return tuple(piece.strip() for piece in pieces if piece.strip())

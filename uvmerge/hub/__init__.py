@@ -1,0 +1,1 @@
+"""References to checkpoints, on this disk or on the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""What moved, what chance gives, and what counts as a finding."""

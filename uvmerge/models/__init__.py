@@ -1,0 +1,1 @@
+"""Run models of transformers. Code that a checkpoint brings is never run."""

@@ -1,0 +1,197 @@
+"""`uvmerge.json` and the model card: what an output says about itself.
+
+Neither holds a time, an absolute path, a user name or a token, so that the same surgery on the same
+inputs writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import xxhash
+import yaml
+
+from ..checkpoint.folder import Checkpoint, inside
+from ..checkpoint.header import parse_json
+from ..errors import InputRefused, counted
+from ..plan.planner import Plan
+from ..text import inert
+
+NAME, CARD = "uvmerge.json", "README.md"
+FORMAT = 1
+
+
+def build(
+    plan: Plan, files: dict[str, dict[str, Any]], edits: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of `uvmerge.json`.
+
+    Args:
+        files: size and xxh3-128 of every other file of the output.
+        edits: per edited tensor, what was done: k, gap at the cut, method, relative change.
+        settings: device and precision.
+    """
+    return {
+        **_heading(plan, settings),
+        "edited": dict(sorted(edits.items())),
+        "reset": [s.tensor for s in plan.steps if s.copy and s.changes],
+        "notes": list(plan.notes),
+        "files": dict(sorted(files.items())),
+    }
+
+
+def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
+    """What determines the bytes of an output."""
+    recipe = plan.recipe.as_data()
+    for role, identity in plan.inputs.items():
+        commit = identity["commit"]
+        recipe[role] = f"{identity['reference']}@{commit}" if commit else identity["reference"]
+    return {
+        "format": FORMAT,
+        "recipe": recipe,
+        "inputs": plan.inputs,
+        "settings": settings,
+        "versions": versions(),
+    }
+
+
+def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
+    """Whether the manifest in `folder` says that this plan made it, under the same versions."""
+    content = read(folder) or {}
+    return all(content.get(key) == value for key, value in _heading(plan, settings).items())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what determines the output's bytes."""
+    found = {"python": platform.python_version()}
+    for package in ("uvmerge", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest in `folder`, or None where uvmerge did not write it."""
+    path = folder / NAME
+    return parse_json(path.read_bytes(), str(path), "it") if path.is_file() else None
+
+
+def read_checked(folder: Path) -> dict[str, Any] | None:
+    """`read`, with `InputRefused` where the content is not what uvmerge writes."""
+    content = read(folder)
+    if content is None:
+        return None
+    files, edited = content.get("files"), content.get("edited")
+    right = (
+        isinstance(files, dict)
+        and all(isinstance(f, dict) and {"bytes", "xxh3_128"} <= f.keys() for f in files.values())
+        and isinstance(edited, dict)
+        and all(isinstance(e, dict) and type(e.get("changed")) is bool for e in edited.values())
+        and isinstance(content.get("recipe"), dict)
+        and isinstance(content.get("reset"), list)
+    )
+    if not right:
+        raise InputRefused(folder / NAME, "is not a manifest as uvmerge writes it")
+    for name in files or ():
+        inside(folder, name)
+    return content
+
+
+def made_all_of(folder: Path) -> bool:
+    """Whether everything in `folder` is what uvmerge wrote, by its hashes."""
+    try:
+        content = read(folder)
+    except InputRefused:
+        return False
+    files = content.get("files") if content else None
+    if not isinstance(files, dict):
+        return False
+    written: set[Path] = set()
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != NAME and (path.is_symlink() or files.get(name) != file_identity(path)):
+            return False
+        written |= {path, *path.parents}
+    return all(path in written for path in folder.rglob("*"))
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Size and xxh3-128 of a file."""
+    digest, size_bytes = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+    return {"bytes": size_bytes, "xxh3_128": digest.hexdigest()}
+
+
+def to_bytes(data: dict[str, Any]) -> bytes:
+    """JSON as people and diffs like it."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file at once, never half."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
+    """The model card of the output, with the Hub's metadata."""
+    metadata = {
+        "base_model": [finetuned.label, base.label],
+        "base_model_relation": "merge",
+        "library_name": "transformers",
+        "tags": [
+            "uvmerge",
+            "merge",
+            *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
+        ],
+    }
+    if licence := _front_matter(finetuned.folder / CARD).get("license"):
+        metadata["license"] = licence
+    converted = any(s.action == "convert" for s in plan.steps)
+    rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
+    local = [c for c in (base, finetuned) if c.commit is None]
+    count = plan.counts()
+    steps = {"steps": plan.recipe.as_data()["steps"]}
+    lines = [
+        "---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "",
+        f"# {inert(plan.recipe.name or 'Repaired checkpoint')}", "",
+        *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
+        f"`{inert(finetuned.label)}` after surgery towards `{inert(base.label)}` with uvmerge:",
+        f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to the"
+        f" base, {counted(count['copied'], 'tensor')} {rest}.", "",
+        "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
+        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
+        " `uvmerge check` verifies them.",
+    ]  # fmt: skip
+    if local:
+        names = " and ".join(f"`{inert(c.label)}`" for c in local)
+        lines += ["", f"{names} came from local folders: before publishing, put their Hub ids into"
+                  " `base_model` above."]  # fmt: skip
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _front_matter(path: Path) -> dict[str, Any]:
+    """The YAML metadata of a model card; empty where there is none that can be read."""
+    if not path.is_file():
+        return {}
+    parts = path.read_text(encoding="utf-8", errors="replace")[:65536].split("---\n", 2)
+    try:
+        data = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except Exception:  # a tag that lies about its value fails in as many ways as there are tags
+        return {}
+    return data if isinstance(data, dict) else {}

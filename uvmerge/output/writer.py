@@ -1,0 +1,415 @@
+"""The output transaction: stage, stream, journal, verify, publish.
+
+    OUT                             absent until the last step, then complete
+    OUT.uvmerge-lock                who is writing
+    OUT.uvmerge-partial-<plan>/     everything until then
+        journal.jsonl               what is done, one line each, with the hash of its bytes
+        out/                        the folder that becomes OUT
+
+Headers are known in advance, so every tensor is written at its final offset, in any order, and no
+shard has to fit in memory. After a kill the same command finds the folder, checks each journalled
+piece against its hash and goes on. Nothing that uvmerge did not create is ever removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from ..errors import InputRefused, RunFailed, UsageError, listed
+from ..text import size
+from . import manifest
+from .lock import locked
+
+JOURNAL = "journal.jsonl"
+CHUNK_BYTES = 1 << 20  # fits a processor cache: measured 1.5 times as fast as 8 MB
+
+
+class Staging:
+    """The folder beside OUT in which the output grows; made by `staged`.
+
+    Attributes:
+        folder: the folder that will become OUT.
+        journal: finished pieces by (file, offset), each with its size, hash and record.
+    """
+
+    def __init__(self, out: Path, root: Path, head: dict[str, Any], overwrite: bool) -> None:
+        self.out, self.root, self.folder = out, root, root / "out"
+        self.overwrite = overwrite
+        self.journal: dict[tuple[str, int], dict[str, Any]] = {}
+        self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # what an earlier run said
+        self._files: dict[str, _Planned] = {}  # weight files
+        self._sides: set[str] = set()  # names of the other files
+        self._mutex = threading.Lock()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (root / JOURNAL).exists():
+            self._read_journal(head)
+        else:
+            manifest.write_whole(root / JOURNAL, _line(head).encode())
+        self._journal_file = open(root / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
+
+    def create_file(self, name: str, header: bytes, size_bytes: int) -> None:
+        """Make an output file at its full (sparse) size, with its header section."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._files[name] = _Planned(header, size_bytes)
+        with self._disk_errors(name), _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
+            os.ftruncate(descriptor, size_bytes)
+            _write_at(descriptor, memoryview(header), 0)
+
+    def write(self, file: str, offset: int, data: memoryview) -> None:
+        """Put `data` at `offset` of `file`; thread-safe."""
+        with self._disk_errors(file), _opened(self.folder / file, os.O_WRONLY) as descriptor:
+            _write_at(descriptor, data, offset)
+
+    def finish(
+        self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None
+    ) -> None:
+        """Note in the journal that a piece is complete; thread-safe."""
+        line = {"file": file, "offset": offset, "size": size_bytes, "xxh3_128": digest}
+        if record is not None:
+            line["record"] = record
+        with self._mutex:
+            self.journal[file, offset] = line
+            with self._disk_errors(JOURNAL):
+                self._log(line)
+
+    def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
+        """Whether an earlier run finished this piece and its bytes are still what it wrote."""
+        line = self._claimed.get((file, offset))
+        if line is None or line.get("size") != size_bytes:
+            return False
+        digest = xxhash.xxh3_128()
+        for chunk in self._chunks(file, offset, size_bytes):
+            digest.update(chunk)
+        if digest.hexdigest() != line.get("xxh3_128"):
+            return False
+        with self._mutex:
+            self.journal[file, offset] = line
+        return True
+
+    def add_side_file(self, name: str, content: Path | bytes) -> None:
+        """Copy a file of the fine-tuned checkpoint, or write new content."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._sides.add(name)
+        with self._disk_errors(name):
+            if isinstance(content, Path):
+                shutil.copyfile(content, path)
+            else:
+                path.write_bytes(content)
+
+    def drop_side_files(self) -> None:
+        """Remove what an interrupted run had already written beside the weights."""
+        for path in list(self.folder.rglob("*")):
+            if path.is_file() and path.relative_to(self.folder).as_posix() not in self._files:
+                path.unlink()
+
+    def verify(self) -> dict[str, dict[str, Any]]:
+        """Read everything back; returns size and hash of each file.
+
+        Every byte of every weight file has to be covered exactly once, by the planned header or by
+        one piece of the journal, and has to be what was written; the other files have to be those
+        that were added.
+
+        Raises:
+            RunFailed: the file, and the bytes that are missing, written twice or different.
+        """
+        pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
+        for (file, offset), line in sorted(self.journal.items()):
+            if file not in pieces:
+                raise RunFailed(file, f"holds a piece at byte {offset:,} and was never planned")
+            pieces[file].append(line)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            names = list(self._files)
+            digests = pool.map(lambda name: self._verify_file(name, pieces[name]), names)
+            files = dict(zip(names, digests))
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and name not in files:
+                files[name] = manifest.file_identity(path)
+        if odd := files.keys() ^ (self._files.keys() | self._sides):
+            raise RunFailed(self.folder, f"what is there is not what was added: {sorted(odd)}")
+        return files
+
+    def publish(self) -> Path | None:
+        """Make everything durable and rename it to OUT; returns where an old OUT went, if kept."""
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            _sync(path)
+        _sync(self.folder)
+        kept = None
+        if self.out.is_dir() and any(self.out.iterdir()):
+            if not self.overwrite:
+                raise _not_empty(self.out)
+            kept = _free_name(self.out)
+            os.rename(self.out, kept)
+        os.rename(self.folder, self.out)
+        _sync(self.out.parent)
+        if kept is not None and manifest.made_all_of(kept):
+            shutil.rmtree(kept)
+            kept = None
+        self.close()
+        shutil.rmtree(self.root)
+        return kept
+
+    def close(self) -> None:
+        """Let go of files; the folder stays."""
+        self._journal_file.close()
+
+    def _chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
+        stop = offset + size_bytes
+        with _opened(self.folder / file, os.O_RDONLY) as descriptor:
+            while offset < stop:
+                count = os.preadv(descriptor, [buffer[: stop - offset]], offset)
+                if count == 0:
+                    return
+                yield buffer[:count]
+                offset += count
+
+    def _verify_file(self, name: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
+        """Hash a file as a whole and, on the way, its header and each of its pieces."""
+        planned, whole = self._files[name], xxhash.xxh3_128()
+        head = {"offset": 0, "size": len(planned.header), "xxh3_128": _digest(planned.header)}
+        position = 0
+        for piece in (head, *pieces):
+            offset, length = piece["offset"], piece["size"]
+            if offset != position:
+                raise _not_once(name, position, offset)
+            part = xxhash.xxh3_128()
+            for chunk in self._chunks(name, offset, length):
+                whole.update(chunk)
+                part.update(chunk)
+            if part.hexdigest() != piece["xxh3_128"]:
+                raise RunFailed(
+                    name, f"reading back bytes {offset:,} to {offset + length:,} gives other content"
+                    " than was written", "Check the disk, then run the same command again to resume.",
+                )  # fmt: skip
+            position = offset + length
+        if position != planned.size_bytes:
+            raise _not_once(name, position, planned.size_bytes)
+        there = (self.folder / name).stat().st_size
+        if there != planned.size_bytes:
+            raise RunFailed(name, f"is {there:,} bytes long, {planned.size_bytes:,} were planned")
+        return {"bytes": there, "xxh3_128": whole.hexdigest()}
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self._journal_file.write(_line(line))
+        self._journal_file.flush()
+
+    def _read_journal(self, head: dict[str, Any]) -> None:
+        parsed = [_parse_line(line) for line in (self.root / JOURNAL).read_bytes().split(b"\n")]
+        if parsed[0] and parsed[0] != head:
+            raise _other_run(self.root, parsed[0], head)
+        for entry in parsed[1:] if parsed[0] else ():  # without its head, nothing can be trusted
+            if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
+                self._claimed[entry["file"], entry["offset"]] = entry
+        # Start the file anew: without a torn last line, and with its head if that was torn.
+        kept = [head, *self._claimed.values()]
+        manifest.write_whole(self.root / JOURNAL, "".join(map(_line, kept)).encode())
+
+    @contextmanager
+    def _disk_errors(self, name: str) -> Iterator[None]:
+        with disk_errors(name, self.root):
+            yield
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A weight file as it was planned: its header section, and its size."""
+
+    header: bytes
+    size_bytes: int
+
+
+def _digest(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _not_once(name: str, position: int, offset: int) -> RunFailed:
+    """What to say of bytes that no piece covers, or two do."""
+    first, last = sorted((position, offset))
+    how = "were never written" if position < offset else "were written twice"
+    return RunFailed(
+        name, f"bytes {first:,} to {last:,} {how}", "Run the same command again to resume."
+    )
+
+
+@contextmanager
+def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Iterator[None]:
+    """Turn what the operating system says into an error of this project, with what to do.
+
+    Args:
+        resumes: whether the same command goes on from what is finished.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        what = f"the disk is full ({_free(folder)} free)" if full else "cannot be written"
+        first = "make room" if full else "mend the cause"
+        do = f"What is finished is kept: {first} and run the same command again to resume."
+        raise RunFailed(
+            where, what if full else f"{what}: {error.strerror}",
+            do if resumes else f"{first.capitalize()} and run the same command again.",
+        ) from error  # fmt: skip
+
+
+def _free(folder: Path) -> str:
+    """What is free on the disk that holds a folder, or would."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return size(shutil.disk_usage(there).free)
+
+
+def staging_root(out: Path, digest: str) -> Path:
+    """Where the run of a plan is staged."""
+    return out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
+
+
+@contextmanager
+def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
+    """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
+    with disk_errors(out, out.parent), locked(out.with_name(f"{out.name}.uvmerge-lock")):
+        check_out(out, overwrite)
+        root = staging_root(out, digest)
+        check_unfinished(out, digest, head, overwrite)
+        for other in unfinished(out):
+            if other != root:
+                shutil.rmtree(other)
+        if overwrite and root.exists() and not _same_head(root, head):
+            shutil.rmtree(root)
+        staging = Staging(out, root, head, overwrite)
+        try:
+            yield staging
+        finally:
+            staging.close()
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse an OUT that is a file, a folder with something in it, or no name at all."""
+    try:
+        longest = len(os.fsencode(out.name)) + len(".uvmerge-partial-01234567")
+        if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
+            raise UsageError(out, "is too long a name, or none that a folder can have")
+    except OSError:
+        raise UsageError(out.parent, "is not a folder", "Create it first.") from None
+    if os.path.ismount(out):
+        raise UsageError(
+            out, "is a mount point, which no folder can be renamed to", "Name a folder in it."
+        )
+    if out.is_dir():
+        if any(out.iterdir()) and not overwrite:
+            raise _not_empty(out)
+    elif os.path.lexists(out):
+        raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
+
+
+def check_apart(out: Path, inputs: list[Path], what: str = "input") -> None:
+    """Refuse an OUT that is an input, inside one, or contains one; links are followed."""
+    target = Path(os.path.realpath(out))
+    for folder in inputs:
+        source = Path(os.path.realpath(folder))
+        if target == source or target.is_relative_to(source) or source.is_relative_to(target):
+            how = (
+                "is"
+                if target == source
+                else "lies inside"
+                if target.is_relative_to(source)
+                else "contains"
+            )
+            raise UsageError(
+                out, f"{how} the {what} {folder}", f"Write to a folder beside the {what}s."
+            )
+
+
+def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
+    """Refuse where the staging folder of another run is in the way."""
+    for folder in unfinished(out) if not overwrite else ():
+        if folder != staging_root(out, digest):
+            raise _other_run(folder, {}, head)
+
+
+def unfinished(out: Path) -> list[Path]:
+    """Staging folders that earlier runs left beside OUT."""
+    pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
+    found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
+    return sorted(p for p in found if (p / JOURNAL).is_file())
+
+
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """One line of the journal; empty where it is torn or anything else."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """One line of the journal."""
+    return json.dumps(entry, separators=(",", ":")) + "\n"
+
+
+def _same_head(root: Path, head: dict[str, Any]) -> bool:
+    try:
+        with open(root / JOURNAL, encoding="utf-8") as file:
+            return bool(json.loads(file.readline()) == head)
+    except (OSError, ValueError):
+        return True
+
+
+def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> InputRefused:
+    changed = [key for key in head if key in before and before[key] != head[key]]
+    what = f"other {', '.join(changed)}" if changed else "another recipe or other inputs"
+    return InputRefused(
+        root, f"an unfinished run with {what} is in the way",
+        "Repeat that run's command to finish it, or start over with --overwrite (or delete the folder).",
+    )  # fmt: skip
+
+
+def _not_empty(out: Path) -> InputRefused:
+    names = sorted(path.name for path in out.iterdir())
+    return InputRefused(
+        out, f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
+        "Choose another folder, or pass --overwrite.",
+    )  # fmt: skip
+
+
+def _free_name(out: Path) -> Path:
+    number = 1
+    while os.path.lexists(aside := out.with_name(f"{out.name}.uvmerge-old-{number}")):
+        number += 1
+    return aside
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """A descriptor for one access; held open, a descriptor per shard could be too many."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _sync(path: Path) -> None:
+    with _opened(path, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)

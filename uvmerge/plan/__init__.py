@@ -1,0 +1,1 @@
+"""Recipe and headers become a plan of every output byte. Pure: no weight is read."""

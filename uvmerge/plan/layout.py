@@ -1,0 +1,80 @@
+"""Where every tensor of the output goes: mirrored files, or new shards. A pure function of sizes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..checkpoint import header
+from ..checkpoint.folder import SINGLE_FILE, Checkpoint
+from ..checkpoint.header import DTYPES, FLOATS
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One weight file of the output: its header section, and its size."""
+
+    name: str
+    header: bytes
+    size_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """Short identification of the header section."""
+        return hashlib.sha256(self.header).hexdigest()[:16]
+
+
+def layout(
+    finetuned: Checkpoint, dtype: str | None, max_shard_bytes: int | None
+) -> tuple[tuple[OutputFile, ...], dict[str, tuple[str, int]]]:
+    """Output files, and (file, offset) of every tensor: mirrored if nothing asks for more."""
+    if not dtype and not max_shard_bytes:
+        files = tuple(
+            OutputFile(
+                name, bytes(finetuned.read(name, 0, head.data_start)), finetuned.sources[name].size
+            )
+            for name, head in finetuned.headers.items()
+        )
+        return files, {t.name: (t.file, t.offset) for t in finetuned.tensors.values()}
+    target = DTYPES[dtype] if dtype else None
+    wanted = [
+        (t.name, target if target and t.dtype in FLOATS else t.dtype, t.shape)
+        for t in finetuned.tensors.values()
+    ]
+    metadata = next(iter(finetuned.headers.values())).metadata
+    shards: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
+    if max_shard_bytes:
+        groups = partition([header.size_bytes(d, s) for _, d, s in wanted], max_shard_bytes)
+        names = shard_names(len(groups))
+        shards = {name: [wanted[i] for i in group] for name, group in zip(names, groups)}
+    else:
+        for item in wanted:
+            shards.setdefault(finetuned.tensors[item[0]].file, []).append(item)
+    outputs, places = [], {}
+    for name, tensors in shards.items():
+        section, entries = header.build(tensors, metadata)
+        outputs.append(OutputFile(name, section, len(section) + sum(e.size_bytes for e in entries)))
+        places.update({entry.name: (name, entry.offset) for entry in entries})
+    return tuple(outputs), places
+
+
+def partition(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Consecutive groups of indices whose sizes sum to at most `most`; a larger item stands alone."""
+    groups: list[list[int]] = []
+    filled = math.inf
+    for i, size in enumerate(sizes):
+        if filled + size > most:
+            groups.append([])
+            filled = 0
+        groups[-1].append(i)
+        filled += size
+    return groups
+
+
+def shard_names(count: int) -> list[str]:
+    """`model.safetensors`, or `model-00001-of-00003.safetensors` and so on."""
+    if count == 1:
+        return [SINGLE_FILE]
+    return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
