@@ -12,7 +12,8 @@ import zoo
 from command import uv
 
 import uvmerge
-from uvmerge.api.run import FilterOptions, RunOptions, StepOptions
+from uvmerge.api import stub
+from uvmerge.api.settings import ComputeSettings, OpenSettings, RunSettings, parameters
 from uvmerge.operations import operations
 
 
@@ -39,21 +40,51 @@ def test_an_operation_shows_its_signature_and_help() -> None:
     assert "Formula:" in (uvmerge.restore.__doc__ or "")
 
 
-def test_the_stub_says_what_the_registry_says() -> None:
-    stub = ast.parse(Path(uvmerge.__file__).with_suffix(".pyi").read_text())
-    functions = {f.name: f for f in stub.body if isinstance(f, ast.FunctionDef)}
-    known = {o.name: o for o in operations().values()}
-    assert functions.keys() - known.keys() == {"__getattr__"}
-    for name, function in functions.items():
-        if name in known:
-            assert [a.arg for a in function.args.kwonlyargs] == [
-                p.name for p in known[name].parameters
-            ]
-    assert StepOptions.__annotations__.keys() >= {"layers", *FilterOptions.__annotations__}
-    assert RunOptions.__annotations__.keys() == {
-        name for name, p in inspect.signature(uvmerge.run).parameters.items()
-        if p.kind is p.KEYWORD_ONLY and name not in ("base", "finetuned")
-    }  # fmt: skip
+def test_the_stub_is_what_the_operations_and_settings_make_of_it() -> None:
+    text = Path(uvmerge.__file__).with_suffix(".pyi").read_text()
+    assert text == stub.stub(), "run `python -m uvmerge.api.stub`"
+    functions = {f.name: f for f in ast.parse(text).body if isinstance(f, ast.FunctionDef)}
+    for operation in operations().values():
+        named = [a.arg for a in functions[operation.name].args.kwonlyargs]
+        assert named == [p.name for p in operation.parameters]
+    types = {name for name in uvmerge.__all__ if name[0].islower()} - {"run_demo"}
+    assert functions.keys() == {*types, *(o.name for o in operations().values()), "__getattr__"}
+
+
+def test_the_tables_of_the_options_are_what_the_operations_and_settings_make_of_them() -> None:
+    assert stub.DOCS.read_text() == stub.docs(), "run `python -m uvmerge.api.stub`"
+
+
+def test_the_stub_sees_an_operation_or_an_option_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the two tests above compare changes with the operations and with the settings."""
+    whole = stub.stub()
+    fewer = {name: o for name, o in operations().items() if name != "swap"}
+    monkeypatch.setattr(stub, "operations", lambda: fewer)
+    assert "def swap(" in whole and "def swap(" not in stub.stub()
+    monkeypatch.undo()
+    monkeypatch.setattr(stub, "parameters", lambda settings: parameters(settings)[1:])
+    assert "allow_pickle" in whole and "allow_pickle" not in stub.stub()
+
+
+def test_every_setting_is_an_option_and_a_keyword(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, settings in (("restore", RunSettings), ("run", RunSettings),
+                              ("diff", ComputeSettings), ("show", OpenSettings),
+                              ("check", OpenSettings)):  # fmt: skip
+        shown = uv(capsys, command, "--help").out
+        assert all(f"--{p.key}" in shown for p in parameters(settings)), command
+    keywords = inspect.signature(uvmerge.restore).parameters
+    assert all(keywords[p.name].default == p.default for p in parameters(RunSettings))
+
+
+def test_an_unknown_setting_suggests_a_near_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(uvmerge.UsageError, match=r"(?s)presicion.*Did you mean 'precision'"):
+        uvmerge.run({"uvmerge": 1, "steps": ["restore"]}, tmp_path / "a", presicion="fast")
+    with pytest.raises(uvmerge.UsageError, match=r"(?s)devise.*Did you mean 'device'"):
+        uvmerge.diff(*pair, devise="cpu")
+    with pytest.raises(uvmerge.UsageError, match="is not one of exact, fast"):
+        uvmerge.restore(*pair, tmp_path / "a", precision="exakt")
 
 
 def test_a_call_and_a_command_write_the_same_folder(

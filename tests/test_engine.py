@@ -295,7 +295,7 @@ def test_memory_for_two_matrices_is_for_two(
 @pytest.mark.parametrize("size", ["lots", "0GB", "-1GB", "8", "1e3MB", ""])
 def test_a_bad_size_of_memory_is_a_usage_error(size: str, pair: faults.Pair) -> None:
     outcome = faults.uvmerge("restore", *pair, "--memory", size)
-    failed(outcome, "error: memory: ", code=2)
+    failed(outcome, "error: --memory: ", code=2)
     assert not pair[2].exists()
 
 

@@ -537,7 +537,7 @@ def test_a_shard_size_of_one_byte_makes_a_file_per_tensor(pair: faults.Pair) -> 
 
 
 def test_a_pair_without_anything_to_compute_needs_no_torch(pair: faults.Pair) -> None:
-    code = "import sys; from uvmerge import cli; sys.modules['torch'] = None; cli.main()"
+    code = "import sys; from uvmerge.cli import main; sys.modules['torch'] = None; main.main()"
     arguments = [sys.executable, "-c", code, "reset-layers", *map(str, pair)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

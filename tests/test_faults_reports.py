@@ -121,7 +121,7 @@ def test_a_report_that_fails_after_a_run_does_not_hide_the_run(
     def fails(*_: Any, **__: Any) -> Any:
         raise uvmerge.InputRefused("selection", "nothing selected")
 
-    monkeypatch.setattr(comparison, "before_and_after", fails)
+    monkeypatch.setattr(comparison, "compare", fails)
     outcome = faults.restore(*pair, "--report", tmp_path / "report")
     said = (
         f"{pair[2]} is finished; for the report: uvmerge diff {pair[0]} {pair[1]} {pair[2]} --out"

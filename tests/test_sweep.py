@@ -355,13 +355,13 @@ def test_a_sweep_that_makes_no_sense_is_refused(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--top", "0.1,2"], "Invalid value for '--top': '2.0' is outside 0 to 1"),
-        (["--top", "0.1,much"], "Invalid value for '--top': 'much' is not a number"),
-        (["--top", "0.1,"], "Invalid value for '--top': '' is not a number"),
+        (["--top", "0.1,2"], "error: --top: '2.0' is outside 0 to 1"),
+        (["--top", "0.1,much"], "error: --top: 'much' is not a number"),
+        (["--top", "0.1,"], "error: --top: '' is not a number"),
         (["--top"], "Option '--top' requires an argument"),
         (["--tip", "0.1,0.2"], "No such option '--tip'"),
         (["--values", "base,mine"], "Invalid value for '--values'"),
-        (["--layers", "0,x", "--layers", "1"], "Invalid value for '--layers'"),
+        (["--layers", "0,x", "--layers", "1"], "error: --layers: '"),
         (["--precision", "exact,fast"], "Invalid value for '--precision'"),
     ],
 )

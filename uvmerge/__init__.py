@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
 
         operation = operations().get(name.replace("_", "-"))
         if operation is not None and operation.name == name:
-            from .api.run import function_for
+            from .api.functions import function_for
 
             return function_for(operation)
     raise AttributeError(f"module 'uvmerge' has no attribute {name!r}")

@@ -1,22 +1,18 @@
-"""Types of the public surface for type checkers; at run time operations are found by looking."""
+"""Types of the public surface, made by `python -m uvmerge.api.stub`; at run time operations are found
+by looking."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
-from .api.check import check as check
-from .api.diff import Diff as Diff, diff as diff
-from .api.run import (
-    FilterOptions as _FilterOptions,
-    Reference as _Reference,
-    Result as Result,
-    StepOptions as _StepOptions,
-    run as run,
-)
-from .api.show import show as show
-from .api.sweep import sweep as sweep
+from .api.diff import Diff as Diff
+from .api.run import Result as Result
+from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
+from .engine.progress import Progress as _Progress
+from .engine.settings import Control as _Control
 from .errors import (
     InputRefused as InputRefused,
     Interrupted as Interrupted,
@@ -30,8 +26,49 @@ from .errors import (
 )
 from .recipe.recipe import Recipe as Recipe
 
+_Reference = str | Path
+
 __version__: str
 __all__: list[str]
+
+class _Watch(TypedDict, total=False):
+    quiet: bool
+    progress: _Progress | None
+    control: _Control | None
+
+class _OpenSettings(TypedDict, total=False):
+    allow_pickle: bool
+
+class _ComputeSettings(_OpenSettings, total=False):
+    device: str
+    precision: Literal["exact", "fast"]
+    workers: int
+    memory: str | int | None
+    factors: str | Path | None
+
+class _SweepSettings(_ComputeSettings, total=False):
+    dtype: Literal["keep", "bfloat16", "float16", "float32"]
+    max_shard_size: str | int | None
+    nonfinite: Literal["refuse", "copy"]
+    overwrite: bool
+    force: bool
+    dry_run: bool
+
+class _RunSettings(_SweepSettings, total=False):
+    report: str | Path | None
+
+class _Others(TypedDict, total=False):
+    modules: str | Sequence[str] | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+class _Filters(_Others, total=False):
+    layers: str | Sequence[int] | None
+
+class _Run(_RunSettings, _Watch, total=False): ...
+class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Options(_RunSettings, _Filters, _Watch, total=False): ...
+class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
 def damp_intruders(
     base: _Reference,
@@ -41,13 +78,13 @@ def damp_intruders(
     threshold: float = ...,
     damping: float = ...,
     first: int = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def denoise(
     base: _Reference,
     finetuned: _Reference,
     out: _Reference,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def interpolate(
     base: _Reference,
@@ -55,7 +92,7 @@ def interpolate(
     out: _Reference,
     *,
     scale: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def lines(
     base: _Reference,
@@ -64,7 +101,7 @@ def lines(
     *,
     alpha: float = ...,
     beta: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def project(
     base: _Reference,
@@ -76,7 +113,7 @@ def project(
     energy: float | str | None = ...,
     side: Literal["two", "left", "right"] = ...,
     alpha: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def reset_layers(
     base: _Reference,
@@ -88,7 +125,7 @@ def reset_layers(
     from_: Literal["first", "last"] = ...,
     also: str | Sequence[str] = ...,
     matrices_only: bool = ...,
-    **options: Unpack[_FilterOptions],
+    **options: Unpack[_OptionsButLayers],
 ) -> Result: ...
 def restore(
     base: _Reference,
@@ -101,7 +138,7 @@ def restore(
     tail: float | str | None = ...,
     values: Literal["finetuned", "base"] = ...,
     alpha: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def swap(
     base: _Reference,
@@ -115,7 +152,7 @@ def swap(
     energy: float | str | None = ...,
     align: Literal["procrustes", "match", "sign"] = ...,
     alpha: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def truncate(
     base: _Reference,
@@ -125,7 +162,7 @@ def truncate(
     top: float | str | None = ...,
     rank: int | None = ...,
     drop: bool = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
 def values(
     base: _Reference,
@@ -136,6 +173,35 @@ def values(
     rank: int | None = ...,
     energy: float | str | None = ...,
     alpha: float = ...,
-    **options: Unpack[_StepOptions],
+    **options: Unpack[_Options],
 ) -> Result: ...
+def run(
+    recipe: Recipe | _Reference | Mapping[str, Any],
+    out: _Reference,
+    *,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Run],
+) -> Result: ...
+def sweep(
+    operation: str, base: _Reference, finetuned: _Reference, out: _Reference, **options: Any
+) -> _Sweep: ...
+def diff(
+    base: _Reference,
+    *checkpoints: _Reference,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    kl: _Reference | None = ...,
+    **settings: Unpack[_Diff],
+) -> Diff: ...
+def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> dict[str, Any]: ...
+def check(
+    out: _Reference,
+    *,
+    load: bool = ...,
+    against: _Reference | None = ...,
+    sha256: bool = ...,
+    **settings: Unpack[_OpenSettings],
+) -> dict[str, Any]: ...
 def __getattr__(name: str) -> Any: ...

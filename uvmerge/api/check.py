@@ -11,8 +11,10 @@ from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
 from ..errors import InputRefused, ProblemsFound, counted, listed
-from ..hub import locate as hub
 from ..output import manifest
+from ..output.places import Reference
+from .opening import open_checkpoint
+from .settings import OpenSettings, shows
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 PANEL_BYTES = 8 << 20
 
 
+@shows(OpenSettings, watched=False)
 def check(
     out: str | Path,
     *,
     load: bool = False,
-    against: str | Path | None = None,
+    against: Reference | None = None,
     sha256: bool = False,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Check a checkpoint that uvmerge wrote (or any other, as far as that goes).
 
@@ -37,6 +41,7 @@ def check(
         against: the fine-tuned checkpoint: dtypes and shapes are the same unless planned, the changed
             tensors are the planned ones, all others are byte-identical.
         sha256: also return the sha256 of every file, as the Hub shows it.
+        settings: `allow_pickle`, as in docs/options.md, for `against`.
 
     Returns:
         What was checked and found, as JSON-able data.
@@ -44,6 +49,7 @@ def check(
     Raises:
         ProblemsFound: with every problem; exit code 4.
     """
+    opening = OpenSettings.read(settings)
     folder = Path(out)
     problems: list[str] = []
     report: dict[str, Any] = {"checkpoint": folder.resolve().name}
@@ -59,8 +65,7 @@ def check(
             problems += _files(folder, content)
             problems += _values(checkpoint, content)
             if against is not None:
-                found = hub.locate(against)
-                with Checkpoint.open(found.folder, label=found.label) as finetuned:
+                with open_checkpoint(against, opening) as finetuned:
                     changed = _changed(checkpoint, finetuned, content, problems)
                 report["changed"] = len(changed)
                 report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"

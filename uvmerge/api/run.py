@@ -1,42 +1,25 @@
-"""Every command as one Python call; the command line is a layer of click around this module.
+"""Run recipes on checkpoints, each into its OUT: `uvmerge.run`, and what every operation's call does.
 
-    uvmerge.restore(base, finetuned, out, top=0.2)
-    uvmerge.run("recipe.yaml", out)
-
-The flow: references → checkpoints → plan → checks → engine → writer → published folder.
+uvmerge.run("recipe.yaml", out)
+uvmerge.run({"steps": [{"restore": {"top": 0.2}}]}, out, base=base, finetuned=finetuned)
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from ..checkpoint.folder import Checkpoint
-from ..checkpoint.pickled import load_pickles
-from ..checkpoint.selection import Selection
-from ..engine.crew import available_memory
-from ..engine.local import jobs, run as run_plans
-from ..engine.progress import Progress
-from ..engine.settings import Control, Phases, Settings
-from ..errors import InputRefused, Interrupted, RunFailed, UsageError, listed
-from ..hub import locate as hub
-from ..operations import Operation
-from ..output import manifest, writer
-from ..output.sidefiles import SideFile, runs_code, side_files
-from ..plan import planner as planning, preflight
+from ..errors import UsageError
+from ..output.places import Reference, check_apart, report_folder, target_of
 from ..plan.planner import BASE, FINETUNED, Plan
-from ..recipe.recipe import Recipe, RecipeStep
-from ..text import duration, parse_size, size
-
-Reference = str | Path
+from ..recipe.recipe import Recipe
+from ..text import duration, size
+from . import diff
+from .settings import RunSettings, SweepSettings, Watch, shows, split_all
+from .surgery import Surgery
 
 
 @dataclass(frozen=True)
@@ -85,114 +68,46 @@ class Result:
         }  # fmt: skip
 
 
-class RunOptions(TypedDict, total=False):
-    """The keywords that every operation and `run` take beside their own.
-
-    device: `auto`, `cpu`, `cuda` or `cuda:N`.  precision: `exact` or `fast`.
-    dtype: `keep`, `bfloat16`, `float16` or `float32`.  max_shard_size: `5GB`; None mirrors.
-    overwrite: replace a non-empty OUT.  force: go on although the pair looks unrelated.
-    nonfinite: `refuse` or `copy` matrices with NaN or Inf.  allow_pickle: read `.bin` weights.
-    dry_run: plan only.  workers: matrices at once, 0 for one per core.  quiet: no progress.
-    memory: `8GiB`, what all edits together may use; None is half of what is free.
-    factors: a folder in which decompositions are kept, for later runs on the same matrices.
-    report: a folder for a report of base, fine-tuned and OUT, measured after the run.
-    """
-
-    device: str
-    precision: Literal["exact", "fast"]
-    dtype: str
-    max_shard_size: str | int | None
-    overwrite: bool
-    force: bool
-    nonfinite: Literal["refuse", "copy"]
-    allow_pickle: bool
-    dry_run: bool
-    workers: int
-    memory: str | int | None
-    factors: Reference | None
-    report: Reference | None
-    quiet: bool
-    progress: Progress | None
-    control: Control | None
-
-
-class FilterOptions(RunOptions, total=False):
-    """`RunOptions`, and the filters of one step except `layers`, which an operation may own."""
-
-    modules: str | Sequence[str] | None
-    include: Sequence[str]
-    exclude: Sequence[str]
-
-
-class StepOptions(FilterOptions, total=False):
-    """Every keyword that all operations share."""
-
-    layers: str | Sequence[int] | None
-
-
-def operate(
-    operation: Operation, base: Reference, finetuned: Reference, out: Reference, **options: Any
-) -> Result:
-    """Run one operation; `options` are its own, the selection's, and those of `RunOptions`."""
-    shared = {key: options.pop(key) for key in RunOptions.__annotations__ if key in options}
-    step = RecipeStep.parse(operation.command, options)
-    return run(Recipe((step,)), out, base=base, finetuned=finetuned, **shared)
-
-
+@shows(RunSettings)
 def run(
     recipe: Recipe | Reference | Mapping[str, Any],
     out: Reference,
     *,
     base: Reference | None = None,
     finetuned: Reference | None = None,
-    device: str = "auto",
-    precision: Literal["exact", "fast"] = "exact",
-    dtype: str = "keep",
-    max_shard_size: str | int | None = None,
-    overwrite: bool = False,
-    force: bool = False,
-    nonfinite: Literal["refuse", "copy"] = "refuse",
-    allow_pickle: bool = False,
-    dry_run: bool = False,
-    workers: int = 0,
-    memory: str | int | None = None,
-    factors: Reference | None = None,
-    report: Reference | None = None,
-    quiet: bool = True,
-    progress: Progress | None = None,
-    control: Control | None = None,
+    **settings: Any,
 ) -> Result:
     """Run a recipe on a pair of checkpoints and publish the result at `out`.
 
     Args:
         recipe: a `Recipe`, the path of a recipe file, or what such a file holds, as a dict.
         base, finetuned: references that replace those of the recipe.
-        control: lets the caller stop the run; what is finished is kept and can be resumed.
+        settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
 
-    For the other keywords see `RunOptions`. Raises the errors of `uvmerge.errors`.
+    Raises the errors of `uvmerge.errors`.
     """
-    given = dict(locals())
-    options = {key: given[key] for key in RunOptions.__annotations__}
+    chosen, watch = split_all(RunSettings, settings)
     recipe = _as_recipe(recipe)
     references = _references(recipe, base, finetuned)
-    if report is not None:
-        from . import diff as comparison
-
-        target = comparison.refuse_folder(report, overwrite, list(references.values()), factors)
-        writer.check_apart(target, [target_of(out)], "output")
-    (result,) = run_all([(recipe, out)], references, **options)
+    if chosen.report is not None:
+        folder = report_folder(
+            chosen.report, chosen.overwrite, list(references.values()), chosen.factors
+        )
+        check_apart(folder, [target_of(out)], "output")
+    (result,) = run_all([(recipe, out)], references, chosen, watch)
     assert result is not None
-    if report is not None and result.out is not None:
-        comparison.report_after(recipe, references, result, **options)
+    if chosen.report is not None and result.out is not None:
+        diff.report_after(recipe, _pinned(result.plan, references), result.out, chosen, watch)
     return result
 
 
 def run_all(
     tasks: Sequence[tuple[Recipe, Reference]],
     references: Mapping[str, Reference],
+    settings: SweepSettings,
+    watch: Watch,
     *,
     keep_same: bool = False,
-    **options: Any,
 ) -> list[Result | None]:
     """Run several recipes on one pair, each into its OUT, with one decomposition of each matrix.
 
@@ -200,164 +115,28 @@ def run_all(
         tasks: recipe and OUT of each.
         references: the pair, by role; those in the recipes are not looked at.
         keep_same: leave an OUT alone that is what would be written; its result is None.
-        options: see `RunOptions`; the defaults are those of `run`.
     """
-    defaults = inspect.signature(run).parameters
-    given = {key: defaults[key].default for key in RunOptions.__annotations__} | options
-    started, phases = time.monotonic(), Phases()
-    dry_run, overwrite = given["dry_run"], given["overwrite"]
-    check_precision(given["precision"])
-    progress = given["progress"] or Progress(quiet=given["quiet"])
-    targets = [target_of(out) for _, out in tasks]
-    shard_bytes = _size(given["max_shard_size"], "max-shard-size")
-    memory_bytes = _size(given["memory"], "memory") or 0
-    factors = factors_of(given["factors"])
-    if not dry_run:
-        local = [Path(r) for r in references.values() if os.path.isdir(r)]
-        _refuse_places(targets, factors, local)
-    with ExitStack() as stack:
-        with phases.timed("open"):
-            checkpoints = _open_pair(references, given["allow_pickle"], stack)
-        if not dry_run:
-            _refuse_places(targets, factors, [c.folder for c in checkpoints.values()])
-        with phases.timed("plan"):
-            plans = [
-                _plan(recipe, checkpoints, given["dtype"], shard_bytes, given["force"])
-                for recipe, _ in tasks
-            ]
-        needs_torch = any(plan.needs_torch for plan in plans)
-        with phases.timed("import"):
-            devices = devices_of(given["device"]) if needs_torch else ("cpu",)
-        settings = Settings(devices, given["precision"], given["workers"], memory_bytes, factors)
-        runs = [_Run(plan, out, target) for plan, (_, out), target in zip(plans, tasks, targets)]
-        if dry_run:
-            _announce(runs, settings, progress)
-            return [Result(None, run.plan) for run in runs]
-        todo = [run for run in runs if not (keep_same and _is_there(run, settings))]
-        if not todo:
-            return [None] * len(runs)
-        for each in todo:
-            writer.check_out(each.target, overwrite)
-        _announce(todo, settings, progress)
-        sides = list(side_files(checkpoints[FINETUNED], todo[0].plan))
-        for each in todo:
-            each.head = _head(each.plan, checkpoints, settings)
-            writer.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
-        if needs_torch:
-            with phases.timed("scan"):
-                _look_at_values(todo, checkpoints, settings, given["nonfinite"], progress)
-        _refuse_full_disk(todo, sides)
-        plans = [each.plan for each in todo]
-        stagings = [
-            stack.enter_context(writer.staged(each.target, each.plan.digest, each.head, overwrite))
-            for each in todo
-        ]
-        control = given["control"] or Control()
-        work = sum(job.work for job in jobs(plans))
-        with phases.timed("edit"), progress.bar(work, control), control.listen():
-            edits = run_plans(plans, checkpoints, stagings, settings, control, phases)
-        if control.stop.is_set():
-            raise Interrupted(todo[0].out, control.signal_number)
-        refuse_changed_inputs(todo[0].head["inputs"], checkpoints)
-        progress.say("verifying")
-        for each, staging, record in zip(todo, stagings, edits):
-            with phases.timed("publish"):
-                kept = _complete(each.plan, checkpoints, staging, settings, record, sides)
-            each.result = Result(Path(each.out), each.plan, record, 0.0, kept, phases.seconds)
+    started = time.monotonic()
+    surgery = Surgery(settings, watch)
+    with surgery.opened([out for _, out in tasks], references) as checkpoints:
+        runs, engine = surgery.planned(tasks, checkpoints)
+        if settings.dry_run:
+            surgery.announce(runs, engine)
+            return [Result(None, each.plan) for each in runs]
+        todo = [each for each in runs if not (keep_same and each.is_there())]
+        results: dict[Path, Result] = {}
+        if todo:
+            checked, sides = surgery.checked(todo, checkpoints, engine)
+            with surgery.staged(checked) as stagings:
+                records = surgery.edited(checked, checkpoints, stagings, engine)
+                for each, staging, record in zip(checked, stagings, records, strict=True):
+                    kept = surgery.published(each, checkpoints, staging, record, sides)
+                    results[each.target] = Result(
+                        Path(each.out), each.plan, record, 0.0, kept, surgery.phases.seconds
+                    )
     seconds = time.monotonic() - started
-    return [run.result and replace(run.result, seconds=seconds) for run in runs]
-
-
-@dataclass
-class _Run:
-    """One recipe on its way into one OUT."""
-
-    plan: Plan
-    out: Reference
-    target: Path
-    head: dict[str, Any] = field(default_factory=dict)
-    result: Result | None = None
-
-
-def _announce(runs: Sequence[_Run], settings: Settings, progress: Progress) -> None:
-    for each in runs:
-        if len(runs) > 1:
-            progress.say(f"setting {Path(each.out).name}")
-        progress.plan(each.plan, settings, available_memory(), _free_bytes(each.target))
-
-
-def _is_there(run: _Run, settings: Settings) -> bool:
-    """Whether OUT holds, whole, what this run would write."""
-    return manifest.made_all_of(run.target) and manifest.describes(
-        run.target, run.plan, _kept_settings(run.plan, settings)
-    )
-
-
-def _plan(
-    recipe: Recipe,
-    checkpoints: dict[str, Checkpoint],
-    dtype: str,
-    shard_bytes: int | None,
-    force: bool,
-) -> Plan:
-    plan = planning.build(
-        recipe if dtype == "keep" else replace(recipe, dtype=dtype),
-        checkpoints[BASE],
-        checkpoints[FINETUNED],
-        max_shard_bytes=shard_bytes,
-        force=force,
-    )
-    if runs_code(checkpoints[FINETUNED]):
-        note = "brings Python files (auto_map): they are copied and never run here"
-        plan = replace(plan, notes=(*plan.notes, note))
-    if not force:
-        preflight.refuse_unrelated(plan, checkpoints)
-    return plan
-
-
-def _size(text: str | int | None, option: str) -> int | None:
-    return None if text is None else parse_size(text, option)
-
-
-def _refuse_places(targets: Sequence[Path], factors: Path | None, inputs: list[Path]) -> None:
-    for target in targets:
-        writer.check_apart(target, inputs)
-        if factors is not None:
-            writer.check_apart(factors, inputs)
-            writer.check_apart(factors, [target], "output")
-
-
-def factors_of(folder: Reference | None) -> Path | None:
-    """The folder of `--factors`."""
-    if folder == "":
-        raise UsageError("--factors", "is empty", "Name a folder.")
-    return None if folder is None else Path(folder)
-
-
-def target_of(out: Reference) -> Path:
-    """The real path of OUT, links followed."""
-    do = "Name a folder that does not exist yet."
-    if not str(out):
-        raise UsageError("OUT", "is empty", do)
-    if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
-        raise UsageError(out, "is a file", do)
-    return Path(os.path.realpath(out))
-
-
-def _open_pair(
-    references: Mapping[str, Reference], allow_pickle: bool, stack: ExitStack
-) -> dict[str, Checkpoint]:
-    """Both checkpoints by role, located or downloaded; closed with `stack`."""
-    checkpoints = {}
-    for role, reference in references.items():
-        found = hub.locate(reference, weights_only=role == BASE)
-        loader = load_pickles if allow_pickle else None
-        opened = Checkpoint.open(
-            found.folder, label=found.label, commit=found.commit, load_pickles=loader
-        )
-        checkpoints[role] = stack.enter_context(opened)
-        preflight.refuse_unusable(opened, role)
-    return checkpoints
+    found = (results.get(each.target) for each in runs)
+    return [result and replace(result, seconds=seconds) for result in found]
 
 
 def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
@@ -369,158 +148,24 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
 def _references(
     recipe: Recipe, base: Reference | None, finetuned: Reference | None
 ) -> dict[str, Reference]:
-    references: dict[str, Reference | None] = {
-        BASE: base if base is not None else recipe.base,
-        FINETUNED: finetuned if finetuned is not None else recipe.finetuned,
-    }
-    for role, reference in references.items():
+    """The references by role: those that were given, else the recipe's."""
+    found: dict[str, Reference] = {}
+    for role, given, named in (
+        (BASE, base, recipe.base), (FINETUNED, finetuned, recipe.finetuned)
+    ):  # fmt: skip
+        reference = given if given is not None else named
         if reference is None:
             raise UsageError(
                 "recipe", f"names no {role}",
                 f"Add `{role}:` to the recipe, or pass --{role}.",
             )  # fmt: skip
-    return {role: reference for role, reference in references.items() if reference is not None}
+        found[role] = reference
+    return found
 
 
-def check_precision(name: str) -> None:
-    """Refuse a precision that is not there."""
-    if name not in ("exact", "fast"):
-        raise UsageError("precision", f"{name!r} is unknown", "Choose exact or fast.")
-
-
-def devices_of(device: str) -> tuple[str, ...]:
-    """The devices that `--device` means on this machine."""
-    from ..engine import reading
-
-    return reading.resolve_devices(device)
-
-
-def _look_at_values(
-    runs: Sequence[_Run],
-    checkpoints: Mapping[str, Checkpoint],
-    settings: Settings,
-    nonfinite: str,
-    progress: Progress,
-) -> None:
-    """Refuse the plans, or leave matrices out of them, where there is NaN or Inf."""
-    from ..engine import compute
-
-    progress.say("looking for NaN and Inf in what will be edited")
-    plans = [run.plan for run in runs]
-    once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
-    with compute.editor(plans, checkpoints, settings) as editor:
-        names = editor.find_nonfinite(once.values())
-    if not names:
-        return
-    if nonfinite != "copy":
-        raise InputRefused(
-            "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
-            "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
-        )  # fmt: skip
-    notes = []
-    for run in runs:
-        edited = {step.tensor for step in run.plan.edits}
-        if mine := [name for name in names if name in edited]:
-            run.plan = planning.leave_alone(run.plan, mine, checkpoints[FINETUNED])
-            notes.append(run.plan.notes[-1])
-    for note in dict.fromkeys(notes):
-        progress.say(f"note: {note}")
-
-
-def _head(plan: Plan, checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, Any]:
-    """First line of the journal: what must be the same for a run to be resumed."""
+def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:
+    """The references, those of the Hub at the commits that were planned with."""
     return {
-        "plan": plan.digest,
-        "inputs": {role: checkpoint.state() for role, checkpoint in checkpoints.items()},
-        "versions": manifest.versions(),
-        "settings": _kept_settings(plan, settings),
+        role: f"{it['reference']}@{it['commit']}" if it["commit"] else references[role]
+        for role, it in plan.inputs.items()
     }
-
-
-def refuse_changed_inputs(before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Fail where an input was saved over during the run: the output would be of two minds."""
-    for role, checkpoint in checkpoints.items():
-        try:
-            same = checkpoint.state() == before[role]
-        except OSError:
-            same = False
-        if not same:
-            raise RunFailed(
-                f"{role} ({checkpoint.label})", "its files changed while they were being read",
-                "Wait until they are final, then start over; --overwrite replaces what was begun.",
-            )  # fmt: skip
-
-
-def _kept_settings(plan: Plan, settings: Settings) -> dict[str, str]:
-    if not plan.needs_torch:
-        return {"device": "none", "precision": "exact"}
-    return {"device": settings.device, "precision": settings.precision}
-
-
-def _free_bytes(out: Path) -> int:
-    return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
-
-
-def _refuse_full_disk(runs: Sequence[_Run], sides: Sequence[SideFile]) -> None:
-    wanted = there = 0
-    for run in runs:
-        copied = sum(os.stat(c).st_size for _, c in sides if isinstance(c, Path))
-        wanted += run.plan.bytes_out + copied
-        earlier = writer.staging_root(run.target, run.plan.digest).rglob("*")
-        there += sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
-    out = runs[0].target
-    short = wanted - there - _free_bytes(out)
-    if short > 0:
-        raise InputRefused(
-            out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
-            f" {short:,} bytes short", "Make room, or choose another disk.",
-        )  # fmt: skip
-
-
-def _complete(
-    plan: Plan,
-    checkpoints: Mapping[str, Checkpoint],
-    staging: writer.Staging,
-    settings: Settings,
-    edits: Mapping[str, Any],
-    sides: Sequence[SideFile],
-) -> Path | None:
-    """Side files, verification, manifest; then OUT is there."""
-    card = manifest.card(plan, checkpoints[BASE], checkpoints[FINETUNED])
-    staging.drop_side_files()
-    for name, content in [(manifest.CARD, card), *sides]:
-        staging.add_side_file(name, content)
-    files = staging.verify()
-    Checkpoint.open(staging.folder).close()
-    record = manifest.build(plan, files, dict(edits), _kept_settings(plan, settings))
-    staging.add_side_file(manifest.NAME, manifest.to_bytes(record))
-    return staging.publish()
-
-
-@cache
-def function_for(operation: Operation) -> Callable[..., Result]:
-    """`uvmerge.restore` and its like: `operate` with the signature and help of one operation."""
-
-    def call(base: Reference, finetuned: Reference, out: Reference, **options: Any) -> Result:
-        return operate(operation, base, finetuned, out, **options)
-
-    kinds = inspect.Parameter
-    positional = [
-        kinds(name, kinds.POSITIONAL_OR_KEYWORD, annotation=Reference)
-        for name in ("base", "finetuned", "out")
-    ]
-    given = inspect.signature(operation.function).parameters
-    own = [p for p in given.values() if p.kind is kinds.KEYWORD_ONLY and p.name != "place"]
-    selection = [
-        kinds(f.name, kinds.KEYWORD_ONLY, default=f.default, annotation=f.type)
-        for f in fields(Selection) if f.name not in given
-    ]  # fmt: skip
-    runs = inspect.signature(run).parameters
-    shared = [runs[name] for name in RunOptions.__annotations__]
-    call.__name__ = call.__qualname__ = operation.name
-    call.__module__ = "uvmerge"
-    call.__doc__ = inspect.getdoc(operation.function)
-    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [*positional, *own, *selection, *shared], return_annotation=Result
-    )
-    return call

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from ..checkpoint.anatomy import Anatomy
-from ..checkpoint.folder import Checkpoint
-from ..hub import locate as hub
+from ..output.places import Reference
 from ..plan.preflight import quantisation
 from ..text import inert, size, table
+from .opening import open_checkpoint
+from .settings import OpenSettings, shows
 
 
-def show(checkpoint: str | Path) -> dict[str, Any]:
+@shows(OpenSettings, watched=False)
+def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
     """What a checkpoint holds, as JSON-able data.
+
+    Args:
+        settings: `allow_pickle`, as in docs/options.md.
 
     Returns:
         reference, commit, files, bytes, parameters, layers, dtypes, tied, quantised, notes, and a
         list of tensors with dtype, shape, layer, module and the number of matrices in each.
     """
-    found = hub.locate(checkpoint)
-    with Checkpoint.open(found.folder, label=found.label, commit=found.commit) as opened:
+    with open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
         anatomy = Anatomy(opened)
         tensors, parameters = [], 0
         for tensor in opened.tensors.values():

@@ -22,10 +22,12 @@ from .. import operations
 from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
+from ..output.places import Reference, local_folders, target_of
 from ..plan.planner import BASE, FINETUNED
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief
-from . import run as api
+from .run import Result, run_all
+from .settings import SweepSettings, split
 
 NAME, FORMAT = "sweep.json", 1
 MOST_SETTINGS = 200
@@ -53,7 +55,7 @@ class Sweep:
 
     folder: Path
     settings: Sequence[Setting]
-    results: Mapping[str, api.Result]
+    results: Mapping[str, Result]
 
     def as_data(self) -> dict[str, Any]:
         """The sweep as JSON-able data."""
@@ -66,9 +68,9 @@ class Sweep:
 
 def sweep(
     operation: str,
-    base: api.Reference,
-    finetuned: api.Reference,
-    out: api.Reference,
+    base: Reference,
+    finetuned: Reference,
+    out: Reference,
     **options: Any,
 ) -> Sweep:
     """Run `operation` at every combination of settings and publish each in a folder under `out`.
@@ -76,41 +78,41 @@ def sweep(
     Args:
         operation: its name, like `restore`.
         options: those of the operation and its filters, where a list stands for several settings
-            (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and those of `RunOptions`.
+            (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
 
     A setting whose folder is there already, made from the same inputs by the same versions, is kept
     as it is, so that an interrupted sweep goes on where it stopped.
     """
-    shared = {key: options.pop(key) for key in api.RunOptions.__annotations__ if key in options}
-    if shared.pop("report", None) is not None:
+    if options.pop("report", None) is not None:
         raise UsageError(
             "--report", "is for one output", "Compare all: uvmerge diff BASE OUTDIR/*."
         )
+    shared, watch = split(SweepSettings, options)
     settings = grid(operations.get(operation), options)
-    folder = api.target_of(out)
+    folder = target_of(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
     references = {BASE: base, FINETUNED: finetuned}
-    if shared.get("dry_run"):
-        return _swept(folder, settings, api.run_all(tasks, references, **shared))
+    if shared.dry_run:
+        return _swept(folder, settings, run_all(tasks, references, shared, watch))
     with _made(folder, references):
-        found = api.run_all(tasks, references, keep_same=True, **shared)
+        found = run_all(tasks, references, shared, watch, keep_same=True)
     record = manifest.to_bytes(_record(operation, settings, folder))
     with writer.disk_errors(folder / NAME, folder):
         manifest.write_whole(folder / NAME, record)
     return _swept(folder, settings, found)
 
 
-def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[api.Result | None]) -> Sweep:
+def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[Result | None]) -> Sweep:
     results = {s.name: result for s, result in zip(settings, found) if result is not None}
     return Sweep(folder, settings, results)
 
 
 @contextmanager
-def _made(folder: Path, references: Mapping[str, api.Reference]) -> Iterator[None]:
+def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     """See to it that OUTDIR is there; one that nothing was put into goes again after an error."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise UsageError(folder, "is a file", "Name a folder for the sweep's checkpoints.")
-    inputs = [os.path.realpath(r) for r in references.values() if os.path.isdir(r)]
+    inputs = map(os.path.realpath, local_folders(list(references.values())))
     if any(folder.is_relative_to(source) for source in inputs):
         raise UsageError(folder, "lies inside an input", "Write to a folder beside the inputs.")
     is_new = not folder.exists()

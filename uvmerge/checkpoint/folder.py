@@ -41,7 +41,6 @@ class Checkpoint:
 
     Attributes:
         label: what to call it in messages and manifests: a Hub id or the folder's name.
-        folder: where the files are.
         commit: the Hub commit it was pinned to, if it came from the Hub.
         headers: per weight file, in the order in which the index names them.
         index: the parsed index of a sharded checkpoint.
@@ -49,7 +48,7 @@ class Checkpoint:
     """
 
     label: str
-    folder: Path
+    _folder: Path
     commit: str | None
     headers: dict[str, Header]
     sources: dict[str, Source]
@@ -98,7 +97,7 @@ class Checkpoint:
             for e in head.entries:
                 if e.name in found:
                     raise InputRefused(
-                        self.folder, f"{e.name} is both in {found[e.name].file} and in {file}",
+                        self._folder, f"{e.name} is both in {found[e.name].file} and in {file}",
                         "Save the checkpoint again; one of the two files is stale.",
                     )  # fmt: skip
                 found[e.name] = Tensor(e.name, e.dtype, e.shape, file, e.offset, e.size_bytes)
@@ -127,6 +126,38 @@ class Checkpoint:
         """Size and modification time (ns) of each weight file: has anything changed since?"""
         return {name: source.state() for name, source in self.sources.items()}
 
+    def on_disk(self) -> Path:
+        """The folder that holds every file of it, for loaders that want one."""
+        return self._folder
+
+    def side_names(self) -> list[str]:
+        """Names of the files that hold none of its weights, as deep as one folder down, sorted."""
+        found: list[str] = []
+        for path in self._folder.iterdir():
+            inner = sorted(path.iterdir()) if path.is_dir() else [path]
+            names = (
+                each.relative_to(self._folder).as_posix() for each in inner if not each.is_dir()
+            )
+            found += [name for name in names if name not in self.sources]
+        return sorted(found)
+
+    def side_size(self, name: str) -> int:
+        """Bytes of one of `side_names`.
+
+        Raises:
+            InputRefused: it is a link that leads out of the folder or to nothing.
+        """
+        path = inside(self._folder, name)
+        if not path.is_file():
+            raise InputRefused(
+                path, "is a link to a file that is not there", "Put the file in its place."
+            )
+        return path.stat().st_size
+
+    def side_bytes(self, name: str) -> bytes:
+        """The content of one of `side_names`, whole."""
+        return inside(self._folder, name).read_bytes()
+
     def close(self) -> None:
         for source in self.sources.values():
             source.close()
@@ -146,12 +177,12 @@ class Checkpoint:
         ]
         if missing:
             raise InputRefused(
-                self.folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
+                self._folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
                 "Download or save the checkpoint again.",
             )  # fmt: skip
         if extra := self.tensors.keys() - weight_map.keys():
             raise InputRefused(
-                self.folder, f"the index does not name {listed(sorted(extra), 'tensor')}",
+                self._folder, f"the index does not name {listed(sorted(extra), 'tensor')}",
                 "Download or save the checkpoint again.",
             )  # fmt: skip
 

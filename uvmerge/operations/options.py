@@ -7,13 +7,15 @@ fails the same in all three.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from ..checkpoint.selection import parse_layers
+from ..checkpoint.anatomy import MODULES
+from ..checkpoint.selection import parse_globs, parse_layers, parse_modules
 from ..errors import UsageError
 from ..spectral import Matrix
 from ..text import brief
@@ -28,6 +30,8 @@ class Option:
         low, high: inclusive range of a number.
         percent: whether `20%` may be written for 0.2.
         parse: reads a structured value (layers, names) instead of a plain type.
+        accepts: what a Python call may pass where `parse` reads it, as a type in words.
+        repeated: whether the command line takes the option several times, for a list of values.
         metavar: how `--help` shows the value.
         example: how it is used, for the example in the command's help.
     """
@@ -37,19 +41,32 @@ class Option:
     high: float | None = None
     percent: bool = False
     parse: Callable[[object], Any] | None = None
+    accepts: str = ""
+    repeated: bool = False
     metavar: str | None = None
     example: str = ""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One keyword of an operation, as the command line and recipes see it."""
+    """One keyword of an operation or a run, as the command line, recipes and Python see it."""
 
     name: str
     type: type | None  # int, float, bool or str; None where option.parse decides
     choices: tuple[str, ...]
     default: Any
     option: Option
+
+    @property
+    def annotation(self) -> str:
+        """What a Python call may pass, as an annotation in words: `float | str | None`."""
+        if self.choices:
+            words = f"Literal[{', '.join(map(json.dumps, self.choices))}]"
+        elif self.type is None:
+            words = self.option.accepts
+        else:
+            words = self.type.__name__ + (" | str" if self.option.percent else "")
+        return f"{words} | None" if self.default is None else words
 
     @property
     def key(self) -> str:
@@ -77,10 +94,15 @@ class Parameter:
         if value is None:
             return self.default
         if self.option.parse is not None:
-            return self.option.parse(value)
+            try:
+                return self.option.parse(value)
+            except UsageError as error:
+                raise UsageError(f"--{self.key}", error.what, error.do) from None
         if self.choices:
             if value not in self.choices:
                 raise self._wrong(value, f"is not one of {', '.join(self.choices)}")
+            return value
+        if self.type is str and isinstance(value, str):
             return value
         if self.type is bool or isinstance(value, bool):
             if self.type is not bool or not isinstance(value, bool):
@@ -162,8 +184,31 @@ Energy = Annotated[
 Alpha = Annotated[float, Option("strength of the edit: 1 is all of it, 0 none", 0, 1, metavar="A")]
 Layers = Annotated[
     tuple[int, ...] | None,
-    Option("decoder layers, counted from 0: 0-9,12", parse=parse_layers, metavar="LIST"),
-]
+    Option("only these decoder layers, counted from 0: 0-9,12", parse=parse_layers,
+           accepts="str | Sequence[int]", metavar="LIST"),
+]  # fmt: skip
+Modules = Annotated[
+    tuple[str, ...] | None,
+    Option(f"only these modules: {', '.join(MODULES)}, all", parse=parse_modules,
+           accepts="str | Sequence[str]", metavar="LIST"),
+]  # fmt: skip
+Include = Annotated[
+    tuple[str, ...],
+    Option("only tensors whose name matches; may be repeated", parse=parse_globs,
+           accepts="Sequence[str]", repeated=True, metavar="GLOB"),
+]  # fmt: skip
+Exclude = Annotated[
+    tuple[str, ...],
+    Option("leave out tensors whose name matches; may be repeated", parse=parse_globs,
+           accepts="Sequence[str]", repeated=True, metavar="GLOB"),
+]  # fmt: skip
+# The filters of one step; an operation may own one of them (`reset-layers --layers`).
+FILTERS = (
+    Parameter.read("layers", Layers, None),
+    Parameter.read("modules", Modules, None),
+    Parameter.read("include", Include, ()),
+    Parameter.read("exclude", Exclude, ()),
+)
 
 
 DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546

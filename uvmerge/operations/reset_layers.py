@@ -29,8 +29,9 @@ Frac = Annotated[
 From = Annotated[Literal["first", "last"], Option("which end of the model --frac counts from")]
 Also = Annotated[
     tuple[str, ...],
-    Option("reset these too: embeddings,head,final-norm", parse=_parse_also, metavar="PARTS"),
-]
+    Option("reset these too: embeddings,head,final-norm", parse=_parse_also,
+           accepts="str | Sequence[str]", metavar="PARTS"),
+]  # fmt: skip
 MatricesOnly = Annotated[bool, Option("reset weight matrices alone, as the papers' scripts do")]
 
 

@@ -160,7 +160,7 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
             *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
         ],
     }
-    if licence := _front_matter(finetuned.folder / CARD).get("license"):
+    if licence := _front_matter(finetuned).get("license"):
         metadata["license"] = licence
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
@@ -185,11 +185,12 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _front_matter(path: Path) -> dict[str, Any]:
-    """The YAML metadata of a model card; empty where there is none that can be read."""
-    if not path.is_file():
+def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The YAML metadata of its model card; empty where there is none that can be read."""
+    if CARD not in checkpoint.side_names():
         return {}
-    parts = path.read_text(encoding="utf-8", errors="replace")[:65536].split("---\n", 2)
+    text = checkpoint.side_bytes(CARD).decode(errors="replace")
+    parts = text[:65536].split("---\n", 2)
     try:
         data = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
     except Exception:  # a tag that lies about its value fails in as many ways as there are tags

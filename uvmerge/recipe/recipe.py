@@ -22,17 +22,14 @@ import yaml
 
 from .. import operations
 from ..checkpoint.header import DTYPES
-from ..checkpoint.selection import Selection, parse_globs, parse_layers, parse_modules
+from ..checkpoint.selection import Selection
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
-from ..operations.options import did_you_mean
+from ..operations.options import FILTERS, did_you_mean
 from ..text import brief, inert
 
 FORMAT_VERSION = 1
 LIMIT_BYTES, LIMIT_DEPTH = 256 * 1024, 32
-SELECTION_KEYS = {
-    "layers": parse_layers, "modules": parse_modules, "include": parse_globs, "exclude": parse_globs
-}  # fmt: skip
 TEXT_KEYS = ("name", "description", "base", "finetuned", "dtype")
 KEYS = ("uvmerge", *TEXT_KEYS, "steps")
 LIMIT_ITEMS = 5_000
@@ -56,16 +53,18 @@ class RecipeStep:
         operation = operations.get(name)
         own = {word for p in operation.parameters for word in (p.name, p.key)}
         given = {k: v for k, v in settings.items() if v is not None and v != ()}
-        filters = {k: given.pop(k) for k in SELECTION_KEYS if k in given and k not in own}
+        filters = {
+            p.name: p.parse(given.pop(p.name))
+            for p in FILTERS if p.name in given and p.name not in own
+        }  # fmt: skip
         unknown = [key for key in given if key not in own]
         if unknown:
-            known = {p.key for p in operation.parameters} | SELECTION_KEYS.keys()
+            known = {p.key for p in (*operation.parameters, *FILTERS)}
             raise UsageError(
                 f"{operation.command}: {brief(unknown[0])}", "is not an option",
                 did_you_mean(unknown[0], known),
             )  # fmt: skip
-        selection = Selection(**_parse_filters(filters))
-        return cls(operation, operation.parse(given), selection)
+        return cls(operation, operation.parse(given), Selection(**filters))
 
     def as_data(self) -> dict[str, Any]:
         """What a recipe file would say, in the order in which the operation lists its options."""
@@ -73,10 +72,10 @@ class RecipeStep:
             p.key: _plain(self.options[p.name])
             for p in self.operation.parameters if p.name in self.options
         }  # fmt: skip
-        for key in SELECTION_KEYS:
-            value = getattr(self.selection, key)
+        for parameter in FILTERS:
+            value = getattr(self.selection, parameter.name)
             if value is not None and value != ():
-                data[key] = _plain(value)
+                data[parameter.key] = _plain(value)
         return {self.operation.command: data}
 
 
@@ -135,16 +134,6 @@ class Recipe:
             if getattr(self, key) is not None:
                 data[key] = getattr(self, key)
         return data | {"steps": [step.as_data() for step in self.steps]}
-
-
-def _parse_filters(filters: Mapping[str, object]) -> dict[str, Any]:
-    parsed = {}
-    for key, value in filters.items():
-        try:
-            parsed[key] = SELECTION_KEYS[key](value)
-        except UsageError as error:
-            raise UsageError(f"--{key}", error.what, error.do) from None
-    return parsed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""The settings of a run, each declared once.
+
+A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an operation's
+option. The command line, the Python signatures, the stub and the table in docs/options.md are made from
+these classes. Each class adds to the one before it what the next larger kind of call takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from ..errors import UsageError
+from ..operations.options import Option, Parameter, did_you_mean
+from ..text import parse_size
+
+if TYPE_CHECKING:
+    from ..engine.progress import Progress
+    from ..engine.settings import Control, Settings
+
+Chosen = TypeVar("Chosen", bound="OpenSettings")
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def _parse_memory(value: object) -> int | None:
+    return None if value is None else parse_size(_text_or_number(value), "memory")
+
+
+def _parse_shard_size(value: object) -> int | None:
+    return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
+
+
+def _text_or_number(value: object) -> str | int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _parse_factors(value: object) -> Path | None:
+    if value == "":
+        raise UsageError("--factors", "is empty", "Name a folder.")
+    return None if value is None else Path(str(value))
+
+
+def _parse_path(value: object) -> Path | None:
+    return None if value is None else Path(str(value))
+
+
+@dataclass(frozen=True)
+class OpenSettings:
+    """How checkpoints are opened: for every call that reads one."""
+
+    allow_pickle: Annotated[bool, Option("read .bin/.pt weights (weights_only=True)")] = False
+
+    @classmethod
+    def read(cls: type[Chosen], given: Mapping[str, object]) -> Chosen:
+        """The settings that `given` names, each checked; `UsageError` names the option."""
+        known = {parameter.name: parameter for parameter in parameters(cls)}
+        if unknown := sorted(given.keys() - known.keys()):
+            raise UsageError(unknown[0], "is not an option", did_you_mean(unknown[0], known))
+        return cls(**{name: known[name].parse(value) for name, value in given.items()})
+
+
+@dataclass(frozen=True)
+class ComputeSettings(OpenSettings):
+    """How numbers are computed: for every call that decomposes matrices."""
+
+    device: Annotated[
+        str, Option("where to compute: auto, cpu, cuda or cuda:N", metavar="DEVICE")
+    ] = "auto"
+    precision: Annotated[
+        Literal["exact", "fast"],
+        Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory"),
+    ] = "exact"
+    workers: Annotated[
+        int,
+        Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N"),
+    ] = 0
+    memory: Annotated[
+        int | None,
+        Option("what all edits together may use, like 8GiB; by default half of what is free",
+               parse=_parse_memory, accepts="str | int", metavar="SIZE"),
+    ] = None  # fmt: skip
+    factors: Annotated[
+        Path | None,
+        Option("keep decompositions in DIR, and use those that are there",
+               parse=_parse_factors, accepts="str | Path", metavar="DIR"),
+    ] = None  # fmt: skip
+
+    def engine(self, *, needs_torch: bool = True) -> Settings:
+        """The same for the engine, with the devices of this machine.
+
+        Args:
+            needs_torch: whether anything is computed; otherwise torch is not imported.
+        """
+        from ..engine.settings import Settings
+
+        devices: tuple[str, ...] = ("cpu",)
+        if needs_torch:
+            from ..engine import reading
+
+            devices = reading.resolve_devices(self.device)
+        return Settings(devices, self.precision, self.workers, self.memory or 0, self.factors)
+
+
+@dataclass(frozen=True)
+class SweepSettings(ComputeSettings):
+    """How outputs are written: for a sweep, and for every call that writes one checkpoint."""
+
+    dtype: Annotated[
+        Literal["keep", "bfloat16", "float16", "float32"],
+        Option("store floating point tensors in this dtype"),
+    ] = "keep"
+    max_shard_size: Annotated[
+        int | None,
+        Option("reshard the output, like 5GB; by default it mirrors FINETUNED",
+               parse=_parse_shard_size, accepts="str | int", metavar="SIZE"),
+    ] = None  # fmt: skip
+    nonfinite: Annotated[
+        Literal["refuse", "copy"], Option("what to do with matrices that hold NaN or Inf")
+    ] = "refuse"
+    overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it")] = False
+    force: Annotated[bool, Option("go on although the pair looks unrelated")] = False
+    dry_run: Annotated[bool, Option("print the plan and write nothing")] = False
+
+
+@dataclass(frozen=True)
+class RunSettings(SweepSettings):
+    """What a call that writes one checkpoint takes."""
+
+    report: Annotated[
+        Path | None,
+        Option("afterwards, measure FINETUNED and OUT against BASE into DIR",
+               parse=_parse_path, accepts="str | Path", metavar="DIR"),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How the caller of a Python function watches and stops a run.
+
+    Attributes:
+        quiet: say nothing.
+        progress: where to say what happens; it overrides `quiet`.
+        control: lets the caller stop the run; what is finished is kept and can be resumed.
+    """
+
+    quiet: bool = True
+    progress: Progress | None = None
+    control: Control | None = None
+
+    @property
+    def shown(self) -> Progress:
+        """Where to say what happens."""
+        from ..engine.progress import Progress
+
+        return self.progress or Progress(quiet=self.quiet)
+
+
+WATCH = tuple(each.name for each in fields(Watch))
+
+
+def parameters(settings: type[Any]) -> tuple[Parameter, ...]:
+    """The settings of a class as the command line and Python see them."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    return tuple(Parameter.read(f.name, hints[f.name], f.default) for f in fields(settings))
+
+
+def split(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[Chosen, Watch]:
+    """Take out of `given` what `settings` and `Watch` name; what is left belongs to the caller."""
+    names = [parameter.name for parameter in parameters(settings)]
+    chosen = settings.read({name: given.pop(name) for name in names if name in given})
+    return chosen, Watch(**{name: given.pop(name) for name in WATCH if name in given})
+
+
+def split_all(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[Chosen, Watch]:
+    """`split`, with `UsageError` where something is left."""
+    chosen, watch = split(settings, given)
+    if given:
+        known = [*(p.name for p in parameters(settings)), *WATCH]
+        word = next(iter(given))
+        raise UsageError(word, "is not an option", did_you_mean(word, known))
+    return chosen, watch
+
+
+def shows(
+    settings: type[OpenSettings], options: Sequence[Parameter] = (), *, watched: bool = True
+) -> Callable[[Call], Call]:
+    """A decorator for a function with `**settings`: its signature shows every keyword it takes, for
+    `help` and for completion.
+
+    Args:
+        options: further keywords, before the settings.
+        watched: whether the keywords of `Watch` are taken too.
+    """
+    rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
+    rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=words)
+        for name, default, words in rows
+    ]
+
+    def decorate(call: Call) -> Call:
+        signature = inspect.signature(call)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = signature.replace(parameters=[*own, *keywords])
+        call.__signature__ = shown  # type: ignore[attr-defined]
+        return call
+
+    return decorate

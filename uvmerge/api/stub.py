@@ -1,0 +1,176 @@
+"""The stub of the package and the tables of docs/options.md, made from the operations and settings.
+
+python -m uvmerge.api.stub             # writes both
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..operations import Operation, operations
+from ..operations.options import FILTERS, Parameter
+from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
+
+PACKAGE = Path(__file__).resolve().parent.parent
+STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
+CLASSES = (OpenSettings, ComputeSettings, SweepSettings, RunSettings)
+TAKEN_BY = {
+    OpenSettings: "every call that reads a checkpoint: `show`, `check`, and all below",
+    ComputeSettings: "every call that decomposes matrices: `diff`, and all below",
+    SweepSettings: "every call that writes checkpoints: `sweep`, and all below",
+    RunSettings: "every call that writes one checkpoint: the operations and `run`",
+}
+
+_HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`; at run time operations are found
+by looking."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from typing_extensions import Unpack
+
+from .api.diff import Diff as Diff
+from .api.run import Result as Result
+from .api.sweep import Sweep as _Sweep
+from .checkpoint.folder import Checkpoint as Checkpoint
+from .engine.progress import Progress as _Progress
+from .engine.settings import Control as _Control
+from .errors import (
+    InputRefused as InputRefused,
+    Interrupted as Interrupted,
+    Locked as Locked,
+    ProblemsFound as ProblemsFound,
+    RecipeError as RecipeError,
+    RunFailed as RunFailed,
+    Unrelated as Unrelated,
+    UsageError as UsageError,
+    UvmergeError as UvmergeError,
+)
+from .recipe.recipe import Recipe as Recipe
+
+_Reference = str | Path
+
+__version__: str
+__all__: list[str]
+
+class _Watch(TypedDict, total=False):
+    quiet: bool
+    progress: _Progress | None
+    control: _Control | None
+'''
+
+_CALLS = """def run(
+    recipe: Recipe | _Reference | Mapping[str, Any],
+    out: _Reference,
+    *,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Run],
+) -> Result: ...
+def sweep(
+    operation: str, base: _Reference, finetuned: _Reference, out: _Reference, **options: Any
+) -> _Sweep: ...
+def diff(
+    base: _Reference,
+    *checkpoints: _Reference,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    kl: _Reference | None = ...,
+    **settings: Unpack[_Diff],
+) -> Diff: ...
+def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> dict[str, Any]: ...
+def check(
+    out: _Reference,
+    *,
+    load: bool = ...,
+    against: _Reference | None = ...,
+    sha256: bool = ...,
+    **settings: Unpack[_OpenSettings],
+) -> dict[str, Any]: ...
+def __getattr__(name: str) -> Any: ...
+"""
+
+
+def stub() -> str:
+    """The text of `__init__.pyi`."""
+    settings, before = [], "TypedDict"
+    for each in CLASSES:
+        inherited = [p for base in each.__mro__[1:] if base in CLASSES for p in parameters(base)]
+        own = [p for p in parameters(each) if p not in inherited]
+        settings.append(_typed_dict(f"_{each.__name__}", before, own))
+        before = f"_{each.__name__}"
+    layers, *others = FILTERS
+    classes = [
+        *settings,
+        _typed_dict("_Others", "TypedDict", others),
+        _typed_dict("_Filters", "_Others", [layers]),
+    ]
+    unions = [
+        f"class {name}({bases}, total=False): ...\n"
+        for name, bases in {
+            "_Run": "_RunSettings, _Watch",
+            "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Options": "_RunSettings, _Filters, _Watch",
+            "_OptionsButLayers": "_RunSettings, _Others, _Watch",
+        }.items()
+    ]
+    functions = [_function(operation) for operation in operations().values()]
+    return "\n".join([_HEAD, *classes, "".join(unions), "".join(functions) + _CALLS])
+
+
+def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
+    lines = [f"    {p.name}: {p.annotation}" for p in keys]
+    return "\n".join([f"class {name}({base}, total=False):", *lines, ""])
+
+
+def _function(operation: Operation) -> str:
+    own = [f"    {p.name}: {p.annotation} = ...," for p in operation.parameters]
+    owns_layers = any(p.name == "layers" for p in operation.parameters)
+    lines = [
+        f"def {operation.name}(",
+        *(f"    {name}: _Reference," for name in ("base", "finetuned", "out")),
+        *(["    *,", *own] if own else []),
+        f"    **options: Unpack[_Options{'ButLayers' if owns_layers else ''}],",
+        ") -> Result: ...",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tables() -> str:
+    """The tables of docs/options.md: settings by the calls that take them, filters, operations."""
+    parts, seen = [], set[str]()
+    for settings in CLASSES:
+        own = [p for p in parameters(settings) if p.name not in seen]
+        seen |= {p.name for p in own}
+        parts.append(f"Taken by {TAKEN_BY[settings]}:\n\n{_table(own)}")
+    parts.append(f"Filters, taken by `diff`, `sweep`, the operations, and the steps of a recipe:\n\n"
+                 f"{_table(FILTERS)}")  # fmt: skip
+    for operation in operations().values():
+        if operation.parameters:
+            parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
+    return "\n".join(parts)
+
+
+def _table(rows: Iterable[Parameter]) -> str:
+    lines = ["| option | in Python | default | |", "|---|---|---|---|"]
+    for p in rows:
+        default = "" if p.default in (None, ()) else f"`{p.default}`"
+        kind = p.annotation.replace("|", "\\|")
+        about = p.option.help + (f" ({p.range})" if p.range else "")
+        lines.append(f"| `--{p.key}` | `{p.name}: {kind}` | {default} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
+def docs() -> str:
+    """The text of docs/options.md: what is written by hand, and the tables after its mark."""
+    text = DOCS.read_text(encoding="utf-8")
+    mark = "<!-- from here on made by `python -m uvmerge.api.stub` -->\n"
+    return text.partition(mark)[0] + mark + "\n" + tables()
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub(), encoding="utf-8")
+    DOCS.write_text(docs(), encoding="utf-8")

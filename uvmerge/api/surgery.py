@@ -1,0 +1,257 @@
+"""The phases of a surgery: opened → planned → checked → staged → done.
+
+Each takes what the one before returned; `run.run_all` calls them in turn.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint
+from ..engine.crew import available_memory
+from ..engine.local import jobs, run as run_plans
+from ..engine.settings import Control, Phases, Settings
+from ..errors import InputRefused, Interrupted, listed
+from ..output import journal, manifest, writer
+from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
+from ..output.sidefiles import SideFile, runs_code, side_files
+from ..plan import planner as planning, preflight
+from ..plan.planner import BASE, FINETUNED, Plan
+from ..recipe.recipe import Recipe
+from ..text import size
+from .opening import opened, refuse_changed_inputs, states
+from .settings import SweepSettings, Watch
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe on its way into one OUT.
+
+    Attributes:
+        recipe: with the dtype that the settings ask for.
+        target: the real path of OUT.
+        said: device and precision, as the manifest says them.
+        head: of the journal: what must be the same for a run to be resumed.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    out: Reference
+    target: Path
+    said: dict[str, str]
+    head: dict[str, Any] = field(default_factory=dict)
+
+    def is_there(self) -> bool:
+        """Whether OUT holds, whole, what this run would write."""
+        is_whole = manifest.made_all_of(self.target)
+        return is_whole and manifest.describes(self.target, self.plan, self.said)
+
+
+class Surgery:
+    """The phases of a surgery, with what all of them look at: settings, watch and the clock."""
+
+    def __init__(self, settings: SweepSettings, watch: Watch) -> None:
+        self.settings, self.progress = settings, watch.shown
+        self.control = watch.control or Control()
+        self.phases = Phases()
+
+    @contextmanager
+    def opened(
+        self, outs: Sequence[Reference], references: Mapping[str, Reference]
+    ) -> Iterator[dict[str, Checkpoint]]:
+        """The checkpoints by role, once no output can damage them."""
+        targets, factors = [target_of(out) for out in outs], self.settings.factors
+        if not self.settings.dry_run:
+            check_all_apart(targets, factors, local_folders(list(references.values())))
+        with ExitStack() as stack:
+            with self.phases.timed("open"):
+                opening = opened(references, self.settings, whole=(FINETUNED,))
+                checkpoints = stack.enter_context(opening)
+            if not self.settings.dry_run:
+                check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
+            yield checkpoints
+
+    def planned(
+        self, tasks: Sequence[tuple[Recipe, Reference]], checkpoints: dict[str, Checkpoint]
+    ) -> tuple[list[Run], Settings]:
+        """A plan of each task, and how the engine will compute; every refusal of headers is here."""
+        dtype = self.settings.dtype
+        with self.phases.timed("plan"):
+            recipes = [
+                recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
+            ]
+            plans = [self._plan(recipe, checkpoints) for recipe in recipes]
+        needs_torch = any(plan.needs_torch for plan in plans)
+        with self.phases.timed("import"):
+            engine = self.settings.engine(needs_torch=needs_torch)
+        return [
+            Run(recipe, plan, out, target_of(out), _said(plan, engine))
+            for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
+        ], engine
+
+    def announce(self, runs: Sequence[Run], engine: Settings) -> None:
+        """Say what is about to happen."""
+        for each in runs:
+            if len(runs) > 1:
+                self.progress.say(f"setting {Path(each.out).name}")
+            free = _free_bytes(each.target)
+            self.progress.plan(each.plan, engine, available_memory(), free)
+
+    def checked(
+        self, runs: Sequence[Run], checkpoints: Mapping[str, Checkpoint], engine: Settings
+    ) -> tuple[list[Run], list[SideFile]]:
+        """The runs with their final plans and journal heads, and the side files, once the outputs'
+        places, the disk and the values of what will be edited were looked at."""
+        overwrite = self.settings.overwrite
+        for each in runs:
+            check_out(each.target, overwrite)
+        self.announce(runs, engine)
+        sides = side_files(checkpoints[FINETUNED], runs[0].plan)
+        runs = [replace(each, head=_head(each, checkpoints)) for each in runs]
+        for each in runs:
+            journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
+        if any(each.plan.needs_torch for each in runs):
+            with self.phases.timed("scan"):
+                runs = self._scanned(runs, checkpoints, engine)
+        _refuse_full_disk(runs, sides)
+        return list(runs), sides
+
+    @contextmanager
+    def staged(self, runs: Sequence[Run]) -> Iterator[list[writer.Staging]]:
+        """The locked staging folder of each run."""
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(
+                    writer.staged(each.target, each.plan.digest, each.head, self.settings.overwrite)
+                )
+                for each in runs
+            ]
+
+    def edited(
+        self,
+        runs: Sequence[Run],
+        checkpoints: Mapping[str, Checkpoint],
+        stagings: Sequence[writer.Staging],
+        engine: Settings,
+    ) -> list[dict[str, Any]]:
+        """What was done to each matrix, per run, once every weight file is in its staging folder."""
+        plans = [each.plan for each in runs]
+        work = sum(job.work for job in jobs(plans))
+        with (
+            self.phases.timed("edit"),
+            self.progress.bar(work, self.control),
+            self.control.listen(),
+        ):
+            records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
+        if self.control.stop.is_set():
+            raise Interrupted(runs[0].out, self.control.signal_number)
+        refuse_changed_inputs(runs[0].head["inputs"], checkpoints)
+        self.progress.say("verifying")
+        return records
+
+    def published(
+        self,
+        run: Run,
+        checkpoints: Mapping[str, Checkpoint],
+        staging: writer.Staging,
+        edits: Mapping[str, Any],
+        sides: Sequence[SideFile],
+    ) -> Path | None:
+        """Side files, verification, manifest; then OUT is there. Returns where an old one went."""
+        with self.phases.timed("publish"):
+            card = manifest.card(run.plan, checkpoints[BASE], checkpoints[FINETUNED])
+            staging.drop_side_files()
+            for side in [SideFile.of(manifest.CARD, card), *sides]:
+                staging.add_side_file(side.name, side.read)
+            files = staging.verify()
+            Checkpoint.open(staging.folder).close()
+            record = manifest.to_bytes(manifest.build(run.plan, files, dict(edits), run.said))
+            staging.add_side_file(manifest.NAME, lambda: record)
+            return staging.publish()
+
+    def _plan(self, recipe: Recipe, checkpoints: dict[str, Checkpoint]) -> Plan:
+        force = self.settings.force
+        plan = planning.build(
+            recipe,
+            checkpoints[BASE],
+            checkpoints[FINETUNED],
+            max_shard_bytes=self.settings.max_shard_size,
+            force=force,
+        )
+        if runs_code(checkpoints[FINETUNED]):
+            note = "brings Python files (auto_map): they are copied and never run here"
+            plan = replace(plan, notes=(*plan.notes, note))
+        if not force:
+            preflight.refuse_unrelated(plan, checkpoints)
+        return plan
+
+    def _scanned(
+        self, runs: Sequence[Run], checkpoints: Mapping[str, Checkpoint], engine: Settings
+    ) -> list[Run]:
+        """The runs without the matrices in which there is NaN or Inf, or `InputRefused`."""
+        from ..engine import compute
+
+        self.progress.say("looking for NaN and Inf in what will be edited")
+        plans = [each.plan for each in runs]
+        once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
+        with compute.editor(plans, checkpoints, engine) as editor:
+            names = editor.find_nonfinite(once.values())
+        if names and self.settings.nonfinite != "copy":
+            raise InputRefused(
+                "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
+                "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was"
+                " damaged.",
+            )  # fmt: skip
+        left = [_without(each, names, checkpoints) for each in runs]
+        notes = (new.plan.notes[-1] for new, old in zip(left, runs) if new is not old)
+        for note in dict.fromkeys(notes):
+            self.progress.say(f"note: {note}")
+        return left
+
+
+def _without(run: Run, names: Sequence[str], checkpoints: Mapping[str, Checkpoint]) -> Run:
+    """The run with those of the named tensors left as fine-tuned that it would edit."""
+    edited = {step.tensor for step in run.plan.edits}
+    mine = [name for name in names if name in edited]
+    if not mine:
+        return run
+    return replace(run, plan=planning.leave_alone(run.plan, mine, checkpoints[FINETUNED]))
+
+
+def _head(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    return {
+        "plan": run.plan.digest,
+        "inputs": states(checkpoints),
+        "versions": manifest.versions(),
+        "settings": run.said,
+    }
+
+
+def _said(plan: Plan, engine: Settings) -> dict[str, str]:
+    if not plan.needs_torch:
+        return {"device": "none", "precision": "exact"}
+    return {"device": engine.device, "precision": engine.precision}
+
+
+def _free_bytes(out: Path) -> int:
+    return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
+
+
+def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
+    wanted = there = 0
+    for each in runs:
+        wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
+        earlier = journal.staging_root(each.target, each.plan.digest).rglob("*")
+        there += sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
+    out = runs[0].target
+    short = wanted - there - _free_bytes(out)
+    if short > 0:
+        raise InputRefused(
+            out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
+            f" {short:,} bytes short", "Make room, or choose another disk.",
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""The commands that write checkpoints: one for each operation, `sweep`, and `run` for recipes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..api.settings import RunSettings, SweepSettings
+from ..errors import UsageError
+from ..operations import Operation
+from ..operations.options import Parameter
+from ..text import inert
+from .options import Group, Text, operation_options, paths, setting_options, talk_options
+from .talk import called
+
+
+def command_for(operation: Operation) -> click.Command:
+    """The command that an operation's signature describes."""
+
+    def callback(base: str, finetuned: str, out: str, **settings: Any) -> None:
+        from ..api.functions import operate
+
+        def call(**options: Any) -> Any:
+            return operate(operation, base, finetuned, out, **options)
+
+        _perform(call, settings)
+
+    example = next((p.option.example for p in operation.parameters if p.option.example), "")
+    return click.Command(
+        operation.command,
+        callback=callback,
+        params=[
+            *paths("BASE", "FINETUNED", "OUT"),
+            *operation_options(operation),
+            *setting_options(RunSettings),
+            *talk_options(),
+        ],
+        help=_reflow(operation.function.__doc__ or ""),
+        short_help=operation.summary.rstrip("."),
+        epilog=f"Example: uvmerge {operation.command} base sft out {example}".rstrip(),
+    )
+
+
+def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Run `call` with the command's settings and print its result."""
+    result, as_json, progress = called(call, settings)
+    if as_json:
+        click.echo(json.dumps(result.as_data()))
+    elif result.out is None:
+        click.echo(result.plan.as_table())
+    else:
+        progress.say(result.summary)
+        if result.kept is not None:
+            progress.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
+        click.echo(inert(result.out))
+
+
+def _reflow(docstring: str) -> str:
+    """A docstring for click: each labelled part a paragraph."""
+    lines = inspect.cleandoc(docstring).splitlines()
+    labelled = [
+        f"\n{line}" if line and not line[0].isspace() and ":" in line else line.strip()
+        for line in lines
+    ]
+    return "\n".join(labelled)
+
+
+@click.group(
+    "sweep", cls=Group, epilog="Example: uvmerge sweep restore base sft out --top 0.1,0.2,0.4"
+)
+def sweep_group() -> None:
+    """Run an operation at several settings, with one decomposition of each matrix.
+
+    Each checkpoint is a folder of its own in OUTDIR, and what the single command would have
+    written, to the byte.
+    """
+
+
+def sweep_command_for(operation: Operation) -> click.Command:
+    """`command_for`, with options that take several values."""
+
+    def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
+        from ..api.sweep import sweep
+
+        def call(**options: Any) -> Any:
+            return sweep(operation.command, base, finetuned, outdir, **options)
+
+        _perform_sweep(call, settings)
+
+    keys = {p.name: p for p in operation.parameters}
+    own = [
+        _several(option, keys.get(str(option.name)))
+        if option.name in keys or option.name == "layers" else option
+        for option in operation_options(operation)
+    ]  # fmt: skip
+    several = next((p for p in operation.parameters if p.type is float), None)
+    example = f"--{several.key} {'0.1,0.2' if several.option.high else '0.5,1'}" if several else ""
+    return click.Command(
+        operation.command,
+        callback=callback,
+        params=[
+            *paths("BASE", "FINETUNED", "OUTDIR"),
+            *own,
+            *setting_options(SweepSettings),
+            *talk_options(),
+        ],
+        help=_reflow(operation.function.__doc__ or ""),
+        short_help=operation.summary.rstrip("."),
+        epilog=f"Example: uvmerge sweep {operation.command} base sft out {example}".rstrip(),
+    )
+
+
+def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
+    """The option with several values: repeated, or separated by commas where no value has any."""
+    is_flag = parameter is not None and parameter.type is bool
+    kind: Any = Text(_flag, "flag") if is_flag else option.type
+    commas = parameter is not None and parameter.type is not None
+    choices = "true|false" if is_flag else "|".join(parameter.choices) if parameter else ""
+
+    def values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:
+        pieces = [p.strip() for g in given for p in (g.split(",") if commas else [g])]
+        read = [kind.convert(piece, param, ctx) for piece in pieces]
+        return (read if commas else pieces) or None  # lists in a value stay as they are written
+
+    bare: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_flag else {}
+    how = "separated by commas" if commas else "each with the option again"
+    return click.Option(
+        [*option.opts, str(option.name)], multiple=True, callback=values,
+        metavar=choices or option.metavar, **bare,
+        help=f"{(option.help or '').rstrip('.')}; several values {how}",
+    )  # fmt: skip
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise UsageError("flag", f"{text!r} is not true or false")
+    return text == "true"
+
+
+def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Run a sweep with the command's settings and print the folders of its checkpoints."""
+    done, as_json, progress = called(call, settings)
+    if as_json:
+        click.echo(json.dumps(done.as_data()))
+        return
+    for setting in done.settings:
+        result = done.results.get(setting.name)
+        if result is not None and result.out is None:
+            click.echo(f"{setting.name}\n{result.plan.as_table()}")
+            continue
+        progress.say(f"{setting.name}: {result.summary if result else 'was there already'}")
+        click.echo(inert(done.folder / setting.name))
+
+
+@click.command(
+    "run", epilog="Example: uvmerge run recipes/restore-top20.yaml out --base base --finetuned sft"
+)
+@click.argument("recipe", metavar="RECIPE")
+@click.argument("out", metavar="OUT")
+@click.option("--base", metavar="REF", help="The base checkpoint, instead of the recipe's.")
+@click.option(
+    "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
+)
+def run_command(
+    recipe: str, out: str, base: str | None, finetuned: str | None, **settings: Any
+) -> None:
+    """Run a recipe: several operations, chained per tensor, as one YAML file."""
+    from ..api.run import run
+
+    def call(**options: Any) -> Any:
+        return run(recipe, out, base=base, finetuned=finetuned, **options)
+
+    _perform(call, settings)
+
+
+run_command.params += [*setting_options(RunSettings), *talk_options()]

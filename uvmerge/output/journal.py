@@ -1,0 +1,91 @@
+"""The journal of a run: what must be the same for it to be resumed, and what is done, a line each.
+
+It lies in the staging folder beside OUT, whose name holds the digest of the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputRefused
+from . import manifest
+
+JOURNAL = "journal.jsonl"
+
+
+def staging_root(out: Path, digest: str) -> Path:
+    """Where the run of a plan is staged."""
+    return out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
+
+
+def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
+    """Refuse where the staging folder of another run is in the way."""
+    for folder in unfinished(out) if not overwrite else ():
+        if folder != staging_root(out, digest):
+            raise _other_run(folder, {}, head)
+
+
+def unfinished(out: Path) -> list[Path]:
+    """Staging folders that earlier runs left beside OUT."""
+    pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
+    found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
+    return sorted(p for p in found if (p / JOURNAL).is_file())
+
+
+def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """What an earlier run under the same head says it finished, by (file, offset).
+
+    The journal is then written anew: without a torn last line, and with its head if that was torn.
+
+    Raises:
+        InputRefused: the head is that of another run.
+    """
+    parsed = [_parse_line(line) for line in (root / JOURNAL).read_bytes().split(b"\n")]
+    if parsed[0] and parsed[0] != head:
+        raise _other_run(root, parsed[0], head)
+    claimed: dict[tuple[str, int], dict[str, Any]] = {}
+    for entry in parsed[1:] if parsed[0] else ():  # without its head, nothing can be trusted
+        if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
+            claimed[entry["file"], entry["offset"]] = entry
+    write_journal(root, [head, *claimed.values()])
+    return claimed
+
+
+def write_journal(root: Path, entries: list[dict[str, Any]]) -> None:
+    """Begin the journal with these lines."""
+    manifest.write_whole(root / JOURNAL, "".join(map(line_of, entries)).encode())
+
+
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """One line of the journal; empty where it is torn or anything else."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """One line of the journal."""
+    return json.dumps(entry, separators=(",", ":")) + "\n"
+
+
+def has_head(root: Path, head: dict[str, Any]) -> bool:
+    """Whether the journal in a staging folder begins with this head, or with none at all."""
+    try:
+        with open(root / JOURNAL, encoding="utf-8") as file:
+            return bool(json.loads(file.readline()) == head)
+    except (OSError, ValueError):
+        return True
+
+
+def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> InputRefused:
+    changed = [key for key in head if key in before and before[key] != head[key]]
+    what = f"other {', '.join(changed)}" if changed else "another recipe or other inputs"
+    return InputRefused(
+        root, f"an unfinished run with {what} is in the way",
+        "Repeat that run's command to finish it, or start over with --overwrite (or delete the folder).",
+    )  # fmt: skip

@@ -1,0 +1,136 @@
+"""Where an output may lie: never in an input, never over what uvmerge did not make.
+
+Every refusal here comes before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputRefused, RunFailed, UsageError, listed
+
+Reference = str | Path
+
+# What a report's folder holds, and what a killed run may leave there.
+_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|report\.html)(\.new)?")
+_LONGEST_SUFFIX = ".uvmerge-partial-01234567"
+
+
+def target_of(out: Reference) -> Path:
+    """The real path of OUT, links followed."""
+    do = "Name a folder that does not exist yet."
+    if not str(out):
+        raise UsageError("OUT", "is empty", do)
+    if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
+        raise UsageError(out, "is a file", do)
+    return Path(os.path.realpath(out))
+
+
+def local_folders(references: Sequence[Reference]) -> list[Path]:
+    """Those of the references that are folders on this disk."""
+    return [Path(each) for each in references if os.path.isdir(each)]
+
+
+def check_apart(out: Path, folders: Sequence[Path], what: str = "input") -> None:
+    """Refuse an OUT that is one of `folders`, lies inside one or contains one; links are followed.
+
+    Args:
+        what: what the folders are, for the message.
+    """
+    target = Path(os.path.realpath(out))
+    for folder in folders:
+        other = Path(os.path.realpath(folder))
+        if target == other:
+            how = "is"
+        elif target.is_relative_to(other):
+            how = "lies inside"
+        elif other.is_relative_to(target):
+            how = "contains"
+        else:
+            continue
+        do = f"Write to a folder beside the {what}s."
+        raise UsageError(out, f"{how} the {what} {folder}", do)
+
+
+def check_all_apart(targets: Sequence[Path], factors: Path | None, inputs: Sequence[Path]) -> None:
+    """`check_apart` for several outputs and the folder of kept factors."""
+    for target in targets:
+        check_apart(target, inputs)
+    if factors is not None:
+        check_apart(factors, inputs)
+        for target in targets:
+            check_apart(factors, [target], "output")
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse an OUT that is a file, a folder with something in it, or no name at all."""
+    try:
+        longest = len(os.fsencode(out.name)) + len(_LONGEST_SUFFIX)
+        if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
+            raise UsageError(out, "is too long a name, or none that a folder can have")
+    except OSError:
+        raise UsageError(out.parent, "is not a folder", "Create it first.") from None
+    if os.path.ismount(out):
+        what = "is a mount point, which no folder can be renamed to"
+        raise UsageError(out, what, "Name a folder in it.")
+    if out.is_dir():
+        if any(out.iterdir()) and not overwrite:
+            raise not_empty(out)
+    elif os.path.lexists(out):
+        raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
+
+
+def not_empty(out: Path) -> InputRefused:
+    """What to say of an OUT that holds something."""
+    names = sorted(path.name for path in out.iterdir())
+    return InputRefused(
+        out, f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
+        "Choose another folder, or pass --overwrite.",
+    )  # fmt: skip
+
+
+def report_folder(
+    folder: Reference,
+    overwrite: bool = False,
+    inputs: Sequence[Reference] = (),
+    factors: Reference | None = None,
+) -> Path:
+    """The real path of a report's folder.
+
+    Raises:
+        UsageError: it cannot be made or written to, or lies within a local input or the factors.
+        InputRefused: there are other files in it, and not `overwrite`.
+    """
+    target = target_of(folder)
+    check_apart(target, local_folders(inputs))
+    if factors is not None:
+        check_apart(target, [Path(factors)], "other output")
+    try:
+        target.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(folder, f"cannot be a folder: {error.strerror}", "Name another.") from None
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(folder, "is a file", "Name a folder for the report.")
+    if not os.access(there, os.W_OK):
+        raise UsageError(folder, f"cannot be written: {there} is read-only", "Name another folder.")
+    if there == target and not overwrite:
+        _refuse_other_files(target)
+    return target
+
+
+def _refuse_other_files(target: Path) -> None:
+    try:
+        strange = sorted(name for name in os.listdir(target) if not _REPORT_FILES.fullmatch(name))
+    except OSError as error:
+        raise RunFailed(target, f"cannot be read: {error.strerror}") from error
+    if strange:
+        raise InputRefused(
+            target, f"is not empty, and holds more than a report ({strange[0]})",
+            "Name another folder, or pass --overwrite to write the report beside it.",
+        )  # fmt: skip
