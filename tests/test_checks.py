@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import faults
 import pytest
 import torch
 import zoo
@@ -164,3 +165,21 @@ def test_an_output_that_equals_the_input_says_so(
     shown = uv(capsys, "restore", pair[1], pair[1], tmp_path / "same")
     assert shown.code == 0
     assert "0 changed, the output equals the fine-tuned checkpoint" in shown.err
+
+
+def test_a_good_output_is_compared_with_a_pickled_input_on_request(tmp_path: Path) -> None:
+    pair = faults.pair(tmp_path)
+    for folder in pair[:2]:
+        tensors = {
+            n: t for path in folder.glob("*.safetensors") for n, t in load_file(path).items()
+        }
+        for path in [*folder.glob("*.safetensors*")]:
+            path.unlink()
+        torch.save(tensors, folder / "pytorch_model.bin")
+    uvmerge.restore(*pair, top=0.25, allow_pickle=True)
+    report = uvmerge.check(pair[2], against=pair[1], allow_pickle=True)
+    assert report["changed"] == 6
+    assert uvmerge.show(pair[1], allow_pickle=True)["files"] == 1
+    refused = faults.uvmerge("check", pair[2], "--against", pair[1])
+    faults.failed(refused, "error: ", "holds its weights as pickles", "--allow-pickle", code=3)
+    assert "Do not use it" not in refused.err

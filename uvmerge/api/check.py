@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,16 @@ def check(
         What was checked and found, as JSON-able data.
 
     Raises:
-        ProblemsFound: with every problem; exit code 4.
+        ProblemsFound: with every problem of `out`; exit code 4.
+        InputRefused: `against` cannot be read.
     """
     opening = OpenSettings.read(settings)
     folder = Path(out)
     problems: list[str] = []
     report: dict[str, Any] = {"checkpoint": folder.resolve().name}
+    finetuned = None if against is None else open_checkpoint(against, opening)
     try:
-        with Checkpoint.open(folder) as checkpoint:
+        with Checkpoint.open(folder) as checkpoint, finetuned or nullcontext():
             content = manifest.read_checked(folder)
             report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
             report["hashes"] = (
@@ -64,9 +67,8 @@ def check(
             )
             problems += _files(folder, content)
             problems += _values(checkpoint, content)
-            if against is not None:
-                with open_checkpoint(against, opening) as finetuned:
-                    changed = _changed(checkpoint, finetuned, content, problems)
+            if finetuned is not None:
+                changed = _changed(checkpoint, finetuned, content, problems)
                 report["changed"] = len(changed)
                 report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
     except InputRefused as refused:

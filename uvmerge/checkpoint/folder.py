@@ -131,15 +131,14 @@ class Checkpoint:
         return self._folder
 
     def side_names(self) -> list[str]:
-        """Names of the files that hold none of its weights, as deep as one folder down, sorted."""
+        """Names of the files and links that hold none of its weights, as deep as one folder down,
+        sorted."""
         found: list[str] = []
         for path in self._folder.iterdir():
-            inner = sorted(path.iterdir()) if path.is_dir() else [path]
-            names = (
-                each.relative_to(self._folder).as_posix() for each in inner if not each.is_dir()
-            )
-            found += [name for name in names if name not in self.sources]
-        return sorted(found)
+            for each in path.iterdir() if path.is_dir() else [path]:
+                if each.is_file() or (each.is_symlink() and not each.is_dir()):
+                    found.append(each.relative_to(self._folder).as_posix())
+        return sorted(name for name in found if name not in self.sources)
 
     def side_size(self, name: str) -> int:
         """Bytes of one of `side_names`.
