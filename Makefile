@@ -5,20 +5,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-slow check format clean
 
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
 
+# Two processes, each with one thread for linear algebra: two threads stall on a loaded machine.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# `uvmerge.api.stub` writes what is made from the operations and settings: the stub, docs/options.md.
 format: $(VENV)/installed-dev
+	$(BIN)/python -m uvmerge.api.stub
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -249,7 +249,6 @@ def test_an_operation_that_fails_names_the_tensor(
     assert ".weight: restore failed: AttributeError: no such thing" in shown.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 0.3, 0.5, 0.8])
 def test_ctrl_c_stops_also_during_imports(
     delay: float, pair: tuple[Path, Path], tmp_path: Path

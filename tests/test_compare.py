@@ -164,7 +164,6 @@ def test_fast_recovers_turns_down_to_its_floor(shape: tuple[int, int], angle: fl
             assert (error <= FAST_FLOOR + FAST_GRADED * ratio + 1e-4 * angle).all()
 
 
-@pytest.mark.slow
 def test_turns_are_recovered_where_vectors_are_refined() -> None:
     angles = [*ANGLES] * 20
     W_b, W_f = planted((1100, 1024), clear(1024, len(angles)), angles, angles[::-1])
@@ -214,7 +213,6 @@ def test_independent_matrices_are_chance_at_any_rank(
             assert turn.is_chance == turn.chance.says_something
 
 
-@pytest.mark.slow
 def test_seven_hundred_and_sixty_eight_of_a_thousand_and_twenty_four_share_512_dimensions() -> None:
     found = measured(*independent((1024, 1024)), 768)
     assert found.is_chance

@@ -40,7 +40,6 @@ def test_the_pair_is_small_and_names_nobody() -> None:
             assert "/" not in json.loads(path.read_text()).get("_name_or_path", "")
 
 
-@pytest.mark.slow
 def test_the_demo_shows_forgetting_and_its_repair(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +69,6 @@ def test_the_demo_shows_forgetting_and_its_repair(
     assert again.code == 2 and "already holds base" in again.err
 
 
-@pytest.mark.slow
 def test_the_training_script_writes_a_pair_that_loads(tmp_path: Path) -> None:
     import transformers
 

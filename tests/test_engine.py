@@ -109,7 +109,6 @@ def test_the_effort_grows_as_the_number_of_tensors(
     assert second == pytest.approx(4 * first, rel=0.1)  # 240 tensors more, 960 more
 
 
-@pytest.mark.slow
 def test_sixteen_thousand_tensors_take_four_times_as_long_as_four_thousand(
     tmp_path: Path,
 ) -> None:

@@ -666,7 +666,6 @@ TEXT_PARTS = [("llava", "llama"), ("gemma3_vision", "gemma3"), ("qwen2_vl", "qwe
               ("qwen3_vl", "qwen3")]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("family", "text"), TEXT_PARTS)
 @pytest.mark.parametrize("wrapped", ["finetuned", "base"])
 def test_a_multimodal_model_is_aligned_with_its_text_part(
@@ -684,7 +683,6 @@ def test_a_multimodal_model_is_aligned_with_its_text_part(
     assert changed == expected != []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
 def test_experts_fused_on_one_side_give_the_same_bytes(family: str, tmp_path: Path) -> None:
     base, finetuned = zoo.pair(family, tmp_path)
@@ -1058,7 +1056,6 @@ def test_bytes_beyond_4_gb_are_read_at_their_place(tmp_path: Path) -> None:
     assert read == bytes(range(256)) * 2
 
 
-@pytest.mark.slow
 def test_100_000_tensors_are_planned_in_seconds(tmp_path: Path) -> None:
     layers = 12_500
     shapes = {

@@ -102,7 +102,6 @@ def test_a_second_signal_stops_at_once(
     assert faults.contents(pair[2]) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_the_real_program(number: signal.Signals, tmp_path: Path) -> None:
     pair = faults.pair(tmp_path, layers=4, hidden=384)
@@ -163,7 +162,6 @@ def kill_before(pair: faults.Pair, call: int, log: Path, *options: str) -> bool:
     return process.exitcode == 137
 
 
-@pytest.mark.slow
 def test_killed_before_any_call_that_changes_the_disk_a_run_resumes(
     tmp_path: Path, log: Path
 ) -> None:
@@ -179,7 +177,6 @@ def test_killed_before_any_call_that_changes_the_disk_a_run_resumes(
     assert call > 25
 
 
-@pytest.mark.slow
 def test_killed_while_overwriting_the_old_output_or_the_new_is_whole(
     pair: faults.Pair, log: Path
 ) -> None:
@@ -206,7 +203,6 @@ def test_killed_while_overwriting_the_old_output_or_the_new_is_whole(
     assert problems == {}
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_a_larger_run_ends_with_the_same_bytes(
     tmp_path: Path, log: Path
 ) -> None:
@@ -225,7 +221,6 @@ def test_killed_at_random_moments_a_larger_run_ends_with_the_same_bytes(
         shutil.rmtree(pair[2])
 
 
-@pytest.mark.slow
 def test_killed_again_and_again_one_run_gets_there(tmp_path: Path, log: Path) -> None:
     pair = faults.pair(tmp_path, layers=4, hidden=192)
     expected, dice = faults.undisturbed(pair), random.Random(4)

@@ -11,8 +11,6 @@ import zoo
 from command import Outcome, process, uv
 from hub_server import COMMIT, serving
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -294,7 +294,6 @@ print(torch.get_num_threads(), torch.linalg.eigh(W @ W.mT)[1].sum().item().hex()
 """
 
 
-@pytest.mark.slow
 def test_threads_of_the_environment_do_not_matter(tmp_path: Path) -> None:
     """torch's own eigh gives other last bits with other numbers of threads; the output does not."""
     random, folders = np.random.default_rng(0), [tmp_path / "base", tmp_path / "finetuned"]

@@ -37,7 +37,6 @@ def test_matrices_are_freed_without_the_garbage_collector(name: str, precision: 
         gc.enable()
 
 
-@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_depth(tmp_path: Path) -> None:
     from synthetic import write_pair
 

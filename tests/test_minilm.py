@@ -11,8 +11,6 @@ import torch
 import zoo
 from command import uv
 
-pytestmark = pytest.mark.slow
-
 SENTENCES = [
     "A man is eating food.", "A man eats a piece of bread.", "The girl is carrying a baby.",
     "A woman is playing the violin.", "Two men pushed carts through the woods.",

@@ -279,7 +279,6 @@ def test_every_result_is_within_its_promise_or_refused(kind: str, precision: Pre
 REFINED = ("power_law", "noise", "outlier", "clustered")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", [EXACT, EAGER, FAST], ids=["exact", "eager", "fast"])
 @pytest.mark.parametrize("kind", REFINED)
 def test_large_matrices_are_within_their_promise_too(kind: str, precision: Precision) -> None:

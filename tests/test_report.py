@@ -736,7 +736,6 @@ def test_csv_names_are_no_formulas(start: str, tmp_path: Path) -> None:
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 @pytest.mark.parametrize("which", ["related", "trajectory"])
 def test_a_browser_opens_the_page_without_complaint(
