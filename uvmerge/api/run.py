@@ -119,23 +119,23 @@ def run_all(
     started = time.monotonic()
     surgery = Surgery(settings, watch)
     with surgery.opened([out for _, out in tasks], references) as checkpoints:
-        runs, engine = surgery.planned(tasks, checkpoints)
+        planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
-            surgery.announce(runs, engine)
-            return [Result(None, each.plan) for each in runs]
-        todo = [each for each in runs if not (keep_same and each.is_there())]
+            surgery.announce(planned.runs, planned.engine)
+            return [Result(None, each.plan) for each in planned.runs]
+        todo = [each for each in planned.runs if not (keep_same and each.is_there())]
         results: dict[Path, Result] = {}
         if todo:
-            checked, sides = surgery.checked(todo, checkpoints, engine)
+            checked, sides = surgery.checked(planned._replace(runs=todo), checkpoints)
             with surgery.staged(checked) as stagings:
-                records = surgery.edited(checked, checkpoints, stagings, engine)
+                records = surgery.edited(checked, checkpoints, stagings, planned.engine)
                 for each, staging, record in zip(checked, stagings, records, strict=True):
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
                         Path(each.out), each.plan, record, 0.0, kept, surgery.phases.seconds
                     )
     seconds = time.monotonic() - started
-    found = (results.get(each.target) for each in runs)
+    found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]
 
 

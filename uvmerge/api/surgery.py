@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checkpoint.folder import Checkpoint
 from ..engine.crew import available_memory
@@ -19,7 +19,7 @@ from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
 from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
-from ..output.sidefiles import SideFile, runs_code, side_files
+from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight
 from ..plan.planner import BASE, FINETUNED, Plan
 from ..recipe.recipe import Recipe
@@ -52,6 +52,14 @@ class Run:
         return is_whole and manifest.describes(self.target, self.plan, self.said)
 
 
+class Planned(NamedTuple):
+    """What planning returns: the runs, the side files of their outputs, and the engine's settings."""
+
+    runs: list[Run]
+    sides: Sides
+    engine: Settings
+
+
 class Surgery:
     """The phases of a surgery, with what all of them look at: settings, watch and the clock."""
 
@@ -78,21 +86,24 @@ class Surgery:
 
     def planned(
         self, tasks: Sequence[tuple[Recipe, Reference]], checkpoints: dict[str, Checkpoint]
-    ) -> tuple[list[Run], Settings]:
-        """A plan of each task, and how the engine will compute; every refusal of headers is here."""
+    ) -> Planned:
+        """A plan of each task, the side files, and how the engine will compute; every refusal of
+        headers is here."""
         dtype = self.settings.dtype
         with self.phases.timed("plan"):
+            sides = sides_of(checkpoints[FINETUNED])
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
-            plans = [self._plan(recipe, checkpoints) for recipe in recipes]
+            plans = [self._plan(recipe, checkpoints, sides.notes) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
             engine = self.settings.engine(needs_torch=needs_torch)
-        return [
+        runs = [
             Run(recipe, plan, out, target_of(out), _said(plan, engine))
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
-        ], engine
+        ]
+        return Planned(runs, sides, engine)
 
     def announce(self, runs: Sequence[Run], engine: Settings) -> None:
         """Say what is about to happen."""
@@ -103,15 +114,16 @@ class Surgery:
             self.progress.plan(each.plan, engine, available_memory(), free)
 
     def checked(
-        self, runs: Sequence[Run], checkpoints: Mapping[str, Checkpoint], engine: Settings
+        self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
     ) -> tuple[list[Run], list[SideFile]]:
         """The runs with their final plans and journal heads, and the side files, once the outputs'
         places, the disk and the values of what will be edited were looked at."""
-        overwrite = self.settings.overwrite
+        overwrite, engine = self.settings.overwrite, planned.engine
+        runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
         self.announce(runs, engine)
-        sides = side_files(checkpoints[FINETUNED], runs[0].plan)
+        sides = side_files(planned.sides, checkpoints[FINETUNED], runs[0].plan)
         runs = [replace(each, head=_head(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
@@ -174,7 +186,9 @@ class Surgery:
             staging.add_side_file(manifest.NAME, lambda: record)
             return staging.publish()
 
-    def _plan(self, recipe: Recipe, checkpoints: dict[str, Checkpoint]) -> Plan:
+    def _plan(
+        self, recipe: Recipe, checkpoints: dict[str, Checkpoint], notes: tuple[str, ...]
+    ) -> Plan:
         force = self.settings.force
         plan = planning.build(
             recipe,
@@ -184,8 +198,8 @@ class Surgery:
             force=force,
         )
         if runs_code(checkpoints[FINETUNED]):
-            note = "brings Python files (auto_map): they are copied and never run here"
-            plan = replace(plan, notes=(*plan.notes, note))
+            notes += ("brings Python files (auto_map): they are copied and never run here",)
+        plan = replace(plan, notes=(*plan.notes, *notes))
         if not force:
             preflight.refuse_unrelated(plan, checkpoints)
         return plan

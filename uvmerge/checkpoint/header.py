@@ -20,6 +20,7 @@ import xxhash
 
 from ..errors import InputRefused, RunFailed
 from ..text import brief
+from .strangers import refuse_pointer
 
 # Bits per element of every dtype the format knows, in the format's own names.
 DTYPE_BITS = {
@@ -124,6 +125,10 @@ def read(source: Source) -> Header:
     prefix = bytearray(8)
     source.read_into(0, memoryview(prefix))
     (length,) = struct.unpack("<Q", prefix)
+    if prefix.startswith((b"version ", b"# xet ve")):  # as lengths, these would be exabytes
+        start = bytearray(min(64, source.size))
+        source.read_into(0, memoryview(start))
+        refuse_pointer(source.name, bytes(start), source.size)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
             source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
