@@ -148,7 +148,7 @@ class Anatomy:
         """Module, and whether it is a matrix; once for all tensors alike but for numbers."""
         kind = "" if position is None else position.stack
         rest = template(tensor.name if position is None else position.rest)
-        key = (kind, rest, tensor.shape, tensor.dtype in FLOATS)
+        key: tuple[object, ...] = (kind, rest, tensor.shape, tensor.dtype in FLOATS)
         if position is not None and position.layer and len(tensor.shape) == 3:
             key = (*key, position.layer)  # experts in some layers, convolutions in others
         if key not in self._decided:
@@ -172,7 +172,9 @@ class Anatomy:
         if position is None or not _NO_MATRIX.search(position.rest):
             return True
         bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
-        return bias is not None and bias.shape == tensor.shape[:1]  # a linear map, whatever its name
+        return (
+            bias is not None and bias.shape == tensor.shape[:1]
+        )  # a linear map, whatever its name
 
     @cached_property
     def _neighbours(self) -> Mapping[tuple[str, int], frozenset[str]]:

@@ -143,7 +143,9 @@ class Experts:
         for other in self._siblings(tensor):
             if is_down != bool(_DOWN.search(template(other.name))):
                 (a, b), (c, d) = (
-                    (other.shape[1:], (rows, columns)) if is_down else ((rows, columns), other.shape[1:])
+                    (other.shape[1:], (rows, columns))
+                    if is_down
+                    else ((rows, columns), other.shape[1:])
                 )
                 if (a == d) != (b == c):
                     return a == d

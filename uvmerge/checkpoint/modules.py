@@ -17,7 +17,8 @@ _STRONG = {  # a segment that says what everything in it is
         r"mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate", re.IGNORECASE
     ),
     "mixer": re.compile(
-        r"mamba|ssm|rwkv|time_mix|retention|lstm|rg_lru|recurrent|^conv$|short_conv|hyena", re.IGNORECASE
+        r"mamba|ssm|rwkv|time_mix|retention|lstm|rg_lru|recurrent|^conv$|short_conv|hyena",
+        re.IGNORECASE,
     ),
 }
 # A segment that holds one thing in one layer and another in the next: its content tells.
@@ -32,7 +33,9 @@ _WEAK = {  # the name of a projection, where nothing around it tells
 _TOWERS = re.compile(
     r"visi|visual|image|audio|speech|multi_modal|connector|(?<!vocab_)projector|merger|resampler"
 )
-_EMBEDDINGS = re.compile(r"embed|(^|\.)w[tp]e\.|(^|\.)(model\.)?shared\.weight$|^(transformer\.)?w\.weight$")
+_EMBEDDINGS = re.compile(
+    r"embed|(^|\.)w[tp]e\.|(^|\.)(model\.)?shared\.weight$|^(transformer\.)?w\.weight$"
+)
 _HEAD = re.compile(
     r"head|classifier|score|pooler|(^|\.)cls\.|(^|\.)output\.(weight|bias)$|unembed|embed_out|proj_out|output_projection"
     r"|(^|\.)predictions\.|generator_(lm_)?|qa_outputs|(^|\.)decoder\.(weight|bias)$|pred_layer"
@@ -64,7 +67,9 @@ def inside_module(rest: str, axes: int, neighbours: AbstractSet[str]) -> str:
             return _by_content(rest, segment, neighbours)
         if axes == 1 and _NORM.search(segment):
             return "norm"
-    weak = (m for segment in reversed(segments) for m, words in _WEAK.items() if words.search(segment))
+    weak = (
+        m for segment in reversed(segments) for m, words in _WEAK.items() if words.search(segment)
+    )
     return next(weak, "mlp")
 
 

@@ -21,7 +21,9 @@ _KIND_WORDS = {  # in the name of a stack's parent
     "other": r"projector|connector|merger|resampler|qformer|perceiver|adapter|adaptor|aligner|neck|fpn",
 }
 _KIND_OF = {kind: re.compile(words) for kind, words in _KIND_WORDS.items()}
-_ATTENTION = re.compile(r"attn|attention|mixer|mamba|mlstm|slstm|rg_lru|conv|operator", re.IGNORECASE)
+_ATTENTION = re.compile(
+    r"attn|attention|mixer|mamba|mlstm|slstm|rg_lru|conv|operator", re.IGNORECASE
+)
 _DEPTH_KEY = re.compile(
     r"(num_|n_)?((hidden_|text_|encoder_|decoder_)?layers?(_per_stack)?|blocks)"
     r"|(encoder|decoder)_layers|num_(encoder|decoder)_layers|depths?"
@@ -126,7 +128,9 @@ def kind_of(name: str) -> str:
     return next((kind for kind, words in _KIND_OF.items() if words.search(name.lower())), "text")
 
 
-def config_depths(config: Mapping[str, Any], path: str = "", most: int = 12) -> Iterator[tuple[str, int]]:
+def config_depths(
+    config: Mapping[str, Any], path: str = "", most: int = 12
+) -> Iterator[tuple[str, int]]:
     """(dotted key, number) of every depth that the config states, in nested configs too."""
     for key, value in config.items():
         where = f"{path}.{key}" if path else str(key)
@@ -169,11 +173,10 @@ Members = list[tuple[str, str, str]]
 
 
 def _is_stack(members: Members) -> bool:
-    """Whether the members are blocks: modules of their own with weights, not a sequence of weights. One
-    member alone has to be a whole block."""
-    if len({number for _, number, _ in members}) == 1:
-        return _is_whole_block(members)
-    return any("." in rest for _, _, rest in members)
+    """Whether the members are blocks: modules of their own with weights, not a sequence of weights. Of one
+    member alone, modules within its modules are asked for."""
+    several = len({number for _, number, _ in members}) > 1
+    return any(rest.count(".") >= (1 if several else 2) for _, _, rest in members)
 
 
 def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
