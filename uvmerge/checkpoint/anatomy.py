@@ -87,7 +87,7 @@ class Anatomy:
         self._decided: dict[tuple[object, ...], tuple[str, bool]] = {}
         self.experts = Experts(self.tensors, self._position, self.config)
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Layers of the heaviest stack that operations work on by default."""
         names = self.stacks.default()
@@ -104,11 +104,12 @@ class Anatomy:
         if found is None:
             position = self._position(tensor.name)
             module, is_matrix = self._decide(tensor, position)
-            layer, stack, depth = None, None, self.depth
-            if position is not None:
-                layer, stack = position.layer, position.stack
-                depth = self.stacks.by_name[stack].depth
-            found = self._places[tensor.name] = Place(layer, depth, module, is_matrix, stack)
+            if position is None:
+                found = Place(None, self.depth, module, is_matrix, None)
+            else:
+                depth = self.stacks.by_name[position.stack].depth
+                found = Place(position.layer, depth, module, is_matrix, position.stack)
+            self._places[tensor.name] = found
         return found
 
     def views(self, tensor: Tensor) -> list[View]:
@@ -147,7 +148,7 @@ class Anatomy:
     def _decide(self, tensor: Tensor, position: Position | None) -> tuple[str, bool]:
         """Module, and whether it is a matrix; once for all tensors alike but for numbers."""
         kind = "" if position is None else position.stack
-        rest = template(tensor.name if position is None else position.rest)
+        rest = template(tensor.name) if position is None else position.rest
         key: tuple[object, ...] = (kind, rest, tensor.shape, tensor.dtype in FLOATS)
         if position is not None and position.layer and len(tensor.shape) == 3:
             key = (*key, position.layer)  # experts in some layers, convolutions in others
@@ -182,7 +183,7 @@ class Anatomy:
         found: dict[tuple[str, int], set[str]] = defaultdict(set)
         for name in self.tensors:
             if (position := self._position(name)) is not None:
-                found[position.stack, position.layer].add(template(position.rest))
+                found[position.stack, position.layer].add(position.rest)
         kept: dict[frozenset[str], frozenset[str]] = {}
         frozen = ((at, frozenset(names)) for at, names in found.items())
         return {at: kept.setdefault(names, names) for at, names in frozen}

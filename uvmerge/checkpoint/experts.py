@@ -112,7 +112,7 @@ class Experts:
 
     def _flattened(self, tensor: Tensor, position: Position) -> Fused | None:
         """DBRX stores the rows of all experts one after the other: w1, v1 (E I, H) and w2 (E I, H)."""
-        if not re.search(r"experts\.mlp\.(w1|v1|w2)$", position.rest):
+        if not position.rest.endswith(("experts.mlp.w1", "experts.mlp.v1", "experts.mlp.w2")):
             return None
         count = next((n for n in sorted(self._known(position)) if tensor.shape[0] % n == 0), None)
         if count is None:

@@ -11,7 +11,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 KINDS = ("text", "vision", "audio", "prediction", "other")
 _KIND_WORDS = {  # in the name of a stack's parent
@@ -51,9 +52,8 @@ class Stack:
         return f"{self.name} ({self.depth} {self.kind} layer{'s' if self.depth != 1 else ''})"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a name stands: in which stack and layer, and the rest of the name, as it is in each layer."""
+class Position(NamedTuple):
+    """Where a name stands: in which stack and layer, and the rest of the name with `*` for numbers."""
 
     stack: str
     layer: int
@@ -75,15 +75,12 @@ class Stacks:
     def __init__(self, sizes: Mapping[str, int], config: Mapping[str, Any]) -> None:
         self.notes: list[str] = []
         self._positions = dict(_positions(sizes))
-        found: dict[str, Stack] = {}
-        for name, position in self._positions.items():
-            before = found.get(position.stack) or Stack(position.stack, 0, "", 0)
-            found[position.stack] = replace(
-                before,
-                depth=max(before.depth, position.layer + 1),
-                size_bytes=before.size_bytes + sizes[name],
-            )
-        stacks = [replace(stack, kind=kind_of(stack.name)) for stack in found.values()]
+        depths: dict[str, int] = defaultdict(int)
+        weights: dict[str, int] = defaultdict(int)
+        for name, (stack, layer, _) in self._positions.items():
+            depths[stack] = max(depths[stack], layer + 1)
+            weights[stack] += sizes[name]
+        stacks = [Stack(name, depths[name], kind_of(name), weights[name]) for name in depths]
         stacks.sort(key=lambda stack: -stack.size_bytes)
         self.all = tuple(self._as_deep_as_stated(stacks, dict(config_depths(config))))
         self.by_name = {stack.name: stack for stack in self.all}
@@ -152,11 +149,13 @@ def _speaks_of(path: str, stack: Stack) -> bool:
 
 def _positions(sizes: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
     """(name, position) of every tensor in a stack."""
+    alike = lru_cache(maxsize=None)(template)  # the same rests come again in each layer
     lists: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # of (name, number, rest)
     for name in sizes:
         found = _NUMBER.search(name)
         if found and found.start() and name[found.end() : found.end() + 1] == ".":
-            lists[name[: found.start() - 1]].append((name, found[0], name[found.end() + 1 :]))
+            rest = alike(name[found.end() + 1 :])
+            lists[name[: found.start() - 1]].append((name, found[0], rest))
     parallel = _parallel_lists(lists)
     for parent, members in lists.items():
         if parent in parallel:
@@ -197,6 +196,6 @@ def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
 
 def _is_whole_block(members: Members) -> bool:
     """Whether the members hold both something that mixes positions, and something else."""
-    rests = {template(rest) for _, _, rest in members}
+    rests = {rest for _, _, rest in members}
     mixes = {rest for rest in rests if _ATTENTION.search(rest)}
     return bool(mixes) and len(rests) > len(mixes)
