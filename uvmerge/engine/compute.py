@@ -17,7 +17,7 @@ from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed, UvmergeError
 from ..plan.planner import BASE, FINETUNED, Block, Plan, Range, Step
 from ..spectral import Log
-from ..spectral.matrix import DenseOperand
+from ..spectral.matrix import DenseMatrix, DenseOperand
 from ..spectral.precision import single_threaded
 from ..spectral.recombine import Sum, rows_of
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal
@@ -219,25 +219,12 @@ class Editor(Reader):
     def _results(
         self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, device: str
     ) -> list[Sum]:
-        """What each chain makes of the two matrices, which remember what they computed until all
-        chains are through."""
+        """What each chain makes of the two matrices; they and their decompositions end here."""
         views, log = jobs[0].block, Log()
         base = self.matrix(f"{views.base.label} (base)", other, device, log, BASE)
         finetuned = self.matrix(views.finetuned.label, before, device, log, FINETUNED)
-        results = []
         with self.phases.timed("decompose"):
-            for job in jobs:
-                log.begin()
-                current = finetuned
-                for index in job.block.chain:
-                    log.step = index
-                    result = _apply(job, index, base, current)
-                    current = (
-                        finetuned.with_values(result) if isinstance(result, Tensor) else result
-                    )
-                results.append(current.sum)
-                of_several = len(job.plan.recipe.steps) > 1
-                job.entry.update(decompositions(log, job.block.chain, of_several))
+            results = [_run_chain(job, base, finetuned, log) for job in jobs]
             base.keep()
             finetuned.keep()
         return results
@@ -272,6 +259,20 @@ class _Chain:
     @property
     def on_matrices(self) -> bool:
         return any(self.plan.recipe.steps[i].operation.matrices_only for i in self.block.chain)
+
+
+def _run_chain(job: _Chain, base: DenseMatrix, finetuned: DenseMatrix, log: Log) -> Sum:
+    """What the operations of a chain make of two matrices that note in `log`; it is recorded what
+    they decomposed."""
+    log.begin()
+    current = finetuned
+    for index in job.block.chain:
+        log.step = index
+        result = _apply(job, index, base, current)
+        current = finetuned.with_values(result) if isinstance(result, Tensor) else result
+    of_several = len(job.plan.recipe.steps) > 1
+    job.entry.update(decompositions(log, job.block.chain, of_several))
+    return current.sum
 
 
 def _apply(job: _Chain, index: int, base: Any, current: Any) -> Any:

@@ -18,7 +18,7 @@ def decompositions(log: Log, chain: Sequence[int], of_several: bool) -> dict[str
     Args:
         log: of the whole chain.
         chain: the steps of the recipe that edited the matrix.
-        of_several: whether the recipe has several steps, so that `steps` has to say which these are.
+        of_several: whether the recipe has several steps, so that `steps` says which these are.
     """
     entry: dict[str, Any] = {"steps": list(chain)} if of_several else {}
     ranks = [log.ranks.get(step) for step in chain]

@@ -1,8 +1,8 @@
 """How a matrix is decomposed: the ladder of `precision.py`, each rung climbed at most once.
 
-Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD. Squaring
-costs accuracy at small singular values, which shows as a loss of orthogonality on the other side;
-where that exceeds the policy's bound, the next rung takes over.
+Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD.
+Squaring costs accuracy at small singular values, which shows as a loss of orthogonality on the
+other side; where that exceeds the policy's bound, the next rung takes over.
 
 What `top(k)` returns is the same to the bit whatever was asked before: columns are computed in
 blocks that do not depend on k, and a rung is judged by the first k columns alone.
@@ -164,7 +164,7 @@ class Ladder:
         return found
 
     def rough_values(self) -> Spectrum:
-        """All singular values in float64, those under `SMALLEST_VALUE` σ_1 only to about 1e-8 σ_1."""
+        """All singular values in float64; small ones miss by about 1e-8 σ_1."""
         side = self._gram_side(0)
         if side is None:
             svd = self._full_svd()
@@ -206,7 +206,7 @@ class Ladder:
         return self._refined_sides[count]
 
     def _refined_block(self, begin: int, end: int) -> Eigenpairs:
-        """Eigenpairs `begin` to `end`, from the shelf or computed; without values if there are none."""
+        """Eigenpairs `begin` to `end`, from the shelf or computed; empty where there are none."""
         rung = f"{self.precision.name}-{end}"
         pairs = self._recalled(rung, end - begin)
         if pairs is not None:

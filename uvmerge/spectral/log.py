@@ -1,4 +1,4 @@
-"""What operations asked of their matrices: the ranks and the decompositions of each step of a chain."""
+"""What operations asked of their matrices: ranks and decompositions, step by step of a chain."""
 
 from __future__ import annotations
 

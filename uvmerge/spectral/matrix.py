@@ -1,4 +1,4 @@
-"""Tensors and matrices with numbers in them: what they hold, and what an operation may ask of them."""
+"""Tensors and matrices with numbers in them: what they hold, and what operations ask of them."""
 
 from __future__ import annotations
 

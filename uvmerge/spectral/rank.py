@@ -20,8 +20,11 @@ def leading_count(r: int, *, top: float | None = None, rank: int | None = None) 
 
 
 def energy_count(values: Tensor, energy: float) -> int:
-    """The smallest k whose leading singular values, of all r in descending order, have this share of
-    the sum of squares."""
+    """The smallest k whose leading singular values have this share of the sum of all squares.
+
+    Args:
+        values: all of them (r,), descending.
+    """
     squares = values.square().cumsum(0)
     if squares[-1] == 0 or energy <= 0:
         return 0
