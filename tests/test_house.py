@@ -114,6 +114,16 @@ def test_imports_point_down_the_house(path: Path) -> None:
     assert not up, f"{here} imports {up}, which does not stand below it"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_reaches_into_what_another_one_keeps_to_itself(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    attributes = [n for n in nodes if isinstance(n, ast.Attribute) and re.match("_[a-z]", n.attr)]
+    own = {n.attr for n in attributes if ast.unparse(n.value) in ("self", "cls")}
+    own |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    reached = {ast.unparse(n) for n in attributes if n.attr not in own}
+    assert not reached - {"os._exit"}
+
+
 def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
     files = {path.stem for path in PACKAGE.glob("*.py")}
     assert files == {*TOP, "errors", "text"}

@@ -21,7 +21,7 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..errors import InputRefused, RunFailed, UsageError, UvmergeError, counted, listed
 from ..recipe.recipe import Recipe, RecipeStep
-from ..spectral import Edited, Factors, Matrix, Term, leading_count
+from ..spectral import Edited, Factors, Log, Matrix, Term, leading_count
 from ..text import table
 from .layout import OutputFile, layout
 
@@ -293,12 +293,10 @@ class NeedsValues(Exception):
 
 
 class Outline:
-    """An operand that knows its shape alone (see `spectral.Matrix`)."""
+    """An operand that knows its shape alone, and notes ranks in its log (see `spectral.Matrix`)."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], of: Outline | None = None) -> None:
-        self.name, self.shape = name, shape
-        self.k: int | None = None
-        self._of = of  # of a difference: the operand that notes its rank
+    def __init__(self, name: str, shape: tuple[int, ...], log: Log) -> None:
+        self.name, self.shape, self.log = name, shape, log
 
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
@@ -306,8 +304,7 @@ class Outline:
         if energy is not None:
             raise NeedsValues
         k = leading_count(min(self.shape), top=top, rank=rank)
-        noted = self._of or self
-        noted.k = noted.k or k  # with a head and a tail, the head's
+        self.log.rank(k)
         return k
 
     @property
@@ -326,7 +323,7 @@ class Outline:
         raise NeedsValues
 
     def __sub__(self, other: Matrix) -> Outline:
-        return Outline(f"{self.name} - {other.name}", self.shape, of=self)
+        return Outline(f"{self.name} - {other.name}", self.shape, self.log)
 
 
 class _Planner:
@@ -473,7 +470,9 @@ class _Planner:
 
     def _block(self, view: View, partner: View, place: Place, chosen: Sequence[int]) -> Block:
         """Try the chosen steps on outlines and keep those that will have to compute."""
-        base, current = Outline(partner.label, partner.shape), Outline(view.label, view.shape)
+        log = Log()
+        base = Outline(partner.label, partner.shape, log)
+        current = Outline(view.label, view.shape, log)
         start = FINETUNED
         chain: list[int] = []
         ranks: list[int | None] = []
@@ -481,13 +480,13 @@ class _Planner:
             # Where base and fine-tuned agree, every operation on a pair leaves them as they are.
             if start == BASE and not chain:
                 break
+            log.step = i
             result = _try(self.recipe.steps[i], base, current, place)
             if result is base:
                 start, chain, ranks = BASE, [], []
             elif result is not current:
                 chain.append(i)
-                ranks.append(base.k if base.k is not None else current.k)
-            base.k = current.k = None
+                ranks.append(log.ranks.get(i))
         return Block(view, partner, start, tuple(chain), tuple(ranks))
 
     def _stretches(self, tensor: Tensor, place: Place, blocks: Sequence[Block]) -> Iterator[Step]:
