@@ -19,7 +19,7 @@ from uvmerge import errors
 from uvmerge.checkpoint.anatomy import Place
 from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
 from uvmerge.operations.options import Parameter
-from uvmerge.plan.planner import NeedsValues, Outline
+from uvmerge.plan.outline import NeedsValues, Outline
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
+from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import Selection
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
@@ -31,8 +32,7 @@ from ..measure.measures import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, exclusive
 from ..output import manifest, writer
 from ..plan import preflight
-from ..plan.pairing import Pairing, pair
-from ..plan.planner import BASE, FINETUNED
+from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import parse_size
 from . import run as api
@@ -149,8 +149,8 @@ def diff(
     with ExitStack() as stack:
         with phases.timed("open"):
             opened = [
-                _opened(reference, kl is None, allow_pickle, number, stack)
-                for number, reference in enumerate((base, *checkpoints))
+                _opened(reference, kl is None, allow_pickle, role, stack)
+                for role, reference in zip(roles(1 + len(checkpoints)), (base, *checkpoints))
             ]
             _tell_apart(opened)
             if settings.factors is not None:
@@ -264,7 +264,7 @@ def _measure(
 
 
 def _opened(
-    reference: api.Reference, weights_only: bool, allow_pickle: bool, number: int, stack: ExitStack
+    reference: api.Reference, weights_only: bool, allow_pickle: bool, role: str, stack: ExitStack
 ) -> Checkpoint:
     found = hub.locate(reference, weights_only=weights_only)
     opened = Checkpoint.open(
@@ -272,7 +272,7 @@ def _opened(
         load_pickles=load_pickles if allow_pickle else None,
     )  # fmt: skip
     stack.enter_context(opened)
-    preflight.refuse_unusable(opened, f"checkpoint {number}" if number else BASE)
+    preflight.refuse_unusable(opened, role)
     return opened
 
 

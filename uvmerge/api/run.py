@@ -21,6 +21,7 @@ from typing import Any, Literal, TypedDict
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
+from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import Selection
 from ..engine.crew import available_memory
 from ..engine.local import jobs, run as run_plans
@@ -32,7 +33,7 @@ from ..operations import Operation
 from ..output import manifest, writer
 from ..output.sidefiles import SideFile, runs_code, side_files
 from ..plan import planner as planning, preflight
-from ..plan.planner import BASE, FINETUNED, Plan
+from ..plan.steps import Plan
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import duration, parse_size, size
 
@@ -221,10 +222,8 @@ def run_all(
         if not dry_run:
             _refuse_places(targets, factors, [c.folder for c in checkpoints.values()])
         with phases.timed("plan"):
-            plans = [
-                _plan(recipe, checkpoints, given["dtype"], shard_bytes, given["force"])
-                for recipe, _ in tasks
-            ]
+            how = (given["dtype"], shard_bytes, given["force"])
+            plans = [_plan(recipe, checkpoints, *how) for recipe, _ in tasks]
         needs_torch = any(plan.needs_torch for plan in plans)
         with phases.timed("import"):
             devices = devices_of(given["device"]) if needs_torch else ("cpu",)
@@ -245,7 +244,8 @@ def run_all(
             writer.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         if needs_torch:
             with phases.timed("scan"):
-                _look_at_values(todo, checkpoints, settings, given["nonfinite"], progress)
+                names = _nonfinite(todo, checkpoints, settings, given["nonfinite"], progress)
+                _leave_alone(names, todo, checkpoints, how, progress)
         _refuse_full_disk(todo, sides)
         plans = [each.plan for each in todo]
         stagings = [
@@ -299,17 +299,23 @@ def _plan(
     dtype: str,
     shard_bytes: int | None,
     force: bool,
+    nonfinite: Sequence[str] = (),
 ) -> Plan:
+    """The plan of one recipe; tensors named in `nonfinite` are left as fine-tuned."""
+    notes = []
+    if runs_code(checkpoints[FINETUNED]):
+        notes.append("brings Python files (auto_map): they are copied and never run here")
+    if nonfinite:
+        notes.append(f"NaN or Inf, left as fine-tuned: {listed(sorted(nonfinite), 'tensor')}")
     plan = planning.build(
         recipe if dtype == "keep" else replace(recipe, dtype=dtype),
         checkpoints[BASE],
         checkpoints[FINETUNED],
         max_shard_bytes=shard_bytes,
         force=force,
+        left_alone=nonfinite,
+        notes=notes,
     )
-    if runs_code(checkpoints[FINETUNED]):
-        note = "brings Python files (auto_map): they are copied and never run here"
-        plan = replace(plan, notes=(*plan.notes, note))
     if not force:
         preflight.refuse_unrelated(plan, checkpoints)
     return plan
@@ -395,14 +401,14 @@ def devices_of(device: str) -> tuple[str, ...]:
     return reading.resolve_devices(device)
 
 
-def _look_at_values(
+def _nonfinite(
     runs: Sequence[_Run],
     checkpoints: Mapping[str, Checkpoint],
     settings: Settings,
     nonfinite: str,
     progress: Progress,
-) -> None:
-    """Refuse the plans, or leave matrices out of them, where there is NaN or Inf."""
+) -> list[str]:
+    """Names of the tensors to be edited that hold NaN or Inf; refuses them unless they are copied."""
     from ..engine import compute
 
     progress.say("looking for NaN and Inf in what will be edited")
@@ -410,18 +416,27 @@ def _look_at_values(
     once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
     with compute.editor(plans, checkpoints, settings) as editor:
         names = editor.find_nonfinite(once.values())
-    if not names:
-        return
-    if nonfinite != "copy":
+    if names and nonfinite != "copy":
         raise InputRefused(
             "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
             "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
         )  # fmt: skip
+    return names
+
+
+def _leave_alone(
+    names: Sequence[str],
+    runs: Sequence[_Run],
+    checkpoints: dict[str, Checkpoint],
+    how: tuple[str, int | None, bool],
+    progress: Progress,
+) -> None:
+    """Plan anew, without the tensors in `names`, each run that would edit one of them."""
     notes = []
     for run in runs:
         edited = {step.tensor for step in run.plan.edits}
         if mine := [name for name in names if name in edited]:
-            run.plan = planning.leave_alone(run.plan, mine, checkpoints[FINETUNED])
+            run.plan = _plan(run.plan.recipe, checkpoints, *how, mine)
             notes.append(run.plan.notes[-1])
     for note in dict.fromkeys(notes):
         progress.say(f"note: {note}")

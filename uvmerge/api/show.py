@@ -8,8 +8,8 @@ from typing import Any
 
 from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.quantisation import quantisation
 from ..hub import locate as hub
-from ..plan.preflight import quantisation
 from ..text import inert, size, table
 
 

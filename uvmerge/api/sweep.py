@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import operations
+from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
-from ..plan.planner import BASE, FINETUNED
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief
 from . import run as api

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import RunFailed, UvmergeError
-from ..plan.planner import BASE, FINETUNED, Block, Plan, Range, Step
+from ..plan.steps import Block, Plan, Range, Step
 from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
 from ..spectral.precision import single_threaded
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal

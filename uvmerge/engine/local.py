@@ -12,7 +12,7 @@ import xxhash
 from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed, listed
 from ..output.writer import CHUNK_BYTES, Staging
-from ..plan.planner import Plan, Range, Step
+from ..plan.steps import Plan, Range, Step
 from .crew import Crew
 from .settings import Control, Phases, Settings
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..errors import counted
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import duration, inert, size
 from .settings import Control, Settings
 

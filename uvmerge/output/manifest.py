@@ -19,7 +19,7 @@ import yaml
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.header import parse_json
 from ..errors import InputRefused, counted
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import inert
 
 NAME, CARD = "uvmerge.json", "README.md"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.folder import INDEX, Checkpoint, inside
 from ..errors import InputRefused
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import brief
 from . import manifest
 

@@ -1,4 +1,4 @@
-"""What must hold before an edit may start, beyond what headers can tell alone.
+"""What must hold before an edit may start, beyond what names and shapes can tell.
 
 Nothing here imports torch: the look at the values is a sample of a few kilobytes.
 """
@@ -6,56 +6,31 @@ Nothing here imports torch: the look at the values is a sample of a few kilobyte
 from __future__ import annotations
 
 import math
-import re
 import struct
 from array import array
 from collections.abc import Sequence
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.quantisation import how_to_dequantise, quantisation
+from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import InputRefused, listed
 from ..measure.measures import UNRELATED_COSINE
-from .planner import BASE, FINETUNED, Plan, Step
+from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
 
 _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
-_PACKED = re.compile(
-    r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
-    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
-)
-_DEQUANTISE = {
-    "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
-    "mxfp4": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " Mxfp4Config(dequantize=True), then save_pretrained(new_folder)",
-    "bitsandbytes": "model.dequantize(), then save_pretrained(new_folder)",
-}
-
-
-def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
-    """(method, tensor names) where the checkpoint stores packed or scaled weights, else None."""
-    parts = [checkpoint.config, *(v for v in checkpoint.config.values() if isinstance(v, dict))]
-    config = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
-    packed = [
-        t.name for t in checkpoint.tensors.values()
-        if t.dtype.startswith(("F8_", "F6_", "F4")) or _PACKED.search(t.name)
-    ]  # fmt: skip
-    if not packed and not isinstance(config, dict):
-        return None
-    method = str(config.get("quant_method", "unknown")) if isinstance(config, dict) else "unknown"
-    return method, packed
 
 
 def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse quantised weights, and tensors that were saved empty."""
+    """Refuse quantised weights."""
     if found := quantisation(checkpoint):
         method, names = found
-        how = _DEQUANTISE.get(method, "the tool that quantised it, or take the original weights")
         tensors = f" in {listed(names, 'tensor', 3)}" if names else ""
         raise InputRefused(
             f"{role} ({checkpoint.label})", f"is quantised (method {method}){tensors}",
-            f"Dequantise it first: {how}.",
+            f"Dequantise it first: {how_to_dequantise(method)}.",
         )  # fmt: skip
 
 
