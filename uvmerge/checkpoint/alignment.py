@@ -133,9 +133,10 @@ class _Matcher:
         self.used: set[str] = set()
         self._taken: set[View] = set()
         self._views: dict[str, dict[Part, View]] = {}
-        self._twins: dict[str, str] = {}
         self._rename = self._find_rename()
-        self._twins = self._find_twins()
+        self._twins: dict[str, str] = {}
+        if not ours.tensors.keys() <= theirs.tensors.keys():
+            self._twins = self._find_twins()
 
     def partner(self, tensor: Tensor, views: Sequence[View]) -> Partner:
         """What the other checkpoint has in the place of `tensor`, whose views are `views`."""
@@ -223,8 +224,10 @@ class _Matcher:
     def _find_rename(self) -> tuple[str, str] | None:
         """The one prefix substitution that matches one side completely, or None for none needed."""
         ours, theirs = self.ours.tensors, self.theirs.tensors
+        if any(name in theirs and _is_layer_matrix(self.ours, t) for name, t in ours.items()):
+            return None
         layered = [t for t in ours.values() if _is_layer_matrix(self.ours, t)]
-        if not layered or any(t.name in theirs for t in layered):
+        if not layered:
             return None
         by_tail: dict[str, list[str]] = {}
         for name in theirs:

@@ -155,13 +155,13 @@ class Editor(Reader):
 
     def _by_element(self, job: _Chain, other: Tensor, before: Tensor) -> Tensor:
         """A chain of operations on a piece of any shape."""
-        if equal(other, before):
-            return before
+        same = job.heeds_equality and equal(other, before)
         base = DenseOperand("base", other, self.precision)
-        current: Any = base
-        if job.block.start != BASE:
-            current = DenseOperand("finetuned", before, self.precision)
+        first = DenseOperand("finetuned", before, self.precision)
+        current: Any = base if job.block.start == BASE and not same else first
         for index in job.block.chain:
+            if same and current is first and job.leaves_alone(index):
+                continue
             result = _apply(job, index, base, current)
             if isinstance(result, Tensor):
                 result = DenseOperand("finetuned", result, self.precision)
@@ -178,21 +178,21 @@ class Editor(Reader):
             other = self.load(BASE, views.base)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         entries: list[dict[str, Any]] = [{} for _ in requests]
-        if equal(other, before):
-            for (_, step), out in zip(requests, outs):
-                _store(step, [before], out)
-        else:
-            jobs = [
-                _Chain(self.plans[plan], step, step.blocks[number], out, entry)
-                for (plan, step), out, entry in zip(requests, outs, entries)
-            ]
-            self._chains_on_matrices(
-                [job for job in jobs if job.on_matrices], other, before, device
-            )
-            for job in jobs:
-                if not job.on_matrices:
-                    with self.phases.timed("recombine"):
-                        _store(job.step, [self._by_element(job, other, before)], job.out)
+        jobs = [
+            _Chain(self.plans[plan], step, step.blocks[number], out, entry)
+            for (plan, step), out, entry in zip(requests, outs, entries)
+        ]
+        on_matrices = [job for job in jobs if job.on_matrices]
+        same = any(job.heeds_equality for job in on_matrices) and equal(other, before)
+        idle = [job for job in on_matrices if same and all(map(job.leaves_alone, job.block.chain))]
+        for job in idle:
+            _store(job.step, [before], job.out)
+        busy = [job for job in on_matrices if job not in idle]
+        self._chains_on_matrices(busy, other, before, same, device)
+        for job in jobs:
+            if not job.on_matrices:
+                with self.phases.timed("recombine"):
+                    _store(job.step, [self._by_element(job, other, before)], job.out)
         with self.phases.timed("recombine"):
             for out, entry in zip(outs, entries):
                 change = _Change()
@@ -203,7 +203,7 @@ class Editor(Reader):
         return [(out.mT if turned else out, entry) for out, entry in zip(outs, entries)]
 
     def _chains_on_matrices(
-        self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, device: str
+        self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, same: bool, device: str
     ) -> None:
         """Operations that decompose: they get whole matrices, which remember what they computed."""
         if not jobs:
@@ -216,8 +216,11 @@ class Editor(Reader):
             for job in jobs:
                 base.begin()
                 first.begin()
-                current, ranks = first, []
+                current, ranks = base if job.block.start == BASE and not same else first, []
                 for index, planned in zip(job.block.chain, job.block.ranks, strict=True):
+                    if same and current is first and job.leaves_alone(index):
+                        ranks.append(planned)
+                        continue
                     base.k = current.k = None
                     result = _apply(job, index, base, current)
                     chosen = base.k if base.k is not None else current.k
@@ -266,6 +269,15 @@ class _Chain:
     @property
     def on_matrices(self) -> bool:
         return any(self.plan.recipe.steps[i].operation.matrices_only for i in self.block.chain)
+
+    @property
+    def heeds_equality(self) -> bool:
+        """Whether it matters to any of its steps that the inputs are equal."""
+        return any(map(self.leaves_alone, self.block.chain))
+
+    def leaves_alone(self, index: int) -> bool:
+        """Whether the operation of a step declares that it leaves equal inputs alone."""
+        return self.plan.recipe.steps[index].operation.leaves_equal_inputs_alone
 
 
 def _apply(job: _Chain, index: int, base: Any, current: Any) -> Any:

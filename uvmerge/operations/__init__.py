@@ -26,13 +26,20 @@ DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation and what its signature says about it."""
+    """One operation and what its signature says about it.
+
+    Attributes:
+        parameters: its options.
+        wants_place: whether it is told where a tensor stands in the model.
+        leaves_equal_inputs_alone: whether it declares that equal inputs come back as they are.
+    """
 
     name: str
     function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     matrices_only: bool
     wants_place: bool
+    leaves_equal_inputs_alone: bool
 
     @property
     def command(self) -> str:
@@ -115,6 +122,7 @@ def read_operation(function: Callable[..., Any]) -> Operation:
         tuple(options),
         Matrix in operands,
         "place" in signature.parameters,
+        getattr(function, "leaves_equal_inputs_alone", False),
     )
 
 

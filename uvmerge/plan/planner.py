@@ -173,15 +173,16 @@ class _Planner:
         chain: list[int] = []
         ranks: list[int | None] = []
         for i in chosen:
-            # Where base and fine-tuned agree, every operation on a pair leaves them as they are.
-            if start == BASE and not chain:
-                break
-            result = try_out(self.recipe.steps[i], base, current, place)
+            step = self.recipe.steps[i]
+            if current is base and step.operation.leaves_equal_inputs_alone:
+                continue
+            result = try_out(step, base, current, place)
             if result is base:
-                start, chain, ranks = BASE, [], []
+                start, chain, ranks, current = BASE, [], [], base
             elif result is not current:
                 chain.append(i)
                 ranks.append(base.k if base.k is not None else current.k)
+                current = Outline(view.label, view.shape)  # of what it will have computed
             base.k = current.k = None
         return Block(view, partner, start, tuple(chain), tuple(ranks))
 
