@@ -241,7 +241,7 @@ def test_an_operation_that_fails_names_the_tensor(
 ) -> None:
     from unittest import mock
 
-    from uvmerge.spectral.dense import DenseMatrix
+    from uvmerge.spectral.matrix import DenseMatrix
 
     with mock.patch.object(DenseMatrix, "plus", side_effect=AttributeError("no such thing")):
         shown = uv(capsys, "restore", *pair, tmp_path / "out", "--workers", "1")

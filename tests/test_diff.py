@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import uvmerge
 from uvmerge.engine.settings import Control
 from uvmerge.measure import compare
 from uvmerge.measure.findings import Entry, Findings, as_data
-from uvmerge.spectral import dense
 from uvmerge.spectral.gram import Eigenpairs
+from uvmerge.spectral.ladder import Ladder
 
 Pair = tuple[Path, Path]
 DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
@@ -404,16 +405,22 @@ def test_fast_says_nearly_the_same(llama: Pair) -> None:
 
 
 def test_no_decomposition_outlives_its_matrix(llama: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[weakref.ref[Ladder]] = []
     held: list[int] = []
-    real = compare.Leading.of.__func__  # type: ignore[attr-defined]
+    top, of = Ladder.top, compare.Leading.of.__func__  # type: ignore[attr-defined]
 
-    def of(cls: Any, matrix: dense.DenseMatrix, k: int) -> Any:
-        leading = real(cls, matrix, k)
-        held.append(sum(x is not None for x in (matrix._gram, matrix._svd, matrix._refiner)))
-        return leading
+    def noted(self: Ladder, k: int) -> Any:
+        used.append(weakref.ref(self))
+        return top(self, k)
 
-    monkeypatch.setattr(compare.Leading, "of", classmethod(of))
-    uvmerge.diff(*llama)
+    def leading(cls: Any, matrix: Any, k: int) -> Any:
+        found = of(cls, matrix, k)
+        held.append(used.pop()() is not None)
+        return found
+
+    monkeypatch.setattr(Ladder, "top", noted)
+    monkeypatch.setattr(compare.Leading, "of", classmethod(leading))
+    uvmerge.diff(*llama, workers=1)
     assert held and not any(held)
 
 

@@ -21,7 +21,8 @@ from uvmerge.checkpoint.anatomy import Place
 from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
 from uvmerge.operations.options import Parameter
 from uvmerge.plan.outline import NeedsValues, Outline
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral import Log
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 FOLDER = Path(inspect.getfile(Operation)).parent
@@ -88,7 +89,8 @@ def call(operation: Operation, base: Any, finetuned: Any, options: Options) -> A
 
 
 def outlines(kind: str) -> list[Outline]:
-    return [Outline(role, reference.SHAPES[kind]) for role in ("base", "finetuned")]
+    log = Log()
+    return [Outline(role, reference.SHAPES[kind], log) for role in ("base", "finetuned")]
 
 
 def pair(kind: str) -> list[torch.Tensor]:

@@ -34,7 +34,7 @@ from uvmerge.report.rows import COLUMNS
 from uvmerge.report.summary import summary
 from uvmerge.report.svg import Axis, Line, chart
 from uvmerge.report.words import says_where
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT
 
 ROLES = {

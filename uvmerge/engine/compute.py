@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,12 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import RunFailed, UvmergeError
 from ..plan.steps import Block, Plan, Range, Step
-from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
+from ..spectral import Log
+from ..spectral.matrix import DenseOperand
 from ..spectral.precision import single_threaded
+from ..spectral.recombine import Sum, rows_of
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal
+from .record import Change, decompositions
 from .settings import Phases, Settings
 
 PANEL_ROWS = 64  # rounded or compared at a time
@@ -138,7 +140,7 @@ class Editor(Reader):
         chain = _Chain(self.plans[plan], step, block, torch.empty(0), entry)
 
         def pieces() -> Iterator[memoryview]:
-            change = _Change()
+            change = Change()
             spans = [
                 (FINETUNED, self.span(FINETUNED, block.finetuned)),
                 (BASE, self.span(BASE, block.base)),
@@ -166,7 +168,7 @@ class Editor(Reader):
             if isinstance(result, Tensor):
                 result = DenseOperand("finetuned", result, self.precision)
             current = result
-        return current._stored
+        return current.stored
 
     def _compute(
         self, requests: Sequence[Request], number: int, device: str
@@ -195,7 +197,7 @@ class Editor(Reader):
                     _store(job.step, [self._by_element(job, other, before)], job.out)
         with self.phases.timed("recombine"):
             for out, entry in zip(outs, entries):
-                change = _Change()
+                change = Change()
                 for after, piece in zip(out.split(PANEL_ROWS), before.split(PANEL_ROWS)):
                     change.add(after, piece)
                 entry.update(change.entry)
@@ -205,39 +207,43 @@ class Editor(Reader):
     def _chains_on_matrices(
         self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, same: bool, device: str
     ) -> None:
-        """Operations that decompose: they get whole matrices, which remember what they computed."""
+        """Operations that decompose, and then the rows of their results."""
         if not jobs:
             return
-        views = jobs[0].block
-        base = self.matrix(f"{views.base.label} (base)", other, device)
-        first = self.matrix(views.finetuned.label, before, device)
+        results = self._results(jobs, other, before, same, device)
+        with self.phases.timed("recombine"):
+            positions = [0] * len(jobs)
+            for panels in rows_of(results, self.precision.combine):
+                for i, (job, panel) in enumerate(zip(jobs, panels)):
+                    positions[i] += _store(job.step, [panel], job.out[positions[i] :])
+
+    def _results(
+        self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, same: bool, device: str
+    ) -> list[Sum]:
+        """What each chain makes of the two matrices, which remember what they computed until all
+        chains are through."""
+        views, log = jobs[0].block, Log()
+        base = self.matrix(f"{views.base.label} (base)", other, device, log, BASE)
+        finetuned = self.matrix(views.finetuned.label, before, device, log, FINETUNED)
         results = []
         with self.phases.timed("decompose"):
             for job in jobs:
-                base.begin()
-                first.begin()
-                current, ranks = base if job.block.start == BASE and not same else first, []
-                for index, planned in zip(job.block.chain, job.block.ranks, strict=True):
-                    if same and current is first and job.leaves_alone(index):
-                        ranks.append(planned)
+                log.begin()
+                current = base if job.block.start == BASE and not same else finetuned
+                for index in job.block.chain:
+                    log.step = index
+                    if same and current is finetuned and job.leaves_alone(index):
                         continue
-                    base.k = current.k = None
                     result = _apply(job, index, base, current)
-                    chosen = base.k if base.k is not None else current.k
-                    ranks.append(planned if planned is not None else chosen)
-                    if isinstance(result, Tensor):
-                        result = DenseMatrix(views.finetuned.label, result, self.precision)
-                    current = result
-                results.append(current)
-                job.entry.update(_describe(base, first, ranks))
+                    current = (
+                        finetuned.with_values(result) if isinstance(result, Tensor) else result
+                    )
+                results.append(current.sum)
+                of_several = len(job.plan.recipe.steps) > 1
+                job.entry.update(decompositions(log, job.block.chain, of_several))
             base.keep()
-            first.keep()
-        del base, first, current  # and their decompositions
-        with self.phases.timed("recombine"):
-            positions = [0] * len(jobs)
-            for panels in rows_of(results):
-                for i, (job, panel) in enumerate(zip(jobs, panels)):
-                    positions[i] += _store(job.step, [panel], job.out[positions[i] :])
+            finetuned.keep()
+        return results
 
     def _convert(self, step: Step, source: Range) -> Iterator[memoryview]:
         """The bytes of a copy in another dtype, in panels."""
@@ -372,44 +378,3 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
         step = (near < exact).int() - (near > exact).int()
         bits.view(-1)[at] += torch.where(near.isfinite() & (near != 0), step, 0)
     return single.to(dtype)
-
-
-def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:
-    """k of each step, relative gap at the cuts, and the decompositions used."""
-    entry: dict[str, Any] = {"k": ranks} if any(k is not None for k in ranks) else {}
-    found = {BASE: base.cuts, FINETUNED: finetuned.cuts, "delta": finetuned.delta_cuts}
-    for role, cuts in found.items():
-        if cuts:
-            gaps = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(cuts.items())}
-            entry.setdefault("gap", {})[role] = gaps
-    methods = sorted({*base.methods, *finetuned.methods})
-    return entry | ({"method": methods} if methods else {})
-
-
-class _Change:
-    """How far an output is from the fine-tuned tensor, summed over its pieces."""
-
-    def __init__(self) -> None:
-        self.squares = self.distance = 0.0
-        self.changed, self.is_zero = False, True
-
-    def add(self, after: Tensor, before: Tensor) -> None:
-        """Take in a piece, as stored."""
-        wide = torch.float64 if torch.float64 in (after.dtype, before.dtype) else torch.float32
-        old, new = before.to(wide), after.to(wide)
-        self.is_zero = self.is_zero and not bool(after.any())
-        self.changed |= not torch.equal(after.to(before.dtype), before)
-        norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        if not all(1e-15 < norm < 1e15 for norm in norms):  # float32 may not hold their squares
-            old, new = before.to(torch.float64), after.to(torch.float64)
-            norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        self.squares += norms[0] ** 2
-        self.distance += norms[1] ** 2
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """For the record: ‖W′ − W_f‖_F / ‖W_f‖_F to four digits, whether anything changed, and
-        `zero` where all that was computed is zeros."""
-        relative = math.sqrt(self.distance / self.squares) if self.squares else 0.0
-        entry = {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
-        return entry | ({"zero": True} if self.is_zero else {})

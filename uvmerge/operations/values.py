@@ -27,5 +27,5 @@ def values(
     if alpha == 0 or k == 0:
         return finetuned
     U_f, S_f, Vh_f = finetuned.top(k)
-    change = base.top(k)[1] - S_f
+    change = base.top(k).S - S_f
     return finetuned.plus((alpha * change * U_f, Vh_f))

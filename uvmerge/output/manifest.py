@@ -33,7 +33,7 @@ def build(
 
     Args:
         files: size and xxh3-128 of every other file of the output.
-        edits: per edited tensor, what was done: k, gap at the cut, method, relative change.
+        edits: per edited matrix, what was done (`docs/output.md`, The record of a matrix).
         settings: device and precision.
     """
     return {

@@ -7,7 +7,7 @@ from typing import NoReturn
 from ..checkpoint.anatomy import Place
 from ..errors import UsageError, UvmergeError
 from ..recipe.recipe import RecipeStep
-from ..spectral import Edited, Factors, Matrix, Term, leading_count
+from ..spectral import Edited, Factors, Log, Matrix, Term, leading_count
 
 
 class NeedsValues(Exception):
@@ -15,12 +15,10 @@ class NeedsValues(Exception):
 
 
 class Outline:
-    """An operand that knows its shape alone (see `spectral.Matrix`)."""
+    """An operand that knows its shape alone, and notes ranks in its log (see `spectral.Matrix`)."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], of: Outline | None = None) -> None:
-        self.name, self.shape = name, shape
-        self.k: int | None = None
-        self._of = of  # of a difference: the operand that notes its rank
+    def __init__(self, name: str, shape: tuple[int, ...], log: Log) -> None:
+        self.name, self.shape, self.log = name, shape, log
 
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
@@ -28,8 +26,7 @@ class Outline:
         if energy is not None:
             raise NeedsValues
         k = leading_count(min(self.shape), top=top, rank=rank)
-        noted = self._of or self
-        noted.k = noted.k or k  # with a head and a tail, the head's
+        self.log.rank(k)
         return k
 
     @property
@@ -48,7 +45,7 @@ class Outline:
         raise NeedsValues
 
     def __sub__(self, other: Matrix) -> Outline:
-        return Outline(f"{self.name} - {other.name}", self.shape, of=self)
+        return Outline(f"{self.name} - {other.name}", self.shape, self.log)
 
 
 def try_out(step: RecipeStep, base: Outline, current: Outline, place: Place) -> Edited:

@@ -20,6 +20,7 @@ from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
+from ..spectral import Log
 from .layout import OutputFile, layout
 from .outline import Outline, try_out
 from .roster import Consequences, Roster
@@ -168,7 +169,9 @@ class _Planner:
 
     def _block(self, view: View, partner: View, place: Place, chosen: Sequence[int]) -> Block:
         """Try the chosen steps on outlines and keep those that will have to compute."""
-        base, current = Outline(partner.label, partner.shape), Outline(view.label, view.shape)
+        log = Log()
+        base = Outline(partner.label, partner.shape, log)
+        current = Outline(view.label, view.shape, log)
         start = FINETUNED
         chain: list[int] = []
         ranks: list[int | None] = []
@@ -176,14 +179,14 @@ class _Planner:
             step = self.recipe.steps[i]
             if current is base and step.operation.leaves_equal_inputs_alone:
                 continue
+            log.step = i
             result = try_out(step, base, current, place)
             if result is base:
                 start, chain, ranks, current = BASE, [], [], base
             elif result is not current:
                 chain.append(i)
-                ranks.append(base.k if base.k is not None else current.k)
-                current = Outline(view.label, view.shape)  # of what it will have computed
-            base.k = current.k = None
+                ranks.append(log.ranks.get(i))
+                current = Outline(view.label, view.shape, log)  # of what it will have computed
         return Block(view, partner, start, tuple(chain), tuple(ranks))
 
     def _stretches(self, subject: Subject, blocks: Sequence[Block]) -> Iterator[Step]:
