@@ -52,7 +52,7 @@ def test_the_stub_says_what_the_registry_says() -> None:
     assert StepOptions.__annotations__.keys() >= {"layers", *FilterOptions.__annotations__}
     assert RunOptions.__annotations__.keys() == {
         name for name, p in inspect.signature(uvmerge.run).parameters.items()
-        if p.kind is p.KEYWORD_ONLY and name not in ("base", "finetuned")
+        if p.kind is p.KEYWORD_ONLY and name not in ("base", "finetuned", "models")
     }  # fmt: skip
 
 

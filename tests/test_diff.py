@@ -71,7 +71,7 @@ def test_the_matrices_compared_are_those_that_an_edit_would_edit(
 ) -> None:
     pair = zoo.pair(family, tmp_path)
     plan = uvmerge.restore(*pair, tmp_path / "out", dry_run=True).plan
-    edited = {b.finetuned.label: b.finetuned.shape for step in plan.edits for b in step.blocks}
+    edited = {b.view.label: b.view.shape for step in plan.edits for b in step.blocks}
     found = uvmerge.diff(*pair)
     assert {name: entry.shape for name, entry in entries(found).items()} == edited
     assert found.verdict == "related"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import BASE
 from ..checkpoint.selection import Selection
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
@@ -183,7 +183,7 @@ def report_after(
     """Write the report of a surgery that is finished, and say so where that fails.
 
     Args:
-        given: base and fine-tuned; those of the Hub are measured at the commits that were edited.
+        given: the inputs by role; those of the Hub are measured at the commits that were edited.
         options: of `uvmerge.api.RunOptions`, `report` among them.
     """
     report, out = options["report"], result.out
@@ -192,7 +192,7 @@ def report_after(
         role: f"{it['reference']}@{it['commit']}" if it["commit"] else given[role]
         for role, it in result.plan.inputs.items()
     }
-    words = map(str, (references[BASE], references[FINETUNED], out))
+    words = map(str, (*_compared(references), out))
     do = f"{out} is finished; for the report: uvmerge diff {shlex.join(words)} --out {report}"
     try:
         found = before_and_after(recipe, references, out, **options)
@@ -209,8 +209,8 @@ def report_after(
 def before_and_after(
     recipe: Recipe, references: Mapping[str, api.Reference], out: Path, **options: Any
 ) -> Diff:
-    """What a surgery did: the fine-tuned checkpoint and OUT, each against the base, at the rank of
-    the first step that names one.
+    """What a surgery did: the other inputs and OUT, each against the base, at the rank of the first
+    step that names one.
 
     Args:
         options: of `uvmerge.api.RunOptions`.
@@ -223,7 +223,15 @@ def before_and_after(
     )
     rank = next(filter(None, named), {})
     kept = {key: options[key] for key in shared if key in options}
-    return diff(references[BASE], references[FINETUNED], out, **rank, **kept)
+    first, *others = _compared(references)
+    return diff(first, *others, out, **rank, **kept)
+
+
+def _compared(references: Mapping[str, api.Reference]) -> list[api.Reference]:
+    """The inputs of a surgery in the order in which to compare them with its output: the base, or of a
+    merge without one the first model, then the others."""
+    first = BASE if BASE in references else next(iter(references))
+    return [references[first], *(each for role, each in references.items() if role != first)]
 
 
 def _measure(

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import mirrored, spelled
 from ..checkpoint.selection import Selection
 from ..engine.crew import available_memory
 from ..engine.local import jobs, run as run_plans
@@ -69,7 +69,7 @@ class Result:
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
         elif not changed:
-            rest = "the output equals the fine-tuned checkpoint"
+            rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"
         return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
 
@@ -132,12 +132,17 @@ class StepOptions(FilterOptions, total=False):
 
 
 def operate(
-    operation: Operation, base: Reference, finetuned: Reference, out: Reference, **options: Any
+    operation: Operation, references: Mapping[str, Reference], out: Reference, **options: Any
 ) -> Result:
-    """Run one operation; `options` are its own, the selection's, and those of `RunOptions`."""
+    """Run one operation.
+
+    Args:
+        references: its checkpoints by role, as `Operation.assign` gives them.
+        options: its own, the selection's, and those of `RunOptions`.
+    """
     shared = {key: options.pop(key) for key in RunOptions.__annotations__ if key in options}
     step = RecipeStep.parse(operation.command, options)
-    return run(Recipe((step,)), out, base=base, finetuned=finetuned, **shared)
+    return _run_one(Recipe((step,)), references, out, **shared)
 
 
 def run(
@@ -146,6 +151,7 @@ def run(
     *,
     base: Reference | None = None,
     finetuned: Reference | None = None,
+    models: Sequence[Reference] = (),
     device: str = "auto",
     precision: Literal["exact", "fast"] = "exact",
     dtype: str = "keep",
@@ -167,7 +173,7 @@ def run(
 
     Args:
         recipe: a `Recipe`, the path of a recipe file, or what such a file holds, as a dict.
-        base, finetuned: references that replace those of the recipe.
+        base, finetuned, models: references that replace those of the recipe.
         control: lets the caller stop the run; what is finished is kept and can be resumed.
 
     For the other keywords see `RunOptions`. Raises the errors of `uvmerge.errors`.
@@ -175,17 +181,33 @@ def run(
     given = dict(locals())
     options = {key: given[key] for key in RunOptions.__annotations__}
     recipe = _as_recipe(recipe)
-    references = _references(recipe, base, finetuned)
+    references = recipe.inputs({"base": base, "finetuned": finetuned, "models": [*models]})
+    return _run_one(recipe, references, out, **options)
+
+
+def _run_one(
+    recipe: Recipe, references: Mapping[str, Reference], out: Reference, **options: Any
+) -> Result:
+    """Run a recipe on checkpoints by role, and report where that is asked for."""
+    given = _with_defaults(options)
+    report = given["report"]
     if report is not None:
         from . import diff as comparison
 
-        target = comparison.refuse_folder(report, overwrite, list(references.values()), factors)
+        inputs = list(references.values())
+        target = comparison.refuse_folder(report, given["overwrite"], inputs, given["factors"])
         writer.check_apart(target, [target_of(out)], "output")
-    (result,) = run_all([(recipe, out)], references, **options)
+    (result,) = run_all([(recipe, out)], references, **given)
     assert result is not None
     if report is not None and result.out is not None:
-        comparison.report_after(recipe, references, result, **options)
+        comparison.report_after(recipe, references, result, **given)
     return result
+
+
+def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`RunOptions`, with the defaults of `run` for those that are not given."""
+    defaults = inspect.signature(run).parameters
+    return {key: defaults[key].default for key in RunOptions.__annotations__} | dict(options)
 
 
 def run_all(
@@ -195,16 +217,16 @@ def run_all(
     keep_same: bool = False,
     **options: Any,
 ) -> list[Result | None]:
-    """Run several recipes on one pair, each into its OUT, with one decomposition of each matrix.
+    """Run several recipes on the same checkpoints, each into its OUT, with one decomposition of each
+    matrix.
 
     Args:
         tasks: recipe and OUT of each.
-        references: the pair, by role; those in the recipes are not looked at.
+        references: the checkpoints, by role; those in the recipes are not looked at.
         keep_same: leave an OUT alone that is what would be written; its result is None.
         options: see `RunOptions`; the defaults are those of `run`.
     """
-    defaults = inspect.signature(run).parameters
-    given = {key: defaults[key].default for key in RunOptions.__annotations__} | options
+    given = _with_defaults(options)
     started, phases = time.monotonic(), Phases()
     dry_run, overwrite = given["dry_run"], given["overwrite"]
     check_precision(given["precision"])
@@ -218,7 +240,7 @@ def run_all(
         _refuse_places(targets, factors, local)
     with ExitStack() as stack:
         with phases.timed("open"):
-            checkpoints = _open_pair(references, given["allow_pickle"], stack)
+            checkpoints = _open_all(references, given["allow_pickle"], stack)
         if not dry_run:
             _refuse_places(targets, factors, [c.folder for c in checkpoints.values()])
         with phases.timed("plan"):
@@ -238,7 +260,7 @@ def run_all(
         for each in todo:
             writer.check_out(each.target, overwrite)
         _announce(todo, settings, progress)
-        sides = list(side_files(checkpoints[FINETUNED], todo[0].plan))
+        sides = list(side_files(checkpoints[todo[0].plan.own], todo[0].plan))
         for each in todo:
             each.head = _head(each.plan, checkpoints, settings)
             writer.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
@@ -301,16 +323,16 @@ def _plan(
     force: bool,
     nonfinite: Sequence[str] = (),
 ) -> Plan:
-    """The plan of one recipe; tensors named in `nonfinite` are left as fine-tuned."""
-    notes = []
-    if runs_code(checkpoints[FINETUNED]):
+    """The plan of one recipe; tensors named in `nonfinite` are left as they are."""
+    notes, own = [], mirrored(checkpoints)
+    if runs_code(checkpoints[own]):
         notes.append("brings Python files (auto_map): they are copied and never run here")
     if nonfinite:
-        notes.append(f"NaN or Inf, left as fine-tuned: {listed(sorted(nonfinite), 'tensor')}")
+        names = listed(sorted(nonfinite), "tensor")
+        notes.append(f"NaN or Inf, left as {spelled(own)}: {names}")
     plan = planning.build(
         recipe if dtype == "keep" else replace(recipe, dtype=dtype),
-        checkpoints[BASE],
-        checkpoints[FINETUNED],
+        checkpoints,
         max_shard_bytes=shard_bytes,
         force=force,
         left_alone=nonfinite,
@@ -350,13 +372,13 @@ def target_of(out: Reference) -> Path:
     return Path(os.path.realpath(out))
 
 
-def _open_pair(
+def _open_all(
     references: Mapping[str, Reference], allow_pickle: bool, stack: ExitStack
 ) -> dict[str, Checkpoint]:
-    """Both checkpoints by role, located or downloaded; closed with `stack`."""
-    checkpoints = {}
+    """Every checkpoint by role, located or downloaded; closed with `stack`."""
+    checkpoints, own = {}, mirrored(references)
     for role, reference in references.items():
-        found = hub.locate(reference, weights_only=role == BASE)
+        found = hub.locate(reference, weights_only=role != own)
         loader = load_pickles if allow_pickle else None
         opened = Checkpoint.open(
             found.folder, label=found.label, commit=found.commit, load_pickles=loader
@@ -370,22 +392,6 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     return Recipe.from_data(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
-
-
-def _references(
-    recipe: Recipe, base: Reference | None, finetuned: Reference | None
-) -> dict[str, Reference]:
-    references: dict[str, Reference | None] = {
-        BASE: base if base is not None else recipe.base,
-        FINETUNED: finetuned if finetuned is not None else recipe.finetuned,
-    }
-    for role, reference in references.items():
-        if reference is None:
-            raise UsageError(
-                "recipe", f"names no {role}",
-                f"Add `{role}:` to the recipe, or pass --{role}.",
-            )  # fmt: skip
-    return {role: reference for role, reference in references.items() if reference is not None}
 
 
 def check_precision(name: str) -> None:
@@ -418,8 +424,9 @@ def _nonfinite(
         names = editor.find_nonfinite(once.values())
     if names and nonfinite != "copy":
         raise InputRefused(
-            "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
-            "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was damaged.",
+            " and ".join(map(spelled, checkpoints)), f"NaN or Inf in {listed(names, 'tensor')}",
+            f"--nonfinite copy leaves them as {spelled(mirrored(checkpoints))}; or restore the"
+            " checkpoint that was damaged.",
         )  # fmt: skip
     return names
 
@@ -501,7 +508,7 @@ def _complete(
     sides: Sequence[SideFile],
 ) -> Path | None:
     """Side files, verification, manifest; then OUT is there."""
-    card = manifest.card(plan, checkpoints[BASE], checkpoints[FINETUNED])
+    card = manifest.card(plan, checkpoints)
     staging.drop_side_files()
     for name, content in [(manifest.CARD, card), *sides]:
         staging.add_side_file(name, content)
@@ -516,14 +523,23 @@ def _complete(
 def function_for(operation: Operation) -> Callable[..., Result]:
     """`uvmerge.restore` and its like: `operate` with the signature and help of one operation."""
 
-    def call(base: Reference, finetuned: Reference, out: Reference, **options: Any) -> Result:
-        return operate(operation, base, finetuned, out, **options)
+    names = (*(operand.name for operand in operation.operands), "out")
+
+    def call(*places: Reference, **options: Any) -> Result:
+        named = {name: options.pop(name) for name in names if name in options}
+        return operate(operation, *operation.assign(places, named), **options)
 
     kinds = inspect.Parameter
     positional = [
-        kinds(name, kinds.POSITIONAL_OR_KEYWORD, annotation=Reference)
-        for name in ("base", "finetuned", "out")
+        kinds(
+            operand.name,
+            kinds.VAR_POSITIONAL if operand.several else kinds.POSITIONAL_OR_KEYWORD,
+            annotation=Reference,
+        )
+        for operand in operation.operands
     ]
+    kind = kinds.KEYWORD_ONLY if operation.takes_several else kinds.POSITIONAL_OR_KEYWORD
+    positional.append(kinds("out", kind, annotation=Reference))
     given = inspect.signature(operation.function).parameters
     own = [p for p in given.values() if p.kind is kinds.KEYWORD_ONLY and p.name != "place"]
     selection = [

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import operations
-from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
@@ -64,17 +63,13 @@ class Sweep:
         }
 
 
-def sweep(
-    operation: str,
-    base: api.Reference,
-    finetuned: api.Reference,
-    out: api.Reference,
-    **options: Any,
-) -> Sweep:
-    """Run `operation` at every combination of settings and publish each in a folder under `out`.
+def sweep(operation: str, *places: api.Reference, **options: Any) -> Sweep:
+    """Run `operation` at every combination of settings and publish each in a folder of its own.
 
     Args:
         operation: its name, like `restore`.
+        places: its checkpoints, as for a single run, and the folder for all outputs; each may be given
+            by its name, too (`base`, `finetuned`, `out`).
         options: those of the operation and its filters, where a list stands for several settings
             (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and those of `RunOptions`.
 
@@ -86,18 +81,21 @@ def sweep(
         raise UsageError(
             "--report", "is for one output", "Compare all: uvmerge diff BASE OUTDIR/*."
         )
-    settings = grid(operations.get(operation), options)
+    found = operations.get(operation)
+    names = (*(operand.name for operand in found.operands), "out")
+    named = {name: options.pop(name) for name in names if name in options}
+    references, out = found.assign(places, named)
+    settings = grid(found, options)
     folder = api.target_of(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
-    references = {BASE: base, FINETUNED: finetuned}
     if shared.get("dry_run"):
         return _swept(folder, settings, api.run_all(tasks, references, **shared))
     with _made(folder, references):
-        found = api.run_all(tasks, references, keep_same=True, **shared)
+        results = api.run_all(tasks, references, keep_same=True, **shared)
     record = manifest.to_bytes(_record(operation, settings, folder))
     with writer.disk_errors(folder / NAME, folder):
         manifest.write_whole(folder / NAME, record)
-    return _swept(folder, settings, found)
+    return _swept(folder, settings, results)
 
 
 def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[api.Result | None]) -> Sweep:
@@ -180,7 +178,8 @@ def _record(operation: str, settings: Sequence[Setting], folder: Path) -> dict[s
     return {
         "format": FORMAT,
         "operation": operations.get(operation).command,
-        "base": recipe.get(BASE),
-        "finetuned": recipe.get(FINETUNED),
+        **{
+            operand.name: recipe.get(operand.name) for operand in operations.get(operation).operands
+        },
         "checkpoints": entries,
     }

@@ -59,10 +59,10 @@ class Subject:
     views: tuple[View, ...]
     partners: Mapping[str, Partner]
 
-    @property
-    def why(self) -> str:
-        """The first reason that a partner gives not to take part, or nothing."""
-        return next((partner.why for partner in self.partners.values() if partner.why), "")
+    def why(self, roles: Iterable[str]) -> tuple[str, str]:
+        """The first of some other roles whose partner does not take part, and why; or ("", "")."""
+        whys = ((role, self.partners[role].why) for role in roles)
+        return next((each for each in whys if each[1]), ("", ""))
 
 
 def correspond(reference: str, anatomies: Mapping[str, Anatomy]) -> list[Subject]:

@@ -200,8 +200,21 @@ def _report_option() -> click.Option:
                         help="Afterwards, measure FINETUNED and OUT against BASE into DIR.")  # fmt: skip
 
 
-def _paths(*names: str) -> list[click.Argument]:
-    return [click.Argument([name.lower()], metavar=name) for name in names]
+def _paths(operation: Operation, out: str) -> list[click.Parameter]:
+    """An argument per checkpoint, one for as many as are named, and the place of the output."""
+    return [
+        *(
+            click.Argument([each.name], metavar=each.metavar, nargs=-1 if each.several else 1, required=True)
+            for each in operation.operands
+        ),
+        click.Argument([out.lower()], metavar=out),
+    ]  # fmt: skip
+
+
+def _places(operation: Operation, settings: dict[str, Any], out: str) -> list[str]:
+    """The words of the arguments of `_paths`, taken out of `settings`."""
+    given = [settings.pop(name) for name in (*(each.name for each in operation.operands), out)]
+    return [word for each in given for word in ([each] if isinstance(each, str) else each)]
 
 
 def _called(call: Callable[..., Any], settings: dict[str, Any]) -> tuple[Any, bool, Any]:
@@ -242,14 +255,17 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
 def command_for(operation: Operation) -> click.Command:
     """The command that an operation's signature describes."""
 
-    def callback(base: str, finetuned: str, out: str, **settings: Any) -> None:
+    def callback(**settings: Any) -> None:
         from ..api import run as api
 
+        places = operation.assign(_places(operation, settings, "out"))
+
         def call(**options: Any) -> Any:
-            return api.operate(operation, base, finetuned, out, **options)
+            return api.operate(operation, *places, **options)
 
         _perform(call, settings)
 
+    group = ["merge"] if operation.takes_several else []
     own = [_own_option(parameter) for parameter in operation.parameters]
     taken = {parameter.name for parameter in operation.parameters}
     scope = "attention,mlp of the decoder layers" if operation.matrices_only else "all"
@@ -258,7 +274,7 @@ def command_for(operation: Operation) -> click.Command:
         operation.command,
         callback=callback,
         params=[
-            *_paths("BASE", "FINETUNED", "OUT"),
+            *_paths(operation, "OUT"),
             *own,
             *_selection_options(taken, scope),
             _report_option(),
@@ -266,8 +282,17 @@ def command_for(operation: Operation) -> click.Command:
         ],
         help=_reflow(operation.function.__doc__ or ""),
         short_help=operation.summary.rstrip("."),
-        epilog=f"Example: uvmerge {operation.command} base sft out {example}".rstrip(),
+        epilog=f"Example: {_example(operation, *group)} out {example}".rstrip(),
     )
+
+
+def _example(operation: Operation, *groups: str) -> str:
+    """`uvmerge restore base sft`, `uvmerge merge mean a b c`: an operation with its checkpoints."""
+    words = ["uvmerge", *groups, operation.command]
+    for operand in operation.operands:
+        names = ["a", "b", "c"] if operand.several else [operand.name]
+        words += ["sft"] if operand.name == "finetuned" else names
+    return " ".join(words)
 
 
 def _reflow(docstring: str) -> str:
@@ -296,11 +321,13 @@ def sweep_group() -> None:
 def sweep_command_for(operation: Operation) -> click.Command:
     """`command_for`, with options that take several values."""
 
-    def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
+    def callback(**settings: Any) -> None:
         from ..api.sweep import sweep
 
+        places = _places(operation, settings, "outdir")
+
         def call(**options: Any) -> Any:
-            return sweep(operation.command, base, finetuned, outdir, **options)
+            return sweep(operation.command, *places, **options)
 
         _perform_sweep(call, settings)
 
@@ -314,7 +341,7 @@ def sweep_command_for(operation: Operation) -> click.Command:
         if isinstance(option, click.Option) and (name in keys or name == "layers"):
             option = _several(option, keys.get(name))
         parameters.append(option)
-    parameters[2] = click.Argument(["outdir"], metavar="OUTDIR")
+    parameters[: len(operation.operands) + 1] = _paths(operation, "OUTDIR")
     several = next((p for p in operation.parameters if p.type is float), None)
     example = f"--{several.key} {'0.1,0.2' if several.option.high else '0.5,1'}" if several else ""
     return click.Command(
@@ -323,8 +350,14 @@ def sweep_command_for(operation: Operation) -> click.Command:
         params=parameters,
         help=command.help,
         short_help=command.short_help,
-        epilog=f"Example: uvmerge sweep {operation.command} base sft out {example}".rstrip(),
+        epilog=f"Example: {_example(operation, 'sweep')} out {example}".rstrip(),
     )
+
+
+def _merge_group() -> click.Group:
+    """The group of the operations on as many checkpoints as are named; there while there are any."""
+    about = "Make one checkpoint of as many as are named."
+    return _Group("merge", help=about, epilog="Example: uvmerge merge NAME a b c out")
 
 
 def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
@@ -378,14 +411,18 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
 @click.option(
     "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
 )
-def run_command(
-    recipe: str, out: str, base: str | None, finetuned: str | None, **settings: Any
-) -> None:
+@click.option(
+    "--models",
+    metavar="REF",
+    multiple=True,
+    help="A model to merge, instead of the recipe's; repeat it.",
+)
+def run_command(recipe: str, out: str, **settings: Any) -> None:
     """Run a recipe: several operations, chained per tensor, as one YAML file."""
     from ..api import run as api
 
     def call(**options: Any) -> Any:
-        return api.run(recipe, out, base=base, finetuned=finetuned, **options)
+        return api.run(recipe, out, **options)
 
     _perform(call, settings)
 
@@ -560,9 +597,12 @@ def _assemble() -> UvmergeError | None:
     run_command.params += [_report_option(), *_run_options()]
     try:
         diff_command.params += _diff_options()
+        merge = _merge_group()
         for operation in operations().values():
-            cli.add_command(command_for(operation))
+            (merge if operation.takes_several else cli).add_command(command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))
+        if merge.commands:
+            cli.add_command(merge)
     except UvmergeError as error:
         return error
     return None

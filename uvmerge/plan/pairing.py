@@ -119,7 +119,8 @@ class _Matched:
     def _assign(self, subject: Subject) -> None:
         tensor, place, partner = subject.tensor, subject.place, subject.partners[BASE]
         chosen = self.selection.picks(tensor.name, place, matrices_only=True)
-        if self.roster.admits(subject, chosen, self.selection.names_module(place.module)):
+        by_name = self.selection.names_module(place.module)
+        if self.roster.admits(subject, [BASE] if chosen else None, by_name):
             self.roster.matched += 1
             pairs = zip(partner.views, subject.views, strict=True)
             self.views += [(theirs, ours, place) for theirs, ours in pairs if theirs is not None]

@@ -8,68 +8,67 @@ asks for values becomes an edit. Most refusals happen here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..checkpoint import header
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import Anatomy, Place, View
+from ..checkpoint.anatomy import Anatomy, View
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import mirrored, spelled
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
-from ..spectral import Log
 from .layout import OutputFile, layout
-from .outline import Outline, try_out
+from .outline import try_chain
 from .roster import Consequences, Roster
 from .steps import Block, Plan, Range, Step
-
-_CONSEQUENCES = Consequences(own="copied", other="ignored", unlike="left as fine-tuned")
 
 
 def build(
     recipe: Recipe,
-    base: Checkpoint,
-    finetuned: Checkpoint,
+    checkpoints: Mapping[str, Checkpoint],
     *,
     max_shard_bytes: int | None = None,
     force: bool = False,
     left_alone: Collection[str] = (),
     notes: Sequence[str] = (),
 ) -> Plan:
-    """The plan for `recipe` on this pair, final as it is; nothing else makes plans.
+    """The plan for `recipe` on these checkpoints, final as it is; nothing else makes plans.
 
     Args:
-        max_shard_bytes: reshard the output; by default it mirrors the fine-tuned checkpoint.
-        force: go on although hardly any selected tensor has a partner in the base.
-        left_alone: names of tensors to copy from the fine-tuned checkpoint although they are selected.
+        checkpoints: by role; `roles.mirrored` says which of them the output mirrors.
+        max_shard_bytes: reshard the output; by default it mirrors that checkpoint's files.
+        force: go on although hardly any selected tensor has a partner, or a merge lacks some.
+        left_alone: names of tensors to copy from that checkpoint although they are selected.
         notes: what the user should know beyond what headers tell.
 
     Raises:
         InputRefused, UsageError: what cannot be planned, in a sentence.
     """
-    planner = _Planner(recipe, base, finetuned, frozenset(left_alone))
+    recipe.refuse_other_roles(checkpoints)
+    planner = _Planner(recipe, checkpoints, frozenset(left_alone))
     pieces = planner.pieces()
     planner.refuse_mismatches(force)
-    files, places = layout(finetuned, recipe.dtype, max_shard_bytes)
+    own = checkpoints[planner.own]
+    files, places = layout(own, recipe.dtype, max_shard_bytes)
     steps = tuple(
         replace(piece, file=places[piece.tensor][0], offset=places[piece.tensor][1] + piece.offset)
         for piece in pieces
     )
     _refuse_gaps(files, steps)
     index = None
-    if len(files) > 1 and (recipe.dtype or max_shard_bytes or finetuned.index is None):
-        index = _index(finetuned, steps)
-    inputs = {BASE: base.identity(), FINETUNED: finetuned.identity()}
+    if len(files) > 1 and (recipe.dtype or max_shard_bytes or own.index is None):
+        index = _index(own, steps)
+    inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
     return Plan(recipe, inputs, files, steps, index, (*planner.notes(), *notes))
 
 
-def _index(finetuned: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """The index of an output whose tensors lie in other files than the fine-tuned ones."""
+def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
+    """The index of an output whose tensors lie in other files than those it mirrors."""
     metadata = {
-        "total_parameters": sum(math.prod(t.shape) for t in finetuned.tensors.values()),
+        "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
         "total_size": sum(step.size_bytes for step in steps),
     }
     return {"metadata": metadata, "weight_map": dict(sorted((s.tensor, s.file) for s in steps))}
@@ -90,49 +89,50 @@ def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
 
 
 class _Planner:
-    """Walks the fine-tuned tensors once and decides each one's fate."""
+    """Walks the tensors of the mirrored checkpoint once and decides each one's fate."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        base: Checkpoint,
-        finetuned: Checkpoint,
-        left_alone: Collection[str],
+        self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], left_alone: Collection[str]
     ) -> None:
-        self.recipe, self.left_alone = recipe, left_alone
-        self.checkpoints = {BASE: base, FINETUNED: finetuned}
-        self.anatomies = {role: Anatomy(each) for role, each in self.checkpoints.items()}
-        self.depth = self.anatomies[FINETUNED].depth
+        self.recipe, self.checkpoints, self.left_alone = recipe, checkpoints, left_alone
+        self.own = mirrored(checkpoints)
+        anatomies = {role: Anatomy(each) for role, each in checkpoints.items()}
+        self.anatomy = anatomies[self.own]
         for step in recipe.steps:
-            step.selection.check(self.depth)
-        self.subjects = correspond(FINETUNED, self.anatomies)
-        self.roster = Roster(FINETUNED, [BASE], self.subjects, _CONSEQUENCES)
+            step.selection.check(self.anatomy.depth)
+        self.subjects = correspond(self.own, anatomies)
+        others = [role for role in checkpoints if role != self.own]
+        consequences = Consequences("copied", "ignored", f"left as {spelled(self.own)}")
+        self.roster = Roster(self.own, others, self.subjects, consequences)
         self.dtype = DTYPES[recipe.dtype] if recipe.dtype else None
 
     def pieces(self) -> list[Step]:
         """Every output tensor as steps; `offset` still counts from the tensor's own start."""
-        ours = (subject for subject in self.subjects if subject.role == FINETUNED)
+        ours = (subject for subject in self.subjects if subject.role == self.own)
         return [piece for subject in ours for piece in self._pieces(subject)]
 
     def refuse_mismatches(self, force: bool) -> None:
-        """Refuse a selection that is empty, or does not fit the base."""
+        """Refuse a selection that is empty, or does not fit the other checkpoints."""
+        steps = self.recipe.steps
         self.roster.refuse_empty(self.checkpoints)
-        filters = [(step.selection, step.operation.matrices_only) for step in self.recipe.steps]
-        self.roster.refuse_nothing_selected(filters, self.depth)
+        filters = [(step.selection, step.operation.matrices_only) for step in steps]
+        self.roster.refuse_nothing_selected(filters, self.anatomy.depth)
         self.roster.refuse_misfits(InputRefused, force=force)
+        if not force and not all(step.operation.edits for step in steps):
+            self.roster.refuse_lacking()
 
     def notes(self) -> Iterator[str]:
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
-        yield from self.anatomies[FINETUNED].notes
+        yield from self.anatomy.notes
         yield from self.roster.notes()
-        finetuned, anatomy = self.checkpoints[FINETUNED], self.anatomies[FINETUNED]
-        if finetuned.config.get("tie_word_embeddings") is True:
-            tensors = finetuned.tensors.values()
-            if heads := [t.name for t in tensors if anatomy.place(t).module == "head"]:
+        own = self.checkpoints[self.own]
+        if own.config.get("tie_word_embeddings") is True:
+            tensors = own.tensors.values()
+            if heads := [t.name for t in tensors if self.anatomy.place(t).module == "head"]:
                 listing = listed(heads, "tensor")
                 yield f"the config ties the head to the embeddings, yet stores {listing}"
-        whole = [t.name for t in finetuned.tensors.values() if t.dtype not in FLOATS]
+        whole = [t.name for t in own.tensors.values() if t.dtype not in FLOATS]
         if whole:
             yield f"not floating point, copied: {listed(whole, 'tensor', 3)}"
 
@@ -142,68 +142,65 @@ class _Planner:
             i for i, step in enumerate(self.recipe.steps)
             if step.selection.picks(tensor.name, place, matrices_only=step.operation.matrices_only)
         ]  # fmt: skip
-        whole = self._step(subject, self._range(FINETUNED, tensor, 0, tensor.size_bytes))
+        whole = self._step(subject, self._range(self.own, tensor, 0, tensor.size_bytes))
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
-        if not self.roster.admits(subject, bool(chosen), by_name):
+        roles = self._roles(chosen)
+        if not self.roster.admits(subject, roles if chosen else None, by_name):
             return [whole]
-        blocks = self._blocks(subject, chosen)
+        blocks = [self._block(subject, roles, n, chosen) for n in range(len(subject.views))]
         if tensor.dtype not in FLOATS and any(block.chain for block in blocks):
-            return [whole]  # integers can be copied from either side, not computed with
+            return [whole]  # integers can be copied from any side, not computed with
         self.roster.matched += 1
-        unmoved = all(not block.chain and block.start == FINETUNED for block in blocks)
-        if unmoved or tensor.name in self.left_alone:
+        if tensor.name in self.left_alone:
             return [whole]
-        partner = subject.partners[BASE].tensor
-        if partner and all(not block.chain and block.start == BASE for block in blocks):
-            same = [b.base.transposed for b in blocks] == [b.finetuned.transposed for b in blocks]
-            if same and partner.shape == tensor.shape:
-                return [self._step(subject, self._range(BASE, partner, 0, partner.size_bytes))]
-        return self._stretches(subject, blocks)
+        return self._copied_whole(subject, blocks) or self._stretches(subject, blocks)
 
-    def _blocks(self, subject: Subject, chosen: Sequence[int]) -> list[Block]:
-        partners = (view for view in subject.partners[BASE].views if view is not None)
-        return [
-            self._block(view, partner, subject.place, chosen)
-            for view, partner in zip(subject.views, partners, strict=True)
-        ]
+    def _roles(self, chosen: Sequence[int]) -> list[str]:
+        """The other roles that the chosen steps take."""
+        operations = [self.recipe.steps[i].operation for i in chosen]
+        taken = {role for each in operations for role in each.roles_among(self.checkpoints)}
+        return [role for role in self.roster.others if role in taken]
 
-    def _block(self, view: View, partner: View, place: Place, chosen: Sequence[int]) -> Block:
-        """Try the chosen steps on outlines and keep those that will have to compute."""
-        log = Log()
-        base = Outline(partner.label, partner.shape, log)
-        current = Outline(view.label, view.shape, log)
-        start = FINETUNED
-        chain: list[int] = []
-        ranks: list[int | None] = []
-        for i in chosen:
-            step = self.recipe.steps[i]
-            if current is base and step.operation.leaves_equal_inputs_alone:
-                continue
-            log.step = i
-            result = try_out(step, base, current, place)
-            if result is base:
-                start, chain, ranks, current = BASE, [], [], base
-            elif result is not current:
-                chain.append(i)
-                ranks.append(log.ranks.get(i))
-                current = Outline(view.label, view.shape, log)  # of what it will have computed
-        return Block(view, partner, start, tuple(chain), tuple(ranks))
+    def _block(
+        self, subject: Subject, roles: Sequence[str], number: int, chosen: Sequence[int]
+    ) -> Block:
+        """The view `number` of a subject, with the steps that will have to compute."""
+        operands = [(self.own, subject.views[number])]
+        for role in roles:
+            view = subject.partners[role].views[number]
+            assert view is not None  # the roster admits nothing else
+            operands.append((role, view))
+        steps = {i: self.recipe.steps[i] for i in chosen}
+        return Block(tuple(operands), *try_chain(operands, steps, subject.place))
+
+    def _copied_whole(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
+        """One copy of the whole tensor, where all of its blocks are untouched views of one."""
+        starts = {None if block.chain else block.start_role for block in blocks}
+        role = starts.pop()
+        if role is None or starts:
+            return []
+        tensor = subject.tensor if role == self.own else subject.partners[role].tensor
+        if tensor is None or tensor.shape != subject.tensor.shape:
+            return []
+        if any(view.transposed != b.view.transposed for b in blocks for _, view in b.operands):
+            return []
+        return [self._step(subject, self._range(role, tensor, 0, tensor.size_bytes))]
 
     def _stretches(self, subject: Subject, blocks: Sequence[Block]) -> Iterator[Step]:
         """Contiguous stretches of a tensor: whole, per expert, or per expert's gate and up."""
         tensor = subject.tensor
-        if blocks[0].finetuned.expert is None:
+        if blocks[0].view.expert is None:
             yield self._stretch(subject, blocks, 0, tensor.shape)
             return
         experts = tensor.shape[0]
         per_expert = len(blocks) // experts
         inner = tensor.shape[1:]
-        apart = all(_range_in(tensor, block.finetuned) for block in blocks)
+        apart = all(_range_in(tensor, block.view) for block in blocks)
         size = 1 if apart else per_expert
         stored = (inner[0] // (per_expert if apart else 1), *inner[1:])
         for at in range(0, len(blocks), size):
             group = blocks[at : at + size]
-            span = _range_in(tensor, group[0].finetuned) if apart else None
+            span = _range_in(tensor, group[0].view) if apart else None
             start = span[0] if span else (at // per_expert) * tensor.size_bytes // experts
             yield self._stretch(subject, group, start, stored)
 
@@ -216,19 +213,20 @@ class _Planner:
         offset = start * out_bytes // stored_bytes
         source = None
         if not any(block.chain for block in blocks) and len(blocks) == 1:
-            source = self._copy_range(tensor, blocks[0])
+            source = self._copy_range(blocks[0])
         if source is None:
             return self._step(subject, None, offset, stored, tuple(blocks))
         return self._step(subject, source, offset, stored)
 
-    def _copy_range(self, tensor: Tensor, block: Block) -> Range | None:
+    def _copy_range(self, block: Block) -> Range | None:
         """The input bytes that are this block, if they lie together and in the same orientation."""
-        view = block.base if block.start == BASE else block.finetuned
-        owner = self.checkpoints[BASE].tensors[view.tensor] if block.start == BASE else tensor
+        assert block.start is not None
+        role, view = block.operands[block.start]
+        owner = self.checkpoints[role].tensors[view.tensor]
         span = _range_in(owner, view)
-        if span is None or view.transposed != block.finetuned.transposed:
+        if span is None or view.transposed != block.view.transposed:
             return None
-        return self._range(block.start, owner, *span)
+        return self._range(role, owner, *span)
 
     def dtype_of(self, tensor: Tensor) -> str:
         """The dtype in which `tensor` will be stored."""

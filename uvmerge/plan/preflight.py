@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.quantisation import how_to_dequantise, quantisation
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import BASE, spelled
 from ..errors import InputRefused, listed
 from ..measure.measures import UNRELATED_COSINE
 from .steps import Plan, Step
@@ -34,17 +34,20 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
         )  # fmt: skip
 
 
-def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
-    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found, on a
-    sample of the matrices that the plan changes."""
-    pairs = _changed(plan, checkpoints)
-    cosine = sampled_cosine(pairs, checkpoints[BASE], checkpoints[FINETUNED])
-    if cosine is not None and cosine < UNRELATED_COSINE:
-        raise InputRefused(
-            "base and fine-tuned", f"look unrelated: {unrelated(cosine)}",
-            "Is the base the model that was fine-tuned, at the same revision? --force goes on.",
-        )  # fmt: skip
-    return cosine
+def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a sample
+    of the matrices that the plan changes."""
+    own = checkpoints[plan.own]
+    for role, other in checkpoints.items():
+        if role == plan.own:
+            continue
+        cosine = sampled_cosine(_changed_with(plan, role, other, own), other, own)
+        if cosine is not None and cosine < UNRELATED_COSINE:
+            raise InputRefused(
+                f"{spelled(role)} and {spelled(plan.own)}", f"look unrelated: {unrelated(cosine)}",
+                "Is the base the model that was fine-tuned, at the same revision? --force goes on."
+                if role == BASE else "Were both fine-tuned from one model? --force goes on.",
+            )  # fmt: skip
 
 
 def unrelated(cosine: float) -> str:
@@ -76,21 +79,25 @@ def sampled_cosine(
     return dot / math.sqrt(size_b * size_f) if size_b and size_f else None
 
 
-def _changed(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of plain matrices that the plan changes."""
-    base, finetuned = checkpoints[BASE].tensors, checkpoints[FINETUNED].tensors
+def _changed_with(
+    plan: Plan, role: str, other: Checkpoint, own: Checkpoint
+) -> list[tuple[Tensor, Tensor]]:
+    """Plain matrices that the plan changes with the help of a role, each with that role's."""
     pairs = []
-    for step in plan.steps:
-        if step.changes and step.place.is_matrix and len(step.elements) == 2:
-            twin = base.get(_base_name(step))
-            ours = finetuned[step.tensor]
+    for step in plan.changes:
+        if step.place.is_matrix and len(step.elements) == 2:
+            name, ours = _name_in(step, role), own.tensors[step.tensor]
+            twin = None if name is None else other.tensors.get(name)
             if twin is not None and twin.shape == ours.shape:
                 pairs.append((twin, ours))
     return pairs
 
 
-def _base_name(step: Step) -> str:
-    return step.blocks[0].base.tensor if step.blocks else step.tensor
+def _name_in(step: Step, role: str) -> str | None:
+    """The name of the tensor that a step reads of a role, if it reads one."""
+    if step.copy is not None:
+        return step.tensor if step.copy.checkpoint == role else None
+    return next((view.tensor for r, view in step.blocks[0].operands if r == role), None)
 
 
 def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:

@@ -55,7 +55,7 @@ class Roster:
         self.consequences = consequences
         self.chosen = self.matched = 0
         self._empty: dict[str, list[str]] = defaultdict(list)  # by role
-        self._alone: list[str] = []  # without a counterpart, selected or not
+        self._alone: dict[str, list[str]] = defaultdict(list)  # selected or not, by who lacks it
         self._lacking: list[str] = []  # selected, without a counterpart
         self._lacking_layers = 0  # of them, those inside the decoder layers
         self._misshapen: list[str] = []  # selected, of another shape over there
@@ -63,33 +63,39 @@ class Roster:
         self._other_shape: list[str] = []  # not selected, or not by name
         self._other_kind: list[str] = []
 
-    def admits(self, subject: Subject, chosen: bool, by_name: bool) -> bool:
+    def admits(self, subject: Subject, wanted: Sequence[str] | None, by_name: bool) -> bool:
         """Whether a subject takes part; where it does not, the roster keeps what to say of it.
 
         Args:
-            chosen: whether it is selected.
+            wanted: the other roles that it is computed with; None where it is not selected.
             by_name: whether its module was asked for by name, not by default.
         """
-        name, why = subject.tensor.name, subject.why
-        chosen = chosen and 0 not in subject.tensor.shape
+        name = subject.tensor.name
+        role, why = subject.why(self.others if wanted is None else wanted)
+        chosen = wanted is not None and 0 not in subject.tensor.shape
         self.chosen += chosen
         if why == "empty":
-            self._empty[self._role_without_data(subject)].append(name)
+            mine = subject.tensor.size_bytes == 0
+            self._empty[self.own if mine else role].append(name)
         elif why == "missing":
-            self._alone.append(name)
+            self._alone[role].append(name)
             if chosen:
                 self._lacking.append(name)
                 self._lacking_layers += subject.place.layer is not None
         elif why == "shape":
             vocabulary = subject.place.module in ("embeddings", "head")
             if chosen and (by_name or not vocabulary):
-                self._misshapen.append(f"{name} ({_difference(subject)})")
+                self._misshapen.append(f"{name} ({_difference(subject, role)})")
                 self._misshapen_layers += subject.place.layer is not None
             else:
                 self._other_shape.append(name)
         elif why and chosen:
-            self._other_kind.append(f"{name} ({_difference(subject)})")
+            self._other_kind.append(f"{name} ({_difference(subject, role)})")
         return chosen and not why
+
+    @property
+    def _where(self) -> str:
+        return " and ".join(map(spelled, (*self.others, self.own)))
 
     def refuse_empty(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Refuse tensors that hold no data where their counterparts do."""
@@ -130,6 +136,16 @@ class Roster:
             "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
         )  # fmt: skip
 
+    def refuse_lacking(self) -> None:
+        """Refuse selected tensors that lack a counterpart: a merge would leave them out."""
+        if self._lacking and self.matched:
+            raise InputRefused(
+                self._where,
+                f"no counterpart in {_the(list(self._alone))} of"
+                f" {listed(self._lacking, 'selected tensor', 3)}",
+                f"Leave them out with --exclude; --force copies them from {spelled(self.own)}.",
+            )  # fmt: skip
+
     def refuse_misfits(self, unrelated: type[UvmergeError], *, force: bool | None = None) -> None:
         """Refuse selected tensors of another shape, and checkpoints with too little in common.
 
@@ -137,11 +153,10 @@ class Roster:
             unrelated: the error that checkpoints with nothing in common are.
             force: whether few matches are enough; None where nobody can say so.
         """
-        where = " and ".join(map(spelled, (*self.others, self.own)))
         if self._misshapen:
             strange = self._misshapen_layers and not self.matched
             raise (unrelated if strange else InputRefused)(
-                where, f"shapes differ in {listed(self._misshapen, 'selected tensor', 4)}",
+                self._where, f"shapes differ in {listed(self._misshapen, 'selected tensor', 4)}",
                 "Both must come from one model; leave tensors out with --exclude.",
             )  # fmt: skip
         if self.matched and (force or self._lacking_layers <= self.matched):
@@ -151,7 +166,7 @@ class Roster:
         theirs = [s.tensor.name for s in self.subjects if s.role != self.own]
         theirs += [p.tensor.name for s in self.subjects for p in s.partners.values() if p.tensor]
         raise unrelated(
-            where, self._how_little(the_other),
+            self._where, self._how_little(the_other),
             f"{the_other.capitalize()} has names like {(theirs or ['(none)'])[0]}. Are both"
             f" checkpoints of one model?{goes_on}",
         )  # fmt: skip
@@ -175,24 +190,19 @@ class Roster:
         """What the user should know of the correspondence."""
         yield from alignment_notes(self.subjects)
         own, other, unlike = self.consequences
-        if self._alone:
-            yield f"only in {spelled(self.own)}, {own}: {listed(self._alone, 'tensor', 3)}"
+        for role, names in self._alone.items():
+            there = f"only in {spelled(self.own)}" if len(self.others) == 1 else f"not in {role}"
+            yield f"{there}, {own}: {listed(names, 'tensor', 3)}"
         for role in self.others:
             if only := [s.tensor.name for s in self.subjects if s.role == role]:
                 yield f"only in {spelled(role)}, {other}: {listed(only, 'tensor', 3)}"
         the_other = _the(self.others)
         if self._other_shape:
-            names = listed(self._other_shape, "tensor", 3)
-            yield f"of another shape in {the_other}, {unlike}: {names} (a changed vocabulary?)"
+            listing = listed(self._other_shape, "tensor", 3)
+            yield f"of another shape in {the_other}, {unlike}: {listing} (a changed vocabulary?)"
         if self._other_kind:
-            names = listed(self._other_kind, "tensor", 3)
-            yield f"of another kind in {the_other}, {unlike}: {names}"
-
-    @staticmethod
-    def _role_without_data(subject: Subject) -> str:
-        if subject.tensor.size_bytes == 0:
-            return subject.role
-        return next(role for role, each in subject.partners.items() if each.why == "empty")
+            listing = listed(self._other_kind, "tensor", 3)
+            yield f"of another kind in {the_other}, {unlike}: {listing}"
 
 
 def _the(roles: Sequence[str]) -> str:
@@ -200,11 +210,11 @@ def _the(roles: Sequence[str]) -> str:
     return " or ".join("the base" if role == BASE else spelled(role) for role in roles)
 
 
-def _difference(subject: Subject) -> str:
-    """How a subject differs from its first partner that does not fit: its shape, or what it is."""
-    role, partner = next((r, p) for r, p in subject.partners.items() if p.why)
-    pairs = zip(subject.views, partner.views)
+def _difference(subject: Subject, role: str) -> str:
+    """How a subject differs from a partner that does not fit: in its shape, or in what it is."""
+    partner = subject.partners[role]
     if partner.why == "shape":
+        pairs = zip(subject.views, partner.views)
         ours, others = next((a, b) for a, b in pairs if b is not None and a.shape != b.shape)
         return f"{list(ours.shape)} against {list(others.shape)} in {_the([role])}"
     if partner.why == "taken":

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint.anatomy import Place, View
-from ..checkpoint.roles import BASE
+from ..checkpoint.roles import BASE, mirrored
 from ..recipe.recipe import Recipe
 from ..text import table
 from .layout import OutputFile
 
-# An estimate of an edit's working set, in units of one float64 matrix and of r × r float64.
-_MATRIX_COPIES, _SQUARE_COPIES = 1.5, 6.0
+# An estimate of an edit's working set per operand, in units of one float64 matrix and of r × r float64.
+_MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,34 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One operand pair: a matrix, or a tensor of another shape, with the steps that edit it.
+    """The operands of an edit: a matrix of several checkpoints, or a tensor of another shape.
 
     Attributes:
-        finetuned, base: where its values are.
-        start: which of the two the chain starts from.
+        operands: (role, where its values are); the first is what the output mirrors.
+        start: which of them the chain starts from; None where its first step makes a tensor of
+            operands alone.
         chain: indices of the recipe's steps that change it, in order.
         ranks: the k of each of them, where shape and options alone decide it.
     """
 
-    finetuned: View
-    base: View
-    start: str
+    operands: tuple[tuple[str, View], ...]
+    start: int | None
     chain: tuple[int, ...]
     ranks: tuple[int | None, ...]
+
+    @property
+    def own(self) -> str:
+        """The role of the checkpoint that the output mirrors."""
+        return self.operands[0][0]
+
+    @property
+    def view(self) -> View:
+        """What of the output it makes."""
+        return self.operands[0][1]
+
+    @property
+    def start_role(self) -> str | None:
+        return None if self.start is None else self.operands[self.start][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +93,9 @@ class Step:
         return "copy" if self.copy.dtype == self.dtype else "convert"
 
     @property
-    def changes(self) -> bool:
-        """Whether the output may differ from the fine-tuned tensor in more than its dtype."""
-        return self.copy is None or self.copy.checkpoint == BASE
+    def inputs(self) -> int:
+        """How many checkpoints an edit reads."""
+        return max((len(block.operands) for block in self.blocks), default=1)
 
     @property
     def matrix_bytes(self) -> int:
@@ -92,8 +106,8 @@ class Step:
     def result_bytes(self) -> int:
         """Memory of one result while it is made: as it is stored, and its terms."""
         terms = sum(
-            16 * sum(block.finetuned.shape) * max((k or 0 for k in block.ranks), default=0)
-            for block in self.blocks if len(block.finetuned.shape) == 2
+            16 * sum(block.view.shape) * max((k or 0 for k in block.ranks), default=0)
+            for block in self.blocks if len(block.view.shape) == 2
         )  # fmt: skip
         return self.size_bytes + terms
 
@@ -109,10 +123,10 @@ class Plan:
 
     Attributes:
         recipe: what was asked for.
-        inputs: what identifies the two checkpoints.
+        inputs: what identifies the checkpoints, by role.
         files: the weight files of the output.
         steps: in output order.
-        index: a new index where the fine-tuned one does not fit any more, else None.
+        index: a new index where the mirrored one does not fit any more, else None.
         notes: what the user should know.
     """
 
@@ -124,8 +138,30 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def own(self) -> str:
+        """The role of the checkpoint that the output mirrors (see `roles.mirrored`)."""
+        return mirrored(self.inputs)
+
+    @property
     def edits(self) -> list[Step]:
         return [step for step in self.steps if step.copy is None]
+
+    @property
+    def taken(self) -> list[Step]:
+        """Copies of another checkpoint than the one that the output mirrors: what is reset."""
+        return [step for step in self.steps if step.copy and step.copy.checkpoint != self.own]
+
+    @property
+    def reset_to(self) -> str:
+        """Where the tensors in `taken` come from, in words."""
+        others = [role for role in self.inputs if role != self.own]
+        return "the base" if others in ([], [BASE]) else "another input"
+
+    @property
+    def changes(self) -> list[Step]:
+        """Where the output may differ from what it mirrors in more than the dtype."""
+        own = self.own
+        return [step for step in self.steps if step.copy is None or step.copy.checkpoint != own]
 
     @property
     def bytes_out(self) -> int:
@@ -133,8 +169,8 @@ class Plan:
 
     @property
     def bytes_in(self) -> int:
-        """Bytes read from both inputs."""
-        return sum(s.size_bytes if s.copy else 2 * s.size_bytes for s in self.steps)
+        """Bytes read from all inputs."""
+        return sum(s.size_bytes if s.copy else s.inputs * s.size_bytes for s in self.steps)
 
     @property
     def working_set_bytes(self) -> int:
@@ -164,29 +200,27 @@ class Plan:
             "bytes_out": self.bytes_out,
             "working_set_bytes": self.working_set_bytes,
             "edits": {
-                block.finetuned.label: {
-                    "shape": list(block.finetuned.shape),
+                block.view.label: {
+                    "shape": list(block.view.shape),
                     "steps": list(block.chain),
                     "k": list(block.ranks),
                 }
                 for step in self.edits
                 for block in step.blocks
             },
-            "reset": [s.tensor for s in self.steps if s.copy and s.copy.checkpoint == BASE],
+            "reset": [step.tensor for step in self.taken],
             "notes": list(self.notes),
         }
 
     def as_table(self) -> str:
         """What will be changed, for people: the layers of one name on one line."""
         groups: dict[tuple[str, str, str, str], list[int]] = {}
-        for step in self.steps:
-            if not step.changes:
-                continue
+        for step in self.changes:
             name = step.tensor
             if step.place.layer is not None:
                 name = name.replace(f".{step.place.layer}.", ".*.", 1)
             for block in step.blocks or (None,):
-                shape = " × ".join(map(str, block.finetuned.shape if block else step.elements))
+                shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
                 groups.setdefault(key, []).append(step.place.layer or 0)
@@ -200,26 +234,27 @@ class Plan:
             yield str(k) if k is not None else "energy" if by_energy else "-"
 
     def counts(self) -> dict[str, int]:
-        """How many matrices are edited, and tensors reset to the base or left alone."""
-        changed = {step.tensor for step in self.steps if step.changes}
+        """How many matrices are edited, and tensors taken from another checkpoint or left alone."""
+        changed = {step.tensor for step in self.changes}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),
-            "reset": sum(1 for s in self.steps if s.copy and s.copy.checkpoint == BASE),
+            "reset": len(self.taken),
             "copied": len({step.tensor for step in self.steps} - changed),
         }
 
 
 def _working_set(block: Block) -> int:
-    if len(block.finetuned.shape) != 2:
-        return math.prod(block.finetuned.shape) * 8 * 4
-    m, n = block.finetuned.shape
-    return int(8 * (_MATRIX_COPIES * m * n + _SQUARE_COPIES * min(m, n) ** 2))
+    count = len(block.operands)
+    if len(block.view.shape) != 2:
+        return math.prod(block.view.shape) * 8 * 2 * count
+    m, n = block.view.shape
+    return int(8 * count * (_MATRIX_COPIES * m * n + _SQUARE_COPIES * min(m, n) ** 2))
 
 
 def _effort(block: Block) -> float:
-    """Multiply-adds of two Gram matrices and eigendecompositions, in millions."""
-    if len(block.finetuned.shape) != 2 or not any(k != 0 for k in block.ranks):
+    """Multiply-adds of a Gram matrix and an eigendecomposition of each operand, in millions."""
+    if len(block.view.shape) != 2 or not any(k != 0 for k in block.ranks):
         return 0.0
-    m, n = block.finetuned.shape
+    m, n = block.view.shape
     r = min(m, n)
-    return (2 * m * n * r + 8 * r**3) * 1e-6
+    return len(block.operands) * (m * n * r + 4 * r**3) * 1e-6
