@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.roles import BASE
 from ..checkpoint.selection import Selection
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
@@ -28,8 +29,7 @@ from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
 from ..output import manifest, writer
 from ..output.places import Reference, check_apart, report_folder
 from ..plan import preflight
-from ..plan.pairing import Pairing, pair
-from ..plan.planner import BASE, FINETUNED
+from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
 from .opening import opened, refuse_changed_inputs, states
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
@@ -157,15 +157,16 @@ def report_after(
 ) -> None:
     """Write the report of a surgery that is finished, and say so where that fails.
 
-    The fine-tuned checkpoint and OUT are each measured against the base, at the rank of the first step
-    that names one.
+    The other inputs and OUT are each measured against the base, at the rank of the first step that
+    names one.
 
     Args:
-        references: base and fine-tuned; those of the Hub at the commits that were edited.
+        references: the inputs by role; those of the Hub at the commits that were edited.
     """
     report = settings.report
     assert report is not None
-    inputs = [references[BASE], references[FINETUNED], out]
+    first = BASE if BASE in references else next(iter(references))
+    inputs = [references[first], *(r for role, r in references.items() if role != first), out]
     words = shlex.join(map(str, inputs))
     do = f"{out} is finished; for the report: uvmerge diff {words} --out {report}"
     named = (
@@ -196,7 +197,7 @@ class _Comparison:
         self, references: Sequence[Reference], *, with_models: bool
     ) -> Iterator[list[Checkpoint]]:
         """The base and the other checkpoints, with labels that tell them apart."""
-        by_role = {_role(number): each for number, each in enumerate(references)}
+        by_role = dict(zip(roles(len(references)), references, strict=True))
         with ExitStack() as stack:
             with self.phases.timed("open"):
                 whole = tuple(by_role) if with_models else ()
@@ -275,11 +276,6 @@ class _Comparison:
     def seconds(self) -> dict[str, float]:
         """Seconds by phase, and in all."""
         return {**self.phases.seconds, "total": time.monotonic() - self.started}
-
-
-def _role(number: int) -> str:
-    """What the checkpoint `number` is called in a refusal."""
-    return f"checkpoint {number}" if number else BASE
 
 
 def _how_to_go_on(engine: Settings) -> str:

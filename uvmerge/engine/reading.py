@@ -130,7 +130,7 @@ class Reader:
 
 
 def equal(base: Tensor, finetuned: Tensor) -> bool:
-    """Whether both hold the same values; an operation on a pair then leaves them as they are."""
+    """Whether both hold the same values, in whatever dtypes."""
     if base.dtype != finetuned.dtype:
         base, finetuned = base.double(), finetuned.double()
     return torch.equal(base, finetuned)

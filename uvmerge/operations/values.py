@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Matrix
-from .options import Alpha, Energy, Rank, Top, chosen_rank
+from .options import Alpha, Energy, Rank, Top, chosen_rank, leaves_equal_inputs_alone
 
 
+@leaves_equal_inputs_alone
 def values(
     base: Matrix,
     finetuned: Matrix,
