@@ -33,7 +33,6 @@ from uvmerge.report.heat import DIVERGING, Scale, picture
 from uvmerge.report.rows import COLUMNS
 from uvmerge.report.summary import summary
 from uvmerge.report.svg import Axis, Line, chart
-from uvmerge.report.words import says_where
 from uvmerge.spectral.dense import DenseMatrix
 from uvmerge.spectral.precision import EXACT
 
@@ -260,7 +259,7 @@ def test_a_change_that_may_be_rounding_has_no_place_unless_it_has_structure() ->
         findings = pair(*entries)
         assert "may come from rounding alone" in said(findings)
         assert ("most turned" in summary(findings)) is placed
-        assert says_where(findings.compared[0]) is placed
+        assert findings.compared[0].says_where is placed
     assert "They turned most" not in said(pair(*noise))
 
 

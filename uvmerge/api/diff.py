@@ -26,8 +26,8 @@ from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, RunFailed, UsageError, UvmergeError, counted
 from ..hub import locate as hub
-from ..measure.findings import Behaviour, Compared, Findings, as_data
-from ..measure.measures import UNRELATED_COSINE
+from ..measure.findings import Behaviour, Compared, Findings
+from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, exclusive
 from ..output import manifest, writer
 from ..plan import preflight
@@ -49,7 +49,9 @@ class Diff(Findings):
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
-        return as_data(self)
+        from .. import report
+
+        return report.as_data(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.

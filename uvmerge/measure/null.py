@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-BAND_SD = 4.0  # a figure outside this many standard deviations is told from chance
+from . import judgement
+from .judgement import BAND_SD, SHARE_ERROR, SPREAD
+
 _STEPS = 4096
 # Root mean square of the relative change that rounding to a dtype makes, for numbers whose mantissas
 # are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p bits after the point.
@@ -68,7 +70,12 @@ class RandomSubspaces:
     @property
     def says_something(self) -> bool:
         """Whether related subspaces could look different: not if they must fill most of the space."""
-        return self.k > 0 and self.chordal_band[0] > 0.1
+        return judgement.can_be_told(self.k, self.chordal_band[0])
+
+    @property
+    def mean(self) -> float:
+        """Mean of the k expected angles, in radians; 0 without any."""
+        return _mean_angle(self)
 
     def angles(self) -> tuple[float, ...]:
         """The k expected angles, ascending, in radians."""
@@ -101,6 +108,24 @@ class RandomSubspaces:
             return grid[0][-1]
         (x0, x1), (y0, y1) = grid[1][at - 1 : at + 1], grid[0][at - 1 : at + 1]
         return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
+
+
+@lru_cache(maxsize=256)
+def _mean_angle(subspaces: RandomSubspaces) -> float:
+    angles = subspaces.angles()
+    return sum(angles) / len(angles) if angles else 0.0
+
+
+def share_band(expected: float, entries: int) -> tuple[float, float]:
+    """Shares of a change's energy that random signs and rounding explain, about the expected one.
+
+    Args:
+        entries: how many entries of the block C the share is a sum over.
+    """
+    low = high = expected
+    if 0 < expected < 1:
+        low, high = band_of(expected, entries / SPREAD**2)
+    return max(0.0, low - SHARE_ERROR), min(1.0, high + SHARE_ERROR)
 
 
 def band_of(mean: float, degrees: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
 from ..errors import InputRefused, listed
-from ..measure.measures import UNRELATED_COSINE
+from ..measure.judgement import UNRELATED_COSINE
 from .planner import BASE, FINETUNED, Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048

@@ -12,7 +12,6 @@ from ..measure.null import RandomMatrix, RandomSubspaces
 from .format import number, percent, safe
 from .heat import DIVERGING, Scale, picture
 from .svg import Axis, Band, Line, chart, furniture
-from .words import chance_mean
 
 POINTS, FEW = 28, 12  # of a curve, and of one in the background
 BLOCK = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
@@ -169,7 +168,7 @@ def _numbers(entry: Entry, found: Measures) -> str:
     rows = [
         (
             "mean angle, rad",
-            *_sides(left, right, lambda t: t.mean, lambda t: chance_mean(t.chance)),
+            *_sides(left, right, lambda t: t.mean, lambda t: t.chance.mean),
         ),
         ("largest angle, rad", number(left.largest), "", number(right.largest), ""),
         ("chordal distance", *_sides(left, right, lambda t: t.chordal, lambda t: t.chance.chordal)),

@@ -10,7 +10,6 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..measure.findings import Entry, Findings, Pair, by_place
 from ..measure.measures import Measures, Turn
-from ..measure.null import RandomSubspaces
 from ..output.manifest import write_whole
 from ..text import brief
 
@@ -154,21 +152,14 @@ def _panels(findings: Findings) -> list[_Panel]:
     return [
         _Panel("Change of weights", RELATIVE, _relative, limits(_relative)),
         _Panel("Left singular vectors", "mean angle (°)", _left, angles,
-               chance(lambda found: _unrelated(found.left.d, found.k))),
+               chance(lambda found: math.degrees(found.left.chance.mean))),
         _Panel("Right singular vectors", "mean angle (°)", _right, angles,
-               chance(lambda found: _unrelated(found.right.d, found.k))),
+               chance(lambda found: math.degrees(found.right.chance.mean))),
         _Panel("Energy in the leading block", "share (%)", _inside, limits(_inside),
                chance(lambda found: 100 * found.change.structureless)),
         _Panel("Turning against stretching there", "log₂ (rot / diag)", _rotation_by_diagonal,
                ratios, chance(lambda found: math.log2(max(found.k - 1, 1)))),
     ]  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _unrelated(d: int, k: int) -> float:
-    """Mean angle of independent subspaces, in degrees."""
-    angles = RandomSubspaces(d, k).angles()
-    return math.degrees(sum(angles) / k)
 
 
 def _relative(entry: Entry) -> float:

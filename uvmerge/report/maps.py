@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ..measure import judgement
 from ..measure.findings import Compared, Entry, by_place
 from ..measure.measures import Measures
 from ..measure.null import ROUNDING
@@ -15,7 +16,6 @@ from ..text import brief
 from .format import number, safe
 from .heat import Cell, Scale, heat_map
 from .svg import Axis
-from .words import chance_mean, loose_cut, says_something
 
 MOST_ROLES, MOST_LAYERS = 16, 200  # that are drawn; matrices.csv has all
 
@@ -98,7 +98,7 @@ def _cell(figure: _Figure, entries: Sequence[Entry], links: Mapping[str, str]) -
     """The mean over the entries of one place: one matrix, or the experts of a layer."""
     mean = _mean(figure.value, entries)
     no_finding = sum(_is_unrelated(entry) or figure.is_chance(entry) for entry in entries)
-    hatched = mean is not None and 2 * no_finding > len(entries)
+    hatched = mean is not None and judgement.are_most(no_finding, len(entries))
     first = entries[0]
     where = "" if first.layer is None else f"layer {first.layer}, "
     many = f" ({len(entries)} matrices)" if len(entries) > 1 else ""
@@ -133,7 +133,7 @@ def _only_measured(entry: Entry, value: Callable[[Measures], float | None]) -> f
 
 def _is_unrelated(entry: Entry) -> bool:
     """Every figure of such a matrix is what chance gives, whatever it is."""
-    return entry.measures is not None and entry.measures.is_chance
+    return entry.is_unrelated
 
 
 def _never(entry: Entry) -> bool:
@@ -149,12 +149,12 @@ def _angle(side: str, entry: Entry) -> float | None:
 
 
 def _angle_is_chance(side: str, entry: Entry) -> bool:
-    return entry.measures is not None and not says_something(getattr(entry.measures, side))
+    return entry.measures is not None and not getattr(entry.measures, side).is_telling
 
 
 def _angle_chance(side: str, entry: Entry) -> float | None:
     found = entry.measures
-    return chance_mean(getattr(found, side).chance) if found is not None and found.k else None
+    return getattr(found, side).chance.mean if found is not None and found.k else None
 
 
 def _value_change(entry: Entry) -> float | None:
@@ -174,12 +174,11 @@ def _share_is_chance(part: str, entry: Entry) -> bool:
     share, found = _share(part, entry), entry.measures
     if share is None or found is None:
         return False
-    low, high = found.change.band(part, found.k)
-    return low <= share <= high
+    return found.change.side_of_band(part, found.k) == 0
 
 
 def _gap(entry: Entry) -> float | None:
-    return None if entry.measures is None else loose_cut(entry.measures)
+    return None if entry.measures is None else entry.measures.gap_over_change
 
 
 def _no_chance(entry: Entry) -> float | None:
@@ -224,6 +223,6 @@ _FIGURES = (
         "Gap at the cut",
         "σ_k − σ_k+1 of the base over the change's largest singular value; hatched: under 1,"
         " the largest angles may come from where k falls",
-        _gap, lambda e: (gap := _gap(e)) is not None and gap < 1, _no_chance, "gap",
+        _gap, lambda e: e.measures is not None and e.measures.has_loose_cut, _no_chance, "gap",
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry, Findings, median_of
+from ..measure.findings import Compared, Entry, Findings, with_measures
 from ..measure.measures import Measures, Turn
 from .details import details, legends
 from .format import number, percent, safe
@@ -17,7 +17,7 @@ from .maps import heat_maps
 from .meaning import MEANING
 from .style import STYLE
 from .trajectory import trajectory
-from .words import chance_mean, headline, told_apart
+from .words import headline
 
 DETAILS_BYTES = 1_450_000  # of all folded matrices together, so that a page stays under 2 MB
 MOST_LISTED = 10
@@ -158,9 +158,9 @@ def _behaviours(findings: Findings) -> str:
         if found is None:
             continue
         error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
-        told = told_apart(compared)
+        told = with_measures(compared.related_matrices)
         angles = [
-            median_of((e for e, _ in told), lambda m, s=side: getattr(m, s).mean)  # type: ignore[misc]
+            median(getattr(found, side).mean for _, found in told) if told else None
             for side in ("left", "right")
         ]
         moved = median(entry.relative for entry, _ in told) if told else None
@@ -215,8 +215,7 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
     if entry.name in links:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
     change, k = found.change, found.k
-    low, high = change.band("inside", k)
-    star = "*" if found.is_chance or low <= change.inside <= high else ""
+    star = "*" if found.is_chance or not change.side_of_band("inside", k) else ""
     return (
         name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
         _turn_cell(found.left), _turn_cell(found.right),
@@ -231,7 +230,7 @@ def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
 def _turn_cell(turn: Turn) -> str:
     if not turn.angles:
         return "–"
-    chance = number(chance_mean(turn.chance))
+    chance = number(turn.chance.mean)
     return f"{number(turn.mean)} ({chance}){'*' if turn.is_chance else ''}"
 
 

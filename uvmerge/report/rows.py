@@ -11,7 +11,6 @@ from ..measure.findings import Entry, Findings
 from ..measure.measures import Measures, Turn
 from ..measure.null import ROUNDING
 from ..text import inert
-from .words import chance_mean
 
 Value = Union[str, int, float, bool, None]  # noqa: UP007 (an alias is evaluated)
 _TURN = ("mean", "mean_chance", "largest", "chordal", "chordal_chance", "is_chance", "alignment",
@@ -90,7 +89,7 @@ def _measures(found: Measures) -> dict[str, Value]:
 
 def _turn(side: str, turn: Turn) -> dict[str, Value]:
     values: tuple[Value, ...] = (
-        turn.mean, chance_mean(turn.chance), turn.largest, turn.chordal, turn.chance.chordal,
+        turn.mean, turn.chance.mean, turn.largest, turn.chordal, turn.chance.chordal,
         turn.is_chance, turn.alignment, turn.chance_alignment,
     )  # fmt: skip
     return {f"{side}_{name}": value for name, value in zip(_TURN, values)}

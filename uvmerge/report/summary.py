@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 
-from ..measure.findings import Compared, Entry, Findings, mean_of, turned
+from ..measure.findings import Compared, Entry, Findings, with_measures
 from ..measure.measures import Measures
 from ..text import brief, inert, table
-from .words import chance_mean, headline, says_where, told_apart
+from .words import headline
 
 WIDTH = 100
 _MOST_ROWS, _MOST_MOVED, _MOST_LABELS, _MOST_BARS = 8, 3, 10, 60
@@ -57,7 +57,7 @@ def _shown(compared: Compared) -> list[Entry]:
     """The matrices to show: all of an unrelated pair, else those that can be told from chance."""
     if compared.verdict == "unrelated":
         return compared.measured
-    return [entry for entry, _ in told_apart(compared)]
+    return compared.related_matrices
 
 
 def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -65,8 +65,8 @@ def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
     telling = [e for e in turning if e.measures is not None and not e.measures.is_chance]
 
     def mean(among: Sequence[Entry], value: Callable[[Measures], float], form: str = ".3g") -> str:
-        found = mean_of(among, value)
-        return "-" if found is None else f"{found:{form}}"
+        found = [value(measures) for _, measures in with_measures(among)]
+        return f"{sum(found) / len(found):{form}}" if found else "-"
 
     return (
         brief(name, 40), f"{len(entries):,}",
@@ -80,22 +80,22 @@ def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
 
 def _chance_angle(measures: Measures) -> float:
     """Mean angle that independent subspaces show, over both sides."""
-    return (chance_mean(measures.left.chance) + chance_mean(measures.right.chance)) / 2
+    return (measures.left.chance.mean + measures.right.chance.mean) / 2
 
 
 def _moved(compared: Compared) -> list[str]:
-    shown = [e for e, found in told_apart(compared) if found.k]
-    moved = sorted(shown, key=lambda entry: -turned(entry))[:_MOST_MOVED]
-    if not moved or not says_where(compared):
+    shown = [e for e, found in with_measures(compared.related_matrices) if found.k]
+    moved = sorted(shown, key=lambda entry: -entry.mean_angle)[:_MOST_MOVED]
+    if not moved or not compared.says_where:
         return []
-    named = [f"{brief(entry.name, 60)} ({turned(entry):.3g} rad)" for entry in moved]
+    named = [f"{brief(entry.name, 60)} ({entry.mean_angle:.3g} rad)" for entry in moved]
     lines = _wrapped(f"most turned: {', '.join(named)}")
     layers = sorted({e.layer for e in shown if e.layer is not None})
     if len(layers) > 1:
         every = -(-len(layers) // _MOST_BARS)  # layers under one bar
         spans = [layers[i : i + every] for i in range(0, len(layers), every)]
         of = [[e for e in shown if e.layer in span] for span in spans]
-        means = [sum(map(turned, entries)) / len(entries) for entries in of]
+        means = [sum(entry.mean_angle for entry in entries) / len(entries) for entries in of]
         top = max(means) or 1.0
         bars = "".join(_BARS[round(mean / top * (len(_BARS) - 1))] for mean in means)
         lines.append(f"by layer {layers[0]} to {layers[-1]}: {bars}  (0 to {top:.3g} rad)")

@@ -10,7 +10,6 @@ from ..measure.measures import Measures
 from .format import number
 from .heat import Cell, Scale, heat_map
 from .svg import Axis, Line, chart
-from .words import says_something
 
 MOST_MODULES = 6
 
@@ -79,7 +78,7 @@ def _angle(side: str, entry: Entry) -> float | None:
     if entry.measures is None:
         return 0.0 if entry.state == "identical" else None
     turn = getattr(entry.measures, side)
-    return turn.mean if says_something(turn) else None
+    return turn.mean if turn.is_telling else None
 
 
 def _found(entry: Entry, value: Callable[[Measures], float]) -> float | None:

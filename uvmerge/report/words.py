@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from statistics import median
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry, Findings, Pair
+from ..measure import judgement
+from ..measure.findings import Compared, Entry, Findings, with_measures
 from ..measure.measures import Measures, Turn
-from ..measure.null import ROUNDING, RandomSubspaces
+from ..measure.null import ROUNDING
 from ..text import brief
 from .format import number, percent
 
@@ -45,39 +45,8 @@ def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
 
 
-def told_apart(compared: Compared) -> list[Found]:
-    """The measured matrices that have more in common with the base's than chance gives."""
-    measured = [(e, e.measures) for e in compared.entries if e.measures is not None]
-    return [(entry, found) for entry, found in measured if not found.is_chance]
-
-
-@lru_cache(maxsize=256)
-def chance_mean(chance: RandomSubspaces) -> float:
-    """Mean principal angle of independent subspaces, in radians; 0 at k = 0."""
-    angles = chance.angles()
-    return sum(angles) / len(angles) if angles else 0.0
-
-
-def says_something(turn: Turn) -> bool:
-    """Whether the angles of this side can be told from what dimensions or chance make of them."""
-    return turn.chance.says_something and not turn.is_chance
-
-
-def informed_turn(found: Measures) -> float | None:
-    """Mean angle in radians over the sides that say something; None where neither does."""
-    means = [turn.mean for turn in (found.left, found.right) if says_something(turn)]
-    return sum(means) / len(means) if means else None
-
-
-def says_where(compared: Compared) -> bool:
-    """Whether it can be said where a checkpoint changed: some matrix moved by more than storing it
-    makes of any, or more of its change lies in the leading block than of a change without structure."""
-    return any(
-        not entry.is_rounding
-        or (found.k and found.change.inside > found.change.band("inside", found.k)[1])
-        for entry, found in told_apart(compared)
-        if entry.relative > 0
-    )
+def _related(compared: Compared) -> list[Found]:
+    return with_measures(compared.related_matrices)
 
 
 # --- the verdict ---------------------------------------------------------------------------------
@@ -85,7 +54,7 @@ def says_where(compared: Compared) -> bool:
 
 def _verdict(base: str, compared: Compared) -> str:
     name, base = brief(compared.label), brief(base)
-    measured, chance = len(compared.measured), len(compared.chance)
+    measured, chance = len(compared.measured), len(compared.unrelated_matrices)
     identical = sum(entry.state == "identical" for entry in compared.entries)
     if not compared.entries and not compared.others:
         return f"Nothing of {name} could be compared with {base}: they share no tensor."
@@ -99,7 +68,7 @@ def _verdict(base: str, compared: Compared) -> str:
     if compared.verdict == "identical":
         return f"{name} is identical to {base}: no tensor that was compared changed.{_counts(compared)}"
     if measured:
-        cosines = [found.change.cosine for _, found in told_apart(compared)]
+        cosines = [found.change.cosine for _, found in _related(compared)]
         cosine = median([c for c in cosines if math.isfinite(c)] or [math.nan])
         text = (
             f"{name} is related to {base}: the median cosine of their matrices is"
@@ -169,10 +138,10 @@ def _all(count: int) -> str:
 def _interpretation(compared: Compared, beside_table: bool) -> list[str]:
     if compared.verdict != "related":
         return []
-    moving = [(e, m) for e, m in told_apart(compared) if e.relative > 0]
+    moving = [(e, m) for e, m in _related(compared) if e.relative > 0]
     sentences = []
     if moving:
-        most = _most(moving) if says_where(compared) else ""
+        most = _most(moving) if compared.says_where else ""
         means = [] if beside_table else [most, _values(moving), _inside(moving)]
         turned = [] if beside_table else [_turned(moving)]
         sentences += [_moved(moving), *turned, *_doubts(moving), *means]
@@ -211,10 +180,10 @@ def _turned(moving: Sequence[Found]) -> str:
     parts = []
     for side in ("left", "right"):
         turns: list[Turn] = [getattr(found, side) for _, found in moving]
-        telling = [turn for turn in turns if says_something(turn)]
+        telling = [turn for turn in turns if turn.is_telling]
         if telling:
             angle = _mean(turn.mean for turn in telling)
-            expected = _mean(chance_mean(turn.chance) for turn in telling)
+            expected = _mean(turn.chance.mean for turn in telling)
             parts.append(f"{side} ones by {number(angle)} rad (independent: {number(expected)})")
     return f"Leading singular vectors turned, on average: {', '.join(parts)}." if parts else ""
 
@@ -242,7 +211,7 @@ def _doubts(moving: Sequence[Found]) -> list[str]:
 
 def _most(moving: Sequence[Found]) -> str:
     """Where vectors turned most and least, by module, role and layer."""
-    angles = [(entry, informed_turn(found)) for entry, found in moving]
+    angles = [(entry, found.telling_angle) for entry, found in moving]
     told = [(entry, angle) for entry, angle in angles if angle is not None]
     kinds: dict[str, Callable[[Entry], str | None]] = {
         "module": lambda entry: entry.module,
@@ -259,7 +228,7 @@ def _most(moving: Sequence[Found]) -> str:
         if len(means) < 2:
             continue
         (low, least), (high, most) = means[0], means[-1]
-        if high < 1.15 * low:
+        if judgement.turned_alike(low, high):
             alike.append(f"Every {kind} turned alike ({number(low)} to {number(high)} rad).")
         else:
             parts.append(f"by {kind}, {most} ({number(high)} rad; least {least}, {number(low)})")
@@ -284,9 +253,8 @@ def _inside(moving: Sequence[Found]) -> str:
     blocks = [found for _, found in moving if found.k]
     if not blocks:
         return ""
-    bands = [found.change.band("inside", found.k) for found in blocks]
-    more = sum(found.change.inside > high for found, (_, high) in zip(blocks, bands))
-    less = sum(found.change.inside < low for found, (low, _) in zip(blocks, bands))
+    sides = [found.change.side_of_band("inside", found.k) for found in blocks]
+    more, less = sides.count(1), sides.count(-1)
     inside = _mean(found.change.inside for found in blocks)
     expected = _mean(found.change.structureless for found in blocks)
     text = (
@@ -306,17 +274,9 @@ def _inside(moving: Sequence[Found]) -> str:
     )
 
 
-def loose_cut(found: Measures) -> float | None:
-    """(σ_k − σ_{k+1}) of the base over the largest singular value of the change: under 1 the change
-    is large enough to swap vectors over the cut, so the largest angles may come from where k falls."""
-    if found.base_gap is None or not found.k or not found.change.values[0]:
-        return None
-    return found.base_gap * found.base_values[-1] / found.change.values[0]
-
-
 def _gaps(moving: Sequence[Found]) -> str:
-    gaps = [gap for _, found in moving if (gap := loose_cut(found)) is not None]
-    loose = sum(gap < 1 for gap in gaps)
+    gaps = [found for _, found in moving if found.gap_over_change is not None]
+    loose = sum(found.has_loose_cut for found in gaps)
     if not loose:
         return ""
     return (
@@ -384,16 +344,16 @@ def _behaviour(findings: Findings) -> list[str]:
 
 def _series(findings: Findings) -> list[str]:
     """The medians of each related checkpoint, in the order given."""
-    related = [c for c in findings.compared if c.verdict == "related" and told_apart(c)]
+    related = [c for c in findings.compared if c.verdict == "related" and _related(c)]
     if len(related) < 2:
         return []
-    sizes = [median(entry.relative for entry, _ in told_apart(c)) for c in related]
+    sizes = [median(entry.relative for entry, _ in _related(c)) for c in related]
     parts = [f"relative change {' → '.join(percent(size) for size in sizes)}"]
     for side in ("left", "right"):
         means = []
         for compared in related:
-            turns: list[Turn] = [getattr(found, side) for _, found in told_apart(compared)]
-            means.append(_mean(turn.mean for turn in turns if says_something(turn)))
+            turns: list[Turn] = [getattr(found, side) for _, found in _related(compared)]
+            means.append(_mean(turn.mean for turn in turns if turn.is_telling))
         if not any(math.isnan(mean) for mean in means):
             parts.append(f"{side} {' → '.join(map(number, means))} rad")
     who = "" if len(related) == len(findings.compared) else " related"
@@ -415,7 +375,7 @@ def _turning_back(findings: Findings) -> list[str]:
         if before is None or after is None:
             continue
         asked += 1
-        if _nearer(before, after):
+        if after.is_nearer_than(before):
             kept = (after.left + after.right) / (before.left + before.right)
             text = (
                 f"{labels[other]} (chordal distance left {number(before.left)} → {number(after.left)},"
@@ -430,11 +390,6 @@ def _turning_back(findings: Findings) -> list[str]:
     return (
         [f"{step} does not turn back towards the base or an earlier checkpoint."] if asked else []
     )
-
-
-def _nearer(before: Pair, after: Pair) -> bool:
-    """Whether both sides came at least 2 % nearer: less is not told from where the cut falls."""
-    return after.left < 0.98 * before.left and after.right < 0.98 * before.right
 
 
 def _mean(values: Iterable[float]) -> float:
