@@ -1,4 +1,4 @@
-"""What a comparison of checkpoints found: plain data, from single matrices up to a verdict. Pure."""
+"""What a comparison found: plain data, from single matrices up to a verdict. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Entry:
         module: attention, mlp, …, as in `--modules`.
         role: what it is in its layer, like q_proj; the same in every layer.
         dtype: in which the fine-tuned checkpoint stores it.
-        state: `measured`; `identical`: the same values, nothing decomposed; `nonfinite`: NaN or Inf.
+        state: `measured`; `identical`: the same values, nothing decomposed; `nonfinite`: it holds
+            NaN or Inf.
         measures: of a measured matrix.
         device: where it was computed.
     """
@@ -52,7 +53,7 @@ class Entry:
 
     @property
     def is_unrelated(self) -> bool:
-        """Whether it was measured and has no more in common with its base than independent matrices."""
+        """Whether it was measured and has no more in common with its base than chance gives."""
         return self.measures is not None and self.measures.is_chance
 
     @property
@@ -81,8 +82,8 @@ class Behaviour:
     """How a model answers compared with the base, on the user's prompts (`--kl`).
 
     Attributes:
-        prompts, tokens: how many; the distribution after every token is compared, the last included,
-            where the answer would begin.
+        prompts, tokens: how many; the distribution after every token is compared, the last
+            included, where the answer would begin.
         kl: mean over tokens of KL(base ‖ fine-tuned) of the next-token distribution, in nats.
         kl_error: its standard error, from the spread over prompts.
         base_entropy, entropy: mean entropy of the two distributions, in nats.
@@ -176,7 +177,7 @@ class Pair:
     distance: float
 
     def is_nearer_than(self, before: Pair) -> bool:
-        """Whether the leading vectors of both sides are nearer to each other than those of `before`."""
+        """Whether the leading vectors of both sides are nearer to each other than before."""
         left = judgement.came_nearer(before.left, self.left)
         return left and judgement.came_nearer(before.right, self.right)
 

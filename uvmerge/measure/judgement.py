@@ -1,8 +1,8 @@
 """What counts as chance, as rounding or as a finding: every such rule of the package stands here.
 
 The rules take plain numbers, so that each can be read and tested by itself. `null.py` gives the
-numbers of chance; the classes of `measures.py` and `findings.py` ask these rules about themselves; a
-drawing or a sentence asks those classes.
+numbers of chance; the classes of `measures.py` and `findings.py` ask these rules about themselves;
+a drawing or a sentence asks those classes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 # A figure outside this many standard deviations of what chance gives is told from chance.
 BAND_SD = 4.0
-# Two matrices under the first |cosine| are unrelated (a relative change near √2). Up to the second one
-# they are if their leading vectors are chance as well: vectors at a cut among equal values turn for
-# nothing, and say nothing.
+# Two matrices under the first |cosine| are unrelated (a relative change near √2). Up to the second
+# one they are if their leading vectors are chance as well: vectors at a cut among equal values turn
+# for nothing, and say nothing.
 UNRELATED_COSINE, RELATED_COSINE = 0.2, 0.9
-# Leading vectors that fill so much of their space that independent spans are nearer than this chordal
-# distance cannot be told from independent ones.
+# Leading vectors that fill so much of their space that independent spans are nearer than this
+# chordal distance cannot be told from independent ones.
 LEAST_CHORDAL = 0.1
-# Shares of the change's energy spread more than sums of as many independent squares do, because rows
-# and columns differ in size: up to 1.7 times where these spread over a decade, in simulations.
+# Shares of the change's energy spread more than sums of as many independent squares do, because
+# rows and columns differ in size: up to 1.7 times where these spread over a decade, in simulations.
 SPREAD = 2.0
 SHARE_ERROR = 1e-6  # of a share, as it is measured
 SMALLEST_ANGLE = 1e-7  # radians; a smaller angle is a rounding error
@@ -30,8 +30,8 @@ NEARER = 0.98  # a distance is nearer than before if it shrank to less than this
 
 
 def can_be_told(k: int, smallest_chordal: float) -> bool:
-    """Whether spans of k vectors could look different from independent ones: not where they must fill
-    most of the space.
+    """Whether spans of k vectors could look different from independent ones: not where they must
+    fill most of the space.
 
     Args:
         smallest_chordal: chordal distance of independent spans, at the lower end of their band.
@@ -71,14 +71,14 @@ def is_rounding(relative: float, rounding: float) -> bool:
 
 
 def is_placed(is_rounding: bool, block_share: float, block_band: tuple[float, float]) -> bool:
-    """Whether it can be said where a matrix changed: by more than rounding, or with more of its change
-    in the block of leading directions than a change without structure has there."""
+    """Whether it can be said where a matrix changed: by more than rounding, or with more of its
+    change in the block of leading directions than a change without structure has there."""
     return not is_rounding or side_of_band(block_share, block_band) > 0
 
 
 def is_loose(gap_over_change: float) -> bool:
-    """Whether the change is large enough to swap vectors over the cut, so that the largest angles may
-    come from where k falls."""
+    """Whether the change is large enough to swap vectors over the cut, so that the largest angles
+    may come from where k falls."""
     return gap_over_change < LOOSE_CUT
 
 

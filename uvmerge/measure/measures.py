@@ -1,4 +1,4 @@
-"""What is measured of one matrix against its base: plain numbers, each beside what chance would give.
+"""What is measured of one matrix against its base: plain numbers, each beside what chance gives.
 
 `compare.py` computes them. Nothing here imports torch.
 """
@@ -20,8 +20,8 @@ class Turn:
     Attributes:
         d: dimension of the space they lie in: m for left, n for right vectors.
         angles: k principal angles between the two spans, ascending, in radians.
-        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector; vectors
-            of equal singular values count as the subspace that they span.
+        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector;
+            vectors of equal singular values count as the subspace that they span.
     """
 
     d: int
@@ -74,15 +74,17 @@ class Change:
         relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
         cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of them is zero, or next
             to it beside the other.
-        values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be told
-            from rounding are 0.
-        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular values.
+        values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be
+            told from rounding are 0.
+        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular
+            values.
         rotation: share in the rest of C, which turns leading vectors among each other.
-        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and the
-            sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and V_b,k: k²/mn
-            where all are of one size, more where large rows and columns are where U and V are.
-        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the mean
-            square of D: 1 is what a change without structure would show.
+        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and
+            the sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and
+            V_b,k: k²/mn where all are of one size, more where large rows and columns are where U
+            and V are.
+        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the
+            mean square of D: 1 is what a change without structure would show.
     """
 
     shape: tuple[int, int]
@@ -189,14 +191,14 @@ class Measures:
 
     @property
     def telling_angle(self) -> float | None:
-        """Mean angle in radians over the sides whose angles say something; None where neither do."""
+        """Mean angle in radians over the sides that say something; None where neither does."""
         means = [turn.mean for turn in (self.left, self.right) if turn.is_telling]
         return sum(means) / len(means) if means else None
 
     @property
     def gap_over_change(self) -> float | None:
-        """(σ_k − σ_{k+1}) of the base over the largest singular value of the change; None where there
-        is no cut or no change."""
+        """(σ_k − σ_{k+1}) of the base over the largest singular value of the change; None where
+        there is no cut or no change."""
         if self.base_gap is None or not self.k or not self.change.values[0]:
             return None
         return self.base_gap * self.base_values[-1] / self.change.values[0]

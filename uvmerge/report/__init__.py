@@ -1,4 +1,4 @@
-"""What a comparison found, written down: `report.json`, `matrices.csv` and one page, `report.html`."""
+"""What a comparison found, in files: `report.json`, `matrices.csv` and a page, `report.html`."""
 
 from __future__ import annotations
 
