@@ -18,7 +18,8 @@ import zoo
 import uvmerge
 from uvmerge.engine.settings import Control
 from uvmerge.measure import compare
-from uvmerge.measure.findings import Entry, Findings, as_data
+from uvmerge.measure.findings import Entry, Findings
+from uvmerge.report import as_data
 from uvmerge.spectral.gram import Eigenpairs
 from uvmerge.spectral.ladder import Ladder
 

@@ -23,8 +23,8 @@ from ..checkpoint.selection import Selection
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
-from ..measure.findings import Behaviour, Compared, Findings, Pair, as_data
-from ..measure.measures import UNRELATED_COSINE
+from ..measure.findings import Behaviour, Compared, Findings, Pair
+from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
 from ..output import manifest, writer
 from ..output.places import Reference, check_apart, report_folder
@@ -40,7 +40,9 @@ class Diff(Findings):
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
-        return as_data(self)
+        from .. import report
+
+        return report.as_data(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.

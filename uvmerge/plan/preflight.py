@@ -15,7 +15,7 @@ from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.quantisation import how_to_dequantise, quantisation
 from ..checkpoint.roles import BASE, spelled
 from ..errors import InputRefused, listed
-from ..measure.measures import UNRELATED_COSINE
+from ..measure.judgement import UNRELATED_COSINE
 from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
