@@ -245,7 +245,7 @@ class Ladder:
     @property
     def _nothing(self) -> Eigenpairs:
         zeros = torch.zeros(min(self.W.shape), 0, dtype=torch.float64, device=self.W.device)
-        return Eigenpairs(zeros[0], zeros, None)
+        return Eigenpairs(zeros.flatten(), zeros, None)
 
     def _project(self, blocks: list[Tensor]) -> list[Tensor]:
         """The longer side's vectors times their values, W V or Wᵀ U, of blocks (r, ·)."""
