@@ -148,6 +148,19 @@ def test_a_package_is_imported_in_its_rooms_only(package: str, rooms: set[str]) 
     assert users <= rooms
 
 
+def test_the_planner_alone_makes_plans_and_nothing_changes_one() -> None:
+    makers, changers = set(), set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called, given = ast.unparse(node.func), [ast.unparse(each) for each in node.args]
+                if called.split(".")[-1] == "Plan":
+                    makers.add(path.stem)
+                if called.split(".")[-1] == "replace" and given and given[0].endswith("plan"):
+                    changers.add(path.stem)
+    assert (makers, changers) == ({"planner"}, set())
+
+
 def test_slow_packages_are_never_imported_at_the_top() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imports(path, top_level_only=True)}

@@ -70,8 +70,8 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
 
     Args:
         operation: its name, like `restore`.
-        places: its checkpoints, as for a single run, and the folder for all outputs; each may be given
-            by its name, too (`base`, `finetuned`, `out`).
+        places: its checkpoints, as for a single run, and the folder for all outputs; each may be
+            given by its name, too (`base`, `finetuned`, `out`).
         options: those of the operation and its filters, where a list stands for several settings
             (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
 

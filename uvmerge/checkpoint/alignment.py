@@ -31,9 +31,9 @@ class Partner:
         views: the counterpart of each view of the subject, or None.
         how: by what it was found: `name`, `prefix`, `module` (another name of the parent module),
             `expert`; empty where it was not.
-        why: why the two cannot be computed with together: `missing`; `empty` (one of them holds no
-            data); `taken` (what corresponds is the partner of another tensor); `shape`; `dtype` (one
-            of them, or both in different ways, is not floating point). Empty where they can.
+        why: why the two cannot be computed with together: `missing`; `empty` (one of them holds
+            no data); `taken` (what corresponds is the partner of another tensor); `shape`; `dtype`
+            (one of them, or both in different ways, is not floating point). Empty where they can.
     """
 
     tensor: Tensor | None
@@ -73,11 +73,12 @@ def correspond(reference: str, anatomies: Mapping[str, Anatomy]) -> list[Subject
         anatomies: by role.
 
     Returns:
-        A subject for each tensor of the reference, in its order; then one for each tensor of another
-        checkpoint that nothing in the reference corresponds to.
+        A subject for each tensor of the reference, in its order; then one for each tensor of
+        another checkpoint that nothing in the reference corresponds to.
 
     Raises:
-        InputRefused: names that can be aligned in several ways, or in none although their ends agree.
+        InputRefused: names that can be aligned in several ways, or in none although their ends
+            agree.
     """
     ours = anatomies[reference]
     matchers = {

@@ -171,10 +171,11 @@ class Editor(Reader):
             views = {role: view for block in blocks for role, view in block.operands}
             stored = {role: self.load(role, view) for role, view in views.items()}
         before, view, alike = stored[blocks[0].own], blocks[0].view, alike_by(stored)
+        outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
-            Chain(self.plans[plan], step, block, torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]), {})
-            for (plan, step), block in zip(requests, blocks)
-        ]  # fmt: skip
+            Chain(self.plans[plan], step, block, out, {})
+            for (plan, step), block, out in zip(requests, blocks, outs)
+        ]
         busy = []
         for chain in chains:
             if (role := chain.settled(alike)) is not None:

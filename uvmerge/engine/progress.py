@@ -44,9 +44,10 @@ class Progress:
         """What is about to happen: matrices, bytes, memory, disk, and what is odd."""
         count = plan.counts()
         matrices = all(len(b.view.shape) == 2 for step in plan.edits for b in step.blocks)
+        edited = counted(count["edited"], "matrix" if matrices else "tensor")
         self.say(
-            f"plan: {counted(count['edited'], 'matrix' if matrices else 'tensor')} edited, {counted(count['reset'], 'tensor')}"
-            f" reset to {plan.reset_to.removeprefix('the ')}, {counted(count['copied'], 'tensor')} copied"
+            f"plan: {edited} edited, {counted(count['reset'], 'tensor')} reset to {plan.reset_to},"
+            f" {counted(count['copied'], 'tensor')} copied"
         )
         ranks = sorted({k for s in plan.edits for b in s.blocks for k in b.ranks if k is not None})
         if ranks:

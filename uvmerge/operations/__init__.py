@@ -1,10 +1,10 @@
 """The operations, found by looking: every module here with a function of its own name is one.
 
-The signature is the schema. Positional parameters are operands, the checkpoints on the command line:
-`base`, `finetuned`, or `*models` for as many as are named. Annotated `Matrix` they receive one weight
-matrix at a time, annotated `Operand` every tensor. `finetuned` is what is edited: in a chain, what the
-steps before have made. Keyword-only parameters are options, except `place`, which tells where the
-tensor stands. Nothing here imports torch.
+The signature is the schema. Positional parameters are operands, the checkpoints on the command
+line: `base`, `finetuned`, or `*models` for as many as are named. Annotated `Matrix` they receive one
+weight matrix at a time, annotated `Operand` every tensor. `finetuned` is what is edited: in a chain,
+what the steps before have made. Keyword-only parameters are options, except `place`, which tells
+where the tensor stands. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def leaves_equal_inputs_alone(operation: Function) -> Function:
     """Declare that an operation makes nothing new of inputs that are equal: it gives them back.
 
-    Where its inputs hold the same values, such an operation is not called, and the values stay as they
-    are to the bit; one without this declaration is always called.
+    Where its inputs hold the same values, such an operation is not called, and the values stay as
+    they are to the bit; one without this declaration is always called.
     """
     operation.leaves_equal_inputs_alone = True  # type: ignore[attr-defined]
     return operation

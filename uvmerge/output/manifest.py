@@ -19,7 +19,7 @@ import yaml
 
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.header import parse_json
-from ..checkpoint.roles import by_name
+from ..checkpoint.roles import BASE, by_name
 from ..errors import InputRefused, counted
 from ..plan.steps import Plan
 from ..text import inert
@@ -177,6 +177,7 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
     local = [each for each in checkpoints.values() if each.commit is None]
     count = plan.counts()
+    the_source = "the base" if plan.reset_to == BASE else plan.reset_to
     steps = {"steps": plan.recipe.as_data()["steps"]}
     lines = [
         "---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "",
@@ -184,7 +185,7 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
         *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
         f"{_how_made(plan, models)} with uvmerge:",
         f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to"
-        f" {plan.reset_to}, {counted(count['copied'], 'tensor')} {rest}.", "",
+        f" {the_source}, {counted(count['copied'], 'tensor')} {rest}.", "",
         "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
         " `uvmerge check` verifies them.",

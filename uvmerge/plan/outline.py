@@ -65,29 +65,29 @@ def try_chain(
     start = current = outlines.get(FINETUNED)
     chain: dict[int, int | None] = {}  # the k of each step that has to compute
     last = ""  # the operation that has made or moved something
-    for log.step, step in steps.items():
-        operation = step.operation
+    for index, step in steps.items():
+        log.step, operation = index, step.operation
         if last and not operation.edits:
             raise _drops(operation, last, name)
         inputs = _inputs(operation, outlines, current, name)
-        if operation.leaves_equal_inputs_alone and is_one(inputs):
+        if operation.leaves_equal_inputs_alone and _is_one(inputs):
             continue
         result = _try(step, inputs, place, name)
-        if result is current is not None:
+        if result is not None and result is current:
             continue
         if any(result is outline for outline in outlines.values()):
             start = current = result
             chain = {}
         else:
             start = start if operation.edits else None
-            chain[log.step] = log.ranks.get(log.step)
+            chain[index] = log.ranks.get(index)
             current = Outline(name, operands[0][1].shape, log)  # of what it will have computed
         last = operation.command
     at = [i for i, role in enumerate(outlines) if outlines[role] is start]
     return at[0] if at else None, tuple(chain), tuple(chain.values())
 
 
-def is_one(inputs: Sequence[object]) -> bool:
+def _is_one(inputs: Sequence[object]) -> bool:
     """Whether all of several inputs are one and the same."""
     return len(inputs) > 1 and all(each is inputs[0] for each in inputs)
 

@@ -58,14 +58,14 @@ class Partners:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What is to be compared: `matches` in the order of the base's files, and per checkpoint the rest."""
+    """What is to be compared: `matches` in the base's order, and per checkpoint the rest."""
 
     matches: tuple[Match, ...]
     partners: tuple[Partners, ...]
 
 
 def roles(count: int) -> list[str]:
-    """What the checkpoints of a comparison are called: the base, and the fine-tuned one, or numbers."""
+    """The roles in a comparison of so many checkpoints: the base, and the fine-tuned or numbers."""
     if count == 2:
         return [BASE, FINETUNED]
     return [BASE, *(f"checkpoint {number}" for number in range(1, count))]

@@ -122,6 +122,7 @@ class _Planner:
             self.roster.refuse_lacking()
 
     def notes(self) -> Iterator[str]:
+        """What the user should know, as far as headers tell."""
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
         yield from self.anatomy.notes
@@ -174,15 +175,14 @@ class _Planner:
         return Block(tuple(operands), *try_chain(operands, steps, subject.place))
 
     def _copied_whole(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
-        """One copy of the whole tensor, where all of its blocks are untouched views of one."""
-        starts = {None if block.chain else block.start_role for block in blocks}
-        role = starts.pop()
-        if role is None or starts:
+        """One copy of a tensor, where every block is an untouched part of it; else nothing."""
+        roles = {None if block.chain else block.start_role for block in blocks}
+        role = roles.pop()
+        if role is None or roles:
             return []
         tensor = subject.tensor if role == self.own else subject.partners[role].tensor
-        if tensor is None or tensor.shape != subject.tensor.shape:
-            return []
-        if any(view.transposed != b.view.transposed for b in blocks for _, view in b.operands):
+        turned = any(dict(b.operands)[role].transposed != b.view.transposed for b in blocks)
+        if tensor is None or tensor.shape != subject.tensor.shape or turned:
             return []
         return [self._step(subject, self._range(role, tensor, 0, tensor.size_bytes))]
 

@@ -35,8 +35,8 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
 
 
 def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a sample
-    of the matrices that the plan changes."""
+    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a
+    sample of the matrices that the plan changes."""
     own = checkpoints[plan.own]
     for role, other in checkpoints.items():
         if role == plan.own:

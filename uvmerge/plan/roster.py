@@ -1,4 +1,4 @@
-"""Which tensors take part in an edit or a comparison, and in what words the others are told of. Pure.
+"""Which tensors take part in an edit or a comparison, and what is said of the others. Pure.
 
 The planner and the matcher of `diff` read one correspondence and judge it here, so that a pair gets
 the same sentences and the same exit code from both.
@@ -56,7 +56,7 @@ class Roster:
         self.chosen = self.matched = 0
         self._empty: dict[str, list[str]] = defaultdict(list)  # by role
         self._alone: dict[str, list[str]] = defaultdict(list)  # selected or not, by who lacks it
-        self._lacking: list[str] = []  # selected, without a counterpart
+        self._lacking: dict[str, list[str]] = defaultdict(list)  # selected, by who lacks it
         self._lacking_layers = 0  # of them, those inside the decoder layers
         self._misshapen: list[str] = []  # selected, of another shape over there
         self._misshapen_layers = 0  # of them, those inside the decoder layers
@@ -80,7 +80,7 @@ class Roster:
         elif why == "missing":
             self._alone[role].append(name)
             if chosen:
-                self._lacking.append(name)
+                self._lacking[role].append(name)
                 self._lacking_layers += subject.place.layer is not None
         elif why == "shape":
             vocabulary = subject.place.module in ("embeddings", "head")
@@ -138,11 +138,10 @@ class Roster:
 
     def refuse_lacking(self) -> None:
         """Refuse selected tensors that lack a counterpart: a merge would leave them out."""
-        if self._lacking and self.matched:
+        for role, names in self._lacking.items():
             raise InputRefused(
                 self._where,
-                f"no counterpart in {_the(list(self._alone))} of"
-                f" {listed(self._lacking, 'selected tensor', 3)}",
+                f"no counterpart in {_the([role])} of {listed(names, 'selected tensor', 3)}",
                 f"Leave them out with --exclude; --force copies them from {spelled(self.own)}.",
             )  # fmt: skip
 
@@ -173,14 +172,14 @@ class Roster:
 
     def _how_little(self, the_other: str) -> str:
         """What the selected tensors lack, where few of them or none are matched."""
+        lacking = [name for names in self._lacking.values() for name in names]
         if self.matched:
             return (
                 f"too few names match: {the_other} has {self.matched:,} of the selected tensors and"
-                f" lacks {listed(self._lacking, 'tensor', 3)}"
+                f" lacks {listed(lacking, 'tensor', 3)}"
             )
-        if self._lacking:
-            lacking = listed(self._lacking, "selected tensor", 3)
-            return f"nothing matched: {the_other} has no {lacking}"
+        if lacking:
+            return f"nothing matched: {the_other} has no {listed(lacking, 'selected tensor', 3)}"
         if unlike := [*self._other_shape, *self._other_kind]:
             listing = listed(unlike, "tensor", 3)
             return f"nothing matched: of another shape or kind in {the_other}: {listing}"

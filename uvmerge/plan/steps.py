@@ -1,4 +1,4 @@
-"""What a plan is: ranges, blocks and steps, from which the engine knows every output byte. Data alone."""
+"""What a plan is: ranges, blocks and steps that say what every output byte will be. Data alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..recipe.recipe import Recipe
 from ..text import table
 from .layout import OutputFile
 
-# An estimate of an edit's working set per operand, in units of one float64 matrix and of r × r float64.
+# An edit's working set per operand, estimated, in units of one float64 matrix and of r × r float64.
 _MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
 
 
@@ -155,7 +155,7 @@ class Plan:
     def reset_to(self) -> str:
         """Where the tensors in `taken` come from, in words."""
         others = [role for role in self.inputs if role != self.own]
-        return "the base" if others in ([], [BASE]) else "another input"
+        return BASE if others in ([], [BASE]) else "another input"
 
     @property
     def changes(self) -> list[Step]:
@@ -228,7 +228,7 @@ class Plan:
         return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
 
     def _rank_text(self, block: Block) -> Iterator[str]:
-        """k of each step of a chain; `energy` where the values will decide it, `-` where none is."""
+        """k of each step of a chain; `energy` where the values will decide, `-` where none is."""
         for index, k in zip(block.chain, block.ranks, strict=True):
             by_energy = "energy" in self.recipe.steps[index].options
             yield str(k) if k is not None else "energy" if by_energy else "-"

@@ -72,7 +72,7 @@ class Reader:
 
 
 def compose(text: str | bytes, source: str) -> yaml.Node:
-    """The node tree of one document, after a pass over its events that refuses what has no place."""
+    """The nodes of one document, after a pass over its events that refuses what has no place."""
     depth = items = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):

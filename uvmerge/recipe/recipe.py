@@ -7,7 +7,7 @@
       - restore: {top: 0.2, layers: 0-9}
       - reset-layers: {frac: 0.1}
 
-The checkpoints are named as the parameters of the operations are that take them; where a parameter takes
+Checkpoints are named as the parameters are that take them in the operations; where a parameter takes
 several (`*models`), the key has a list: `models: [a, b, c]`.
 
 A recipe comes from strangers. It is data: no aliases, no tags, no paths to write to, no
@@ -167,8 +167,8 @@ class Recipe:
                     values = "[…, …]" if operand.several else "…"
                     raise UsageError(
                         "recipe", f"names no {operand.name}, which {operation.command} takes",
-                        f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, beside it"
-                        f" --{operand.name}.",
+                        f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
+                        f" --{operand.name} on the command line.",
                     )  # fmt: skip
             is_made = is_made or not operation.edits
         taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
