@@ -128,7 +128,7 @@ def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
         ("tqdm", {"engine"}),
         ("yaml", {"recipe", "output"}),
         ("matplotlib", {"report"}),
-        ("transformers", {"models", "api", "demo"}),
+        ("transformers", {"models", "demo"}),
         ("torch", {"models", "measure", "spectral", "engine", "api", "checkpoint", "demo"}),
     ],
 )
