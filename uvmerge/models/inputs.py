@@ -161,9 +161,9 @@ def _pictures(config: Any, takes: Mapping[str, Any]) -> Shapes:
     height, width = _sides(_vision(config, "image_size", "crop_size") or SIDE)
     channels = _vision(config, "num_channels", "in_channels", "in_chans") or 3
     picture = (channels, height, width)
-    if "image_grid_thw" in takes:
+    if grid := next((name for name in ("image_grid_thw", "grid_thw") if name in takes), None):
         side = 2 * (_vision(config, "spatial_merge_size") or 1)
-        yield (side**2, _patch_values(config)), {"image_grid_thw": [[1, side, side]]}
+        yield (side**2, _patch_values(config)), {grid: [[1, side, side]]}
     if "spatial_shapes" in takes:
         mask: Arguments = {
             "pixel_attention_mask": [[1] * PATCHES],

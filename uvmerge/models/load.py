@@ -27,7 +27,7 @@ from .clean import CONFIG, clean_copy, read_config
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 # Families whose models are built by another package, or look things up elsewhere.
 _OUTSIDE = {"timm_backbone", "timm_wrapper", "rag"}
-_SPARE_VALUES = 2**28  # buffers and tied weights that no file holds
+_SPARE_VALUES = 2**26  # buffers and tied weights that no file holds
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
     config, folder = checkpoint.config, checkpoint.folder
     family, names = config.get("model_type"), config.get("architectures")
     family = family if isinstance(family, str) else ""
-    name = names[0] if isinstance(names, list) and names else names or None
-    if name is None and not named:
+    name = names[0] if isinstance(names, list) and names else names
+    if not names and not named:
         name = _tables().get("MODEL_MAPPING_NAMES", {}).get(family)
     if not isinstance(name, str):
         shown = f": architectures is {brief(names)}" if names else ""
@@ -193,10 +193,14 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
         key for table in _tables().values() for key, names in table.items()
         if name in ([names] if isinstance(names, str) else names)
     }  # fmt: skip
+    what = f"its model class {name} cannot be used here"
     for key in (*sorted(listed), family):
+        if key in listed & _OUTSIDE:
+            raise InputRefused(folder, f"{what}: it is built by another package") from ImportError(
+                key
+            )
         if key not in configs.CONFIG_MAPPING_NAMES or key in _OUTSIDE:
             continue
-        what = f"its model class {name} cannot be used here"
         try:
             module = import_module(f"transformers.models.{configs.model_type_to_module_name(key)}")
             kind = getattr(module, name) if name in dir(module) else None
