@@ -137,6 +137,11 @@ def test_a_package_is_imported_in_its_rooms_only(package: str, rooms: set[str]) 
     assert users <= rooms
 
 
+def test_models_are_loaded_in_one_place() -> None:
+    users = {p for p in MODULES if any(n.split(".")[0] == "transformers" for n in imports(p))}
+    assert users == {PACKAGE / "models" / "load.py", PACKAGE / "demo" / "train.py"}
+
+
 def test_slow_packages_are_never_imported_at_the_top() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imports(path, top_level_only=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -272,6 +273,10 @@ def test_a_model_of_another_package_is_not_tried(tmp_path: Path) -> None:
         ),
         ({"num_labels": 10**9}, "says num_labels: 1000000000, which is more than 1,000,000"),
         ({"x": {"num_experts": 1e300}}, "says num_experts: 1e"),
+        (
+            {"x": [[[]] * 3] * 3, "y": json.loads("[" * 200 + "]" * 200)},
+            "more than 100 levels deep",
+        ),
         ({"dtype": "evil"}, "transformers cannot load it"),
     ],
 )
@@ -290,6 +295,15 @@ def test_a_config_of_many_megabytes_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"x": "x" * 17_000_000}))
     with pytest.raises(InputRefused, match="is larger than"):
         load_model(folder)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    folder = shutil.copytree(BASE, tmp_path / "pipe")
+    (folder / "tokenizer_config.json").unlink()
+    for name in ("tokenizer_config.json", "generation_config.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    assert type(load_model(folder).model) is transformers.LlamaForCausalLM
 
 
 def test_only_safetensors_are_read(tmp_path: Path) -> None:
@@ -334,7 +348,7 @@ def test_what_does_not_fit_the_class_is_listed(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load_model(folder)
     assert loaded.missing == ("lm_head.weight",) and loaded.unexpected == ("extra.weight",)
-    assert loaded.mismatched == ("model.norm.weight (7, 128)",)
+    assert len(loaded.mismatched) == 1 and loaded.mismatched[0].startswith("model.norm.weight")
 
 
 def test_the_process_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

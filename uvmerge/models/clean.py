@@ -19,18 +19,19 @@ from ..checkpoint.header import parse_json
 from ..errors import InputRefused
 from ..text import brief, size
 
-CONFIG = "config.json"
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # the only configs that are seen
 LIMIT_BYTES = 16 * 2**20  # of one config
-MOST = 1_000_000  # layers, experts, labels: configs of transformers make a list of that length
+DEEPEST = 100
+MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
 
 _CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
-_PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, without which it does not load: weights_only
-_ADAPTER = "adapter_config.json"
+_PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, which transformers reads with weights_only
 # What a config may say, at any depth, of code to run or of other files to read.
 _NAMES_CODE = {
     "auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "use_kernels",
     "kernel_config", "configuration_files", "transformers_weights", "name_or_path",
 }  # fmt: skip
+_FETCHES = "use_pretrained_backbone"  # weights that the checkpoint's own replace
 _COUNTS = ("layers", "layer", "labels", "experts", "heads", "blocks", "depth", "stages")
 
 
@@ -42,15 +43,15 @@ def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
         shards: weight files to link that lie deeper than the folder itself.
 
     Raises:
-        InputRefused: a config that is too large, is not JSON or counts without measure.
+        InputRefused: a config that is too large or too deep, is not JSON, or counts without measure.
     """
     with TemporaryDirectory(prefix="uvmerge-") as made:
         room = Path(made)
         for path in folder.iterdir():
-            if path.name.endswith("config.json") and path.name != _ADAPTER:
+            if path.is_file() and path.name in (CONFIG, TOKENIZER_CONFIG):
                 content = json.dumps(without_code(read_config(path)))
                 (room / path.name).write_text(content, encoding="utf-8")
-            elif _may_be_seen(path):
+            elif path.is_file() and _may_be_seen(path):
                 (room / path.name).symlink_to(path.resolve())
         for name in shards:
             if not (room / name).exists():
@@ -69,14 +70,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if len(raw) > LIMIT_BYTES:
         raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
     config = parse_json(raw, str(path), "it")
-    _refuse_counts(config, path)
+    _refuse_without_measure(config, path)
     return config
 
 
 def without_code(config: Any) -> Any:
     """`config`, at every depth without the keys that name code, kernels or other files."""
     if isinstance(config, dict):
-        return {k: without_code(value) for k, value in config.items() if not _names_code(k)}
+        kept = {k: without_code(value) for k, value in config.items() if not _names_code(k)}
+        return kept | ({_FETCHES: False} if _FETCHES in kept else {})
     return [without_code(value) for value in config] if isinstance(config, list) else config
 
 
@@ -87,17 +89,17 @@ def _names_code(key: str) -> bool:
 
 def _may_be_seen(path: Path) -> bool:
     is_code = path.suffix.lower() in _CODE and path.name != _PLAIN_PICKLE
-    return path.is_file() and not is_code and path.name != _ADAPTER
+    return not is_code and not path.name.endswith("config.json")
 
 
-def _refuse_counts(config: Any, path: Path) -> None:
-    """Refuse numbers of layers and the like that take all memory before any weight is looked at."""
-    items = config.items() if isinstance(config, dict) else enumerate(config)
-    for key, value in items:
+def _refuse_without_measure(config: Any, path: Path, depth: int = 0) -> None:
+    """Refuse depths and numbers of layers that take all memory before any weight is looked at."""
+    do = "Take the file that belongs to the weights."
+    if depth > DEEPEST:
+        raise InputRefused(path, f"is nested more than {DEEPEST} levels deep", do)
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
-            _refuse_counts(value, path)
+            _refuse_without_measure(value, path, depth + 1)
         elif isinstance(value, (int, float)) and value > MOST and str(key).endswith(_COUNTS):
-            raise InputRefused(
-                path, f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}",
-                "Take the config.json that belongs to the weights.",
-            )  # fmt: skip
+            what = f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}"
+            raise InputRefused(path, what, do)

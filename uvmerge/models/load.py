@@ -22,7 +22,7 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
 from ..text import brief
-from .clean import CONFIG, clean_copy, read_config
+from .clean import CONFIG, TOKENIZER_CONFIG, clean_copy, read_config
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 # Families whose models are built by another package, or look things up elsewhere.
@@ -78,7 +78,7 @@ def load_model(
                 attn_implementation="eager", dtype=dtype, ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )  # fmt: skip
-            model = model.to(device).eval()
+            model = (model if device == "cpu" else model.to(device)).eval()
         except Exception as error:
             what = first_line(error).replace(str(room), str(folder))
             raise InputRefused(folder, f"transformers cannot load it: {what}") from error
@@ -230,12 +230,13 @@ def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) ->
 
     packed = 8 if "quantization_config" in checkpoint.config else 1  # values in a byte, at most
     stored = checkpoint.size_bytes * packed
+    most = 4 * stored + _SPARE_VALUES
     described = 0
 
     def count(_module: Any, _name: str, tensor: Any) -> None:
         nonlocal described
         described += 0 if tensor is None else tensor.numel()
-        if described > 4 * stored + _SPARE_VALUES:
+        if described > most:
             raise OverflowError
 
     counting = [
@@ -246,10 +247,8 @@ def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) ->
         with torch.device("meta"):
             config = kind.config_class.from_pretrained(room, local_files_only=True)
             described = sum(p.numel() for p in kind(config).parameters())
-    except OverflowError:
-        described = max(described, stored + 1)
-    except Exception:  # transformers' own loader says what is wrong, or gets further
-        described = 0
+    except Exception:  # too much; or transformers' own loader says what is wrong, or gets further
+        described = described if described > most else 0
     finally:
         for each in counting:
             each.remove()
@@ -264,7 +263,7 @@ def _refuse_tokenizer_class(folder: Path) -> None:
     """Refuse a `tokenizer_class` that is no tokenizer of transformers: any name would be tried."""
     import transformers
 
-    for file in ("tokenizer_config.json", CONFIG):
+    for file in (TOKENIZER_CONFIG, CONFIG):
         config = read_config(folder / file) if (folder / file).exists() else {}
         name = config.get("tokenizer_class")
         if name and not (isinstance(name, str) and _is_tokenizer_class(name)):
