@@ -320,7 +320,7 @@ def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Pr
 def _prompts(path: str | Path | None) -> Any:
     if path is None:
         return None
-    from ..models.behaviour import read_prompts
+    from ..models.prompts import read_prompts
 
     return read_prompts(path)
 

@@ -263,8 +263,7 @@ def run(
 
 def _scores(folder: Path, hands: list[cards.Hand]) -> tuple[Score, Score]:
     """Measure a checkpoint in and out of domain."""
-    inside = cards.accuracy(folder, cards.IN_DOMAIN, hands)
-    outside = cards.accuracy(folder, cards.OUT_OF_DOMAIN, hands)
+    inside, outside = cards.accuracies(folder, (cards.IN_DOMAIN, cards.OUT_OF_DOMAIN), hands)
     return Score(inside, len(hands)), Score(outside, len(hands))
 
 
