@@ -181,11 +181,10 @@ def run(
     *,
     base: _Reference | None = ...,
     finetuned: _Reference | None = ...,
+    models: Sequence[_Reference] = ...,
     **settings: Unpack[_Run],
 ) -> Result: ...
-def sweep(
-    operation: str, base: _Reference, finetuned: _Reference, out: _Reference, **options: Any
-) -> _Sweep: ...
+def sweep(operation: str, *places: _Reference, **options: Any) -> _Sweep: ...
 def diff(
     base: _Reference,
     *checkpoints: _Reference,

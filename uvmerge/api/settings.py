@@ -186,7 +186,11 @@ def split_all(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[
 
 
 def shows(
-    settings: type[OpenSettings], options: Sequence[Parameter] = (), *, watched: bool = True
+    settings: type[OpenSettings],
+    options: Sequence[Parameter] = (),
+    *,
+    watched: bool = True,
+    positional: Sequence[inspect.Parameter] | None = None,
 ) -> Callable[[Call], Call]:
     """A decorator for a function with `**settings`: its signature shows every keyword it takes, for
     `help` and for completion.
@@ -194,6 +198,7 @@ def shows(
     Args:
         options: further keywords, before the settings.
         watched: whether the keywords of `Watch` are taken too.
+        positional: the positional parameters, where they are not those of the function's text.
     """
     rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
     rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]
@@ -205,6 +210,7 @@ def shows(
     def decorate(call: Call) -> Call:
         signature = inspect.signature(call)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own = own if positional is None else list(positional)
         shown = signature.replace(parameters=[*own, *keywords])
         call.__signature__ = shown  # type: ignore[attr-defined]
         return call

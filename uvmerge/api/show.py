@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from ..checkpoint.anatomy import Anatomy
+from ..checkpoint.quantisation import quantisation
 from ..output.places import Reference
-from ..plan.preflight import quantisation
 from ..text import inert, size, table
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows

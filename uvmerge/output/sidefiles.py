@@ -15,7 +15,7 @@ from functools import partial
 from ..checkpoint.folder import INDEX, Checkpoint
 from ..checkpoint.header import parse_json
 from ..errors import InputRefused
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import brief, size
 
 LARGEST_BYTES = 256 << 20  # of one side file; a larger one is no tokenizer

@@ -1,4 +1,4 @@
-"""What must hold before an edit may start, beyond what headers can tell alone.
+"""What must hold before an edit may start, beyond what names and shapes can tell.
 
 Nothing here imports torch: the look at the values is a sample of a few kilobytes.
 """
@@ -6,70 +6,48 @@ Nothing here imports torch: the look at the values is a sample of a few kilobyte
 from __future__ import annotations
 
 import math
-import re
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.quantisation import how_to_dequantise, quantisation
+from ..checkpoint.roles import BASE, spelled
 from ..errors import InputRefused, listed
-from ..measure.measures import UNRELATED_COSINE
-from .planner import BASE, FINETUNED, Plan, Step
+from ..measure.judgement import UNRELATED_COSINE
+from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
 
 _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
-_PACKED = re.compile(
-    r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
-    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
-)
-_DEQUANTISE = {
-    "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
-    "mxfp4": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " Mxfp4Config(dequantize=True), then save_pretrained(new_folder)",
-    "bitsandbytes": "model.dequantize(), then save_pretrained(new_folder)",
-}
-
-
-def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
-    """(method, tensor names) where the checkpoint stores packed or scaled weights, else None."""
-    parts = [checkpoint.config, *(v for v in checkpoint.config.values() if isinstance(v, dict))]
-    config = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
-    packed = [
-        t.name for t in checkpoint.tensors.values()
-        if t.dtype.startswith(("F8_", "F6_", "F4")) or _PACKED.search(t.name)
-    ]  # fmt: skip
-    if not packed and not isinstance(config, dict):
-        return None
-    method = str(config.get("quant_method", "unknown")) if isinstance(config, dict) else "unknown"
-    return method, packed
 
 
 def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse quantised weights, and tensors that were saved empty."""
+    """Refuse quantised weights."""
     if found := quantisation(checkpoint):
         method, names = found
-        how = _DEQUANTISE.get(method, "the tool that quantised it, or take the original weights")
         tensors = f" in {listed(names, 'tensor', 3)}" if names else ""
         raise InputRefused(
             f"{role} ({checkpoint.label})", f"is quantised (method {method}){tensors}",
-            f"Dequantise it first: {how}.",
+            f"Dequantise it first: {how_to_dequantise(method)}.",
         )  # fmt: skip
 
 
-def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
-    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found, on a
+def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a
     sample of the matrices that the plan changes."""
-    pairs = _changed(plan, checkpoints)
-    cosine = sampled_cosine(pairs, checkpoints[BASE], checkpoints[FINETUNED])
-    if cosine is not None and cosine < UNRELATED_COSINE:
-        raise InputRefused(
-            "base and fine-tuned", f"look unrelated: {unrelated(cosine)}",
-            "Is the base the model that was fine-tuned, at the same revision? --force goes on.",
-        )  # fmt: skip
-    return cosine
+    own = checkpoints[plan.own]
+    for role, other in checkpoints.items():
+        if role == plan.own:
+            continue
+        cosine = sampled_cosine(_changed_with(plan, role, other, own), other, own)
+        if cosine is not None and cosine < UNRELATED_COSINE:
+            raise InputRefused(
+                f"{spelled(role)} and {spelled(plan.own)}", f"look unrelated: {unrelated(cosine)}",
+                "Is the base the model that was fine-tuned, at the same revision? --force goes on."
+                if role == BASE else "Were both fine-tuned from one model? --force goes on.",
+            )  # fmt: skip
 
 
 def unrelated(cosine: float) -> str:
@@ -101,21 +79,25 @@ def sampled_cosine(
     return dot / math.sqrt(size_b * size_f) if size_b and size_f else None
 
 
-def _changed(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of plain matrices that the plan changes."""
-    base, finetuned = checkpoints[BASE].tensors, checkpoints[FINETUNED].tensors
+def _changed_with(
+    plan: Plan, role: str, other: Checkpoint, own: Checkpoint
+) -> list[tuple[Tensor, Tensor]]:
+    """Plain matrices that the plan changes with the help of a role, each with that role's."""
     pairs = []
-    for step in plan.steps:
-        if step.changes and step.place.is_matrix and len(step.elements) == 2:
-            twin = base.get(_base_name(step))
-            ours = finetuned[step.tensor]
+    for step in plan.changes:
+        if step.place.is_matrix and len(step.elements) == 2:
+            name, ours = _name_in(step, role), own.tensors[step.tensor]
+            twin = None if name is None else other.tensors.get(name)
             if twin is not None and twin.shape == ours.shape:
                 pairs.append((twin, ours))
     return pairs
 
 
-def _base_name(step: Step) -> str:
-    return step.blocks[0].base.tensor if step.blocks else step.tensor
+def _name_in(step: Step, role: str) -> str | None:
+    """The name of the tensor that a step reads of a role, if it reads one."""
+    if step.copy is not None:
+        return step.tensor if step.copy.checkpoint == role else None
+    return next((view.tensor for r, view in step.blocks[0].operands if r == role), None)
 
 
 def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:
