@@ -19,7 +19,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE
-from ..checkpoint.selection import Selection
+from ..checkpoint.selection import Selection, parse_layer_map
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
@@ -214,7 +214,9 @@ class _Comparison:
     def paired(self, opened: Sequence[Checkpoint], filters: Selection) -> Pairing:
         """Which matrices are measured with which; a pair that looks unrelated is said at once."""
         with self.phases.timed("plan"):
-            pairing = pair(opened[0], opened[1:], filters)
+            given = self.settings.layer_map
+            layers = None if given is None else parse_layer_map(given)
+            pairing = pair(opened[0], opened[1:], filters, layers)
             _warn_unrelated(pairing, opened, self.progress)
         return pairing
 

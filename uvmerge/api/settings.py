@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import Option, Parameter, did_you_mean
 from ..text import parse_size
@@ -42,6 +43,12 @@ def _parse_factors(value: object) -> Path | None:
     if value == "":
         raise UsageError("--factors", "is empty", "Name a folder.")
     return None if value is None else Path(str(value))
+
+
+def _parse_layer_map(value: object) -> str | None:
+    if value is not None:
+        parse_layer_map(value)
+    return None if value is None else str(value)
 
 
 def _parse_path(value: object) -> Path | None:
@@ -87,6 +94,12 @@ class ComputeSettings(OpenSettings):
         Path | None,
         Option("keep decompositions in DIR, and use those that are there",
                parse=_parse_factors, accepts="str | Path", metavar="DIR"),
+    ] = None  # fmt: skip
+
+    layer_map: Annotated[
+        str | None,
+        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
+               parse=_parse_layer_map, accepts="str", metavar="MAP"),
     ] = None  # fmt: skip
 
     def engine(self, *, needs_torch: bool = True) -> Settings:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
@@ -97,6 +99,8 @@ class Surgery:
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
+            if layers := self.settings.layer_map:
+                recipes = [replace(recipe, layer_map=layers) for recipe in recipes]
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
@@ -202,12 +206,15 @@ class Surgery:
         if nonfinite:
             names = listed(sorted(nonfinite), "tensor")
             notes.append(f"NaN or Inf, left as {spelled(own)}: {names}")
+        if not self.settings.force and recipe.layer_map is None:
+            preflight.refuse_other_depths(checkpoints)
         plan = planning.build(
             recipe,
             checkpoints,
             max_shard_bytes=self.settings.max_shard_size,
             force=self.settings.force,
             left_alone=nonfinite,
+            tied=equal_tensors(checkpoints[own], anatomy_of(checkpoints[own])),
             notes=notes,
         )
         if not self.settings.force:

@@ -6,12 +6,14 @@ in numbers alone are decided once. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .experts import Experts
 from .folder import Checkpoint, Tensor
@@ -19,7 +21,7 @@ from .header import FLOATS
 from .modules import MODULES, inside_module, outside_module
 from .stacks import Position, Stack, Stacks, template
 
-__all__ = ["MODULES", "Anatomy", "Place", "View"]
+__all__ = ["MODULES", "Anatomy", "Place", "View", "anatomy_of"]
 
 # Tensors of two axes in a layer that are no weights of linear maps, by their innermost words.
 _NO_MATRIX = re.compile(
@@ -40,6 +42,8 @@ class Place:
         module: one of `MODULES`.
         is_matrix: whether it is a weight matrix (or a stack of them), not a bias, norm or buffer.
         stack: name of its stack, like `model.layers`.
+        kind: what that stack works on: `text`, `vision`, …
+        is_main: whether operations work on that stack unless told otherwise.
     """
 
     layer: int | None
@@ -47,6 +51,13 @@ class Place:
     module: str
     is_matrix: bool
     stack: str | None = None
+    kind: str = ""
+    is_main: bool = True
+
+    @property
+    def outside(self) -> Place:
+        """The same for an operation that does not work on its stack."""
+        return replace(self, layer=None, module="other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,17 @@ class View:
     part: tuple[int, int, int] | None
     transposed: bool
     shape: tuple[int, ...]
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """Shape of the expert that it belongs to as it is stored, gate and up together."""
+        out, inner = self.shape
+        out *= 1 if self.part is None else 2
+        return (inner, out) if self.transposed else (out, inner)
+
+    def experts_in(self, shape: tuple[int, ...]) -> int:
+        """How many experts share its tensor, whose shape is given."""
+        return math.prod(shape) // math.prod(self.stored)
 
     @property
     def label(self) -> str:
@@ -98,6 +120,10 @@ class Anatomy:
         """The stacks that operations work on by default, heaviest first."""
         return tuple(self.stacks.by_name[name] for name in self.stacks.default())
 
+    @cached_property
+    def _main(self) -> frozenset[str]:
+        return frozenset(self.stacks.default())
+
     def place(self, tensor: Tensor) -> Place:
         """Where `tensor` stands."""
         found = self._places.get(tensor.name)
@@ -107,8 +133,11 @@ class Anatomy:
             if position is None:
                 found = Place(None, self.depth, module, is_matrix, None)
             else:
-                depth = self.stacks.by_name[position.stack].depth
-                found = Place(position.layer, depth, module, is_matrix, position.stack)
+                stack = self.stacks.by_name[position.stack]
+                found = Place(
+                    position.layer, stack.depth, module, is_matrix, stack.name, stack.kind,
+                    stack.name in self._main,
+                )  # fmt: skip
             self._places[tensor.name] = found
         return found
 
@@ -209,6 +238,16 @@ class Anatomy:
             if bias.shape[0] in tensor.shape:
                 votes.append(bias.shape[0] == tensor.shape[1])
         return bool(votes) and all(votes)
+
+
+_known: WeakKeyDictionary[Checkpoint, Anatomy] = WeakKeyDictionary()
+
+
+def anatomy_of(checkpoint: Checkpoint) -> Anatomy:
+    """The anatomy of a checkpoint, read once while the checkpoint is open."""
+    if checkpoint not in _known:
+        _known[checkpoint] = Anatomy(checkpoint)
+    return _known[checkpoint]
 
 
 def _sizes(config: Mapping[str, Any], most: int = 12) -> list[int]:

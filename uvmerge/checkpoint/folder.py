@@ -20,6 +20,7 @@ from ..text import brief
 from . import header
 from .header import Header, Source
 from .strangers import no_weights, pickles, refuse_pointer
+from .wrappers import unwrapped
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -39,7 +40,7 @@ class Tensor:
     size_bytes: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Checkpoint:
     """A folder of weights with its config; open one with `Checkpoint.open`.
 
@@ -60,6 +61,10 @@ class Checkpoint:
     index: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     _weights: frozenset[str] = frozenset()  # names on disk of the files that `sources` read
+
+    @property
+    def _is_variant(self) -> bool:
+        return not self.sources.keys() <= self._weights
 
     @classmethod
     def open(
@@ -107,17 +112,35 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, in file order."""
+        """Every tensor by name, in file order; names without wrappers (see `wrappers`)."""
         found: dict[str, Tensor] = {}
         for file, head in self.headers.items():
             for e in head.entries:
-                if e.name in found:
+                name = self.renamed.get(e.name, e.name)
+                if name in found:
                     raise InputRefused(
-                        self._folder, f"{e.name} is both in {found[e.name].file} and in {file}",
+                        self._folder, f"{name} is both in {found[name].file} and in {file}",
                         "Save the checkpoint again; one of the two files is stale.",
                     )  # fmt: skip
-                found[e.name] = Tensor(e.name, e.dtype, e.shape, file, e.offset, e.size_bytes)
+                found[name] = Tensor(name, e.dtype, e.shape, file, e.offset, e.size_bytes)
         return found
+
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """The plain name of each tensor whose stored name a wrapper has changed."""
+        names = [entry.name for head in self.headers.values() for entry in head.entries]
+        renamed, wrappers = unwrapped(names)
+        if renamed:
+            self.notes.append(f"names are read and written without {' and '.join(wrappers)}")
+        return renamed
+
+    @property
+    def has_right_index(self) -> bool:
+        """Whether the index on disk fits the weights: its names, and their size in its metadata."""
+        if self.index is None or self.renamed or self._is_variant:
+            return False
+        metadata = self.index.get("metadata")
+        return isinstance(metadata, dict) and metadata.get("total_size") == self.size_bytes
 
     @property
     def size_bytes(self) -> int:
@@ -186,7 +209,7 @@ class Checkpoint:
     def _check_index(self) -> None:
         if self.index is None:
             return
-        weight_map = self.index["weight_map"]
+        weight_map = {self.renamed.get(n, n): f for n, f in self.index["weight_map"].items()}
         missing = [
             n for n, f in weight_map.items() if getattr(self.tensors.get(n), "file", "") != f
         ]

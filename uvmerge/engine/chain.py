@@ -120,7 +120,7 @@ def _left_alone(step: RecipeStep, roles: Sequence[str | None], alike: Alike) -> 
 def _apply(step: RecipeStep, to: Step, inputs: Sequence[Any]) -> Any:
     """What an operation returns, of the shape of its inputs; what it raises names the tensor."""
     operation = step.operation
-    extra = {"place": to.place} if operation.wants_place else {}
+    extra = {"place": step.selection.seen(to.place)} if operation.wants_place else {}
     try:
         result = operation.function(*inputs, **step.options, **extra)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra

@@ -111,7 +111,7 @@ class Reader:
         tensor = self.checkpoints[role].tensors[view.tensor]
         offset, size = tensor.offset, tensor.size_bytes
         if view.expert is not None:
-            size //= tensor.shape[0]
+            size //= view.experts_in(tensor.shape)
             offset += view.expert * size
         return Span(tensor.file, offset, size, tensor.dtype)
 
@@ -119,7 +119,7 @@ class Reader:
         """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
         span, tensor = self.span(role, view), self.checkpoints[role].tensors[view.tensor]
         raw = self.checkpoints[role].read(span.file, span.offset, span.size_bytes)
-        shape = tensor.shape if view.expert is None else tensor.shape[1:]
+        shape = tensor.shape if view.expert is None else view.stored
         values = torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype]).view(shape)
         if view.transposed:
             values = values.mT

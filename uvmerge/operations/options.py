@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from ..checkpoint.anatomy import MODULES
-from ..checkpoint.selection import parse_globs, parse_layers, parse_modules
+from ..checkpoint.selection import parse_globs, parse_layers, parse_modules, parse_names
 from ..errors import UsageError
 from ..spectral import Matrix
 from ..text import brief
@@ -214,12 +214,18 @@ Exclude = Annotated[
     Option("leave out tensors whose name matches; may be repeated", parse=parse_globs,
            accepts="Sequence[str]", repeated=True, metavar="GLOB"),
 ]  # fmt: skip
+Stack = Annotated[
+    tuple[str, ...] | None,
+    Option("only these stacks of layers, by name, its start, or kind (vision); counts layers in each",
+           parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES"),
+]  # fmt: skip
 # The filters of one step; an operation may own one of them (`reset-layers --layers`).
 FILTERS = (
     Parameter.read("layers", Layers, None),
     Parameter.read("modules", Modules, None),
     Parameter.read("include", Include, ()),
     Parameter.read("exclude", Exclude, ()),
+    Parameter.read("stack", Stack, None),
 )
 
 

@@ -114,7 +114,7 @@ def _drops(operation: Operation, last: str, name: str) -> UsageError:
 
 def _try(step: RecipeStep, inputs: Sequence[Outline], place: Place, name: str) -> Any:
     """What the operation returns for outlines: one of them, or None where it must compute."""
-    extra = {"place": place} if step.operation.wants_place else {}
+    extra = {"place": step.selection.seen(place)} if step.operation.wants_place else {}
     try:
         return step.operation.function(*inputs, **step.options, **extra)
     except NeedsValues:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import Anatomy, Place, View
+from ..checkpoint.anatomy import Anatomy, Place, View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import Selection
 from ..errors import Unrelated
+from . import preflight
 from .roster import Consequences, Roster
 
 _CONSEQUENCES = Consequences("not compared", "not compared", "not compared")
@@ -71,20 +72,27 @@ def roles(count: int) -> list[str]:
     return [BASE, *(f"checkpoint {number}" for number in range(1, count))]
 
 
-def pair(base: Checkpoint, others: Sequence[Checkpoint], selection: Selection) -> Pairing:
+def pair(
+    base: Checkpoint,
+    others: Sequence[Checkpoint],
+    selection: Selection,
+    layer_map: Mapping[int, int] | None = None,
+) -> Pairing:
     """Match the selected matrices of each checkpoint with the base's.
 
     Raises:
         InputRefused: what refuses an edit of the same pair, in the same words.
         Unrelated: the names of a pair, or all of its shapes, have too little in common.
     """
-    anatomy = Anatomy(base)
+    anatomy = anatomy_of(base)
     found: dict[View, list[View | None]] = defaultdict(lambda: [None] * len(others))
     places: dict[View, Place] = {}
     partners = []
     for number, (role, other) in enumerate(zip(roles(1 + len(others))[1:], others)):
-        anatomies = {BASE: anatomy, role: Anatomy(other)}
-        matched = _Matched(role, anatomies, selection)
+        anatomies = {BASE: anatomy, role: anatomy_of(other)}
+        if layer_map is None:
+            preflight.refuse_other_depths({BASE: base, role: other})
+        matched = _Matched(role, anatomies, selection, layer_map)
         for view, ours, place in matched.views:
             found[view][number] = ours
             places.setdefault(view, place)
@@ -105,10 +113,16 @@ class _Matched:
         rest: other tensors (base, fine-tuned, module) of the same shape.
     """
 
-    def __init__(self, role: str, anatomies: Mapping[str, Anatomy], selection: Selection) -> None:
+    def __init__(
+        self,
+        role: str,
+        anatomies: Mapping[str, Anatomy],
+        selection: Selection,
+        layer_map: Mapping[int, int] | None,
+    ) -> None:
         self.selection, self.depth = selection, anatomies[role].depth
-        selection.check(self.depth)
-        subjects = correspond(role, anatomies)
+        selection.check(anatomies[role].stacks.all, anatomies[role].main)
+        subjects = correspond(role, anatomies, layer_map)
         self.roster = Roster(role, [BASE], subjects, _CONSEQUENCES)
         self.views: list[tuple[View, View, Place]] = []
         self.rest: list[tuple[Tensor, Tensor, str]] = []

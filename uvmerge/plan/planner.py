@@ -8,22 +8,33 @@ asks for values becomes an edit. Most refusals happen here.
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..checkpoint import header
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import Anatomy, View
+from ..checkpoint.anatomy import View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
+from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.selection import parse_layer_map
+from ..checkpoint.ties import heads, ties_of
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
+from . import preflight
 from .layout import OutputFile, layout
 from .outline import try_chain
-from .roster import Consequences, Roster
-from .steps import Block, Plan, Range, Step
+from .roster import Consequences, Roster, alike
+from .steps import Block, Plan, Step
+from .stretches import Stretches
+
+# Tensors that a loader makes itself where they are missing.
+_BUFFER = re.compile(
+    r"(inv_freq|position_ids|masked_bias|attn\.bias|cos_cached|sin_cached|running_\w+)$"
+)
 
 
 def build(
@@ -33,6 +44,7 @@ def build(
     max_shard_bytes: int | None = None,
     force: bool = False,
     left_alone: Collection[str] = (),
+    tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
 ) -> Plan:
     """The plan for `recipe` on these checkpoints, final as it is; nothing else makes plans.
@@ -42,13 +54,14 @@ def build(
         max_shard_bytes: reshard the output; by default it mirrors that checkpoint's files.
         force: go on although hardly any selected tensor has a partner, or a merge lacks some.
         left_alone: names of tensors to copy from that checkpoint although they are selected.
+        tied: groups of names in that checkpoint that hold one tensor: they move together or not at all.
         notes: what the user should know beyond what headers tell.
 
     Raises:
         InputRefused, UsageError: what cannot be planned, in a sentence.
     """
     recipe.refuse_other_roles(checkpoints)
-    planner = _Planner(recipe, checkpoints, frozenset(left_alone))
+    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied)
     pieces = planner.pieces()
     planner.refuse_mismatches(force)
     own = checkpoints[planner.own]
@@ -59,7 +72,7 @@ def build(
     )
     _refuse_gaps(files, steps)
     index = None
-    if len(files) > 1 and (recipe.dtype or max_shard_bytes or own.index is None):
+    if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
         index = _index(own, steps)
     inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
     return Plan(recipe, inputs, files, steps, index, (*planner.notes(), *notes))
@@ -92,32 +105,63 @@ class _Planner:
     """Walks the tensors of the mirrored checkpoint once and decides each one's fate."""
 
     def __init__(
-        self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], left_alone: Collection[str]
+        self,
+        recipe: Recipe,
+        checkpoints: Mapping[str, Checkpoint],
+        left_alone: Collection[str],
+        tied: Sequence[Sequence[str]],
     ) -> None:
         self.recipe, self.checkpoints, self.left_alone = recipe, checkpoints, left_alone
         self.own = mirrored(checkpoints)
-        anatomies = {role: Anatomy(each) for role, each in checkpoints.items()}
+        anatomies = {role: anatomy_of(each) for role, each in checkpoints.items()}
         self.anatomy = anatomies[self.own]
         for step in recipe.steps:
-            step.selection.check(self.anatomy.depth)
-        self.subjects = correspond(self.own, anatomies)
+            step.selection.check(self.anatomy.stacks.all, self.anatomy.main)
+        self.tied = {name: group for group in tied for name in group}
+        layers = parse_layer_map(recipe.layer_map) if recipe.layer_map else None
+        self.subjects = correspond(self.own, anatomies, layers)
         others = [role for role in checkpoints if role != self.own]
         consequences = Consequences("copied", "ignored", f"left as {spelled(self.own)}")
         self.roster = Roster(self.own, others, self.subjects, consequences)
-        self.dtype = DTYPES[recipe.dtype] if recipe.dtype else None
+        dtype = DTYPES[recipe.dtype] if recipe.dtype else None
+        self.stretches = Stretches(self.own, checkpoints, dtype)
+        self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
+        self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
+        self.touched: set[str] = set()  # stacks in which something changes
 
     def pieces(self) -> list[Step]:
         """Every output tensor as steps; `offset` still counts from the tensor's own start."""
-        ours = (subject for subject in self.subjects if subject.role == self.own)
-        return [piece for subject in ours for piece in self._pieces(subject)]
+        ours = {s.tensor.name: s for s in self.subjects if s.role == self.own}
+        chosen = {name: self._chosen(subject) for name, subject in ours.items()}
+        pieces: list[Step] = []
+        for name, subject in ours.items():
+            steps = chosen[name]
+            if group := self.tied.get(name):  # what one of them gets, all get, from one partner
+                steps = sorted({i for each in group for i in chosen[each]})
+                subject = replace(subject, partners=ours[group[0]].partners)
+            pieces += self._pieces(subject, steps)
+        return pieces
+
+    def _chosen(self, subject: Subject) -> list[int]:
+        """The steps that select a subject."""
+        return [
+            i for i, step in enumerate(self.recipe.steps)
+            if step.selection.picks(
+                subject.tensor.name, subject.place, matrices_only=step.operation.matrices_only
+            )
+        ]  # fmt: skip
 
     def refuse_mismatches(self, force: bool) -> None:
         """Refuse a selection that is empty, or does not fit the other checkpoints."""
         steps = self.recipe.steps
         self.roster.refuse_empty(self.checkpoints)
+        for role, names in self.packed_chosen.items():
+            preflight.refuse_packed(self.checkpoints[role], role, names)
         filters = [(step.selection, step.operation.matrices_only) for step in steps]
         self.roster.refuse_nothing_selected(filters, self.anatomy.depth)
         self.roster.refuse_misfits(InputRefused, force=force)
+        if not force:
+            self.roster.refuse_needed()
         if not force and not all(step.operation.edits for step in steps):
             self.roster.refuse_lacking()
 
@@ -128,33 +172,92 @@ class _Planner:
         yield from self.anatomy.notes
         yield from self.roster.notes()
         own = self.checkpoints[self.own]
-        if own.config.get("tie_word_embeddings") is True:
-            tensors = own.tensors.values()
-            if heads := [t.name for t in tensors if self.anatomy.place(t).module == "head"]:
-                listing = listed(heads, "tensor")
-                yield f"the config ties the head to the embeddings, yet stores {listing}"
+        for group in dict.fromkeys(map(tuple, self.tied.values())):
+            yield f"one tensor under several names, which move together: {', '.join(group)}"
+        apart = [head.name for head in heads(self.anatomy) if head.name not in self.tied]
+        if ties_of(own.config) is True and apart:
+            listing = listed(apart, "tensor")
+            yield f"the config ties the head to the embeddings, yet stores {listing}"
+        yield from self._stack_notes()
         whole = [t.name for t in own.tensors.values() if t.dtype not in FLOATS]
         if whole:
             yield f"not floating point, copied: {listed(whole, 'tensor', 3)}"
+        for role, found in self.packed.items():
+            if found.is_stale:
+                yield (
+                    f"config.json of {spelled(role)} has a quantization_config ({found.method}), its"
+                    " weights are plain: the config stays as it is"
+                )
 
-    def _pieces(self, subject: Subject) -> Iterable[Step]:
+    def _stack_notes(self) -> Iterator[str]:
+        """Which stacks are worked on, where there are several, and what in them no rule understands."""
+        stacks = self.anatomy.stacks.all
+        if len(stacks) > 1:
+            touched = [str(stack) for stack in stacks if stack.name in self.touched]
+            if len(touched) > 1:
+                yield f"works on {', '.join(touched)}"
+            if others := [str(stack) for stack in stacks if stack.name not in self.touched]:
+                yield f"left as {spelled(self.own)}: {', '.join(others)}; --stack chooses others"
+        if any(step.operation.matrices_only for step in self.recipe.steps):
+            tensors = [t for t in self.anatomy.left_alone() if self._is_touched(t)]
+            if tensors:
+                yield f"left alone, no matrices: {alike(tensors)}"
+
+    def _is_touched(self, tensor: Tensor) -> bool:
+        return self.anatomy.place(tensor).stack in self.touched
+
+    def _pieces(self, subject: Subject, chosen: Sequence[int]) -> Iterable[Step]:
         tensor, place = subject.tensor, subject.place
-        chosen = [
-            i for i, step in enumerate(self.recipe.steps)
-            if step.selection.picks(tensor.name, place, matrices_only=step.operation.matrices_only)
-        ]  # fmt: skip
-        whole = self._step(subject, self._range(self.own, tensor, 0, tensor.size_bytes))
+        whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
         roles = self._roles(chosen)
+        self._note_packed(subject)
         if not self.roster.admits(subject, roles if chosen else None, by_name):
+            if chosen and self._would_change(subject, chosen):
+                self.roster.need(subject, roles)
             return [whole]
         blocks = [self._block(subject, roles, n, chosen) for n in range(len(subject.views))]
-        if tensor.dtype not in FLOATS and any(block.chain for block in blocks):
+        computes = any(block.chain for block in blocks)
+        if computes and tensor.name in self.packed[self.own].packed:
+            self.packed_chosen[self.own].append(tensor.name)
+        if tensor.dtype not in FLOATS and computes:
             return [whole]  # integers can be copied from any side, not computed with
         self.roster.matched += 1
+        if place.stack is not None and (computes or any(block.start for block in blocks)):
+            self.touched.add(place.stack)
         if tensor.name in self.left_alone:
             return [whole]
-        return self._copied_whole(subject, blocks) or self._stretches(subject, blocks)
+        return self.stretches.edit(subject, blocks)
+
+    def _note_packed(self, subject: Subject) -> None:
+        """Keep what is packed on some side and would be edited, were it plain."""
+        sides = [(self.own, subject.tensor), *((r, p.tensor) for r, p in subject.partners.items())]
+        packed = [(role, t.name) for role, t in sides if t and t.name in self.packed[role].packed]
+        place = replace(subject.place, is_matrix=True)
+        if (
+            packed
+            and subject.tensor.name.endswith("weight")
+            and any(
+                step.operation.matrices_only
+                and step.selection.picks(subject.tensor.name, place, matrices_only=True)
+                for step in self.recipe.steps
+            )
+        ):
+            for role, name in packed:
+                self.packed_chosen[role].append(name)
+
+    def _would_change(self, subject: Subject, chosen: Sequence[int]) -> bool:
+        """Whether a step on tensors of any shape would change a subject that lacks a partner, had it one:
+        then a loader would get a model of two minds."""
+        steps = {i: self.recipe.steps[i] for i in chosen}
+        steps = {i: step for i, step in steps.items() if not step.operation.matrices_only}
+        tensor = subject.tensor
+        if not steps or tensor.dtype not in FLOATS or _BUFFER.search(tensor.name):
+            return False
+        view = View(tensor.name, None, None, False, tensor.shape)
+        operands = [(role, view) for role in (self.own, *self._roles(list(steps)))]
+        start, chain, _ = try_chain(operands, steps, subject.place)
+        return bool(chain) or start != 0
 
     def _roles(self, chosen: Sequence[int]) -> list[str]:
         """The other roles that the chosen steps take."""
@@ -173,93 +276,3 @@ class _Planner:
             operands.append((role, view))
         steps = {i: self.recipe.steps[i] for i in chosen}
         return Block(tuple(operands), *try_chain(operands, steps, subject.place))
-
-    def _copied_whole(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
-        """One copy of a tensor, where every block is an untouched part of it; else nothing."""
-        roles = {None if block.chain else block.start_role for block in blocks}
-        role = roles.pop()
-        if role is None or roles:
-            return []
-        tensor = subject.tensor if role == self.own else subject.partners[role].tensor
-        turned = any(dict(b.operands)[role].transposed != b.view.transposed for b in blocks)
-        if tensor is None or tensor.shape != subject.tensor.shape or turned:
-            return []
-        return [self._step(subject, self._range(role, tensor, 0, tensor.size_bytes))]
-
-    def _stretches(self, subject: Subject, blocks: Sequence[Block]) -> Iterator[Step]:
-        """Contiguous stretches of a tensor: whole, per expert, or per expert's gate and up."""
-        tensor = subject.tensor
-        if blocks[0].view.expert is None:
-            yield self._stretch(subject, blocks, 0, tensor.shape)
-            return
-        experts = tensor.shape[0]
-        per_expert = len(blocks) // experts
-        inner = tensor.shape[1:]
-        apart = all(_range_in(tensor, block.view) for block in blocks)
-        size = 1 if apart else per_expert
-        stored = (inner[0] // (per_expert if apart else 1), *inner[1:])
-        for at in range(0, len(blocks), size):
-            group = blocks[at : at + size]
-            span = _range_in(tensor, group[0].view) if apart else None
-            start = span[0] if span else (at // per_expert) * tensor.size_bytes // experts
-            yield self._stretch(subject, group, start, stored)
-
-    def _stretch(
-        self, subject: Subject, blocks: Sequence[Block], start: int, stored: tuple[int, ...]
-    ) -> Step:
-        tensor = subject.tensor
-        out_bytes = header.size_bytes(self.dtype_of(tensor), stored)
-        stored_bytes = header.size_bytes(tensor.dtype, stored)
-        offset = start * out_bytes // stored_bytes
-        source = None
-        if not any(block.chain for block in blocks) and len(blocks) == 1:
-            source = self._copy_range(blocks[0])
-        if source is None:
-            return self._step(subject, None, offset, stored, tuple(blocks))
-        return self._step(subject, source, offset, stored)
-
-    def _copy_range(self, block: Block) -> Range | None:
-        """The input bytes that are this block, if they lie together and in the same orientation."""
-        assert block.start is not None
-        role, view = block.operands[block.start]
-        owner = self.checkpoints[role].tensors[view.tensor]
-        span = _range_in(owner, view)
-        if span is None or view.transposed != block.view.transposed:
-            return None
-        return self._range(role, owner, *span)
-
-    def dtype_of(self, tensor: Tensor) -> str:
-        """The dtype in which `tensor` will be stored."""
-        return self.dtype if self.dtype and tensor.dtype in FLOATS else tensor.dtype
-
-    def _step(
-        self,
-        subject: Subject,
-        copy: Range | None,
-        offset: int = 0,
-        stored: tuple[int, ...] | None = None,
-        blocks: tuple[Block, ...] = (),
-    ) -> Step:
-        tensor = subject.tensor
-        stored = tensor.shape if stored is None else stored
-        dtype = self.dtype_of(tensor)
-        size = header.size_bytes(dtype, stored)
-        return Step(tensor.name, "", offset, size, dtype, stored, subject.place, copy, blocks)
-
-    @staticmethod
-    def _range(checkpoint: str, tensor: Tensor, start: int, size_bytes: int) -> Range:
-        return Range(checkpoint, tensor.file, tensor.offset + start, size_bytes, tensor.dtype)
-
-
-def _range_in(tensor: Tensor, view: View) -> tuple[int, int] | None:
-    """(start, size) in bytes of a view within its tensor, or None where it is scattered."""
-    if view.expert is None:
-        return 0, tensor.size_bytes
-    stride = tensor.size_bytes // tensor.shape[0]
-    if view.part is None:
-        return view.expert * stride, stride
-    start, stop, step = view.part
-    if view.transposed or step != 1:
-        return None
-    row = stride // tensor.shape[1]
-    return view.expert * stride + start * row, (stop - start) * row

@@ -6,32 +6,93 @@ Nothing here imports torch: the look at the values is a sample of a few kilobyte
 from __future__ import annotations
 
 import math
+import re
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
 
+from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
-from ..checkpoint.quantisation import how_to_dequantise, quantisation
-from ..checkpoint.roles import BASE, spelled
+from ..checkpoint.quantisation import quantisation
+from ..checkpoint.roles import BASE, mirrored, spelled
+from ..checkpoint.stacks import Stack
 from ..errors import InputRefused, listed
 from ..measure.judgement import UNRELATED_COSINE
 from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
 
+_UNMERGED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|base_layer)(\.|$)")
 _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
 
 
 def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse quantised weights."""
-    if found := quantisation(checkpoint):
-        method, names = found
-        tensors = f" in {listed(names, 'tensor', 3)}" if names else ""
+    """Refuse a checkpoint in which an adapter was saved beside the weights that it belongs to."""
+    inside = [name for name in checkpoint.tensors if _UNMERGED.search(name)]
+    if inside:
         raise InputRefused(
-            f"{role} ({checkpoint.label})", f"is quantised (method {method}){tensors}",
-            f"Dequantise it first: {how_to_dequantise(method)}.",
+            f"{role} ({checkpoint.label})", f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
+            "Merge it first: model.merge_and_unload().save_pretrained(new_folder).",
         )  # fmt: skip
+
+
+def refuse_packed(checkpoint: Checkpoint, role: str, names: Sequence[str]) -> None:
+    """Refuse the packed weights among `names`, which a step would have to compute with."""
+    found = quantisation(checkpoint)
+    if packed := [name for name in names if name in found.packed]:
+        raise InputRefused(
+            f"{role} ({checkpoint.label})",
+            f"is quantised (method {found.method}) in {listed(packed, 'selected tensor', 3)}",
+            f"Dequantise it first: {found.how_to_undo}.",
+        )  # fmt: skip
+
+
+def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse main stacks of different depths: a layer would be set beside the one of its number, which
+    another one may have become. Layers that look unrelated in a sample are named."""
+    own = mirrored(checkpoints)
+    ours = {stack.name: stack for stack in anatomy_of(checkpoints[own]).main}
+    for role, other in checkpoints.items():
+        theirs = anatomy_of(other).main
+        for stack, twin in zip(ours.values(), _twins(list(ours.values()), theirs)):
+            if role == own or twin is None or twin.depth == stack.depth:
+                continue
+            strange = _strange_layers(checkpoints[own], stack, other, twin)
+            apart = f"; layers {', '.join(map(str, strange))} look unrelated" if strange else ""
+            raise InputRefused(
+                f"{spelled(role)} and {spelled(own)}",
+                f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
+                f" {stack.depth} in {spelled(own)}{apart}",
+                "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or go on"
+                " with --force.",
+            )  # fmt: skip
+
+
+def _twins(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
+    """For each of ours the stack of theirs with its name, or with the same end of it, or the only one."""
+    by_end = {stack.name.rpartition("model.")[2]: stack for stack in theirs}
+    only = theirs[0] if len(theirs) == len(ours) == 1 else None
+    return [by_end.get(stack.name.rpartition("model.")[2], only) for stack in ours]
+
+
+def _strange_layers(
+    finetuned: Checkpoint, stack: Stack, base: Checkpoint, twin: Stack
+) -> list[int]:
+    """Layers of the fine-tuned whose largest matrix has nothing in common with the base's of its number."""
+    anatomy, found = anatomy_of(finetuned), []
+    largest: dict[int, Tensor] = {}
+    for tensor in sorted(finetuned.tensors.values(), key=lambda tensor: tensor.size_bytes):
+        place = anatomy.place(tensor)
+        if place.stack == stack.name and place.layer is not None and len(tensor.shape) == 2:
+            largest[place.layer] = tensor
+    for layer, tensor in sorted(largest.items()):
+        partner = base.tensors.get(twin.name + tensor.name[len(stack.name) :])
+        if partner is not None and partner.shape == tensor.shape:
+            cosine = sampled_cosine([(partner, tensor)], base, finetuned)
+            if cosine is not None and cosine < UNRELATED_COSINE:
+                found.append(layer)
+    return found
 
 
 def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..checkpoint.alignment import Subject, alignment_notes
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.roles import BASE, spelled
 from ..checkpoint.selection import Selection
+from ..checkpoint.stacks import template
 from ..errors import InputRefused, UvmergeError, counted, listed
 
 
@@ -58,6 +59,7 @@ class Roster:
         self._alone: dict[str, list[str]] = defaultdict(list)  # selected or not, by who lacks it
         self._lacking: dict[str, list[str]] = defaultdict(list)  # selected, by who lacks it
         self._lacking_layers = 0  # of them, those inside the decoder layers
+        self._needed: dict[str, list[str]] = defaultdict(list)  # by who lacks it
         self._misshapen: list[str] = []  # selected, of another shape over there
         self._misshapen_layers = 0  # of them, those inside the decoder layers
         self._other_shape: list[str] = []  # not selected, or not by name
@@ -92,6 +94,12 @@ class Roster:
         elif why and chosen:
             self._other_kind.append(f"{name} ({_difference(subject, role)})")
         return chosen and not why
+
+    def need(self, subject: Subject, roles: Sequence[str]) -> None:
+        """Keep a selected subject that would change, had it the counterpart that it lacks."""
+        role, why = subject.why(roles)
+        if why == "missing":
+            self._needed[role].append(subject.tensor.name)
 
     @property
     def _where(self) -> str:
@@ -135,6 +143,16 @@ class Roster:
             f" filters (the model has {depth} decoder layers)",
             "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
         )  # fmt: skip
+
+    def refuse_needed(self) -> None:
+        """Refuse tensors that would stay at full strength among others that move."""
+        for role, names in self._needed.items():
+            raise InputRefused(
+                self._where,
+                f"no counterpart in {_the([role])} of {listed(names, 'selected tensor', 3)}, which"
+                f" would stay as {spelled(self.own)} beside others that do not",
+                "Leave them out with --exclude, or go on with --force.",
+            )  # fmt: skip
 
     def refuse_lacking(self) -> None:
         """Refuse selected tensors that lack a counterpart: a merge would leave them out."""
@@ -195,6 +213,8 @@ class Roster:
         for role in self.others:
             if only := [s.tensor.name for s in self.subjects if s.role == role]:
                 yield f"only in {spelled(role)}, {other}: {listed(only, 'tensor', 3)}"
+        for role, names in self._needed.items():
+            yield f"forced: without {_the([role])}, {own}: {listed(names, 'tensor', 3)}"
         the_other = _the(self.others)
         if self._other_shape:
             listing = listed(self._other_shape, "tensor", 3)
@@ -202,6 +222,20 @@ class Roster:
         if self._other_kind:
             listing = listed(self._other_kind, "tensor", 3)
             yield f"of another kind in {the_other}, {unlike}: {listing}"
+
+
+def alike(tensors: Sequence[Tensor]) -> str:
+    """`8 tensors like model.layers.*.conv1d.weight (8 × 1 × 4), …`: tensors that differ in numbers alone."""
+    groups: dict[tuple[str, tuple[int, ...]], int] = {}
+    for tensor in tensors:
+        key = template(tensor.name), tensor.shape
+        groups[key] = groups.get(key, 0) + 1
+    said = [
+        f"{counted(count, 'tensor')} like {name} ({' × '.join(map(str, shape))})"
+        for (name, shape), count in groups.items()
+    ]
+    more = f" and {counted(len(said) - 3, 'kind')} more" if len(said) > 3 else ""
+    return f"{', '.join(said[:3])}{more}"
 
 
 def _the(roles: Sequence[str]) -> str:

@@ -186,7 +186,9 @@ class Plan:
     def digest(self) -> str:
         """Identifies the plan: what is done to which inputs, and into which layout."""
         layout = [(file.name, file.digest) for file in self.files]
-        material = json.dumps([self.recipe.as_data()["steps"], self.inputs, layout], sort_keys=True)
+        asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
+        asked += [self.recipe.layer_map] if self.recipe.layer_map else []
+        material = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 
     def as_data(self) -> dict[str, Any]:

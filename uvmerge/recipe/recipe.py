@@ -26,7 +26,7 @@ import yaml
 from .. import operations
 from ..checkpoint.header import DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
-from ..checkpoint.selection import Selection
+from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
@@ -35,7 +35,7 @@ from .reader import Field, Reader, compose
 
 FORMAT_VERSION = 1
 LIMIT_BYTES = 256 * 1024
-TEXT_KEYS = ("name", "description", "dtype")
+TEXT_KEYS = ("name", "description", "dtype", "layer-map")
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,14 @@ class Recipe:
         references: of models, by the name of the parameter that takes them (`base`, `finetuned`, …),
             a tuple where it takes several; the caller must give those that are missing.
         dtype: `float32`, `float16`, `bfloat16`, or None to keep each tensor's own.
+        layer_map: which fine-tuned layer is which base layer (`0-2:0-2,3-5:5-7`), where depths differ.
         name, description: for people.
     """
 
     steps: tuple[RecipeStep, ...]
     references: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     dtype: str | None = None
+    layer_map: str | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
 
@@ -101,6 +103,8 @@ class Recipe:
             raise UsageError(
                 "dtype", f"{self.dtype!r} is unknown", did_you_mean(str(self.dtype), DTYPES)
             )
+        if self.layer_map is not None:
+            parse_layer_map(self.layer_map)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -133,7 +137,7 @@ class Recipe:
         data = {
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
             **{name: _plain(self.references[name]) for name in names},
-            "dtype": self.dtype, "steps": [step.as_data() for step in self.steps],
+            "dtype": self.dtype, "layer-map": self.layer_map, "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
 
@@ -189,7 +193,9 @@ def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
             fields["uvmerge"].line,
             f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}",
         )
-    texts = {key: _text(key, fields[key], reader) for key in TEXT_KEYS if key in fields}
+    texts = {
+        key.replace("-", "_"): _text(key, fields[key], reader) for key in TEXT_KEYS if key in fields
+    }
     names = [name for name in operations.operand_names() if name in fields]
     references = {name: _reference(name, fields[name], reader) for name in names}
     try:
