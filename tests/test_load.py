@@ -241,7 +241,7 @@ def test_every_other_name_of_transformers_is_refused() -> None:
     ]
     assert len(named) > 30 and callable(transformers.pipeline)
     for name in [*named, *private]:
-        for family in ("llama", "auto", "", "timm_wrapper"):
+        for family in ("llama", "auto", "", "rag"):
             kind = resolved(name, family)
             assert kind is None, name
 

@@ -40,16 +40,20 @@ MAMBA = {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "vocab_size
 JAMBA = ENCODER | {"num_key_value_heads": 1, "mamba_d_state": 4, "mamba_dt_rank": 4,
                    "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
                    "num_experts": 2, "use_mamba_kernels": False}  # fmt: skip
-NEMOTRON = {"hidden_size": 16, "layers_block_type": ["mamba", "attention", "mlp"], "vocab_size": 61,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24,
-            "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 1, "ssm_state_size": 4}  # fmt: skip
+NEMOTRON = {
+    "hidden_size": 16, "layers_block_type": ["mamba", "attention", "mlp"], "vocab_size": 61,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24,
+    "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 1, "ssm_state_size": 4,
+}  # fmt: skip
 IDEFICS = {"vision_config": VIT | {"image_size": 32}, "image_token_id": 60, "scale_factor": 2,
            "text_config": ENCODER | {"model_type": "llama", "num_key_value_heads": 1}}  # fmt: skip
-LISTENER = {"audio_config": {"model_type": "qwen2_audio_encoder", "d_model": 16, "encoder_layers": 1,
-                             "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 8,
-                             "max_source_positions": 16},
-            "text_config": ENCODER | {"model_type": "qwen2", "num_key_value_heads": 1},
-            "audio_token_index": 60}  # fmt: skip
+EARS = {"model_type": "qwen2_audio_encoder", "d_model": 16, "encoder_layers": 1,
+        "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 8,
+        "max_source_positions": 16}  # fmt: skip
+LISTENER = {"text_config": ENCODER | {"model_type": "qwen2", "num_key_value_heads": 1},
+            "audio_config": EARS, "audio_token_index": 60}  # fmt: skip
+SPEECH = BART | {"input_feat_per_channel": 8, "conv_channels": 8}
+SPEECH |= {"max_source_positions": 64, "max_target_positions": 32}
 
 # model class, its config's options, what the forward pass runs on
 KINDS: list[tuple[str, dict[str, Any], str]] = [
@@ -71,8 +75,7 @@ KINDS: list[tuple[str, dict[str, Any], str]] = [
     ("ASTModel", ENCODER | {"max_length": 32, "num_mel_bins": 16, "patch_size": 8,
                             "frequency_stride": 8, "time_stride": 8}, "input_values of 1×32×16"),
     ("WhisperForConditionalGeneration", WHISPER, "9 tokens and input_features of 1×8×32"),
-    ("Speech2TextForConditionalGeneration", BART | {"input_feat_per_channel": 8, "conv_channels": 8,
-     "max_source_positions": 64, "max_target_positions": 32}, "9 tokens and input_features of 1×64×8"),
+    ("Speech2TextForConditionalGeneration", SPEECH, "9 tokens and input_features of 1×64×8"),
     ("MambaForCausalLM", MAMBA, "9 tokens"),
     ("JambaForCausalLM", JAMBA, "9 tokens"),
     ("NemotronHForCausalLM", NEMOTRON, "9 tokens"),

@@ -1,7 +1,7 @@
 """How models answer, from real forward passes on the user's prompts (`uvmerge diff --kl`).
 
-A norm of weight change says little about what a model forgets; the divergence of its answers from the
-base's says more (arXiv 2509.04259).
+A norm of weight change says little about what a model forgets; the divergence of its answers from
+the base's says more (arXiv 2509.04259).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def behaviours(
 ) -> list[Behaviour]:
     """How the models in `folders` answer compared with the base, one `Behaviour` for each.
 
-    All models are in memory at the same time, with their weights in float32 on the CPU and as stored
-    on a GPU. A prompt is cut after `most_tokens` tokens, or as many positions as the models have. After
-    every token, distributions of the next one are compared in float64. A chat that does not end with
-    the assistant's message is followed by what opens its answer. One prompt is run at a time, with
-    plain attention, so that results depend neither on padding nor on what is installed; a model
-    against itself gives exactly 0.
+    All models are in memory at the same time, with their weights in float32 on the CPU and as
+    stored on a GPU. A prompt is cut after `most_tokens` tokens, or as many positions as the models
+    have. After every token, distributions of the next one are compared in float64. A chat that does
+    not end with the assistant's message is followed by what opens its answer. One prompt is run at
+    a time, with plain attention, so that results depend neither on padding nor on what is
+    installed; a model against itself gives exactly 0.
 
     Raises:
         InputRefused: a checkpoint that is no causal language model of transformers, or has no
@@ -121,7 +121,8 @@ def _check_vocabularies(models: Sequence[_Model], largest_id: int) -> None:
     if largest_id >= base.vocabulary:
         raise InputRefused(
             base.folder,
-            f"its tokenizer gives the id {largest_id}, its vocabulary has {base.vocabulary:,} entries",
+            f"its tokenizer gives the id {largest_id}, its vocabulary has"
+            f" {base.vocabulary:,} entries",
             "Is it the tokenizer of this model?",
         )  # fmt: skip
     for model in models[1:]:

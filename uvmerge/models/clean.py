@@ -1,8 +1,9 @@
 """What transformers gets to see of a checkpoint: its files, without what holds or names code.
 
-transformers runs code of a checkpoint in several ways, and asks on the terminal before it does: Auto
-classes follow `auto_map` to Python files, attention may be named as a kernel of the Hub, pickles hold
-what they like, and an adapter names another model. None of these is in the folder made here.
+transformers runs code of a checkpoint in several ways, and asks on the terminal before it does:
+Auto classes follow `auto_map` to Python files, attention may be named as a kernel of the Hub,
+pickles hold what they like, and an adapter names another model. None of these is in the folder made
+here.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
         shards: weight files to link that lie deeper than the folder itself.
 
     Raises:
-        InputRefused: a config that is too large or too deep, is not JSON, or counts without measure.
+        InputRefused: a config that is too large, too deep or not JSON, or counts without measure.
     """
     with TemporaryDirectory(prefix="uvmerge-") as made:
         room = Path(made)

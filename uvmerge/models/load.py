@@ -1,9 +1,9 @@
 """The one way to load a model or a tokenizer: by transformers' own classes, and nothing else.
 
 Code of a checkpoint never runs. The model class comes from a closed list, the model classes of
-transformers, by the name in `architectures`: never an Auto class, a pipeline or anything else that has
-a name in transformers. transformers sees a copy of the folder without code (`clean.py`), has nobody
-to ask, fetches nothing, and reads weights from safetensors files.
+transformers, by the name in `architectures`: never an Auto class, a pipeline or anything else that
+has a name in transformers. transformers sees a copy of the folder without code (`clean.py`), has
+nobody to ask, fetches nothing, and reads weights from safetensors files.
 """
 
 from __future__ import annotations
@@ -195,11 +195,7 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
     }  # fmt: skip
     what = f"its model class {name} cannot be used here"
     for key in (*sorted(listed), family):
-        if key in listed & _OUTSIDE:
-            raise InputRefused(folder, f"{what}: it is built by another package") from ImportError(
-                key
-            )
-        if key not in configs.CONFIG_MAPPING_NAMES or key in _OUTSIDE:
+        if key not in configs.CONFIG_MAPPING_NAMES:
             continue
         try:
             module = import_module(f"transformers.models.{configs.model_type_to_module_name(key)}")
@@ -207,6 +203,9 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
         except Exception as error:
             raise InputRefused(folder, f"{what}: {first_line(error)}") from error
         if isinstance(kind, type) and issubclass(kind, PreTrainedModel):
+            if key in _OUTSIDE:
+                why = "it is built by another package"
+                raise InputRefused(folder, f"{what}: {why}") from ImportError(key)
             if key in listed or not name.endswith("PreTrainedModel"):
                 return kind
         elif kind is not None and key in listed:  # stands for one that cannot be imported
@@ -253,9 +252,10 @@ def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) ->
         for each in counting:
             each.remove()
     if described > stored:
+        held = f"its files hold {checkpoint.size_bytes:,} bytes"
         raise InputRefused(
-            checkpoint.on_disk(), f"its config.json describes {described:,} parameters, its files hold"
-            f" {checkpoint.size_bytes:,} bytes", "Take the config.json that belongs to the weights.",
+            checkpoint.on_disk(), f"its config.json describes {described:,} parameters, {held}",
+            "Take the config.json that belongs to the weights.",
         )  # fmt: skip
 
 

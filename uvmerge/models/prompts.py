@@ -35,8 +35,8 @@ class Prompt:
 def read_prompts(path: str | Path) -> list[Prompt]:
     """The prompts of a file of JSON lines; blank lines are skipped.
 
-    A line is `{"prompt": "…"}`, `{"text": "…"}`, `{"messages": [{"role": "…", "content": "…"}]}`, with
-    any other keys, or a string alone. At most 64 MiB and 100,000 prompts.
+    A line is `{"prompt": "…"}`, `{"text": "…"}` or `{"messages": [{"role": "…", "content": "…"}]}`,
+    with any other keys, or a string alone. At most 64 MiB and 100,000 prompts.
 
     Raises:
         UsageError: the file, or what is wrong in which line.
@@ -85,10 +85,9 @@ def token_ids(folders: Sequence[Path], prompts: Sequence[Prompt]) -> list[list[i
         )
         for folder, other in zip(folders[1:], others):
             if other != ids:
-                raise InputRefused(
-                    folder, f"its tokenizer gives other token ids than the base's for {prompt.where}",
-                    "Next-token distributions compare over one tokenizer only.",
-                )  # fmt: skip
+                what = f"its tokenizer gives other token ids than the base's for {prompt.where}"
+                do = "Next-token distributions compare over one tokenizer only."
+                raise InputRefused(folder, what, do)
         if not ids:
             raise UsageError(prompt.where, "gives no tokens", "Leave the line out.")
         sequences.append(ids)
@@ -140,7 +139,7 @@ def _as_texts(prompts: Sequence[Prompt], tokenizer: Any) -> list[str]:
             prompts[0].where, "has messages, and the base's tokenizer has no chat template",
             'Write the text as the base is to read it: {"prompt": "…"}.',
         )  # fmt: skip
-    chats = [[dict(message) for message in prompt.content] for prompt in prompts]  # type: ignore[arg-type]
+    chats: list[Any] = [[*prompt.content] for prompt in prompts]
     try:
         return rendered(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
     except (TemplateFailed, ValueError) as error:

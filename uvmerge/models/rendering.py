@@ -1,7 +1,7 @@
 """Chat templates in a process of their own, with limits of time, memory and output.
 
-A chat template is a program that a checkpoint brings. transformers' sandbox keeps it from everything
-outside, and lets it loop, or count, for as long as it likes.
+A chat template is a program that a checkpoint brings. transformers' sandbox keeps it from
+everything outside, and lets it loop, or count, for as long as it likes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a checkpoint loads and runs: its model as transformers builds it, and one forward pass."""
+"""Whether a checkpoint loads and runs: its model by transformers, and one forward pass."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trial(folder: str | Path) -> Trial:
 
 
 def _forward(loaded: Loaded) -> tuple[str, list[str]]:
-    """What a forward pass ran on, and what is wrong with the checkpoint if its output is not fine."""
+    """What a forward pass ran on, and what it tells to be wrong with the checkpoint."""
     import torch
 
     errors: list[tuple[str, Exception]] = []
@@ -72,7 +72,7 @@ def _forward(loaded: Loaded) -> tuple[str, list[str]]:
 
 
 def _continues_text(model: Any) -> bool:
-    """Whether plain token ids have to fit: what torch cannot compute is then the checkpoint's fault."""
+    """Whether token ids have to fit: what torch cannot compute is then the checkpoint's fault."""
     is_text = model.main_input_name == "input_ids" and not hasattr(model.config, "num_codebooks")
     return is_text and model.can_generate() and not model.config.is_encoder_decoder
 

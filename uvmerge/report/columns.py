@@ -116,7 +116,7 @@ def _side(side: str) -> tuple[Column, ...]:
             scaling=Scaling("angle", ends_at_chance=True),
             meaning="Mean of the principal angles between the spans of the k leading left (right)"
             " vectors of both. Small angles come from sines, large ones from cosines (Björck and"
-            " Golub 1973), so that an angle of 1e-7 can be told from 0.",
+            " Golub 1973), so that an angle of 6e-6° can be told from 0.",
             by_chance="the law of independent subspaces (Wachter 1980), and a band; where 2k"
             " exceeds the dimension d, 2k − d of the angles are 0 whatever the matrices are",
             note="degrees, up to what independent subspaces show; hatched: no nearer than those, or"
