@@ -235,7 +235,8 @@ class Matcher:
 
 def _is_layer_matrix(anatomy: Anatomy, tensor: Tensor) -> bool:
     place = anatomy.place(tensor)
-    return place.layer is not None and place.is_matrix and ".experts." not in tensor.name
+    in_layer = place.layer is not None and place.is_main
+    return in_layer and place.is_matrix and ".experts." not in tensor.name
 
 
 def _leftovers(
