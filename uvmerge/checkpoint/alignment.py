@@ -166,6 +166,8 @@ class _Matcher:
         if None in found:
             return "missing"
         partners = [view for view in found if view is not None]
+        if whole is not None and whole.name != tensor.name and whole.name in self.ours.tensors:
+            return "taken"  # by the tensor of that very name
         if not self._taken.isdisjoint(partners):
             return "taken"
         if any(view.shape != partner.shape for view, partner in zip(views, partners)):
@@ -202,8 +204,7 @@ class _Matcher:
         ours, theirs = self._rename or ("", "")
         if self._rename is None or name in self.theirs.tensors or not name.startswith(ours):
             return name, "name"
-        renamed = theirs + name[len(ours) :]
-        return (name, "name") if renamed in self.ours.tensors else (renamed, "prefix")
+        return theirs + name[len(ours) :], "prefix"
 
     def _find_twins(self) -> dict[str, str]:
         """Layer tensors whose parent module has another name on the other side.
