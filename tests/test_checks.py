@@ -183,3 +183,18 @@ def test_a_good_output_is_compared_with_a_pickled_input_on_request(tmp_path: Pat
     refused = faults.uvmerge("check", pair[2], "--against", pair[1])
     faults.failed(refused, "error: ", "holds its weights as pickles", "--allow-pickle", code=3)
     assert "Do not use it" not in refused.err
+
+
+def test_what_the_side_files_name_has_to_be_there(tmp_path: Path) -> None:
+    pair = faults.pair(tmp_path)
+    config = json.loads((pair[1] / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "modeling_own.Own", "AutoConfig": "org/other--config.Own"}
+    (pair[1] / "config.json").write_text(json.dumps(config))
+    (pair[1] / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "2_Dense"}]))
+    uvmerge.restore(*pair, top=0.25)
+    with pytest.raises(uvmerge.ProblemsFound) as caught:
+        uvmerge.check(pair[2])
+    assert caught.value.problems == [
+        "2_Dense, which modules.json names, is missing",
+        "modeling_own.py, which auto_map names, is missing",
+    ]

@@ -279,3 +279,17 @@ def test_an_index_with_a_wrong_size_or_none_is_written_right(
     again = tmp_path / "again"
     done(faults.restore(found[0], found[2], again))
     assert json.loads((again / index.name).read_text()) == right
+
+
+# --- relatedness -------------------------------------------------------------------------------
+
+
+def test_relatedness_is_judged_matrix_by_matrix(tmp_path: Path) -> None:
+    """One matrix that was made anew is a warning, whatever its size; most of them are a refusal."""
+    base = faults.tensors()
+    tuned = faults.tuned(base)
+    tuned[faults.Q.format(0)] = 100 * torch.randn(16, 16)
+    found = pair(tmp_path / "one", base, tuned)
+    done(faults.restore(*found), f"warning: 1 sampled matrix: {faults.Q.format(0)} look unrelated")
+    anew = {name: torch.randn_like(tensor) for name, tensor in tuned.items()}
+    failed(faults.restore(*pair(tmp_path / "all", base, anew)), "look unrelated", "--force", code=3)

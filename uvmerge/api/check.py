@@ -14,6 +14,7 @@ from ..checkpoint.header import DTYPE_BITS, FLOATS
 from ..errors import InputRefused, ProblemsFound, counted, listed
 from ..output import manifest
 from ..output.places import Reference
+from ..output.sidefiles import module_folders
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
 
@@ -63,6 +64,7 @@ def check(
                 else "not checked, nor what was planned: uvmerge did not write this folder"
             )
             problems += _files(folder, content)
+            problems += _named(checkpoint)
             problems += _values(checkpoint, content)
             if finetuned is not None:
                 changed = _changed(checkpoint, finetuned, content, problems)
@@ -98,6 +100,21 @@ def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
         yield f"{listed(sorted(stray), 'weight file')} not written by uvmerge"
     if not (folder / "config.json").is_file():
         yield "config.json is missing"
+
+
+def _named(checkpoint: Checkpoint) -> Iterator[str]:
+    """The modules that `modules.json` names and the Python files of `auto_map` are there."""
+    names = checkpoint.side_names()
+    folders = {name.rpartition("/")[0] for name in names}
+    for folder in sorted(module_folders(checkpoint) - {""} - folders):
+        yield f"{folder}, which modules.json names, is missing"
+    auto_map = checkpoint.config.get("auto_map")
+    found = auto_map.values() if isinstance(auto_map, dict) else ()
+    classes = [each for value in found for each in (value if isinstance(value, list) else [value])]
+    files = {str(each).rpartition(".")[0] for each in classes if each and "--" not in str(each)}
+    for file in sorted(files - {""}):
+        if f"{file.replace('.', '/')}.py" not in names:
+            yield f"{file}.py, which auto_map names, is missing"
 
 
 def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:

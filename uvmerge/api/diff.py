@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
@@ -312,8 +313,9 @@ def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Pr
             for match in pairing.matches
             if (view := match.others[i]) is not None and view.expert is None is match.base.expert
         ]
-        cosine = preflight.sampled_cosine(plain, base, checkpoint)
-        if cosine is not None and cosine < UNRELATED_COSINE:
+        cosines = preflight.sampled_cosines(plain, base, checkpoint).values()
+        cosine = median(cosines) if cosines else 1.0
+        if cosine < UNRELATED_COSINE:
             progress.say(
                 f"warning: {base.label} and {checkpoint.label} look unrelated:"
                 f" {preflight.unrelated(cosine)} (a sample)"

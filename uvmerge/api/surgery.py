@@ -219,8 +219,8 @@ class Surgery:
             tied=equal_tensors(checkpoints[own], anatomy_of(checkpoints[own])),
             notes=notes,
         )
-        if not self.settings.force:
-            preflight.refuse_unrelated(plan, checkpoints)
+        if not self.settings.force and (strange := preflight.refuse_unrelated(plan, checkpoints)):
+            self.progress.say(f"warning: {listed(strange, 'sampled matrix', 3)} look unrelated")
         return plan
 
     def _scanned(

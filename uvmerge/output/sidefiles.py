@@ -78,7 +78,7 @@ def sides_of(checkpoint: Checkpoint) -> Sides:
     Raises:
         InputRefused: a name that is not valid text, or a link that leads out of the folder.
     """
-    folders = _module_folders(checkpoint)
+    folders = module_folders(checkpoint)
     kept: list[SideFile] = []
     left: dict[str, list[str]] = {}
     for name in checkpoint.side_names():
@@ -114,7 +114,7 @@ def runs_code(checkpoint: Checkpoint) -> bool:
     return "auto_map" in checkpoint.config or any(scripts)
 
 
-def _module_folders(checkpoint: Checkpoint) -> set[str]:
+def module_folders(checkpoint: Checkpoint) -> set[str]:
     """The subfolders that `modules.json` of sentence-transformers names."""
     if "modules.json" not in checkpoint.side_names():
         return set()

@@ -10,6 +10,7 @@ import re
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
@@ -89,26 +90,39 @@ def _strange_layers(
     for layer, tensor in sorted(largest.items()):
         partner = base.tensors.get(twin.name + tensor.name[len(stack.name) :])
         if partner is not None and partner.shape == tensor.shape:
-            cosine = sampled_cosine([(partner, tensor)], base, finetuned)
-            if cosine is not None and cosine < UNRELATED_COSINE:
+            cosines = sampled_cosines([(partner, tensor)], base, finetuned)
+            if any(cosine < UNRELATED_COSINE for cosine in cosines.values()):
                 found.append(layer)
     return found
 
 
-def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a
-    sample of the matrices that the plan changes."""
+def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[str]:
+    """Refuse checkpoints that have nothing in common with the one that the output mirrors.
+
+    A sample of the matrices that the plan changes is judged, each matrix by itself.
+
+    Returns:
+        Names of the matrices in the sample that look unrelated although most do not.
+
+    Raises:
+        InputRefused: most of the matrices in the sample look unrelated.
+    """
     own = checkpoints[plan.own]
+    strange: list[str] = []
     for role, other in checkpoints.items():
         if role == plan.own:
             continue
-        cosine = sampled_cosine(_changed_with(plan, role, other, own), other, own)
-        if cosine is not None and cosine < UNRELATED_COSINE:
+        cosines = sampled_cosines(_changed_with(plan, role, other, own), other, own)
+        apart = {name: cosine for name, cosine in cosines.items() if cosine < UNRELATED_COSINE}
+        if 2 * len(apart) > len(cosines):
             raise InputRefused(
-                f"{spelled(role)} and {spelled(plan.own)}", f"look unrelated: {unrelated(cosine)}",
+                f"{spelled(role)} and {spelled(plan.own)}",
+                f"look unrelated: {unrelated(median(apart.values()))}",
                 "Is the base the model that was fine-tuned, at the same revision? --force goes on."
                 if role == BASE else "Were both fine-tuned from one model? --force goes on.",
             )  # fmt: skip
+        strange += apart
+    return strange
 
 
 def unrelated(cosine: float) -> str:
@@ -120,24 +134,24 @@ def unrelated(cosine: float) -> str:
     )
 
 
-def sampled_cosine(
+def sampled_cosines(
     pairs: Sequence[tuple[Tensor, Tensor]], base: Checkpoint, finetuned: Checkpoint
-) -> float | None:
-    """Cosine of base and fine-tuned values, on a few kilobytes of up to `SAMPLED_MATRICES` of the
-    pairs, spread evenly; None where they are all zero.
+) -> dict[str, float]:
+    """Cosine of base and fine-tuned values, on a few kilobytes of each of up to `SAMPLED_MATRICES` of
+    the pairs, spread evenly, by the name of the fine-tuned tensor; none where values are all zero.
 
     The relative delta of unrelated matrices of one size is √2, which is a cosine of 0.
     """
     stride = max(1, len(pairs) // SAMPLED_MATRICES)
-    dot = size_b = size_f = 0.0
+    cosines: dict[str, float] = {}
     for tensor_b, tensor_f in pairs[::stride][:SAMPLED_MATRICES]:
         b, f = _values(base, tensor_b), _values(finetuned, tensor_f)
         if len(b) != len(f) or not all(map(math.isfinite, (sum(b), sum(f)))):
             continue
-        dot += sum(x * y for x, y in zip(b, f))
-        size_b += sum(x * x for x in b)
-        size_f += sum(y * y for y in f)
-    return dot / math.sqrt(size_b * size_f) if size_b and size_f else None
+        sizes = math.sqrt(sum(x * x for x in b) * sum(y * y for y in f))
+        if sizes:
+            cosines[tensor_f.name] = sum(x * y for x, y in zip(b, f)) / sizes
+    return cosines
 
 
 def _changed_with(
