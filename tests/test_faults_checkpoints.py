@@ -353,12 +353,14 @@ def test_an_index_that_makes_no_sense_is_refused(index: str, sentence: str, tmp_
     refused(pair, "finetuned", sentence)
 
 
-def test_an_index_without_metadata_is_accepted(tmp_path: Path) -> None:
+def test_an_index_without_metadata_is_accepted_and_written_with_it(tmp_path: Path) -> None:
     pair = faults.pair(tmp_path, shards=2)
     weight_map = json.loads((pair[1] / zoo.INDEX).read_text())["weight_map"]
     faults.write_index(pair[1], weight_map)
     done(faults.restore(*pair))
-    assert (pair[2] / zoo.INDEX).read_bytes() == (pair[1] / zoo.INDEX).read_bytes()
+    index = json.loads((pair[2] / zoo.INDEX).read_text())
+    assert index["weight_map"] == weight_map
+    assert index["metadata"]["total_size"] == sum(map(len, zoo.raw(pair[2]).values()))
 
 
 def test_a_single_file_beside_an_index_of_other_tensors_is_refused(tmp_path: Path) -> None:
@@ -609,7 +611,8 @@ def test_nothing_matched_is_refused(tmp_path: Path) -> None:
 
 def test_too_few_matches_are_refused_unless_forced(tmp_path: Path) -> None:
     ours = faults.tensors()
-    base = {n: t for n, t in ours.items() if "layers.0." in n or "layers" not in n}
+    odd = {n: n if "layers.0." in n else n.replace("_proj", "_odd") for n in ours}
+    base = {odd[n]: t for n, t in ours.items()}
     pair = faults.pair_of(tmp_path, base, faults.tuned(ours))
     refused(pair, "too few names match: the base has 2 of the selected tensors and lacks 4 tensors")
     done(faults.restore(*pair, "--force"))
@@ -698,10 +701,12 @@ def test_experts_fused_on_one_side_give_the_same_bytes(family: str, tmp_path: Pa
 # Config against weights
 
 
-def test_a_head_only_in_the_fine_tuned_is_kept_and_noted(tmp_path: Path) -> None:
+def test_a_head_only_in_the_fine_tuned_is_kept_and_set_beside_the_embeddings(
+    tmp_path: Path,
+) -> None:
     base = {n: t for n, t in faults.tensors().items() if n != HEAD}
     pair = faults.pair_of(tmp_path, base, faults.tuned(faults.tensors()))
-    noted(faults.restore(*pair), f"only in fine-tuned, copied: 1 tensor: {HEAD}")
+    noted(faults.restore(*pair), f"base ties its head: {EMBED} stands for {HEAD}")
     assert zoo.raw(pair[2])[HEAD] == zoo.raw(pair[1])[HEAD]
 
 
@@ -781,14 +786,14 @@ QUANTISED: dict[str, tuple[dict[str, zoo.Spec], str, str]] = {
     "fp8": (
         {f"{LINEAR}.weight": packed("F8_E4M3", [16, 16]),
          f"{LINEAR}.weight_scale_inv": packed("F32", [1, 1], 32)},
-        f"2 tensors: {LINEAR}.weight, {LINEAR}.weight_scale_inv",
+        f"1 selected tensor: {LINEAR}.weight",
         "FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
     ),
     "bitsandbytes": (
         {f"{LINEAR}.weight": packed("U8", [128, 1]),
          f"{LINEAR}.weight.absmax": packed("F32", [4], 32),
          f"{LINEAR}.weight.quant_state.bitsandbytes__nf4": packed("U8", [40])},
-        f"2 tensors: {LINEAR}.weight.absmax, {LINEAR}.weight.quant_state.bitsandbytes__nf4",
+        f"1 selected tensor: {LINEAR}.weight",
         "model.dequantize(), then save_pretrained(new_folder)",
     ),
     "gptq": (
@@ -796,20 +801,20 @@ QUANTISED: dict[str, tuple[dict[str, zoo.Spec], str, str]] = {
          f"{LINEAR}.qzeros": packed("I32", [1, 2], 32),
          f"{LINEAR}.scales": packed("F16", [1, 16], 16),
          f"{LINEAR}.g_idx": packed("I32", [16], 32)},
-        f"4 tensors: {LINEAR}.qweight, {LINEAR}.qzeros, {LINEAR}.scales, … and 1 more",
+        f"1 selected tensor: {LINEAR}.qweight",
         "the tool that quantised it, or take the original weights",
     ),
     "mxfp4": (
         {"model.layers.0.mlp.experts.gate_up_proj_blocks": packed("U8", [2, 16, 1, 16]),
          "model.layers.0.mlp.experts.gate_up_proj_scales": packed("U8", [2, 16, 1])},
-        "2 tensors: model.layers.0.mlp.experts.gate_up_proj_blocks, ",
+        "1 selected tensor: model.layers.0.mlp.experts.gate_up_proj_blocks",
         "Mxfp4Config(dequantize=True), then save_pretrained(new_folder)",
     ),
     "compressed-tensors": (
         {f"{LINEAR}.weight_packed": packed("U8", [16, 8]),
          f"{LINEAR}.weight_scale": packed("F8_E4M3", [16, 1]),
          f"{LINEAR}.weight_global_scale": packed("F32", [1], 32)},
-        f"2 tensors: {LINEAR}.weight_packed, {LINEAR}.weight_scale",
+        f"1 selected tensor: {LINEAR}.weight_packed",
         "the tool that quantised it, or take the original weights",
     ),
 }  # fmt: skip
@@ -832,11 +837,11 @@ def test_quantised_weights_are_refused_with_how_to_dequantise(
     refused(pair, f"finetuned (finetuned): is quantised (method {method}) in {names}", how)
 
 
-def test_a_quantised_base_is_refused_by_its_config_alone(tmp_path: Path) -> None:
+def test_a_quantisation_that_the_config_alone_tells_of_is_a_note(tmp_path: Path) -> None:
     pair = faults.pair(tmp_path)
     config = faults.CONFIG | {"quantization_config": {"quant_method": "awq", "bits": 4}}
     (pair[0] / "config.json").write_text(json.dumps(config))
-    refused(pair, "base (base): is quantised (method awq) Dequantise it first: the tool that")
+    done(faults.restore(*pair), "note: config.json of base has a quantization_config (awq), its")
 
 
 # Pickles
@@ -1314,6 +1319,14 @@ def test_a_name_without_an_encoding_does_not_break_the_run_late(tmp_path: Path) 
     refused(pair, zoo.SINGLE)
 
 
-def test_a_quantised_text_part_is_refused(tmp_path: Path) -> None:
+def test_a_quantised_text_part_is_refused_where_its_weights_are_packed(tmp_path: Path) -> None:
     config = faults.CONFIG | {"text_config": {"quantization_config": {"quant_method": "awq"}}}
-    refused(faults.pair(tmp_path, config=config), "is quantised (method awq)")
+    pair = faults.pair(tmp_path, config=config)
+    done(faults.restore(*pair), "has a quantization_config (awq), its weights are plain")
+    theirs = faults.tuned(faults.tensors())
+    specs = {n: faults.spec(t) for n, t in theirs.items() if not n.startswith(LINEAR)}
+    specs[f"{LINEAR}.qweight"] = packed("I32", [2, 16], 32)
+    refused(
+        faults.pair_of(tmp_path / "packed", faults.tensors(), specs, config=config),
+        "is quantised (method awq)",
+    )

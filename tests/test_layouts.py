@@ -180,7 +180,7 @@ def test_one_side_may_store_its_experts_fused(family: str, name: str, tmp_path: 
         assert list(zoo.raw(out)) == list(zoo.raw(fused[1]))
 
 
-def test_a_router_with_two_possible_partners_is_left_alone(tmp_path: Path) -> None:
+def test_a_router_with_two_possible_partners_is_refused_or_left_alone(tmp_path: Path) -> None:
     """Mixtral's is `block_sparse_moe.gate` beside experts apart, `mlp.gate` beside fused ones."""
     apart = zoo.pair("mixtral", tmp_path)
     fused = zoo.fuse_experts(apart[1], tmp_path / "fused")
@@ -191,8 +191,10 @@ def test_a_router_with_two_possible_partners_is_left_alone(tmp_path: Path) -> No
         return tensors | {n: t for n, t in twins.items() if n.endswith("other.gate.weight")}
 
     two = zoo.rewrite(apart[0], tmp_path / "two", with_another)
+    with pytest.raises(uvmerge.InputRefused, match="no counterpart in the base of 4 selected"):
+        uvmerge.interpolate(two, fused, tmp_path / "refused")
     for base, expected in ((apart[0], routers), (two, set())):
-        out = uvmerge.interpolate(base, fused, tmp_path / f"{base.name} out").out
+        out = uvmerge.interpolate(base, fused, tmp_path / f"{base.name} out", force=base is two).out
         assert changed(out, fused) & routers == expected
 
 

@@ -31,6 +31,8 @@ from .roster import Consequences, Roster, alike
 from .steps import Block, Plan, Step
 from .stretches import Stretches
 
+# Packed weights themselves, not the scales beside them.
+_CODES = re.compile(r"(weight|weight_packed|_blocks)$")
 # Tensors that a loader makes itself where they are missing.
 _BUFFER = re.compile(
     r"(inv_freq|position_ids|masked_bias|attn\.bias|cos_cached|sin_cached|running_\w+)$"
@@ -245,7 +247,7 @@ class _Planner:
         """Keep what is packed on some side and would be edited, were it plain."""
         sides = [(self.own, subject.tensor), *((r, p.tensor) for r, p in subject.partners.items())]
         packed = [(role, t.name) for role, t in sides if t and t.name in self.packed[role].packed]
-        if not packed or not subject.tensor.name.endswith("weight"):
+        if not packed or not _CODES.search(subject.tensor.name):
             return
         place, name = replace(subject.place, is_matrix=True), subject.tensor.name
         if any(
