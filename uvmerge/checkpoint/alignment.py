@@ -59,8 +59,9 @@ def correspond(
     ours = anatomies[reference]
     matchers = {
         role: Matcher(reference, ours, role, theirs, layer_map)
-        for role, theirs in anatomies.items() if role != reference
-    }  # fmt: skip
+        for role, theirs in anatomies.items()
+        if role != reference
+    }
     subjects = []
     for tensor in ours.tensors.values():
         views = tuple(ours.views(tensor))

@@ -144,9 +144,14 @@ class Anatomy:
             else:
                 stack = self.stacks.by_name[position.stack]
                 place = Place(
-                    position.layer, stack.depth, module, is_matrix, stack.name, stack.kind,
+                    position.layer,
+                    stack.depth,
+                    module,
+                    is_matrix,
+                    stack.name,
+                    stack.kind,
                     stack.name in self._main,
-                )  # fmt: skip
+                )
             self._standings[key] = place
         return self._standings[key]
 
@@ -175,10 +180,13 @@ class Anatomy:
         return [
             tensor
             for tensor in self.tensors.values()
-            if len(tensor.shape) > 1 and tensor.dtype in FLOATS and 0 not in tensor.shape
+            if len(tensor.shape) > 1
+            and tensor.dtype in FLOATS
+            and 0 not in tensor.shape
             and (place := self.place(tensor)).layer is not None
-            and not place.is_matrix and place.module != "norm"
-        ]  # fmt: skip
+            and not place.is_matrix
+            and place.module != "norm"
+        ]
 
     def _position(self, name: str) -> Position | None:
         return self.stacks.position(name)

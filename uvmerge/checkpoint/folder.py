@@ -119,9 +119,10 @@ class Checkpoint:
                 name = self.renamed.get(e.name, e.name)
                 if name in found:
                     raise InputRefused(
-                        self._folder, f"{name} is both in {found[name].file} and in {file}",
+                        self._folder,
+                        f"{name} is both in {found[name].file} and in {file}",
                         "Save the checkpoint again; one of the two files is stale.",
-                    )  # fmt: skip
+                    )
                 found[name] = Tensor(name, e.dtype, e.shape, file, e.offset, e.size_bytes)
         return found
 
@@ -215,14 +216,16 @@ class Checkpoint:
         ]
         if missing:
             raise InputRefused(
-                self._folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
+                self._folder,
+                f"the index names {listed(missing, 'tensor')} not in the file it gives",
                 "Download or save the checkpoint again.",
-            )  # fmt: skip
+            )
         if extra := self.tensors.keys() - weight_map.keys():
             raise InputRefused(
-                self._folder, f"the index does not name {listed(sorted(extra), 'tensor')}",
+                self._folder,
+                f"the index does not name {listed(sorted(extra), 'tensor')}",
                 "Download or save the checkpoint again.",
-            )  # fmt: skip
+            )
 
 
 def folder_label(folder: Path) -> str:
@@ -239,9 +242,10 @@ def inside(folder: Path, name: str) -> Path:
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
         raise InputRefused(
-            folder, f"names the file '{brief(name)}', which may lie outside the folder",
+            folder,
+            f"names the file '{brief(name)}', which may lie outside the folder",
             "Do not use this checkpoint, or repair its index.",
-        )  # fmt: skip
+        )
     try:
         if any(len(os.fsencode(part)) > 255 for part in parts):
             raise ValueError("too long")
@@ -322,10 +326,11 @@ def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) 
     source.close()
     if names != weight_map.keys():
         raise InputRefused(
-            folder, f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
+            folder,
+            f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
             f" ({len(weight_map):,} tensors), which differ",
             f"transformers loads {SINGLE_FILE}; vLLM follows the index. Remove the stale one.",
-        )  # fmt: skip
+        )
 
 
 def _json_file(folder: Path, name: str) -> dict[str, Any] | None:

@@ -73,9 +73,10 @@ class LocalFile:
                 count = os.preadv(descriptor, [buffer[done:]], offset + done)
                 if count == 0:
                     raise RunFailed(
-                        self.name, f"ends at byte {offset + done:,} while it is being read",
+                        self.name,
+                        f"ends at byte {offset + done:,} while it is being read",
                         "Something changed the file during the run; restore it and start again.",
-                    )  # fmt: skip
+                    )
                 done += count
         except OSError as error:
             raise RunFailed(self._path, f"cannot be read: {error.strerror}") from error
@@ -131,8 +132,10 @@ def read(source: Source) -> Header:
         refuse_pointer(source.name, bytes(start), source.size)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
-            source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
-            f" (limit {HEADER_LIMIT_BYTES:,})")  # fmt: skip
+            source,
+            f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
+            f" (limit {HEADER_LIMIT_BYTES:,})",
+        )
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
     fields = parse_json(bytes(raw), source.name, "its header")

@@ -235,9 +235,10 @@ class Matcher:
         )
         mine, other = spelled(self.our_role), spelled(self.their_role)
         return InputRefused(
-            f"{other} and {mine}", f"their layers {what}: {mine} has {ours}, {other} has {theirs}",
+            f"{other} and {mine}",
+            f"their layers {what}: {mine} has {ours}, {other} has {theirs}",
             "Check that both are checkpoints of one model.",
-        )  # fmt: skip
+        )
 
 
 def _is_layer_matrix(anatomy: Anatomy, tensor: Tensor) -> bool:

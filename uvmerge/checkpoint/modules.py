@@ -101,8 +101,10 @@ def _by_content(rest: str, segment: str, neighbours: AbstractSet[str]) -> str:
     """What a block of changing content is in this layer, by the names of what is in it."""
     start = rest[: rest.index(segment) + len(segment) + 1]
     inner = {other[len(start) :].split(".")[0] for other in neighbours if other.startswith(start)}
-    if any(_STRONG["mixer"].search(s) or s in ("A_log", "conv1d", "conv_1d", "dt_bias", "D", "dt_proj")
-           for s in inner):  # fmt: skip
+    if any(
+        _STRONG["mixer"].search(s) or s in ("A_log", "conv1d", "conv_1d", "dt_bias", "D", "dt_proj")
+        for s in inner
+    ):
         return "mixer"
     if any(_WEAK["attention"].search(s) for s in inner):
         return "attention"

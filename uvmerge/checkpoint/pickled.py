@@ -81,10 +81,11 @@ def _load(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception as error:  # a broken or hostile pickle fails in as many ways as there are
         raise InputRefused(
-            path.name, "cannot be loaded as plain tensors (weights_only=True):"
+            path.name,
+            "cannot be loaded as plain tensors (weights_only=True):"
             f" {str(error).splitlines()[0] if str(error) else 'not a PyTorch file'}",
             "It holds more than tensors, which may be code: nothing of it was run.",
-        ) from None  # fmt: skip
+        ) from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise InputRefused(path.name, "is not a table of tensors")

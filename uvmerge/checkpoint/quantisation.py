@@ -17,8 +17,14 @@ _PACKED = re.compile(
     r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
     r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
 )
-_SCALES = ("_scale_inv", "_scale", ".SCB", ".absmax", ".quant_state.bitsandbytes__nf4",
-           ".quant_state.bitsandbytes__fp4")  # fmt: skip
+_SCALES = (
+    "_scale_inv",
+    "_scale",
+    ".SCB",
+    ".absmax",
+    ".quant_state.bitsandbytes__nf4",
+    ".quant_state.bitsandbytes__fp4",
+)
 _DEQUANTISE = {
     "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
     " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",

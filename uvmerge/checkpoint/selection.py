@@ -83,17 +83,20 @@ class Selection:
                 meant = [stack for stack in stacks if _means(word, stack.name, stack.kind)]
                 if not meant:
                     raise InputRefused(
-                        "stack", f"the model has no stack {brief(word)!r}",
+                        "stack",
+                        f"the model has no stack {brief(word)!r}",
                         f"It has {', '.join(map(str, stacks)) or 'none'}.",
-                    )  # fmt: skip
+                    )
                 chosen += meant
         depth = max((stack.depth for stack in chosen), default=0)
         beyond = [layer for layer in self.layers or () if layer >= depth]
         if beyond:
             raise InputRefused(
-                "layers", f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
-                f" {', '.join(map(str, beyond[:5]))}", "Layers are counted from 0, in each stack.",
-            )  # fmt: skip
+                "layers",
+                f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
+                f" {', '.join(map(str, beyond[:5]))}",
+                "Layers are counted from 0, in each stack.",
+            )
 
 
 def _means(word: str, name: str, kind: str) -> bool:

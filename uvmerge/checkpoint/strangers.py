@@ -34,9 +34,10 @@ def refuse_pointer(where: str | Path, start: bytes, size_bytes: int) -> None:
     if command := pointer_command(start, size_bytes):
         kind = "git-lfs" if command.startswith("git lfs") else "git-xet"
         raise InputRefused(
-            where, f"is a {kind} pointer of {size_bytes} bytes, not the file itself",
+            where,
+            f"is a {kind} pointer of {size_bytes} bytes, not the file itself",
             f"Fetch the files: `{command}` in the repository; or `hf download`.",
-        )  # fmt: skip
+        )
 
 
 def pickles(folder: Path) -> list[Path]:

@@ -103,9 +103,11 @@ class Operation:
     def roles_among(self, roles: Collection[str]) -> list[str]:
         """Which of the roles of a run are its operands', in the order of its parameters."""
         return [
-            role for operand in self.operands for role in roles
+            role
+            for operand in self.operands
+            for role in roles
             if name_of(role) == operand.name and (role != operand.name) == operand.several
-        ]  # fmt: skip
+        ]
 
     def assign(
         self, places: Sequence[T], named: Mapping[str, Any] | None = None
@@ -172,9 +174,10 @@ def operations() -> dict[str, Operation]:
                 found[operation.command] = operation
         except Exception as error:
             raise UsageError(
-                file, f"cannot be read: {type(error).__name__}: {error}",
-                "README, \"Adding an operation\", shows one that can.",
-            ) from error  # fmt: skip
+                file,
+                f"cannot be read: {type(error).__name__}: {error}",
+                'README, "Adding an operation", shows one that can.',
+            ) from error
         if module.name not in loaded:
             raise UsageError(
                 file, f"defines no function {module.name}", "Give the function the file's name."

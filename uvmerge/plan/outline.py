@@ -98,18 +98,21 @@ def _inputs(
     """What an operation gets; for the fine-tuned tensor, what the chain has made so far."""
     if operation.edits and current is None:
         raise UsageError(
-            operation.command, f"has nothing to edit in {name}: no step before makes it, and no"
-            " fine-tuned checkpoint is named", "Let both steps select the same tensors.",
-        )  # fmt: skip
+            operation.command,
+            f"has nothing to edit in {name}: no step before makes it, and no"
+            " fine-tuned checkpoint is named",
+            "Let both steps select the same tensors.",
+        )
     by_role = {**outlines, **({FINETUNED: current} if current is not None else {})}
     return [by_role[role] for role in operation.roles_among(by_role)]
 
 
 def _drops(operation: Operation, last: str, name: str) -> UsageError:
     return UsageError(
-        operation.command, f"would drop what {last} makes of {name}",
+        operation.command,
+        f"would drop what {last} makes of {name}",
         "It makes a tensor of checkpoints alone: put it first, or let it select other tensors.",
-    )  # fmt: skip
+    )
 
 
 def _try(step: RecipeStep, inputs: Sequence[Outline], place: Place, name: str) -> Any:
@@ -123,6 +126,7 @@ def _try(step: RecipeStep, inputs: Sequence[Outline], place: Place, name: str) -
         raise
     except Exception as error:
         raise UsageError(
-            step.operation.command, f"failed on {name}: {type(error).__name__}: {error}",
+            step.operation.command,
+            f"failed on {name}: {type(error).__name__}: {error}",
             "UVMERGE_DEBUG=1 shows where.",
-        ) from error  # fmt: skip
+        ) from error

@@ -88,13 +88,17 @@ def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
     reached = {file.name: len(file.header) for file in files}
     for step in sorted(steps, key=lambda step: step.offset):
         if step.size_bytes and step.offset != reached[step.file]:
-            raise RunFailed(step.tensor, f"is planned at byte {step.offset:,} of {step.file}, where"
-                            f" {reached[step.file]:,} was to come")  # fmt: skip
+            raise RunFailed(
+                step.tensor,
+                f"is planned at byte {step.offset:,} of {step.file}, where"
+                f" {reached[step.file]:,} was to come",
+            )
         reached[step.file] += step.size_bytes
     for file in files:
         if reached[file.name] != file.size_bytes:
-            raise RunFailed(file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes"
-                            " are planned")  # fmt: skip
+            raise RunFailed(
+                file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes are planned"
+            )
 
 
 class _Planner:
@@ -157,11 +161,12 @@ class _Planner:
     def _chosen(self, subject: Subject) -> list[int]:
         """The steps that select a subject."""
         return [
-            i for i, step in enumerate(self.recipe.steps)
+            i
+            for i, step in enumerate(self.recipe.steps)
             if step.selection.picks(
                 subject.tensor.name, subject.place, matrices_only=step.operation.matrices_only
             )
-        ]  # fmt: skip
+        ]
 
     def refuse_mismatches(self, force: bool) -> None:
         """Refuse a selection that is empty, or does not fit the other checkpoints."""

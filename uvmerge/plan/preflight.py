@@ -32,9 +32,10 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
     inside = [name for name in checkpoint.tensors if _UNMERGED.search(name)]
     if inside:
         raise InputRefused(
-            f"{role} ({checkpoint.label})", f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
+            f"{role} ({checkpoint.label})",
+            f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
             "Merge it first: model.merge_and_unload().save_pretrained(new_folder).",
-        )  # fmt: skip
+        )
 
 
 def refuse_packed(checkpoint: Checkpoint, role: str, names: Sequence[str]) -> None:
@@ -45,7 +46,7 @@ def refuse_packed(checkpoint: Checkpoint, role: str, names: Sequence[str]) -> No
             f"{role} ({checkpoint.label})",
             f"is quantised (method {found.method}) in {listed(packed, 'selected tensor', 3)}",
             f"Dequantise it first: {found.how_to_undo}.",
-        )  # fmt: skip
+        )
 
 
 def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -66,7 +67,7 @@ def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
                 f" {stack.depth} in {spelled(own)}{apart}",
                 "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or go on"
                 " with --force.",
-            )  # fmt: skip
+            )
 
 
 def _twins(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
@@ -105,10 +106,12 @@ def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
         cosine = sampled_cosine(_changed_with(plan, role, other, own), other, own)
         if cosine is not None and cosine < UNRELATED_COSINE:
             raise InputRefused(
-                f"{spelled(role)} and {spelled(plan.own)}", f"look unrelated: {unrelated(cosine)}",
+                f"{spelled(role)} and {spelled(plan.own)}",
+                f"look unrelated: {unrelated(cosine)}",
                 "Is the base the model that was fine-tuned, at the same revision? --force goes on."
-                if role == BASE else "Were both fine-tuned from one model? --force goes on.",
-            )  # fmt: skip
+                if role == BASE
+                else "Were both fine-tuned from one model? --force goes on.",
+            )
 
 
 def unrelated(cosine: float) -> str:

@@ -114,7 +114,7 @@ class Roster:
                 " gathering the parameters",
                 "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
                 " stage3_gather_16bit_weights_on_model_save.",
-            )  # fmt: skip
+            )
 
     def refuse_nothing_selected(
         self, filters: Sequence[tuple[Selection, bool]], depth: int
@@ -129,20 +129,23 @@ class Roster:
             return
         ours = [subject for subject in self.subjects if subject.role == self.own]
         no_matrix = [
-            s.tensor.name for s in ours
+            s.tensor.name
+            for s in ours
             if any(f.picks(s.tensor.name, s.place, matrices_only=False) for f, _ in filters)
-        ]  # fmt: skip
+        ]
         if no_matrix and all(matrices_only for _, matrices_only in filters):
             raise InputRefused(
-                "selection", "no matrix selected: what passes the filters is none"
+                "selection",
+                "no matrix selected: what passes the filters is none"
                 f" ({listed(no_matrix, 'tensor', 3)})",
                 "Select a matrix too; norms and biases are none.",
-            )  # fmt: skip
+            )
         raise InputRefused(
-            "selection", f"nothing selected: none of {counted(len(ours), 'tensor')} passes the"
+            "selection",
+            f"nothing selected: none of {counted(len(ours), 'tensor')} passes the"
             f" filters (the model has {depth} decoder layers)",
             "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
-        )  # fmt: skip
+        )
 
     def refuse_needed(self) -> None:
         """Refuse tensors that would stay at full strength among others that move."""
@@ -152,7 +155,7 @@ class Roster:
                 f"no counterpart in {_the([role])} of {listed(names, 'selected tensor', 3)}, which"
                 f" would stay as {spelled(self.own)} beside others that do not",
                 "Leave them out with --exclude, or go on with --force.",
-            )  # fmt: skip
+            )
 
     def refuse_lacking(self) -> None:
         """Refuse selected tensors that lack a counterpart: a merge would leave them out."""
@@ -161,7 +164,7 @@ class Roster:
                 self._where,
                 f"no counterpart in {_the([role])} of {listed(names, 'selected tensor', 3)}",
                 f"Leave them out with --exclude; --force copies them from {spelled(self.own)}.",
-            )  # fmt: skip
+            )
 
     def refuse_misfits(self, unrelated: type[UvmergeError], *, force: bool | None = None) -> None:
         """Refuse selected tensors of another shape, and checkpoints with too little in common.
@@ -173,9 +176,10 @@ class Roster:
         if self._misshapen:
             strange = self._misshapen_layers and not self.matched
             raise (unrelated if strange else InputRefused)(
-                self._where, f"shapes differ in {listed(self._misshapen, 'selected tensor', 4)}",
+                self._where,
+                f"shapes differ in {listed(self._misshapen, 'selected tensor', 4)}",
                 "Both must come from one model; leave tensors out with --exclude.",
-            )  # fmt: skip
+            )
         if self.matched and (force or self._lacking_layers <= self.matched):
             return
         goes_on = " --force goes on." if self.matched and force is not None else ""
@@ -183,10 +187,11 @@ class Roster:
         theirs = [s.tensor.name for s in self.subjects if s.role != self.own]
         theirs += [p.tensor.name for s in self.subjects for p in s.partners.values() if p.tensor]
         raise unrelated(
-            self._where, self._how_little(the_other),
+            self._where,
+            self._how_little(the_other),
             f"{the_other.capitalize()} has names like {(theirs or ['(none)'])[0]}. Are both"
             f" checkpoints of one model?{goes_on}",
-        )  # fmt: skip
+        )
 
     def _how_little(self, the_other: str) -> str:
         """What the selected tensors lack, where few of them or none are matched."""

@@ -107,8 +107,9 @@ class Step:
         """Memory of one result while it is made: as it is stored, and its terms."""
         terms = sum(
             16 * sum(block.view.shape) * max((k or 0 for k in block.ranks), default=0)
-            for block in self.blocks if len(block.view.shape) == 2
-        )  # fmt: skip
+            for block in self.blocks
+            if len(block.view.shape) == 2
+        )
         return self.size_bytes + terms
 
     @property

@@ -54,23 +54,26 @@ class RecipeStep:
         given = {k: v for k, v in settings.items() if v is not None and v != ()}
         filters = {
             p.name: p.parse(given.pop(p.name))
-            for p in FILTERS if p.name in given and p.name not in own
-        }  # fmt: skip
+            for p in FILTERS
+            if p.name in given and p.name not in own
+        }
         unknown = [key for key in given if key not in own]
         if unknown:
             known = {p.key for p in (*operation.parameters, *FILTERS)}
             raise UsageError(
-                f"{operation.command}: {brief(unknown[0])}", "is not an option",
+                f"{operation.command}: {brief(unknown[0])}",
+                "is not an option",
                 did_you_mean(unknown[0], known),
-            )  # fmt: skip
+            )
         return cls(operation, operation.parse(given), Selection(**filters))
 
     def as_data(self) -> dict[str, Any]:
         """What a recipe file would say, in the order in which the operation lists its options."""
         data = {
             p.key: _plain(self.options[p.name])
-            for p in self.operation.parameters if p.name in self.options
-        }  # fmt: skip
+            for p in self.operation.parameters
+            if p.name in self.options
+        }
         for parameter in FILTERS:
             value = getattr(self.selection, parameter.name)
             if value is not None and value != ():
@@ -170,10 +173,11 @@ class Recipe:
                 if operand.name not in names:
                     values = "[…, …]" if operand.several else "…"
                     raise UsageError(
-                        "recipe", f"names no {operand.name}, which {operation.command} takes",
+                        "recipe",
+                        f"names no {operand.name}, which {operation.command} takes",
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
-                    )  # fmt: skip
+                    )
             is_made = is_made or not operation.edits
         taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
         if idle := [role for role in roles if role not in taken]:
@@ -241,8 +245,11 @@ def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
         for key, setting in settings.items():
             given[key] = reader.value(setting.value)
             if given[key] is None:
-                raise reader.fail(setting.line, f"{brief(key)} has no value",
-                    'A value with a comma needs quotes: layers: "0-9,12".')  # fmt: skip
+                raise reader.fail(
+                    setting.line,
+                    f"{brief(key)} has no value",
+                    'A value with a comma needs quotes: layers: "0-9,12".',
+                )
         lines = {key: setting.line for key, setting in settings.items()}
         try:
             yield RecipeStep.parse(name, given)
