@@ -30,13 +30,17 @@ DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 FLOATS = ("F16", "BF16", "F32", "F64")
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of `--dtype`
+DTYPES = {
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+}  # what `--dtype` takes, as the format spells it
 AGAIN = "Download or save the file again."
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 
 
 class Source(Protocol):
-    """Where bytes come from: a local file, later an address that serves ranges."""
+    """Where the bytes of one weight file come from; `size` counts them."""
 
     name: str
     size: int
@@ -93,7 +97,7 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of a file: what the header says of it, with an absolute position in the file."""
+    """What the header says of one tensor; `offset` is in bytes from the start of the file."""
 
     name: str
     dtype: str
@@ -126,15 +130,17 @@ def read(source: Source) -> Header:
     prefix = bytearray(8)
     source.read_into(0, memoryview(prefix))
     (length,) = struct.unpack("<Q", prefix)
-    if prefix.startswith((b"version ", b"# xet ve")):  # as lengths, these would be exabytes
+    if prefix.startswith(
+        (b"version ", b"# xet ve")
+    ):  # read as lengths, these marks would be exabytes
         start = bytearray(min(64, source.size))
         source.read_into(0, memoryview(start))
         refuse_pointer(source.name, bytes(start), source.size)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
             source,
-            f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
-            f" (limit {HEADER_LIMIT_BYTES:,})",
+            f"claims a header of {length:,} bytes, the file has {source.size:,} bytes"
+            f" in all (limit {HEADER_LIMIT_BYTES:,})",
         )
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
@@ -152,7 +158,7 @@ def read(source: Source) -> Header:
 def build(
     tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str]
 ) -> tuple[bytes, list[Entry]]:
-    """The header section for `(name, dtype, shape)` in this order, and where each tensor goes."""
+    """The header section for `(name, dtype, shape)` in this order, and the entry of each tensor."""
     fields: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     sizes, position = [], 0
     for name, dtype, shape in tensors:
