@@ -32,7 +32,7 @@ class Subject:
     partners: Mapping[str, Partner]
 
     def why(self, roles: Iterable[str]) -> tuple[str, str]:
-        """(role, `Partner.why`) of the first of `roles` whose partner takes no part, or ("", "")."""
+        """The first of `roles` whose partner takes no part, with its `Partner.why`; or ("", "")."""
         whys = ((role, self.partners[role].why) for role in roles)
         return next(((role, why) for role, why in whys if why), ("", ""))
 

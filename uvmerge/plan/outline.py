@@ -99,7 +99,7 @@ def _are_one(inputs: Sequence[object]) -> bool:
 def _inputs(
     operation: Operation, outlines: Mapping[str, Outline], current: Outline | None, name: str
 ) -> list[Outline]:
-    """The inputs of an operation; what the chain has made so far stands for the fine-tuned tensor."""
+    """The operands of an operation; the result of the chain stands for the fine-tuned one."""
     if operation.edits and current is None:
         raise UsageError(
             operation.command,

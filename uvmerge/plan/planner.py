@@ -47,10 +47,10 @@ def build(
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
 ) -> Plan:
-    """Make the plan for `recipe` on these checkpoints; the plan is final, and only `build` makes plans.
+    """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
     Args:
-        checkpoints: the checkpoints by role; `roles.mirrored` says which of them the output mirrors.
+        checkpoints: by role; `roles.mirrored` says which of the checkpoints the output mirrors.
         max_shard_bytes: size limit of new shards; by default the output mirrors that checkpoint's
             files.
         force: plan although hardly any selected tensor has a counterpart, or a merge lacks some.
@@ -78,7 +78,7 @@ def build(
 
 
 def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """The index of an output whose tensors lie in other files than those of the mirrored checkpoint."""
+    """The index of an output with files of its own, which the mirrored index does not fit."""
     metadata = {
         "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
         "total_size": sum(step.size_bytes for step in steps),
@@ -268,9 +268,10 @@ class _Planner:
                 self.packed_chosen[role].append(each)
 
     def _would_change(self, subject: Subject, chosen: Sequence[int]) -> bool:
-        """Whether a step on tensors of any shape would change a subject, had it the partner it lacks.
+        """Whether a step on tensors of any shape would change a subject that lacks a partner.
 
-        Leaving such a tensor as it is would mix values of two models in one output.
+        The step is tried as if the partner were there. Leaving such a tensor as it is would mix
+        the values of two models in one output.
         """
         on_any = [i for i in chosen if not self.recipe.steps[i].operation.matrices_only]
         tensor = subject.tensor

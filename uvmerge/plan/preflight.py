@@ -62,12 +62,8 @@ def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
         for stack, twin in zip(ours.values(), _counterpart_stacks(list(ours.values()), theirs)):
             if role == own or twin is None or twin.depth == stack.depth:
                 continue
-            unrelated_layers = _unrelated_layers(checkpoints[own], stack, other, twin)
-            apart = (
-                f"; layers {', '.join(map(str, unrelated_layers))} look unrelated"
-                if unrelated_layers
-                else ""
-            )
+            found = ", ".join(map(str, _unrelated_layers(checkpoints[own], stack, other, twin)))
+            apart = f"; layers {found} look unrelated" if found else ""
             raise InputRefused(
                 f"{spelled(role)} and {spelled(own)}",
                 f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
@@ -141,8 +137,8 @@ def sampled_cosine(
     """Cosine between base and fine-tuned values, over a sample; None where all values are zero.
 
     The sample has `SAMPLED_ELEMENTS` values of up to `SAMPLED_MATRICES` pairs, spread evenly over
-    `pairs` of (base tensor, fine-tuned tensor). The relative delta of unrelated matrices of one size
-    is √2, which is a cosine of 0.
+    `pairs` of (base tensor, fine-tuned tensor). The relative delta of unrelated matrices of one
+    size is √2, which is a cosine of 0.
     """
     stride = max(1, len(pairs) // SAMPLED_MATRICES)
     dot = size_b = size_f = 0.0

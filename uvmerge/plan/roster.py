@@ -72,7 +72,7 @@ class Roster:
 
         Args:
             wanted: the other roles that the subject is computed with; None if it is not selected.
-            by_name: whether the user named the subject's module, rather than leaving it to the default.
+            by_name: whether the user named the subject's module, which is then not a default.
         """
         name = subject.tensor.name
         role, why = subject.why(self.others if wanted is None else wanted)
@@ -150,12 +150,12 @@ class Roster:
         )
 
     def refuse_needed(self) -> None:
-        """Refuse selected tensors that would keep the fine-tuning while the other tensors change."""
+        """Refuse selected tensors that would keep the fine-tuning while other tensors change."""
         for role, names in self._needed.items():
             raise InputRefused(
                 self._where,
-                f"no counterpart in {_named([role])} of {listed(names, 'selected tensor', 3)}, which"
-                f" would stay as {spelled(self.own)} beside others that do not",
+                f"no counterpart in {_named([role])} of {listed(names, 'selected tensor', 3)},"
+                f" which would stay as {spelled(self.own)} beside others that do not",
                 "Leave them out with --exclude, or go on with --force.",
             )
 

@@ -239,13 +239,13 @@ class Plan:
         return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
 
     def _rank_text(self, block: Block) -> Iterator[str]:
-        """k of each step of a chain; `energy` where values will decide, `-` where the step has no k."""
+        """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
         for index, k in zip(block.chain, block.ranks, strict=True):
             by_energy = "energy" in self.recipe.steps[index].options
             yield str(k) if k is not None else "energy" if by_energy else "-"
 
     def counts(self) -> dict[str, int]:
-        """Numbers of edited matrices, and of tensors taken from another checkpoint or left alone."""
+        """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
         changed = {step.tensor for step in self.changes}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),

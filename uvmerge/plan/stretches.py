@@ -42,7 +42,7 @@ class Stretches:
         return self._copied_whole(subject, blocks) or list(self._stretches(subject, blocks))
 
     def _copied_whole(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
-        """One copy of the whole tensor, where every block is an untouched part of it; else no step."""
+        """One copy of the tensor, where every block is an untouched part of it; else no step."""
         roles = {None if block.chain else block.start_role for block in blocks}
         role = roles.pop()
         if role is None or roles:
@@ -54,7 +54,7 @@ class Stretches:
         return [self._step(subject, _range(role, tensor, 0, tensor.size_bytes))]
 
     def _stretches(self, subject: Subject, blocks: Sequence[Block]) -> Iterator[Step]:
-        """One step per contiguous stretch: the whole tensor, an expert, or an expert's gate or up."""
+        """One step per contiguous stretch: a tensor, an expert, or an expert's gate or up."""
         tensor = subject.tensor
         if blocks[0].view.expert is None:
             yield self._stretch(subject, blocks, 0, tensor.shape)
