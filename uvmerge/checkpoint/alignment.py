@@ -98,6 +98,7 @@ def alignment_notes(subjects: Iterable[Subject]) -> Iterator[str]:
             sentence = f"{spelled(subject.role)} {mine!r}* is {spelled(role)} {other!r}*"
             renamed.setdefault((role, mine, other), f"names aligned: {sentence}")
     yield from renamed.values()
-    for pairs in modules.values():
+    for (own, role), pairs in modules.items():
         ours, theirs = pairs[0]
-        yield f"names aligned: {counted(len(pairs), 'tensor')} like {ours} is {theirs}"
+        alike = f" ({counted(len(pairs), 'tensor')} alike)" if len(pairs) > 1 else ""
+        yield f"names aligned: {spelled(own)} {ours} is {spelled(role)} {theirs}{alike}"

@@ -84,7 +84,7 @@ def _load(path: Path) -> dict[str, Tensor]:
             path.name,
             "cannot be loaded as plain tensors (weights_only=True):"
             f" {str(error).splitlines()[0] if str(error) else 'not a PyTorch file'}",
-            "It holds more than tensors, which may be code: nothing of it was run.",
+            "The file holds more than tensors, perhaps code; nothing of it was run.",
         ) from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

@@ -206,7 +206,7 @@ def operand_names() -> list[str]:
 
 
 def get(name: str) -> Operation:
-    """The operation called `name`, with dashes or underscores; `UsageError` suggests a near name."""
+    """The operation called `name`, with dashes or underscores; else `UsageError`, with a hint."""
     command = name.replace("_", "-")
     if command not in operations():
         raise UsageError(name, "is not an operation", did_you_mean(command, operations()))

@@ -200,7 +200,7 @@ class _Planner:
         apart = [head.name for head in heads(self.anatomy) if head.name not in self.tied]
         if config_ties_head(own.config) is True and apart:
             listing = listed(apart, "tensor")
-            yield f"the config ties the head to the embeddings, yet stores {listing}"
+            yield f"the config ties the head to the embeddings, yet the weights have {listing}"
         yield from self._stack_notes()
         whole = [t.name for t in own.tensors.values() if t.dtype not in FLOATS]
         if whole:
@@ -209,7 +209,7 @@ class _Planner:
             if found.is_stale:
                 yield (
                     f"config.json of {spelled(role)} has a quantization_config ({found.method}),"
-                    " its weights are plain: the config stays as it is"
+                    " its weights are plain: the config is copied as it is"
                 )
 
     def _stack_notes(self) -> Iterator[str]:
@@ -224,7 +224,7 @@ class _Planner:
         if any(step.operation.matrices_only for step in self.recipe.steps):
             tensors = [t for t in self.anatomy.non_matrices() if self._is_touched(t)]
             if tensors:
-                yield f"left alone, no matrices: {alike(tensors)}"
+                yield f"left alone, not matrices: {alike(tensors)}"
 
     def _is_touched(self, tensor: Tensor) -> bool:
         return self.anatomy.place(tensor).stack in self.touched

@@ -138,9 +138,9 @@ class Roster:
         if no_matrix and all(matrices_only for _, matrices_only in filters):
             raise InputRefused(
                 "selection",
-                "no matrix selected: what passes the filters is none"
+                "no matrix selected: the filters pass only tensors that are not matrices"
                 f" ({listed(no_matrix, 'tensor', 3)})",
-                "Select a matrix too; norms and biases are none.",
+                "Select a matrix too; norms and biases are not matrices.",
             )
         raise InputRefused(
             "selection",
@@ -221,7 +221,8 @@ class Roster:
             if only := [s.tensor.name for s in self.subjects if s.role == role]:
                 yield f"only in {spelled(role)}, {other}: {listed(only, 'tensor', 3)}"
         for role, names in self._needed.items():
-            yield f"forced: without {_named([role])}, {own}: {listed(names, 'tensor', 3)}"
+            there = _named([role])
+            yield f"{own} under --force, no counterpart in {there}: {listed(names, 'tensor', 3)}"
         the_other = _named(self.others)
         if self._other_shape:
             listing = listed(self._other_shape, "tensor", 3)

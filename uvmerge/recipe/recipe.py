@@ -136,7 +136,7 @@ class Recipe:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
-        """The recipe described by `data`, the content of a recipe file; the inverse of `as_data`."""
+        """The recipe in `data`, the content of a recipe file; the inverse of `as_data`."""
         return cls.parse(yaml.safe_dump(dict(data), sort_keys=False))
 
     def as_data(self) -> dict[str, Any]:
