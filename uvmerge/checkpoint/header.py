@@ -30,11 +30,8 @@ DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 FLOATS = ("F16", "BF16", "F32", "F64")
-DTYPES = {
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-}  # what `--dtype` takes, as the format spells it
+# What `--dtype` takes, and its name in the format.
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 AGAIN = "Download or save the file again."
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 
@@ -130,9 +127,8 @@ def read(source: Source) -> Header:
     prefix = bytearray(8)
     source.read_into(0, memoryview(prefix))
     (length,) = struct.unpack("<Q", prefix)
-    if prefix.startswith(
-        (b"version ", b"# xet ve")
-    ):  # read as lengths, these marks would be exabytes
+    # A pointer's first bytes, read as a length, would be exabytes.
+    if prefix.startswith((b"version ", b"# xet ve")):
         start = bytearray(min(64, source.size))
         source.read_into(0, memoryview(start))
         refuse_pointer(source.name, bytes(start), source.size)

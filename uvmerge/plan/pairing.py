@@ -93,7 +93,7 @@ def pair(
         layer_map: the base layer that each layer of the others is (see `correspond`).
 
     Raises:
-        InputRefused: an edit of the same pair is refused, in the same words.
+        InputRefused: an edit of the same pair would be refused too; the message is the same.
         Unrelated: the names of a pair, or all of its shapes, have too little in common.
     """
     anatomy = anatomy_of(base)

@@ -78,7 +78,7 @@ def build(
 
 
 def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """The index of an output with files of its own, which the mirrored index does not fit."""
+    """A new index, for an output that the mirrored checkpoint's index does not fit."""
     metadata = {
         "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
         "total_size": sum(step.size_bytes for step in steps),

@@ -108,9 +108,8 @@ def compose(text: str | bytes, source: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         what = error.problem or "is not valid YAML"
-        if (
-            "nesting depth" in what
-        ):  # PyYAML from 6.0.4 on has its own limit, which it may reach first
+        # PyYAML from 6.0.4 on has a depth limit of its own, which it may reach first.
+        if "nesting depth" in what:
             what = f"nested deeper than {LIMIT_DEPTH} levels"
         raise RecipeError(f"{source}:{line}", what) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
