@@ -87,8 +87,8 @@ def test_experts_correspond_matrix_by_matrix_where_one_side_fuses_them(
     gates = [s for s in found.values() if s.partners["base"].how == "module"]
     assert len(gates) == 4  # the router's parent module has another name
     assert list(alignment_notes(found.values())) == [
-        f"names aligned: 4 tensors like {gates[0].tensor.name} is"
-        f" {gates[0].partners['base'].tensor.name}"  # type: ignore[union-attr]
+        f"names aligned: fine-tuned {gates[0].tensor.name} is"
+        f" base {gates[0].partners['base'].tensor.name} (4 tensors alike)"  # type: ignore[union-attr]
     ]
 
 

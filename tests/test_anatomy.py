@@ -444,7 +444,7 @@ def test_what_no_rule_understands_is_listed() -> None:
     odd = f"{LAYER}mlp.experts_memory.table"
     conv = f"{LAYER}mixer.conv1d.weight"
     found = anatomy(WHOLE | {odd: (5, 3, 2), conv: (8, 1, 4), f"{LAYER}norm.weight": (8,)})
-    assert [tensor.name for tensor in found.left_alone()] == [odd, conv]
+    assert [tensor.name for tensor in found.non_matrices()] == [odd, conv]
 
 
 def test_names_alike_but_for_numbers_are_decided_once() -> None:

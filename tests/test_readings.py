@@ -78,7 +78,7 @@ def test_what_is_no_matrix_in_a_layer_is_listed(tmp_path: Path) -> None:
     conv = {f"model.layers.{i}.mixer.conv1d.weight": torch.randn(8, 1, 4) for i in range(3)}
     base = faults.tensors() | conv
     found = pair(tmp_path, base, faults.tuned(base))
-    done(faults.restore(*found), "left alone, no matrices: 3 tensors like"
+    done(faults.restore(*found), "left alone, not matrices: 3 tensors like"
          " model.layers.*.mixer.conv1d.weight (8 × 1 × 4)")  # fmt: skip
     shown = uvmerge.show(found[1])
     assert shown["left_alone"] == list(conv)
@@ -131,7 +131,7 @@ def test_a_tensor_that_would_stay_among_others_that_move_is_refused(
     assert not found[2].exists()
     done(
         faults.uvmerge(command, *found, "--force"),
-        f"forced: without the base, copied: 1 tensor: {extra}",
+        f"copied under --force, no counterpart in the base: 1 tensor: {extra}",
     )
     assert extra not in moved(found)
 

@@ -1,12 +1,12 @@
 """Every error uvmerge raises on purpose, as one tree.
 
     UvmergeError
-    ├── UsageError            exit 2   the call itself makes no sense
+    ├── UsageError            exit 2   the call makes no sense, whatever the inputs
     │   └── RecipeError       exit 2   a recipe file, with the line it fails on
-    ├── InputRefused          exit 3   a checkpoint is not what an edit may start from
+    ├── InputRefused          exit 3   a checkpoint that an edit cannot start from
     ├── RunFailed             exit 1   something broke while running; staging is kept
     │   └── Locked            exit 1   another run owns the output
-    ├── ProblemsFound         exit 4   a check looked and did not like what it saw
+    ├── ProblemsFound         exit 4   a check found problems
     ├── Unrelated             exit 4   checkpoints that have nothing in common to measure
     └── Interrupted           exit 130 or 143   a signal asked the run to stop
 
@@ -95,7 +95,7 @@ class Interrupted(UvmergeError):
 
 
 def _cut(text: str, most: int = 700, *, from_start: bool = False) -> str:
-    """`text`, cut where something that was put into a message is far too long for one."""
+    """`text`, cut where a name or value in it is far too long for a message."""
     if len(text) <= most:
         return text
     return f"…{text[-300:]}" if from_start else f"{text[:400]}… ({len(text):,} characters)"

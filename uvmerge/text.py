@@ -45,7 +45,7 @@ def duration(seconds: float) -> str:
 
 
 def inert(text: object) -> str:
-    """`text` with everything a terminal could act on (escapes, controls, bidi marks) spelled out."""
+    """`text` with escapes, controls and bidi marks, which a terminal acts on, spelled out."""
     shown = str(text)
     if shown.isprintable():
         return shown

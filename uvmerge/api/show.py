@@ -50,7 +50,7 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
             "tied": is_tied(anatomy),
             "same": equal_tensors(opened, anatomy),
             "quantised": quantised.method if quantised.packed else None,
-            "left_alone": [tensor.name for tensor in anatomy.left_alone()],
+            "left_alone": [tensor.name for tensor in anatomy.non_matrices()],
             "notes": opened.notes + anatomy.notes,
             "tensors": tensors,
         }

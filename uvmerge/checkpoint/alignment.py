@@ -1,4 +1,4 @@
-"""Which tensor of one checkpoint corresponds to which of the others, and why there is none. Pure."""
+"""Which tensors of several checkpoints correspond, and why some do not. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from .roles import spelled
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One tensor of one checkpoint, and what the others have in its place.
+    """A tensor of one checkpoint, and its counterpart in each of the other checkpoints.
 
     Attributes:
-        role: of the checkpoint whose tensor it is.
+        role: role of the checkpoint that stores the tensor.
+        tensor: the tensor itself.
         place: where the tensor stands in the model.
-        views: its matrices, in the order of their rows; any other tensor is one view.
-        partners: by role; none for a tensor that the reference has nothing like.
+        views: the matrices inside the tensor, in the order of their rows; a tensor that is no
+            matrix has one view, of the whole.
+        partners: the counterparts, by role; empty where the reference has no counterpart.
     """
 
     role: str
@@ -30,9 +32,9 @@ class Subject:
     partners: Mapping[str, Partner]
 
     def why(self, roles: Iterable[str]) -> tuple[str, str]:
-        """The first of some other roles whose partner does not take part, and why; or ("", "")."""
+        """The first of `roles` whose partner takes no part, with its `Partner.why`; or ("", "")."""
         whys = ((role, self.partners[role].why) for role in roles)
-        return next((each for each in whys if each[1]), ("", ""))
+        return next(((role, why) for role, why in whys if why), ("", ""))
 
 
 def correspond(
@@ -40,27 +42,28 @@ def correspond(
     anatomies: Mapping[str, Anatomy],
     layer_map: Mapping[int, int] | None = None,
 ) -> list[Subject]:
-    """What each of several checkpoints has in the place of each tensor of one of them.
+    """Find the counterparts of one checkpoint's tensors in other checkpoints.
 
     Args:
-        reference: the role of the checkpoint whose tensors are looked up in all others.
-        anatomies: by role.
-        layer_map: per layer of the reference's main stacks the layer of the others that it is; those
-            that it does not name have no counterpart. None: each is the one of its number.
+        reference: role of the checkpoint whose tensors are looked up in all others.
+        anatomies: the anatomy of each checkpoint, by role.
+        layer_map: for a layer of the reference's main stacks, the number of the corresponding layer
+            in the other checkpoints; a layer that the map does not name has no counterpart. Without
+            a map, layers of the same number correspond.
 
     Returns:
-        A subject for each tensor of the reference, in its order; then one for each tensor of
-        another checkpoint that nothing in the reference corresponds to.
+        One subject for each tensor of the reference, in file order; then one for each tensor of
+        another checkpoint that corresponds to no tensor of the reference.
 
     Raises:
-        InputRefused: names that can be aligned in several ways, or in none although their ends
-            agree.
+        InputRefused: names can be aligned in several ways; or in none, although their ends agree.
     """
     ours = anatomies[reference]
     matchers = {
         role: Matcher(reference, ours, role, theirs, layer_map)
-        for role, theirs in anatomies.items() if role != reference
-    }  # fmt: skip
+        for role, theirs in anatomies.items()
+        if role != reference
+    }
     subjects = []
     for tensor in ours.tensors.values():
         views = tuple(ours.views(tensor))
@@ -76,7 +79,7 @@ def correspond(
 
 
 def alignment_notes(subjects: Iterable[Subject]) -> Iterator[str]:
-    """How names that differ were aligned, in a sentence for each prefix and kind of module."""
+    """One sentence for each prefix, kind of module or tied head by which names were aligned."""
     renamed: dict[tuple[str, str, str], str] = {}
     modules: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for subject in subjects:
@@ -95,6 +98,7 @@ def alignment_notes(subjects: Iterable[Subject]) -> Iterator[str]:
             sentence = f"{spelled(subject.role)} {mine!r}* is {spelled(role)} {other!r}*"
             renamed.setdefault((role, mine, other), f"names aligned: {sentence}")
     yield from renamed.values()
-    for pairs in modules.values():
+    for (own, role), pairs in modules.items():
         ours, theirs = pairs[0]
-        yield f"names aligned: {counted(len(pairs), 'tensor')} like {ours} is {theirs}"
+        alike = f" ({counted(len(pairs), 'tensor')} alike)" if len(pairs) > 1 else ""
+        yield f"names aligned: {spelled(own)} {ours} is {spelled(role)} {theirs}{alike}"

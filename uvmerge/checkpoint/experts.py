@@ -1,7 +1,7 @@
-"""The experts of a mixture: which tensors hold several, how they lie in it, and which expert is which.
+"""The experts of a mixture of experts: which tensors hold several, and in which layout.
 
-Experts of one layer are stored apart (`experts.3.up_proj.weight`), fused on a first axis of their own,
-or flattened into the rows of one matrix. Pure.
+The experts of one layer are stored apart (`experts.3.up_proj.weight`), fused along a first axis of
+their own, or flattened into the rows of one matrix. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .folder import Tensor
 from .stacks import Position, template
 
 _COUNT_KEY = re.compile(
-    r"(num|n|moe_num)_?(local_|routed_|attention_)?experts|n_routed_experts|moe_num_experts|num_experts"
+    r"(num|n|moe_num)_?(local_|routed_|attention_)?experts"
+    r"|n_routed_experts|moe_num_experts|num_experts"
 )
 _ROUTER = re.compile(r"(router(\.\w+)?|gate|wg|gate_network)\.weight$")
 _ROLES = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "v1": "up",
@@ -27,13 +28,13 @@ _DOWN = re.compile(r"down|output_linear|w2($|[._])|wo($|\.)|fc2|o_proj|out_proj"
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """How the experts of one tensor lie in it.
+    """The layout of several experts in one tensor.
 
     Attributes:
-        count: how many there are.
+        count: number of experts in the tensor.
         out, inner: shape (out, in) of one expert's whole matrix, gate and up together.
         parts: (start, stop, step) on the out axis of each matrix of an expert; None for all of it.
-        transposed: whether (in, out) is stored.
+        transposed: whether the tensor stores (in, out).
     """
 
     count: int
@@ -43,7 +44,7 @@ class Fused:
     transposed: bool
 
     def shape_of(self, part: tuple[int, int, int] | None) -> tuple[int, int]:
-        """(out, in) of one matrix."""
+        """Shape (out, in) of the matrix in `part`."""
         return (self.out if part is None else self.out // len(self.parts), self.inner)
 
 
@@ -58,12 +59,12 @@ class Experts:
     ) -> None:
         self._tensors, self._position = tensors, position
         self._counts = frozenset(_counts(config))
-        self._hidden = frozenset(_hidden(config))
+        self._widths = frozenset(_widths(config))
         self._routed: dict[tuple[str, int], int] | None = None
         self._by_parent: dict[str, list[Tensor]] | None = None
 
     def fused(self, tensor: Tensor) -> Fused | None:
-        """How the experts lie in `tensor`; None where it holds none, or one alone."""
+        """The layout of the experts in `tensor`; None where it does not hold several experts."""
         name, shape = tensor.name, tensor.shape
         if len(shape) not in (2, 3) or name.endswith("bias") or 0 in shape:
             return None
@@ -74,7 +75,7 @@ class Experts:
             return self._flattened(tensor, position)
         if 1 in shape[1:] or re.search(r"conv|bias", position.rest):
             return None
-        if "experts." not in position.rest and shape[0] not in self._known(position):
+        if "experts." not in position.rest and shape[0] not in self._possible_counts(position):
             return None
         transposed = self._stores_in_out(tensor)
         rows, columns = shape[1:]
@@ -84,7 +85,7 @@ class Experts:
     def key(
         self, name: str, expert: int | None, part: tuple[int, int, int] | None
     ) -> tuple[int, int, str] | None:
-        """(layer, expert, gate|up|down) of an expert's matrix, however it is stored."""
+        """(layer, expert, `gate`, `up` or `down`) of an expert's matrix, alike in every layout."""
         position = self._position(name)
         if position is None or "expert" not in name:
             return None
@@ -98,8 +99,8 @@ class Experts:
             return None
         return position.layer, int(match[1]), _ROLES.get(match[2], match[2])
 
-    def _known(self, position: Position) -> frozenset[int]:
-        """How many experts the layer's router chooses among, and what the config says."""
+    def _possible_counts(self, position: Position) -> frozenset[int]:
+        """Numbers of experts that the layer's router and the config state."""
         if self._routed is None:
             self._routed = {}
             for name, tensor in self._tensors.items():
@@ -111,10 +112,15 @@ class Experts:
         return self._counts if routed is None else self._counts | {routed}
 
     def _flattened(self, tensor: Tensor, position: Position) -> Fused | None:
-        """DBRX stores the rows of all experts one after the other: w1, v1 (E I, H) and w2 (E I, H)."""
+        """The layout of DBRX, which stores the rows of all E experts one after the other.
+
+        With I the experts' width and H the model's, w1, v1 and w2 have the shape (E I, H).
+        """
         if not position.rest.endswith(("experts.mlp.w1", "experts.mlp.v1", "experts.mlp.w2")):
             return None
-        count = next((n for n in sorted(self._known(position)) if tensor.shape[0] % n == 0), None)
+        count = next(
+            (n for n in sorted(self._possible_counts(position)) if tensor.shape[0] % n == 0), None
+        )
         if count is None:
             return None
         inner, hidden = tensor.shape[0] // count, tensor.shape[1]
@@ -123,7 +129,7 @@ class Experts:
         return Fused(count, out, into, (None,), is_down)
 
     def _parts(self, tensor: Tensor, out: int) -> tuple[tuple[int, int, int] | None, ...]:
-        """Gate and up, where they share a tensor."""
+        """The rows of gate and of up where they share a tensor, else (None,)."""
         if out % 2 or not _BOTH.search(tensor.name) or "self_attention" in tensor.name:
             return (None,)
         # gpt-oss, the one layout with a bias, stores gate and up in alternating rows.
@@ -132,9 +138,9 @@ class Experts:
         return (0, out // 2, 1), (out // 2, out, 1)
 
     def _stores_in_out(self, tensor: Tensor) -> bool:
-        """Whether a fused expert tensor stores (in, out): its sibling's axes tell, else the width of
-        the model that the config states.
+        """Whether a fused expert tensor stores (in, out).
 
+        A sibling's axes decide; without a sibling, the width of the model that the config states.
         With I the experts' width and H the model's, (out, in) is gate_up (2I, H) and down (H, I);
         (in, out) is gate_up (H, 2I) and down (I, H).
         """
@@ -149,40 +155,40 @@ class Experts:
                 )
                 if (a == d) != (b == c):
                     return a == d
-        if (rows in self._hidden) == (columns in self._hidden):
+        if (rows in self._widths) == (columns in self._widths):
             return False
-        return (rows in self._hidden) != is_down
+        return (rows in self._widths) != is_down
 
     def _siblings(self, tensor: Tensor) -> list[Tensor]:
-        """The other tensors of three axes under the same parent."""
+        """The other tensors of three axes under the parent of `tensor`."""
         if self._by_parent is None:
             self._by_parent = defaultdict(list)
-            for each in self._tensors.values():
-                if len(each.shape) == 3 and not each.name.endswith("bias"):
-                    self._by_parent[_parent(each.name)].append(each)
-        return [each for each in self._by_parent[_parent(tensor.name)] if each is not tensor]
+            for other in self._tensors.values():
+                if len(other.shape) == 3 and not other.name.endswith("bias"):
+                    self._by_parent[_parent(other.name)].append(other)
+        return [other for other in self._by_parent[_parent(tensor.name)] if other is not tensor]
 
 
 def _parent(name: str) -> str:
-    """The name of the module that holds a tensor's module, or the tensor itself where it has none."""
+    """`mlp.experts` of `mlp.experts.gate_up_proj` and of `mlp.experts.gate_up_proj.weight`."""
     return name.removesuffix(".weight").rpartition(".")[0]
 
 
-def _counts(config: Mapping[str, Any], most: int = 12) -> list[int]:
+def _counts(config: Mapping[str, Any], levels: int = 12) -> list[int]:
     """Every number of experts that a config states, at any depth."""
-    return _numbers(config, _COUNT_KEY, most)
+    return _numbers(config, _COUNT_KEY, levels)
 
 
-def _hidden(config: Mapping[str, Any], most: int = 12) -> list[int]:
+def _widths(config: Mapping[str, Any], levels: int = 12) -> list[int]:
     """Every width of a model that a config states, at any depth."""
-    return _numbers(config, re.compile(r"hidden_size|d_model|n_embd|emb_dim|dim"), most)
+    return _numbers(config, re.compile(r"hidden_size|d_model|n_embd|emb_dim|dim"), levels)
 
 
-def _numbers(config: Mapping[str, Any], key_pattern: re.Pattern[str], most: int) -> list[int]:
+def _numbers(config: Mapping[str, Any], key_pattern: re.Pattern[str], levels: int) -> list[int]:
     found: list[int] = []
     for key, value in config.items():
-        if isinstance(value, Mapping) and most:
-            found += _numbers(value, key_pattern, most - 1)
+        if isinstance(value, Mapping) and levels:
+            found += _numbers(value, key_pattern, levels - 1)
         elif type(value) is int and value > 1 and key_pattern.fullmatch(str(key)):
             found.append(value)
     return found

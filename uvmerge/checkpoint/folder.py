@@ -1,7 +1,7 @@
-"""A checkpoint: names, shapes, dtypes and byte ranges, known from headers alone.
+"""A checkpoint: the names, shapes, dtypes and byte ranges of its tensors, from headers alone.
 
-Nothing here imports torch. Tensors are read one at a time, as raw bytes, from a byte source, so
-that only what an edit needs is ever read.
+Nothing here imports torch. A byte source reads one tensor at a time, as raw bytes, so that only
+what an edit needs is ever read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _VARIANT_INDEX = re.compile(r"model\.safetensors\.index\.[\w-]+\.json")
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor on disk. `offset` counts from the start of `file`."""
+    """One tensor on disk: dtype as safetensors spells it, offset in bytes within `file`."""
 
     name: str
     dtype: str
@@ -45,11 +45,12 @@ class Checkpoint:
     """A folder of weights with its config; open one with `Checkpoint.open`.
 
     Attributes:
-        label: what to call it in messages and manifests: a Hub id or the folder's name.
-        commit: the Hub commit it was pinned to, if it came from the Hub.
-        headers: per weight file, in the order in which the index names them.
+        label: name of the checkpoint in messages and manifests: a Hub id or the folder's name.
+        commit: the Hub commit that the checkpoint is pinned to, if it came from the Hub.
+        headers, sources: header and byte source of each weight file, in the order of the index.
+        config: the parsed config.json, empty where there is none.
         index: the parsed index of a sharded checkpoint.
-        notes: what is odd but acceptable, for the plan.
+        notes: what is odd but acceptable, as sentences for the plan.
     """
 
     label: str
@@ -60,7 +61,7 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     index: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
-    _weights: frozenset[str] = frozenset()  # names on disk of the files that `sources` read
+    _weights: frozenset[str] = frozenset()  # names on disk of the weight files
 
     @property
     def _is_variant(self) -> bool:
@@ -75,10 +76,10 @@ class Checkpoint:
         commit: str | None = None,
         load_pickles: Callable[[Path], dict[str, Source]] | None = None,
     ) -> Checkpoint:
-        """Read the headers in `folder` and refuse whatever does not add up.
+        """Read the headers in `folder`; refuse files that contradict each other or the index.
 
         Args:
-            load_pickles: how to read `.bin`/`.pt` weights; without it they are refused.
+            load_pickles: reads a folder's `.bin`/`.pt` weights; without it they are refused.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -112,16 +113,17 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, in file order; names without wrappers (see `wrappers`)."""
+        """Every tensor by its plain name (see `wrappers`), in file order."""
         found: dict[str, Tensor] = {}
         for file, head in self.headers.items():
             for e in head.entries:
                 name = self.renamed.get(e.name, e.name)
                 if name in found:
                     raise InputRefused(
-                        self._folder, f"{name} is both in {found[name].file} and in {file}",
+                        self._folder,
+                        f"{name} is both in {found[name].file} and in {file}",
                         "Save the checkpoint again; one of the two files is stale.",
-                    )  # fmt: skip
+                    )
                 found[name] = Tensor(name, e.dtype, e.shape, file, e.offset, e.size_bytes)
         return found
 
@@ -136,7 +138,7 @@ class Checkpoint:
 
     @property
     def has_right_index(self) -> bool:
-        """Whether the index on disk fits the weights: its names, and their size in its metadata."""
+        """Whether names and total size in the index on disk are those of the weights."""
         if self.index is None or self.renamed or self._is_variant:
             return False
         metadata = self.index.get("metadata")
@@ -162,16 +164,15 @@ class Checkpoint:
         return {"reference": self.label, "commit": self.commit, "files": files}
 
     def state(self) -> dict[str, list[int]]:
-        """Size and modification time (ns) of each weight file: has anything changed since?"""
+        """Size (bytes) and modification time (ns) of each weight file, to see later changes."""
         return {name: source.state() for name, source in self.sources.items()}
 
     def on_disk(self) -> Path:
-        """The folder that holds every file of it, for loaders that want one."""
+        """The checkpoint's folder, for loaders that want one."""
         return self._folder
 
     def side_names(self) -> list[str]:
-        """Names of the files and links that hold none of its weights, as deep as one folder down,
-        sorted."""
+        """Names of files and links without weights, in the folder and one level down, sorted."""
         found: list[str] = []
         for path in self._folder.iterdir():
             for each in path.iterdir() if path.is_dir() else [path]:
@@ -180,10 +181,10 @@ class Checkpoint:
         return sorted(name for name in found if name not in self._weights)
 
     def side_size(self, name: str) -> int:
-        """Bytes of one of `side_names`.
+        """Size in bytes of one of `side_names`.
 
         Raises:
-            InputRefused: it is a link that leads out of the folder or to nothing.
+            InputRefused: the name is a link that leads out of the folder or to nothing.
         """
         path = inside(self._folder, name)
         if not path.is_file():
@@ -215,14 +216,16 @@ class Checkpoint:
         ]
         if missing:
             raise InputRefused(
-                self._folder, f"the index names {listed(missing, 'tensor')} not in the file it gives",
+                self._folder,
+                f"the index names {listed(missing, 'tensor')} not in the file it gives",
                 "Download or save the checkpoint again.",
-            )  # fmt: skip
+            )
         if extra := self.tensors.keys() - weight_map.keys():
             raise InputRefused(
-                self._folder, f"the index does not name {listed(sorted(extra), 'tensor')}",
+                self._folder,
+                f"the index does not name {listed(sorted(extra), 'tensor')}",
                 "Download or save the checkpoint again.",
-            )  # fmt: skip
+            )
 
 
 def folder_label(folder: Path) -> str:
@@ -239,9 +242,10 @@ def inside(folder: Path, name: str) -> Path:
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
         raise InputRefused(
-            folder, f"names the file '{brief(name)}', which may lie outside the folder",
+            folder,
+            f"names the file '{brief(name)}', which may lie outside the folder",
             "Do not use this checkpoint, or repair its index.",
-        )  # fmt: skip
+        )
     try:
         if any(len(os.fsencode(part)) > 255 for part in parts):
             raise ValueError("too long")
@@ -263,8 +267,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _weight_files(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """The safetensors files to open, by the name that each has in the checkpoint, and the index if there
-    is one. The two names differ where the folder holds a variant (`model.fp16.safetensors`) alone."""
+    """The files to open, by their name in the checkpoint, and the index if there is one.
+
+    The names differ where the folder holds only a variant (`model.fp16.safetensors`).
+    """
     indexes = sorted(path.name for path in folder.glob("*.safetensors.index.json"))
     single = (folder / SINGLE_FILE).exists()
     if len(indexes) > 1 and INDEX not in indexes:
@@ -283,7 +289,7 @@ def _weight_files(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[
 
 
 def _read_index(folder: Path, name: str) -> dict[str, Any]:
-    """An index whose weight_map names safetensors files that are there."""
+    """The index `name`, whose weight_map is known to name safetensors files that exist."""
     index = _json_file(folder, name) or {}
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
@@ -300,7 +306,7 @@ def _read_index(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _variant(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """Weights that the folder holds as a variant alone, under the names they would have without it."""
+    """Like `_weight_files`, of the only variant that the folder holds."""
     indexes = [p for p in folder.iterdir() if _VARIANT_INDEX.fullmatch(p.name)]
     singles = [p for p in folder.iterdir() if _VARIANT_FILE.fullmatch(p.name)]
     if len(indexes) + len(singles) != 1:
@@ -322,10 +328,11 @@ def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) 
     source.close()
     if names != weight_map.keys():
         raise InputRefused(
-            folder, f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
+            folder,
+            f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
             f" ({len(weight_map):,} tensors), which differ",
             f"transformers loads {SINGLE_FILE}; vLLM follows the index. Remove the stale one.",
-        )  # fmt: skip
+        )
 
 
 def _json_file(folder: Path, name: str) -> dict[str, Any] | None:

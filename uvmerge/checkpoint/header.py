@@ -30,13 +30,14 @@ DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 FLOATS = ("F16", "BF16", "F32", "F64")
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # of `--dtype`
+# What `--dtype` takes, and its name in the format.
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 AGAIN = "Download or save the file again."
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 
 
 class Source(Protocol):
-    """Where bytes come from: a local file, later an address that serves ranges."""
+    """Where the bytes of one weight file come from; `size` counts them."""
 
     name: str
     size: int
@@ -73,9 +74,10 @@ class LocalFile:
                 count = os.preadv(descriptor, [buffer[done:]], offset + done)
                 if count == 0:
                     raise RunFailed(
-                        self.name, f"ends at byte {offset + done:,} while it is being read",
+                        self.name,
+                        f"ends at byte {offset + done:,} while it is being read",
                         "Something changed the file during the run; restore it and start again.",
-                    )  # fmt: skip
+                    )
                 done += count
         except OSError as error:
             raise RunFailed(self._path, f"cannot be read: {error.strerror}") from error
@@ -92,7 +94,7 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of a file: what the header says of it, with an absolute position in the file."""
+    """What the header says of one tensor; `offset` is in bytes from the start of the file."""
 
     name: str
     dtype: str
@@ -125,14 +127,17 @@ def read(source: Source) -> Header:
     prefix = bytearray(8)
     source.read_into(0, memoryview(prefix))
     (length,) = struct.unpack("<Q", prefix)
-    if prefix.startswith((b"version ", b"# xet ve")):  # as lengths, these would be exabytes
+    # A pointer's first bytes, read as a length, would be exabytes.
+    if prefix.startswith((b"version ", b"# xet ve")):
         start = bytearray(min(64, source.size))
         source.read_into(0, memoryview(start))
         refuse_pointer(source.name, bytes(start), source.size)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
-            source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
-            f" (limit {HEADER_LIMIT_BYTES:,})")  # fmt: skip
+            source,
+            f"claims a header of {length:,} bytes, the file has {source.size:,} bytes"
+            f" in all (limit {HEADER_LIMIT_BYTES:,})",
+        )
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
     fields = parse_json(bytes(raw), source.name, "its header")
@@ -149,7 +154,7 @@ def read(source: Source) -> Header:
 def build(
     tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str]
 ) -> tuple[bytes, list[Entry]]:
-    """The header section for `(name, dtype, shape)` in this order, and where each tensor goes."""
+    """The header section for `(name, dtype, shape)` in this order, and the entry of each tensor."""
     fields: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     sizes, position = [], 0
     for name, dtype, shape in tensors:

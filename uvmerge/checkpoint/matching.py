@@ -1,8 +1,9 @@
-"""Finds what one other checkpoint has in the place of each tensor: by name, prefix, parent, expert. Pure.
+"""Find what another checkpoint has in place of each tensor: by name, prefix, parent, expert. Pure.
 
-Names are compared as they are. Where they differ by one prefix (`model.` against
-`model.language_model.`), in words of wrapping modules, or one side stores its experts fused and the other
-apart, the two are aligned if there is exactly one way to do it; otherwise nothing is guessed.
+Names are compared as they are stored. The names of two checkpoints may also differ by one prefix
+(`model.` against `model.language_model.`), in words of wrapping modules, or because one checkpoint
+stores its experts fused and the other apart. Such names are aligned if there is exactly one way to
+align them; otherwise nothing is guessed.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from .ties import stands_for_head
 
 _WRAPPING = {"model", "language_model", "text_model", "base_model", "transformer", "llm"}
 MOST_CANDIDATES = 20  # prefixes worth trying; a real pair has one or two
-Part = tuple[int | None, int | None]  # expert, and first row of gate or up, of a fused tensor
+Part = tuple[int | None, int | None]  # (expert, first row of gate or up) in a fused tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """What another checkpoint has in the place of a subject.
+    """The counterpart of a subject in another checkpoint.
 
     Attributes:
-        tensor: what corresponds to the subject's tensor as a whole; None where there is nothing, or
-            where one of the two stores its experts fused and the other apart.
-        views: the counterpart of each view of the subject, or None.
-        how: by what it was found: `name`, `prefix`, `module` (another name of the parent module),
-            `expert`, `tie` (the embeddings that serve as a head); empty where it was not.
-        why: why the two cannot be computed with together: `missing`; `empty` (one of them holds
-            no data); `taken` (what corresponds is the partner of another tensor); `shape`; `dtype`
-            (one of them, or both in different ways, is not floating point). Empty where they can.
+        tensor: the tensor that corresponds to the subject's tensor as a whole; None where there is
+            none, or where one checkpoint stores its experts fused and the other apart.
+        views: the counterpart of each view of the subject; None for a view without one.
+        how: how the counterpart was found: `name`, `prefix`, `module` (another name of the parent),
+            `expert`, `tie` (embeddings that serve as a head); empty where there is none.
+        why: why subject and counterpart cannot be computed with together: `missing`; `empty` (only
+            one of the two holds data); `taken` (the counterpart is that of another tensor);
+            `shape`; `dtype` (dtypes differ, not all are floating point). Empty where they can be.
     """
 
     tensor: Tensor | None
@@ -47,8 +48,13 @@ class Partner:
 class Matcher:
     """Finds the partners that one other checkpoint has for the tensors of the reference.
 
+    Args:
+        our_role, ours: role and anatomy of the reference.
+        their_role, theirs: role and anatomy of the other checkpoint.
+        layer_map: see `alignment.correspond`.
+
     Attributes:
-        used: names of the other checkpoint's tensors that correspond to something.
+        used: names of the other checkpoint's tensors that correspond to a tensor of the reference.
     """
 
     def __init__(
@@ -66,14 +72,14 @@ class Matcher:
         self._taken: set[View] = set()
         self._views: dict[str, dict[Part, View]] = {}
         self._rename = self._find_rename()
-        self._twins: dict[str, str] = {}
-        self._cores: dict[str, str] = {}
+        self._renamed_parents: dict[str, str] = {}
+        self._rewrapped: dict[str, str] = {}
         if not ours.tensors.keys() <= theirs.tensors.keys():
-            self._twins = self._find_twins()
-            self._cores = self._find_cores()
+            self._renamed_parents = self._find_renamed_parents()
+            self._rewrapped = self._find_rewrapped()
 
     def partner(self, tensor: Tensor, views: Sequence[View]) -> Partner:
-        """What the other checkpoint has in the place of `tensor`, whose views are `views`."""
+        """What the other checkpoint has in place of `tensor`, whose views are `views`."""
         name, how = self._counterpart(tensor.name)
         whole = self.theirs.tensors.get(name)
         if whole is None and self.ours.place(tensor).module == "head":
@@ -110,8 +116,7 @@ class Matcher:
         return "" if dtypes <= set(FLOATS) or len(dtypes) == 1 else "dtype"
 
     def _is_taken(self, tensor: Tensor, whole: Tensor | None, partners: Sequence[View]) -> bool:
-        """Whether a counterpart belongs to another tensor: to the one of its very name, or to one that
-        was looked up before."""
+        """Whether the counterpart belongs to another tensor: its namesake, or one seen before."""
         namesake = (
             whole is not None and whole.name != tensor.name and whole.name in self.ours.tensors
         )
@@ -140,31 +145,32 @@ class Matcher:
         return experts
 
     def _counterpart(self, name: str) -> tuple[str, str]:
-        """The name that a tensor of ours would have over there, and by what it is known."""
+        """The name that our tensor `name` has in the other checkpoint, and how it was found."""
         if self._layer_map is not None:
             name = self._mapped(name, self._layer_map)
-        if name in self._twins:
-            return self._twins[name], "module"
-        if name in self._cores:
-            return self._cores[name], "prefix"
+        if name in self._renamed_parents:
+            return self._renamed_parents[name], "module"
+        if name in self._rewrapped:
+            return self._rewrapped[name], "prefix"
         ours, theirs = self._rename or ("", "")
         if self._rename is None or name in self.theirs.tensors or not name.startswith(ours):
             return name, "name"
         return theirs + name[len(ours) :], "prefix"
 
     def _mapped(self, name: str, layers: Mapping[int, int]) -> str:
-        """A name in the layer that its own is over there; empty where it is none."""
+        """`name` with its layer's number mapped by `layers`; empty where `layers` lacks it."""
         place = self.ours.place(self.ours.tensors[name])
         if place.layer is None or not place.is_main:
             return name
         there = layers.get(place.layer)
         return "" if there is None else name.replace(f".{place.layer}.", f".{there}.", 1)
 
-    def _find_twins(self) -> dict[str, str]:
-        """Layer tensors whose parent module has another name on the other side.
+    def _find_renamed_parents(self) -> dict[str, str]:
+        """The other name of each layer tensor whose parent module is called differently there.
 
-        Mixtral's router is `block_sparse_moe.gate` with experts apart and `mlp.gate` with experts
-        fused. Matched by layer, last two parts of the name and shape, where that is unambiguous.
+        Mixtral's router is `block_sparse_moe.gate` where experts are stored apart, and `mlp.gate`
+        where they are fused. Such tensors are matched by layer, last two parts of the name, and
+        shape, where only one tensor on each side fits.
         """
         known = {name: self._counterpart(name)[0] for name in self.ours.tensors}
         ours = _leftovers(self.ours, lambda name: known[name] in self.theirs.tensors)
@@ -172,9 +178,12 @@ class Matcher:
             return {}
         return _one_to_one(ours, _leftovers(self.theirs, set(known.values()).__contains__))
 
-    def _find_cores(self) -> dict[str, str]:
-        """Names that differ in words of wrapping modules alone (`model.`, `language_model.`), and are
-        one of their kind on both sides: towers are saved under other names by every second version."""
+    def _find_rewrapped(self) -> dict[str, str]:
+        """The other name of each tensor whose names differ only in words of wrapping modules.
+
+        Versions of transformers save the towers of a model under different wrapping modules
+        (`model.`, `language_model.`). Names are matched where each side has one such name.
+        """
         known = {name: self._counterpart(name)[0] for name in self.ours.tensors}
         taken = set(known.values())
         ours: dict[tuple[object, ...], list[str]] = {}
@@ -188,7 +197,10 @@ class Matcher:
         return _one_to_one(ours, theirs)
 
     def _find_rename(self) -> tuple[str, str] | None:
-        """The one prefix substitution that matches one side completely, or None for none needed."""
+        """The one prefix substitution (ours, theirs) that matches one side completely.
+
+        None where no substitution is needed, or where no name ends like ours.
+        """
         ours, theirs = self.ours.tensors, self.theirs.tensors
         if any(name in theirs and _is_layer_matrix(self.ours, t) for name, t in ours.items()):
             return None
@@ -215,7 +227,7 @@ class Matcher:
         return None
 
     def _is_total(self, rename: tuple[str, str], layered: Sequence[Tensor]) -> bool:
-        """Whether `rename` finds a partner of the same shape for every layer matrix of one side."""
+        """Whether `rename` gives every layer matrix of one side a partner of the same shape."""
         ours, theirs = rename
         partners = {}
         for tensor in layered:
@@ -235,9 +247,10 @@ class Matcher:
         )
         mine, other = spelled(self.our_role), spelled(self.their_role)
         return InputRefused(
-            f"{other} and {mine}", f"their layers {what}: {mine} has {ours}, {other} has {theirs}",
+            f"{other} and {mine}",
+            f"their layers {what}: {mine} has {ours}, {other} has {theirs}",
             "Check that both are checkpoints of one model.",
-        )  # fmt: skip
+        )
 
 
 def _is_layer_matrix(anatomy: Anatomy, tensor: Tensor) -> bool:
@@ -262,7 +275,7 @@ def _leftovers(
 def _one_to_one(
     ours: Mapping[tuple[object, ...], list[str]], theirs: Mapping[tuple[object, ...], list[str]]
 ) -> dict[str, str]:
-    """Names under keys that have one name on either side."""
+    """The pairs of names that are alone under their key on both sides."""
     return {
         names[0]: theirs[key][0]
         for key, names in ours.items()
@@ -283,7 +296,7 @@ def _tail(name: str) -> str:
 
 
 def differing_prefixes(ours: str, theirs: str) -> tuple[str, str]:
-    """The prefixes in which two names differ, cut at a dot, without their common end."""
+    """What remains of two names without their common end, cut at a dot."""
     a, b = ours.split("."), theirs.split(".")
     while a and b and a[-1] == b[-1]:
         a.pop(), b.pop()

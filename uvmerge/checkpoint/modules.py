@@ -1,4 +1,7 @@
-"""What a tensor belongs to, by the words in its name, the innermost first, and by its neighbours. Pure."""
+"""Which module a tensor belongs to, by the words of its name and by its neighbours. Pure.
+
+The innermost words of the name count first.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ MODULES = (
 
 _NORM = re.compile(r"norm|^ln(_|\d|$)|^layernorm|^ln$", re.IGNORECASE)
 _ROUTER = re.compile(r"router|^(gate|wg|gate_network|shared_expert_gate)$")
-_STRONG = {  # a segment that says what everything in it is
+_STRONG = {  # a segment of a name that decides for everything inside it
     "attention": re.compile(r"attn|attention|^att$", re.IGNORECASE),
     "mlp": re.compile(
         r"mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate", re.IGNORECASE
@@ -21,11 +24,12 @@ _STRONG = {  # a segment that says what everything in it is
         re.IGNORECASE,
     ),
 }
-# A segment that holds one thing in one layer and another in the next: its content tells.
+# A block that is one module in one layer and another in the next: its content decides.
 _BLOCK = re.compile(r"^(mixer|temporal_block|block|operator|layer_block)$|sub_?layer$")
-_WEAK = {  # the name of a projection, where nothing around it tells
+_WEAK = {  # the name of a projection, where no block around it decides
     "attention": re.compile(
-        r"^(c_attn|[qkvo]|[qkv]_?lin|out_lin|Wqkv|in_proj_weight)$|(^|_)(q|k|v|qk|kv|qkv|o)_(proj|a|b|head)"
+        r"^(c_attn|[qkvo]|[qkv]_?lin|out_lin|Wqkv|in_proj_weight)$"
+        r"|(^|_)(q|k|v|qk|kv|qkv|o)_(proj|a|b|head)"
         r"|^(query|key|value)(_|$)|qkv|^to_(q|k|v|kv|out)$", re.IGNORECASE),
     "mixer": re.compile(r"^(x_proj|dt_proj|in_proj|A_log|D|dt_bias|conv1d|linear_[xy]|b_proj)$"),
 }  # fmt: skip
@@ -37,19 +41,20 @@ _EMBEDDINGS = re.compile(
     r"embed|(^|\.)w[tp]e\.|(^|\.)(model\.)?shared\.weight$|^(transformer\.)?w\.weight$"
 )
 _HEAD = re.compile(
-    r"head|classifier|score|pooler|(^|\.)cls\.|(^|\.)output\.(weight|bias)$|unembed|embed_out|proj_out|output_projection"
+    r"head|classifier|score|pooler|(^|\.)cls\.|(^|\.)output\.(weight|bias)$"
+    r"|unembed|embed_out|proj_out|output_projection"
     r"|(^|\.)predictions\.|generator_(lm_)?|qa_outputs|(^|\.)decoder\.(weight|bias)$|pred_layer"
     r"|vocab_(transform|layer_norm|projector)|logits_bias"
 )
 
 
 def inside_module(rest: str, axes: int, neighbours: AbstractSet[str]) -> str:
-    """The module of a tensor in a layer.
+    """The module of a tensor in a layer, one of `MODULES`.
 
     Args:
-        rest: its name after the layer's number, with `*` for numbers.
-        axes: how many it has.
-        neighbours: the same of every tensor in its layer.
+        rest: the tensor's name after its layer's number, with `*` for numbers.
+        axes: number of axes of the tensor.
+        neighbours: the `rest` of every tensor in the same layer.
     """
     segments = [s for s in rest.split(".") if s != "*"]
     if segments[-1] in ("weight", "bias") and len(segments) > 1:
@@ -73,12 +78,8 @@ def inside_module(rest: str, axes: int, neighbours: AbstractSet[str]) -> str:
     return next(weak, "mlp")
 
 
-def outside_module(name: str, shape: tuple[int, ...], vocabulary: AbstractSet[int]) -> str:
-    """The module of a tensor outside of every stack.
-
-    Args:
-        vocabulary: sizes of vocabularies that the config states.
-    """
+def outside_module(name: str) -> str:
+    """The module of the tensor `name`, which stands outside of every stack: one of `MODULES`."""
     if _TOWERS.search(name) or re.search(r"\.\d+\.", name):
         return "other"
     if _HEAD.search(name) and not (re.search(r"(^|\.)embed(_tokens|dings?)?\.", name)):
@@ -91,18 +92,20 @@ def outside_module(name: str, shape: tuple[int, ...], vocabulary: AbstractSet[in
 
 
 def _has_experts(neighbours: AbstractSet[str], segments: list[str]) -> bool:
-    """Whether the layer, or the block that a gate stands in, has experts to choose among."""
+    """Whether the layer, or the block around a gate, has experts to choose among."""
     return any("expert" in rest or ".moe." in f".{rest}" for rest in neighbours) or any(
         "moe" in segment or "expert" in segment for segment in segments
     )
 
 
 def _by_content(rest: str, segment: str, neighbours: AbstractSet[str]) -> str:
-    """What a block of changing content is in this layer, by the names of what is in it."""
+    """The module of a block whose content changes between layers, by the names inside it."""
     start = rest[: rest.index(segment) + len(segment) + 1]
     inner = {other[len(start) :].split(".")[0] for other in neighbours if other.startswith(start)}
-    if any(_STRONG["mixer"].search(s) or s in ("A_log", "conv1d", "conv_1d", "dt_bias", "D", "dt_proj")
-           for s in inner):  # fmt: skip
+    if any(
+        _STRONG["mixer"].search(s) or s in ("A_log", "conv1d", "conv_1d", "dt_bias", "D", "dt_proj")
+        for s in inner
+    ):
         return "mixer"
     if any(_WEAK["attention"].search(s) for s in inner):
         return "attention"

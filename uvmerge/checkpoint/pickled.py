@@ -1,6 +1,6 @@
 """Pickle checkpoints (`pytorch_model.bin`), read only on request and with `weights_only=True`.
 
-Each file is presented as if it were a safetensors file, so that nothing else has to know.
+`PickledFile` presents each pickle as a safetensors file, so that no other module handles pickles.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class PickledFile:
         stat = path.stat()
         self._state = [stat.st_size, stat.st_mtime_ns]
         codes = {
-            torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
-            torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32",
-            torch.int64: "I64", torch.bool: "BOOL",
+            torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32",
+            torch.float64: "F64", torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16",
+            torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
         }  # fmt: skip
         tensors = _load(path)
         for key, value in tensors.items():
@@ -63,7 +63,7 @@ class PickledFile:
 
 
 def load_pickles(folder: Path) -> dict[str, header.Source]:
-    """The pickle files in `folder` as sources, under the names their tensors will be written to."""
+    """The pickle files in `folder` as sources, by the safetensors file name that each becomes."""
     names: dict[str, header.Source] = {}
     for path in pickles(folder):
         stem = path.stem.replace("pytorch_model", "model").replace("consolidated", "model")
@@ -79,12 +79,13 @@ def _load(path: Path) -> dict[str, Tensor]:
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception as error:  # a broken or hostile pickle fails in as many ways as there are
+    except Exception as error:  # a broken or hostile pickle may raise anything
         raise InputRefused(
-            path.name, "cannot be loaded as plain tensors (weights_only=True):"
+            path.name,
+            "cannot be loaded as plain tensors (weights_only=True):"
             f" {str(error).splitlines()[0] if str(error) else 'not a PyTorch file'}",
-            "It holds more than tensors, which may be code: nothing of it was run.",
-        ) from None  # fmt: skip
+            "The file holds more than tensors, perhaps code; nothing of it was run.",
+        ) from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise InputRefused(path.name, "is not a table of tensors")

@@ -1,6 +1,7 @@
-"""Packed or scaled weights: how they are known, tensor by tensor, and what undoes it. Pure.
+"""Packed or scaled weights: which tensors they are, and how a user dequantises them. Pure.
 
-The tensors decide, not the config: a `quantization_config` beside plain floating weights is stale.
+The tensors decide, not the config: a `quantization_config` beside plain floating-point weights is
+stale.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from .stacks import template
 
 _PACKED = re.compile(
     r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
-    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
+    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$"
+    r"|_(blocks|scales|scale_inv)$"
 )
-_SCALES = ("_scale_inv", "_scale", ".SCB", ".absmax", ".quant_state.bitsandbytes__nf4",
-           ".quant_state.bitsandbytes__fp4")  # fmt: skip
+_SCALES = (
+    "_scale_inv",
+    "_scale",
+    ".SCB",
+    ".absmax",
+    ".quant_state.bitsandbytes__nf4",
+    ".quant_state.bitsandbytes__fp4",
+)
 _DEQUANTISE = {
     "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
     " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
@@ -33,8 +41,8 @@ class Quantisation:
     """What a checkpoint stores packed or scaled.
 
     Attributes:
-        method: as the config calls it, or `unknown`.
-        packed: names of packed weights, and of the scales and codes that belong to them.
+        method: name of the method in the config, or `unknown`.
+        packed: names of the packed weights, and of the scales and codes that belong to them.
         is_stale: whether the config names a method although all weights are plain.
     """
 
@@ -44,15 +52,15 @@ class Quantisation:
 
     @property
     def how_to_undo(self) -> str:
-        """What a user can do about it."""
+        """The call or tool that dequantises the checkpoint, for a message."""
         other = "the tool that quantised it, or take the original weights"
         return _DEQUANTISE.get(self.method, other)
 
 
 def quantisation(checkpoint: Checkpoint) -> Quantisation:
-    """What is packed or scaled in a checkpoint."""
+    """Which tensors of a checkpoint are packed or scaled, and by which method."""
     method = _method(checkpoint.config)
-    packed = frozenset(_packed(checkpoint.tensors))
+    packed = frozenset(_packed_names(checkpoint.tensors))
     return Quantisation(method or "unknown", packed, method is not None and not packed)
 
 
@@ -63,8 +71,8 @@ def _method(config: Mapping[str, Any]) -> str | None:
     return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else None
 
 
-def _packed(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of packed weights and of what belongs to them."""
+def _packed_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of packed weights, and of the scales and codes that belong to them."""
     by_template: dict[str, bool] = {}
     found = []
     for tensor in tensors.values():

@@ -1,8 +1,8 @@
 """The roles that checkpoints play in a run: how they are called, and whose layout the output has.
 
 A role is the name of an operation's parameter: `base`, `finetuned`, or with a number where the
-parameter takes several: `models[0]`, `models[1]`. People name them with the parameter alone
-(`models: [a, b]` in a recipe); everything behind works by role.
+parameter takes several: `models[0]`, `models[1]`. Users name checkpoints by the parameter alone
+(`models: [a, b]` in a recipe); all other code names them by role.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mirrored(roles: Iterable[str]) -> str:
 
 
 def by_role(named: Mapping[str, T | Sequence[T]]) -> dict[str, T]:
-    """What is listed under the names of parameters, by role: `{"models": [a, b]}` has two."""
+    """Values named by parameter, by role: `{"models": [a, b]}` has `models[0]` and `models[1]`."""
     found: dict[str, T] = {}
     for name, value in named.items():
         if isinstance(value, (list, tuple)):
@@ -55,5 +55,5 @@ def name_of(role: str) -> str:
 
 
 def spelled(role: str) -> str:
-    """A role as a message names it: `fine-tuned` with its hyphen, every other as it is."""
+    """A role as messages spell it: `fine-tuned` for `finetuned`, every other role as it is."""
     return "fine-tuned" if role == FINETUNED else role

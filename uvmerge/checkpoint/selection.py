@@ -33,8 +33,7 @@ class Selection:
     stack: tuple[str, ...] | None = None
 
     def seen(self, place: Place) -> Place:
-        """A place as the step sees it: a tensor in a stack that the step does not work on stands outside
-        of all layers for it."""
+        """The place as the step sees it: outside of all layers where it skips the stack."""
         return place if place.stack is None or self.covers(place) else place.outside
 
     def covers(self, place: Place) -> bool:
@@ -44,15 +43,15 @@ class Selection:
         return any(_means(word, place.stack, place.kind) for word in self.stack)
 
     def names_module(self, module: str) -> bool:
-        """Whether `module` was asked for by name (or with `all`), not by default."""
+        """Whether the user named `module` (or `all`), rather than leaving it to the default."""
         return module in (self.modules or ()) or "all" in (self.modules or ())
 
     def picks(self, name: str, place: Place, *, matrices_only: bool) -> bool:
-        """Whether the tensor `name` at `place` is selected.
+        """Whether the step selects the tensor `name` at `place`.
 
-        By default an operation on matrices gets the attention, MLP and mixer matrices in the layers of
-        the main stacks, an operation on tensors of any shape gets every tensor. Where stacks are
-        named, nothing outside of them is selected.
+        By default an operation on matrices gets the attention, MLP and mixer matrices in the layers
+        of the main stacks, and an operation on tensors of any shape gets every tensor. Where the
+        user names stacks, no tensor outside of them is selected.
         """
         if matrices_only and not place.is_matrix:
             return False
@@ -74,7 +73,11 @@ class Selection:
         """Refuse stacks and layers that the model does not have.
 
         Args:
-            stacks: all of the model; main: those that operations work on by default.
+            stacks: all stacks of the model.
+            main: the stacks that operations work on by default.
+
+        Raises:
+            InputRefused: the model lacks a named stack, or a layer that was asked for.
         """
         chosen = list(main)
         if self.stack is not None:
@@ -83,17 +86,20 @@ class Selection:
                 meant = [stack for stack in stacks if _means(word, stack.name, stack.kind)]
                 if not meant:
                     raise InputRefused(
-                        "stack", f"the model has no stack {brief(word)!r}",
+                        "stack",
+                        f"the model has no stack {brief(word)!r}",
                         f"It has {', '.join(map(str, stacks)) or 'none'}.",
-                    )  # fmt: skip
+                    )
                 chosen += meant
         depth = max((stack.depth for stack in chosen), default=0)
         beyond = [layer for layer in self.layers or () if layer >= depth]
         if beyond:
             raise InputRefused(
-                "layers", f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
-                f" {', '.join(map(str, beyond[:5]))}", "Layers are counted from 0, in each stack.",
-            )  # fmt: skip
+                "layers",
+                f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
+                f" {', '.join(map(str, beyond[:5]))}",
+                "Layers are counted from 0, in each stack.",
+            )
 
 
 def _means(word: str, name: str, kind: str) -> bool:
@@ -131,7 +137,7 @@ def parse_layers(value: object) -> tuple[int, ...]:
 
 
 def parse_layer_map(value: object) -> dict[int, int]:
-    """`0-2:0-2,3-5:5-7` (FINETUNED:BASE) as which layer of the fine-tuned is which of the base."""
+    """`0-2:0-2,3-5:5-7` (FINETUNED:BASE) as the base layer that each fine-tuned layer is."""
     found: dict[int, int] = {}
     for piece in str(value).split(","):
         ours, colon, theirs = piece.partition(":")
@@ -162,7 +168,7 @@ def parse_modules(value: object) -> tuple[str, ...]:
 
 
 def parse_globs(value: object) -> tuple[str, ...]:
-    """Globs on tensor names: few and short enough to be matched quickly."""
+    """Globs on tensor names, checked to be few and short enough to be matched quickly."""
     globs = parse_names(value)
     if len(globs) > 100 or any(len(glob) > 200 for glob in globs):
         raise UsageError(

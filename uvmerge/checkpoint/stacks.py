@@ -1,8 +1,9 @@
 """The stacks of repeated layers in a checkpoint, inferred from names and the config. Pure.
 
-Names are read as a tree. Numbered siblings under one parent are a stack where each of them is a block
-with modules of its own; several numbered lists under one parent with one count (`attentions.N`,
-`ffns.N`) are one stack. Of lists within lists (`blocks.N.M`, `layers.N.experts.M`) the outer one counts.
+Names form a tree. Numbered siblings under one parent are a stack if each of them is a block with
+modules of its own. Several numbered lists with the same numbers under one parent (`attentions.N`,
+`ffns.N`) are together one stack. Of nested lists (`blocks.N.M`, `layers.N.experts.M`) the outer
+one is the stack.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 KINDS = ("text", "vision", "audio", "prediction", "other")
-_KIND_WORDS = {  # in the name of a stack's parent
+_KIND_WORDS = {  # words in the name of a stack
     "prediction": r"mtp|nextn|medusa|eagle",
-    "audio": r"audio|speech|wav|talker|vocoder|code_predictor|codec|depth_decoder|acoustic|semantic_model",
+    "audio": r"audio|speech|wav|talker|vocoder|code_predictor|codec|depth_decoder|acoustic"
+    r"|semantic_model",
     "vision": r"visi|visual|image|vit(_|\.|$)|siglip|sam_|pixel|video",
-    "other": r"projector|connector|merger|resampler|qformer|perceiver|adapter|adaptor|aligner|neck|fpn",
+    "other": r"projector|connector|merger|resampler|qformer|perceiver|adapter|adaptor|aligner"
+    r"|neck|fpn",
 }
 _KIND_OF = {kind: re.compile(words) for kind, words in _KIND_WORDS.items()}
 _ATTENTION = re.compile(
@@ -30,6 +33,7 @@ _DEPTH_KEY = re.compile(
     r"|(encoder|decoder)_layers|num_(encoder|decoder)_layers|depths?"
 )
 _NUMBER = re.compile(r"(?<![^.])\d{1,9}(?![^.])")
+Members = list[tuple[str, str, str]]  # (name, number, rest) of each tensor in a numbered list
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,10 @@ class Stack:
     """A stack of layers.
 
     Attributes:
-        name: the parent of its numbers, like `model.layers` or `encoder.block`.
-        depth: how many layers it has.
-        kind: one of `KINDS`: what its layers work on.
-        size_bytes: of all its tensors.
+        name: what precedes the layer's number in names, like `model.layers` or `encoder.block`.
+        depth: number of layers.
+        kind: what the layers work on, one of `KINDS`.
+        size_bytes: bytes of all tensors in the stack.
     """
 
     name: str
@@ -53,7 +57,7 @@ class Stack:
 
 
 class Position(NamedTuple):
-    """Where a name stands: in which stack and layer, and the rest of the name with `*` for numbers."""
+    """Where a tensor stands: its stack and layer, and the rest of its name with `*` for numbers."""
 
     stack: str
     layer: int
@@ -66,10 +70,16 @@ def template(name: str) -> str:
 
 
 class Stacks:
-    """The stacks of a checkpoint, heaviest first, and where each name stands.
+    """The stacks of a checkpoint, heaviest first, and where each tensor stands.
+
+    Args:
+        sizes: bytes of each tensor, by name.
+        config: the parsed config.json.
 
     Attributes:
-        notes: what the config says that the weights contradict.
+        all: every stack, heaviest first.
+        by_name: the same stacks by name.
+        notes: what the config says that the weights contradict, as sentences.
     """
 
     def __init__(self, sizes: Mapping[str, int], config: Mapping[str, Any]) -> None:
@@ -86,15 +96,18 @@ class Stacks:
         self.by_name = {stack.name: stack for stack in self.all}
 
     def position(self, name: str) -> Position | None:
-        """Where a tensor stands; None outside every stack."""
+        """The position of the tensor `name`; None outside of every stack."""
         found = self._positions.get(name)
         if found is None or found.layer < self.by_name[found.stack].depth:
             return found
         return None
 
     def default(self) -> tuple[str, ...]:
-        """The stacks that operations work on unless told otherwise: those of text, encoder and decoder
-        alike; of a model without any, those of the heaviest stack's kind."""
+        """Names of the stacks that operations work on by default, heaviest first.
+
+        These are all text stacks, encoder and decoder alike; in a model without a text stack, all
+        stacks of the heaviest stack's kind.
+        """
         kinds = {stack.kind for stack in self.all}
         kind = "text" if "text" in kinds or not self.all else self.all[0].kind
         return tuple(stack.name for stack in self.all if stack.kind == kind)
@@ -102,17 +115,21 @@ class Stacks:
     def _as_deep_as_stated(
         self, stacks: Sequence[Stack], depths: Mapping[str, int]
     ) -> Iterator[Stack]:
-        """The stacks; the heaviest of a kind is no deeper than the config says, where no stack of that
-        kind has a depth that the config states. (Beyond the last layer DeepSeek keeps its predictor.)"""
-        told: set[str] = set()
+        """The stacks, the heaviest of each kind cut to the depth that the config states.
+
+        A stack keeps its depth where the config states none or several for it, or where a stack of
+        that kind has the stated depth. (DeepSeek stores its prediction layer behind the last
+        decoder layer.)
+        """
+        seen_kinds: set[str] = set()
         for stack in stacks:
-            meant = {value for path, value in depths.items() if _speaks_of(path, stack)}
+            meant = {value for path, value in depths.items() if _states_depth_of(path, stack)}
             others = {other.depth for other in stacks if other.kind == stack.kind}
-            if stack.kind in told or meant & others or len(meant) != 1:
-                told.add(stack.kind)
+            if stack.kind in seen_kinds or meant & others or len(meant) != 1:
+                seen_kinds.add(stack.kind)
                 yield stack
                 continue
-            told.add(stack.kind)
+            seen_kinds.add(stack.kind)
             (stated,) = meant
             self.notes.append(
                 f"the config says {stated} layers, the weights have {stack.depth} ({stack.name})"
@@ -126,19 +143,19 @@ def kind_of(name: str) -> str:
 
 
 def config_depths(
-    config: Mapping[str, Any], path: str = "", most: int = 12
+    config: Mapping[str, Any], path: str = "", levels: int = 12
 ) -> Iterator[tuple[str, int]]:
-    """(dotted key, number) of every depth that the config states, in nested configs too."""
+    """(dotted key, depth) of every depth that the config and its nested configs state."""
     for key, value in config.items():
         where = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and most:
-            yield from config_depths(value, where, most - 1)
+        if isinstance(value, Mapping) and levels:
+            yield from config_depths(value, where, levels - 1)
         elif type(value) is int and 0 < value < 10**6 and _DEPTH_KEY.fullmatch(str(key)):
             yield where, value
 
 
-def _speaks_of(path: str, stack: Stack) -> bool:
-    """Whether a key of the config tells the depth of this stack rather than of another part."""
+def _states_depth_of(path: str, stack: Stack) -> bool:
+    """Whether a key of the config states the depth of this stack rather than of another part."""
     scope, _, key = path.rpartition(".")
     if kind_of(scope) != stack.kind:
         return False
@@ -149,8 +166,8 @@ def _speaks_of(path: str, stack: Stack) -> bool:
 
 def _positions(sizes: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
     """(name, position) of every tensor in a stack."""
-    alike = lru_cache(maxsize=None)(template)  # the same rests come again in each layer
-    lists: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # of (name, number, rest)
+    alike = lru_cache(maxsize=None)(template)  # every layer repeats the same rests
+    lists: dict[str, Members] = defaultdict(list)  # by parent
     for name in sizes:
         found = _NUMBER.search(name)
         if found and found.start() and name[found.end() : found.end() + 1] == ".":
@@ -168,19 +185,21 @@ def _positions(sizes: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
                 yield name, Position(parent, int(number), rest)
 
 
-Members = list[tuple[str, str, str]]
-
-
 def _is_stack(members: Members) -> bool:
-    """Whether the members are blocks: modules of their own with weights, not a sequence of weights. Of one
-    member alone, modules within its modules are asked for."""
+    """Whether the members of a numbered list are blocks: modules with weights, not plain weights.
+
+    A list with a single number is a stack only where its modules have modules inside them.
+    """
     several = len({number for _, number, _ in members}) > 1
     return any(rest.count(".") >= (1 if several else 2) for _, _, rest in members)
 
 
 def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
-    """Lists that stand side by side under one parent with the same numbers, none of which holds whole
-    blocks: together they are one stack."""
+    """Names of the numbered lists that are together one stack.
+
+    Three or more such lists stand under one parent and have the same numbers, and none of them
+    holds whole blocks.
+    """
     by_parent: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
     for name, members in lists.items():
         numbers = frozenset(number for _, number, _ in members)
@@ -195,7 +214,7 @@ def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
 
 
 def _is_whole_block(members: Members) -> bool:
-    """Whether the members hold both something that mixes positions, and something else."""
+    """Whether the members hold a module that mixes positions, like attention, and another one."""
     rests = {rest for _, _, rest in members}
     mixes = {rest for rest in rests if _ATTENTION.search(rest)}
     return bool(mixes) and len(rests) > len(mixes)

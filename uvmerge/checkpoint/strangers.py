@@ -1,4 +1,4 @@
-"""Folders and files that are no checkpoint as it can be read: what they are, and the command that helps."""
+"""Folders and files that are no readable checkpoint: what they are, and which command helps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOAD = "AutoModelForCausalLM.from_pretrained(folder{options}).save_pretrained(n
 
 
 def pointer_command(start: bytes, size_bytes: int) -> str | None:
-    """The command that fetches a file, where `start` is that of a pointer in its place, else None."""
+    """The command that fetches a file of which a pointer is stored; None where it is no pointer."""
     if size_bytes > _LONGEST_POINTER:
         return None
     return next((do for mark, do in _POINTERS.items() if start.startswith(mark)), None)
@@ -29,35 +29,38 @@ def refuse_pointer(where: str | Path, start: bytes, size_bytes: int) -> None:
     """Refuse a pointer of git-lfs or xet that stands in the place of a file.
 
     Args:
+        where: the file, for the message.
         start: the first bytes of the file, 32 or more.
+        size_bytes: size of the file in bytes.
     """
     if command := pointer_command(start, size_bytes):
         kind = "git-lfs" if command.startswith("git lfs") else "git-xet"
         raise InputRefused(
-            where, f"is a {kind} pointer of {size_bytes} bytes, not the file itself",
+            where,
+            f"is a {kind} pointer of {size_bytes} bytes, not the file itself",
             f"Fetch the files: `{command}` in the repository; or `hf download`.",
-        )  # fmt: skip
+        )
 
 
 def pickles(folder: Path) -> list[Path]:
-    """Weight files in Python's pickle format, sorted; optimizer and trainer files aside."""
+    """Weight files in Python's pickle format, sorted, without optimizer and trainer files."""
     found = sorted(p for p in folder.iterdir() if p.suffix in PICKLES and p.is_file())
     return [path for path in found if not path.name.startswith(_TRAINER_STATE)]
 
 
 def no_weights(folder: Path) -> InputRefused:
-    """What to say of a folder in which there are no weights to open."""
+    """The refusal of a folder that holds no weights that can be opened."""
     names = sorted(path.name for path in folder.iterdir())
-    what, do = next(_kinds(folder, names))
+    what, do = next(_diagnoses(folder, names))
     return InputRefused(folder, what, do)
 
 
-def _kinds(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
-    """(what it is, what to do), the likeliest first; the last one fits every folder."""
+def _diagnoses(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+    """(what the folder is, what to do), the likeliest first; the last one fits every folder."""
     if "adapter_config.json" in names:
         yield (
             "is a PEFT adapter, not a model",
-            ("Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…)."),
+            "Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…).",
         )
     yield from _sharded_training(folder, names)
     yield from _other_formats(names)
@@ -65,8 +68,8 @@ def _kinds(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
         yield (
             f"holds its weights as pickles ({listed([p.name for p in found], 'file')})",
             (
-                "Convert them with AutoModel.from_pretrained(folder).save_pretrained(new_folder), or"
-                " pass --allow-pickle, which loads them with weights_only=True."
+                "Convert them with AutoModel.from_pretrained(folder).save_pretrained(new_folder),"
+                " or pass --allow-pickle, which loads them with weights_only=True."
             ),
         )
     checkpoints = [name for name in names if re.fullmatch(r"checkpoint-\d+", name)]
@@ -74,7 +77,7 @@ def _kinds(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
         last = max(checkpoints, key=lambda name: int(name.rpartition("-")[2]))
         yield (
             f"is a trainer's output folder: its weights are in {listed(checkpoints, 'folder')}",
-            (f"Name one of them: {folder / last}"),
+            f"Name one of them: {folder / last}",
         )
     if "model_index.json" in names:
         yield "is a pipeline of diffusers, whose models are in its subfolders", "Name a subfolder."
@@ -82,8 +85,8 @@ def _kinds(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
         yield (
             f"has neither model.safetensors nor an index, only {listed(loose, 'file')}",
             (
-                "A sharded checkpoint needs its model.safetensors.index.json; a single file must be named"
-                " model.safetensors."
+                "A sharded checkpoint needs its model.safetensors.index.json; a single file must be"
+                " named model.safetensors."
             ),
         )
     index = "model.safetensors.index.json"
@@ -91,50 +94,47 @@ def _kinds(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _sharded_training(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
-    """Checkpoints of FSDP and DeepSpeed, a file per process."""
+    """Diagnoses of FSDP and DeepSpeed checkpoints, which have a file per process."""
     inner = [folder, *(folder / name for name in names if (folder / name).is_dir())]
     fsdp = [path for path in inner if any(path.glob("*.distcp"))]
     if fsdp:
         place = fsdp[0] if fsdp[0] != folder else folder
         yield (
             "holds an FSDP checkpoint (.distcp), a file per process",
-            (
-                f"Gather it: accelerate merge-weights {place} NEW_FOLDER; then copy config and tokenizer."
-            ),
+            f"Gather it: accelerate merge-weights {place} NEW_FOLDER;"
+            " then copy config and tokenizer.",
         )
     if any(re.fullmatch(r"global_step\d+", name) for name in names):
         yield (
             "holds a DeepSpeed checkpoint (global_step…), a file per process",
-            (
-                "Gather it: python zero_to_fp32.py FOLDER NEW_FOLDER --safe_serialization; then copy config"
-                " and tokenizer."
-            ),
+            "Gather it: python zero_to_fp32.py FOLDER NEW_FOLDER --safe_serialization;"
+            " then copy config and tokenizer.",
         )
 
 
 def _other_formats(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Weights in the format of another program."""
+    """Diagnoses of weights in the format of another program."""
     if found := [name for name in names if name.endswith(".gguf")]:
         load = _LOAD.format(options=f', gguf_file="{found[0]}"')
         yield (
             f"holds {listed(found, 'file')} in the format of llama.cpp, mostly quantised",
-            (f"Take the original weights, or convert it: {load}."),
+            f"Take the original weights, or convert it: {load}.",
         )
     if "weights.npz" in names or "weights.safetensors" in names:
         yield (
             "holds weights in MLX's layout (weights.npz or weights.safetensors)",
-            ("Take the original weights, or convert them: mlx_lm.convert --dequantize."),
+            "Take the original weights, or convert them: mlx_lm.convert --dequantize.",
         )
     if any(name.startswith("consolidated.") for name in names):
         yield (
             "holds consolidated weights under the names of the publisher's own code",
             (
-                "Take the folder of the same model that has model.safetensors, or convert it with the"
-                " convert_…_weights_to_hf script of transformers."
+                "Take the folder of the same model that has model.safetensors, or convert it with"
+                " the convert_…_weights_to_hf script of transformers."
             ),
         )
     if any(name in names for name in ("tf_model.h5", "flax_model.msgpack")):
         yield (
             "holds weights of TensorFlow or Flax alone",
-            (f"Convert them under transformers 4.x: {_LOAD.format(options=', from_tf=True')}."),
+            f"Convert them under transformers 4.x: {_LOAD.format(options=', from_tf=True')}.",
         )

@@ -1,7 +1,7 @@
 """One tensor under several names: the head and the embeddings, and those of encoder and decoder.
 
-A model that ties its head stores one matrix, or two that are equal. What was equal has to stay equal, and
-the embeddings of a model that stores no head stand for it.
+A model that ties its head to the embeddings stores one matrix, or two equal ones. Equal tensors
+have to stay equal, and the embeddings of a model that stores no head serve as its head.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from .folder import Checkpoint, Tensor
 _KEYS = ("tie_word_embeddings", "tie_embeddings", "tie_encoder_decoder")
 _HAS_HEAD = re.compile(r"LM|Generation|MaskedLM|PreTraining|Seq2Seq")
 _POSITIONS = re.compile(r"position|token_type|wpe|segment|type_emb", re.IGNORECASE)
-SAMPLES, SAMPLE_BYTES = (
-    64,
-    4096,
-)  # pieces of two tensors that are compared, at most a quarter of each
+# Pieces of a tensor that `equal_tensors` compares, and the levels bytes in a piece.
+SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
-def ties_of(config: Mapping[str, Any], most: int = 4) -> bool | None:
-    """Whether a config says that the head is tied, at any depth; None where it does not say."""
+def config_ties_head(config: Mapping[str, Any], levels: int = 4) -> bool | None:
+    """Whether a config ties the head, at any depth of nesting; None where it does not say."""
     said = [config[key] for key in _KEYS if isinstance(config.get(key), bool)]
     if said:
         return any(said)
-    nested = (ties_of(v, most - 1) for v in config.values() if isinstance(v, Mapping) and most)
-    return next((each for each in nested if each is not None), None)
+    nested = (
+        config_ties_head(v, levels - 1)
+        for v in config.values()
+        if isinstance(v, Mapping) and levels
+    )
+    return next((tied for tied in nested if tied is not None), None)
 
 
 def token_embeddings(anatomy: Anatomy) -> list[Tensor]:
@@ -55,25 +57,25 @@ def heads(anatomy: Anatomy) -> list[Tensor]:
 
 
 def is_tied(anatomy: Anatomy) -> bool:
-    """Whether the model has a head over the vocabulary and stores none: its embeddings serve as it."""
+    """Whether the model stores no head over the vocabulary and uses its embeddings as one."""
     if not token_embeddings(anatomy) or heads(anatomy):
         return False
     names = anatomy.config.get("architectures")
     named = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    return ties_of(anatomy.config) is True or bool(_HAS_HEAD.search(named))
+    return config_ties_head(anatomy.config) is True or bool(_HAS_HEAD.search(named))
 
 
 def stands_for_head(anatomy: Anatomy, shape: tuple[int, ...]) -> Tensor | None:
-    """The embeddings of a tied model that are its head, where their shape is the one asked for."""
+    """The embeddings that are the head of a tied model, where they have the given shape."""
     if not is_tied(anatomy):
         return None
     return next((t for t in token_embeddings(anatomy) if t.shape == shape), None)
 
 
 def equal_tensors(checkpoint: Checkpoint, anatomy: Anatomy) -> list[list[str]]:
-    """Names of embeddings and heads that hold the same values, group by group, embeddings first.
+    """Groups of names of embeddings and heads that hold the same values, embeddings first.
 
-    Sixty-four pieces of each are read and compared, not every byte.
+    `SAMPLES` pieces of each tensor are compared, together at most about a quarter of its bytes.
     """
     alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for tensor in [*token_embeddings(anatomy), *heads(anatomy)]:
@@ -88,7 +90,7 @@ def equal_tensors(checkpoint: Checkpoint, anatomy: Anatomy) -> list[list[str]]:
 
 
 def _sample(checkpoint: Checkpoint, tensor: Tensor) -> bytes:
-    """Pieces of a tensor, spread evenly, its end among them."""
+    """Pieces of a tensor, spread evenly; the last piece is its end."""
     count = min(SAMPLE_BYTES, max(16, tensor.size_bytes // (4 * SAMPLES)), tensor.size_bytes)
     last = tensor.size_bytes - count
     starts = sorted({last * i // max(SAMPLES - 1, 1) for i in range(SAMPLES)})

@@ -1,7 +1,7 @@
-"""Names that a wrapper has changed: `_orig_mod.` of torch.compile, `module.` of DDP, and their like. Pure.
+"""Names changed by a wrapper: `_orig_mod.` of torch.compile, `module.` of DDP and others. Pure.
 
-No loader knows such names; a model saved with them would be initialised at random. They are read, and
-written, without the wrapper.
+No loader knows such names; it would initialise the model at random. uvmerge reads and writes the
+tensors under their plain names.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _IN_FRONT = {"module": "DistributedDataParallel or DeepSpeed", "_forward_module"
 def unwrapped(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """(plain name of each name that a wrapper has changed, what the wrappers are called).
 
-    A wrapper in front is one only where every name begins with it. Where two names would become one,
-    nothing is unwrapped.
+    A wrapper in front counts only where every name begins with it. Where two names would become
+    one, no name is changed.
     """
     plain = {name: name for name in names}
     found: dict[str, None] = {}

@@ -1,10 +1,10 @@
-"""The operations, found by looking: every module here with a function of its own name is one.
+"""The operations: every module in this folder with a function of its own name is one.
 
 The signature is the schema. Positional parameters are operands, the checkpoints on the command
-line: `base`, `finetuned`, or `*models` for as many as are named. Annotated `Matrix` they receive one
-weight matrix at a time, annotated `Operand` every tensor. `finetuned` is what is edited: in a chain,
-what the steps before have made. Keyword-only parameters are options, except `place`, which tells
-where the tensor stands. Nothing here imports torch.
+line: `base`, `finetuned`, or `*models` for as many as are named. An operand annotated `Matrix`
+receives one weight matrix at a time, one annotated `Operand` receives every tensor. `finetuned` is
+the tensor to edit; in a chain, the result of the earlier steps. Keyword-only parameters are
+options, except `place`, which tells where the tensor stands. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Input:
-    """A positional parameter of an operation: the checkpoint of that name, or several.
+    """A positional parameter of an operation, which takes one checkpoint or several.
 
     Attributes:
-        name: the parameter's.
-        kind: `Matrix` or `Operand`, what it receives of each checkpoint.
-        several: whether it takes as many checkpoints as are named: `*models`.
+        name: name of the parameter.
+        kind: `Matrix` or `Operand`: what the parameter receives of each checkpoint.
+        several: whether the parameter takes as many checkpoints as are named, like `*models`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Input:
 
     @property
     def metavar(self) -> str:
-        """How the command line shows it: `BASE`, `MODEL...`."""
+        """The parameter in a usage line: `BASE`, `MODEL...`."""
         name = self.name.upper()
         return f"{name.removesuffix('S')}..." if self.several else name
 
@@ -55,10 +55,13 @@ class Operation:
     """One operation and what its signature says about it.
 
     Attributes:
+        name: name of the function and of its file.
+        function: the function itself.
         operands: its positional parameters, in order.
         parameters: its options.
-        wants_place: whether it is told where a tensor stands in the model.
-        leaves_equal_inputs_alone: whether it declares that equal inputs come back as they are.
+        wants_place: whether the function has a keyword `place`.
+        leaves_equal_inputs_alone: whether the function declares that it returns equal inputs as
+            they are.
     """
 
     name: str
@@ -70,50 +73,56 @@ class Operation:
 
     @property
     def matrices_only(self) -> bool:
-        """Whether it works on weight matrices, not on tensors of any shape."""
+        """Whether the operation works on weight matrices, not on tensors of any shape."""
         return any(operand.kind is Matrix for operand in self.operands)
 
     @property
     def takes_several(self) -> bool:
-        """Whether it takes as many checkpoints as are named: a sub-command of `merge`."""
+        """Whether the operation takes any number of checkpoints: a sub-command of `merge`."""
         return any(operand.several for operand in self.operands)
 
     @property
     def edits(self) -> bool:
-        """Whether it edits a fine-tuned tensor, or makes one of its inputs alone."""
+        """Whether the operation edits a fine-tuned tensor, rather than making one of its inputs."""
         return any(operand.name == FINETUNED and not operand.several for operand in self.operands)
 
     @property
     def command(self) -> str:
-        """Its name on the command line and in recipes: `reset-layers`."""
+        """The operation's name on the command line and in recipes: `reset-layers`."""
         return self.name.replace("_", "-")
 
     @property
     def summary(self) -> str:
-        """The first sentence of its docstring."""
+        """The first sentence of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
 
     @property
     def usage(self) -> str:
-        """`uvmerge restore BASE FINETUNED OUT`."""
+        """The usage line: `uvmerge restore BASE FINETUNED OUT`."""
         group = ["merge"] if self.takes_several else []
         words = [*group, self.command, *(operand.metavar for operand in self.operands), "OUT"]
         return f"uvmerge {' '.join(words)}"
 
     def roles_among(self, roles: Collection[str]) -> list[str]:
-        """Which of the roles of a run are its operands', in the order of its parameters."""
+        """The roles of a run that the operands take, in the order of the operands."""
         return [
-            role for operand in self.operands for role in roles
+            role
+            for operand in self.operands
+            for role in roles
             if name_of(role) == operand.name and (role != operand.name) == operand.several
-        ]  # fmt: skip
+        ]
 
     def assign(
         self, places: Sequence[T], named: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, T], T]:
-        """Checkpoints by role, and OUT, given in the order of the command line or by name.
+        """(checkpoints by role, OUT).
+
+        Args:
+            places: checkpoints and OUT in the order of the command line.
+            named: checkpoints and `out` given by name.
 
         Raises:
-            UsageError: with the usage line, where they are too few or too many.
+            UsageError: there are too few or too many checkpoints; the message has the usage line.
         """
         given, rest = dict(named or {}), list(places)
         if "out" not in given and rest:
@@ -135,7 +144,14 @@ class Operation:
         return found, given["out"]
 
     def parse(self, options: Mapping[str, object]) -> dict[str, Any]:
-        """Options by Python name, checked, without those left at their default."""
+        """Options by Python name, parsed and checked, without those that equal their default.
+
+        Args:
+            options: values by Python name or by recipe key.
+
+        Raises:
+            UsageError: an option is unknown, given twice, or out of range.
+        """
         known = {p.name: p for p in self.parameters} | {p.key: p for p in self.parameters}
         parsed: dict[str, Any] = {}
         seen: set[str] = set()
@@ -172,9 +188,10 @@ def operations() -> dict[str, Operation]:
                 found[operation.command] = operation
         except Exception as error:
             raise UsageError(
-                file, f"cannot be read: {type(error).__name__}: {error}",
-                "README, \"Adding an operation\", shows one that can.",
-            ) from error  # fmt: skip
+                file,
+                f"cannot be read: {type(error).__name__}: {error}",
+                'README, "Adding an operation", shows one that can.',
+            ) from error
         if module.name not in loaded:
             raise UsageError(
                 file, f"defines no function {module.name}", "Give the function the file's name."
@@ -183,13 +200,13 @@ def operations() -> dict[str, Operation]:
 
 
 def operand_names() -> list[str]:
-    """Every name under which some operation takes a checkpoint, or several: keys of a recipe."""
-    names = (each.name for operation in operations().values() for each in operation.operands)
+    """Every name under which an operation takes checkpoints: a key of recipes."""
+    names = (taken.name for operation in operations().values() for taken in operation.operands)
     return list(dict.fromkeys(names))
 
 
 def get(name: str) -> Operation:
-    """The operation called `name`, with dashes or underscores; `UsageError` suggests a near one."""
+    """The operation called `name`, with dashes or underscores; else `UsageError`, with a hint."""
     command = name.replace("_", "-")
     if command not in operations():
         raise UsageError(name, "is not an operation", did_you_mean(command, operations()))

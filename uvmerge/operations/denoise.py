@@ -14,7 +14,7 @@ def denoise(base: Matrix, finetuned: Matrix) -> Edited:
     Formula: W_b + D', with D' the triplets of D = W_f - W_b whose σ > λ*(β) median(σ) / √μ_β;
         β = min/max of the shape, λ*(β) = √(2(β + 1) + 8β / ((β + 1) + √(β² + 14β + 1))), μ_β the
         median of the Marchenko-Pastur law.
-    Exact: where nothing is dropped the bytes stay as fine-tuned, where all is they are the base's.
+    Exact: where no triplet is dropped the fine-tuned bytes are copied, where all are the base's.
     Cost: one decomposition, of D.
     Source: Gavish and Donoho 2014, arXiv 1305.5870 (factor 2.858 at β = 1), used as DG-Hard in
         arXiv 2605.20296.

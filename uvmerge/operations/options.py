@@ -1,7 +1,7 @@
-"""What operations are written with: options, and what an operation declares of itself.
+"""Options of operations, and what an operation declares of itself.
 
 The annotation of an option carries type, range and help text. One parser serves the command line,
-recipes and Python calls, so that an option means the same and fails the same in all three.
+recipes and Python calls, so that an option means the same and fails alike in all three.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def leaves_equal_inputs_alone(operation: Function) -> Function:
-    """Declare that an operation makes nothing new of inputs that are equal: it gives them back.
+    """Declare that an operation returns equal inputs as they are.
 
-    Where its inputs hold the same values, such an operation is not called, and the values stay as
-    they are to the bit; one without this declaration is always called.
+    Where the inputs hold the same values, such an operation is not called, and the values stay as
+    they are to the bit. An operation without this declaration is always called.
     """
     operation.leaves_equal_inputs_alone = True  # type: ignore[attr-defined]
     return operation
@@ -38,14 +38,14 @@ class Option:
     """What an annotation says about an option beyond its type.
 
     Attributes:
-        help: one line for `--help`.
-        low, high: inclusive range of a number.
+        help: one line of text for `--help`.
+        low, high: inclusive bounds of a number; None for no bound.
         percent: whether `20%` may be written for 0.2.
         parse: reads a structured value (layers, names) instead of a plain type.
         accepts: what a Python call may pass where `parse` reads it, as a type in words.
         repeated: whether the command line takes the option several times, for a list of values.
         metavar: how `--help` shows the value.
-        example: how it is used, for the example in the command's help.
+        example: the option in use, for the example in the command's help.
     """
 
     help: str
@@ -61,17 +61,25 @@ class Option:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One keyword of an operation or a run, as the command line, recipes and Python see it."""
+    """One keyword of an operation or a run, as the command line, recipes and Python see it.
+
+    Attributes:
+        name: name of the keyword in Python.
+        type: `int`, `float`, `bool` or `str`; None where `option.parse` decides.
+        choices: the words that a `Literal` allows; empty for any other type.
+        default: the value where the keyword is not given.
+        option: range, help text and parser.
+    """
 
     name: str
-    type: type | None  # int, float, bool or str; None where option.parse decides
+    type: type | None
     choices: tuple[str, ...]
     default: Any
     option: Option
 
     @property
     def annotation(self) -> str:
-        """What a Python call may pass, as an annotation in words: `float | str | None`."""
+        """The type that a Python call may pass, as source text: `float | str | None`."""
         if self.choices:
             words = f"Literal[{', '.join(map(json.dumps, self.choices))}]"
         elif self.type is None:
@@ -82,12 +90,15 @@ class Parameter:
 
     @property
     def key(self) -> str:
-        """The recipe key, and the command's option without its dashes."""
+        """The key in a recipe, and the option on the command line without its dashes."""
         return self.name.rstrip("_").replace("_", "-")
 
     @classmethod
     def read(cls, name: str, annotation: Any, default: Any) -> Parameter:
-        """From `Annotated[type, Option(…)]`, where type may be `… | None` or `Literal[…]`."""
+        """The parameter that `Annotated[type, Option(…)]` declares.
+
+        The type may also be `… | None` or `Literal[…]`.
+        """
         if get_origin(annotation) is not Annotated:
             raise TypeError(
                 f"option {name} lacks its help: annotate it with Annotated[type, Option(…)]"
@@ -102,7 +113,7 @@ class Parameter:
         return cls(name, None if option.parse else kinds[0], (), default, option)
 
     def parse(self, value: object) -> Any:
-        """`value` in the parameter's type and range, or `UsageError` naming the option."""
+        """`value` in the parameter's type and range; `UsageError` names the option otherwise."""
         if value is None:
             return self.default
         if self.option.parse is not None:
@@ -125,7 +136,7 @@ class Parameter:
         return self._number(value)
 
     def parse_text(self, text: str) -> Any:
-        """What was typed on a command line: like `parse`, but digits are a number."""
+        """The value of text from a command line: like `parse`, but digits are a number."""
         if self.type in (int, float) and not text.endswith("%"):
             try:
                 return self.parse(int(text) if self.type is int else float(text))
@@ -159,7 +170,7 @@ class Parameter:
 
     @property
     def range(self) -> str:
-        """`0 to 1`, `at least 0`, or nothing."""
+        """`0 to 1`, `values of at least 0`, or an empty string."""
         low, high = self.option.low, self.option.high
         if low is not None and high is not None:
             return f"{low:g} to {high:g}"
@@ -216,10 +227,10 @@ Exclude = Annotated[
 ]  # fmt: skip
 Stack = Annotated[
     tuple[str, ...] | None,
-    Option("only these stacks of layers, by name, its start, or kind (vision); counts layers in each",
-           parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES"),
+    Option("only these stacks of layers, by name, its start, or kind (vision); counts layers in"
+           " each", parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES"),
 ]  # fmt: skip
-# The filters of one step; an operation may own one of them (`reset-layers --layers`).
+# The filters of a step. An operation may declare one of them as its own (`reset-layers --layers`).
 FILTERS = (
     Parameter.read("layers", Layers, None),
     Parameter.read("modules", Modules, None),
@@ -239,7 +250,14 @@ def chosen_rank(
     energy: float | None = None,
     default: float = DEFAULT_TOP,
 ) -> int:
-    """The k that at most one of `top`, `rank` and `energy` means for `matrix`."""
+    """The rank k that `top`, `rank` or `energy` means for `matrix`; at most one of them is given.
+
+    Args:
+        top: k as a fraction of min(m, n).
+        rank: k itself.
+        energy: the share of the squared singular values that the leading k must hold.
+        default: `top` where none of the three is given.
+    """
     exclusive(top=top, rank=rank, energy=energy)
     if top is None and rank is None and energy is None:
         top = default

@@ -28,7 +28,7 @@ def project(
         W_f - a U_k U_kᵀ D (`left`), W_f - a D V_k V_kᵀ (`right`).
         Without `--top`, `--rank` or `--energy`, k is 20 % of r = min(m, n).
     Exact: k = 0 and a = 0 leave every byte alone; idempotent at a = 1; never farther from the base
-        than the fine-tuned matrix. k = r is the base where `two` (or the side) spans everything.
+        than the fine-tuned matrix. k = r gives the base where the leading space is the whole space.
     Cost: one decomposition, of the base alone, and 4 m n k floating-point operations.
     Source: the penalty of RPSFT (Jin et al. 2026, arXiv 2605.10973), applied after the fact; the
         one-sided forms are ours.

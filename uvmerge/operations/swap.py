@@ -35,8 +35,9 @@ def swap(
         right: the mirror image. Both sides together are `restore`, where no alignment is needed.
         Without `--top`, `--rank` or `--energy`, k is 20 % of r = min(m, n).
     Exact: k = 0 and a = 0 leave every byte alone. With one side alone the sign of each pair (u, v),
-        and the order of near-equal values, would be arbitrary without the alignment; `procrustes`
-        rotates the whole block (the closest orthogonal Q), `match` reorders and flips, `sign` flips.
+        and the order of near-equal values, would be arbitrary without the alignment. `procrustes`
+        rotates the whole block (the closest orthogonal Q), `match` reorders and flips signs, `sign`
+        only flips signs.
         Where the block is the whole space, a rotation undoes the swap and nothing changes.
     Cost: one decomposition of each matrix; for `procrustes` a k by k SVD more.
     Source: the U/V exchange of Jin et al. 2025, arXiv 2509.12235; the alignment is ours

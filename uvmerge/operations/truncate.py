@@ -18,7 +18,8 @@ def truncate(
 
     Formula: with D = W_f - W_b: W_b + [D]_k; with `--drop`: W_f - [D]_k. Without `--top` or
         `--rank`, k is 5 % of r = min(m, n).
-    Exact: k = 0 and k = r copy bytes: of the base or the fine-tuned checkpoint, whichever it is.
+    Exact: k = 0 copies the base's bytes and k = r the fine-tuned ones'; with `--drop` the other
+        way round.
     Cost: one decomposition, of D.
     Source: Eckart and Young 1936; [D]_k is also what a LoRA of rank k can hold of the fine-tuning.
     """

@@ -1,4 +1,4 @@
-"""Where every tensor of the output goes: mirrored files, or new shards. A pure function of sizes."""
+"""Where every tensor of the output goes: mirrored files, or new shards. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from ..checkpoint.header import DTYPES, FLOATS
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One weight file of the output: its header section, and its size."""
+    """One weight file of the output.
+
+    Attributes:
+        name: name of the file.
+        header: the whole header section, length included.
+        size_bytes: size of the whole file.
+    """
 
     name: str
     header: bytes
@@ -22,14 +28,21 @@ class OutputFile:
 
     @property
     def digest(self) -> str:
-        """Short identification of the header section."""
+        """The first 16 hex digits of the header section's sha256."""
         return hashlib.sha256(self.header).hexdigest()[:16]
 
 
 def layout(
     finetuned: Checkpoint, dtype: str | None, max_shard_bytes: int | None
 ) -> tuple[tuple[OutputFile, ...], dict[str, tuple[str, int]]]:
-    """Output files, and (file, offset) of every tensor: mirrored if nothing asks for more."""
+    """The output's files, and (file, offset in bytes) of every tensor by name.
+
+    Args:
+        finetuned: the checkpoint that the output mirrors.
+        dtype: dtype in which floating-point tensors are stored, as `--dtype` names it; None keeps
+            the dtype of each.
+        max_shard_bytes: size limit of new shards; None mirrors the files of the checkpoint.
+    """
     if not dtype and not max_shard_bytes and not finetuned.renamed:
         files = tuple(
             OutputFile(
@@ -61,7 +74,7 @@ def layout(
 
 
 def partition(sizes: Sequence[int], most: int) -> list[list[int]]:
-    """Consecutive groups of indices whose sizes sum to at most `most`; a larger item stands alone."""
+    """Consecutive groups of indices whose sizes sum to `most` or less; a larger item is alone."""
     groups: list[list[int]] = []
     filled = math.inf
     for i, size in enumerate(sizes):

@@ -1,6 +1,6 @@
-"""Which matrices of several checkpoints are to be measured against which of the base. Pure.
+"""Which matrices of other checkpoints are measured against which matrices of the base. Pure.
 
-The comparison's counterpart of `planner`: names, shapes and dtypes from headers alone.
+`pair` is for a comparison what `planner.build` is for an edit; it reads headers alone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _CONSEQUENCES = Consequences("not compared", "not compared", "not compared")
 
 @dataclass(frozen=True)
 class Match:
-    """One matrix of the base, and what it became.
+    """One matrix of the base, and its counterparts in the other checkpoints.
 
     Attributes:
-        base: where it is.
-        place: where it stands in the model.
-        role: what it is in its layer; the same in every layer.
-        others: per checkpoint the corresponding matrix, or None where there is none.
+        base: where the base stores the matrix.
+        place: where the matrix stands in the model.
+        role: what the matrix is in its layer, like `q_proj`; the same in every layer.
+        others: the counterpart in each checkpoint, or None where there is none.
     """
 
     base: View
@@ -46,11 +46,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Partners:
-    """One checkpoint beside the base.
+    """What a checkpoint shares with the base beyond the matrices to measure.
 
     Attributes:
-        rest: other tensors (base, fine-tuned, module) of the same shape.
-        notes: what the user should know.
+        rest: (base tensor, its counterpart, module) of other tensors of equal shape, which are
+            only subtracted.
+        notes: what the user should know, as sentences.
     """
 
     rest: Sequence[tuple[Tensor, Tensor, str]]
@@ -59,14 +60,19 @@ class Partners:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What is to be compared: `matches` in the base's order, and per checkpoint the rest."""
+    """What a comparison reads.
+
+    Attributes:
+        matches: the matrices to measure, in the base's order.
+        partners: for each other checkpoint, what else it shares with the base.
+    """
 
     matches: tuple[Match, ...]
     partners: tuple[Partners, ...]
 
 
 def roles(count: int) -> list[str]:
-    """The roles in a comparison of so many checkpoints: the base, and the fine-tuned or numbers."""
+    """The roles of `count` compared checkpoints: the base, then `finetuned` or numbered ones."""
     if count == 2:
         return [BASE, FINETUNED]
     return [BASE, *(f"checkpoint {number}" for number in range(1, count))]
@@ -78,10 +84,16 @@ def pair(
     selection: Selection,
     layer_map: Mapping[int, int] | None = None,
 ) -> Pairing:
-    """Match the selected matrices of each checkpoint with the base's.
+    """Match the selected matrices of each checkpoint with those of the base.
+
+    Args:
+        base: the checkpoint that the others are compared with.
+        others: the checkpoints to compare.
+        selection: filters on the tensors of the other checkpoints.
+        layer_map: the base layer that each layer of the others is (see `correspond`).
 
     Raises:
-        InputRefused: what refuses an edit of the same pair, in the same words.
+        InputRefused: an edit of the same pair would be refused too; the message is the same.
         Unrelated: the names of a pair, or all of its shapes, have too little in common.
     """
     anatomy = anatomy_of(base)
@@ -100,17 +112,17 @@ def pair(
         notes = [*other.notes, *anatomies[role].notes, *matched.roster.notes()]
         partners.append(Partners(matched.rest, notes))
     order = [v for t in anatomy.tensors.values() for v in anatomy.views(t) if v in found]
-    kinds = _roles((view.tensor, places[view]) for view in order)
+    kinds = _kinds_in_layer((view.tensor, places[view]) for view in order)
     matches = (Match(v, places[v], kinds[v.tensor], tuple(found[v])) for v in order)
     return Pairing(tuple(matches), tuple(partners))
 
 
 class _Matched:
-    """One checkpoint beside the base: what of its tensors is measured, and what subtracted.
+    """The tensors of one checkpoint, matched with those of the base.
 
     Attributes:
-        views: (base, fine-tuned, place) of each matrix to measure.
-        rest: other tensors (base, fine-tuned, module) of the same shape.
+        views: (base matrix, its counterpart, place) of each matrix to measure.
+        rest: (base tensor, its counterpart, module) of other tensors of equal shape.
     """
 
     def __init__(
@@ -145,7 +157,7 @@ class _Matched:
 
     @property
     def _is_wide(self) -> bool:
-        """Whether the user did not narrow the comparison to some layers or names."""
+        """Whether the user left layers and names unfiltered, so that other tensors count too."""
         chosen = self.selection
         return chosen.layers is None and not chosen.include and not chosen.exclude
 
@@ -155,9 +167,12 @@ class _Matched:
         self.roster.refuse_misfits(Unrelated)
 
 
-def _roles(tensors: Iterable[tuple[str, Place]]) -> dict[str, str]:
-    """Per tensor name what it is in its layer: the shortest end of its name, without numbers, that no
-    other kind of tensor has (`q_proj`; `attention.output.dense` beside `output.dense`)."""
+def _kinds_in_layer(tensors: Iterable[tuple[str, Place]]) -> dict[str, str]:
+    """What each tensor is in its layer, by tensor name: `q_proj`.
+
+    That is the shortest end of the name, without numbers, that no other kind of tensor has
+    (`attention.output.dense` beside `output.dense`).
+    """
     whole = {name: _kind(name, place) for name, place in tensors}
     ends = {kind: _ends(kind) for kind in set(whole.values())}
     counts = Counter(end for several in ends.values() for end in several)
@@ -184,15 +199,18 @@ def _kind(name: str, place: Place) -> str:
 
 
 def effort(match: Match, k: int) -> float:
-    """Multiply-adds of measuring a matrix and its counterparts, in millions, roughly."""
+    """Estimated work of measuring a matrix and its counterparts, in millions of multiply-adds."""
     m, n = match.shape
     r, count = min(m, n), 1 + sum(view is not None for view in match.others)
     return count * (2 * m * n * (r + 3 * k) + 8 * r**3) * 1e-6
 
 
 def working_set(match: Match, k: int) -> int:
-    """Bytes of memory that measuring takes on the CPU, estimated: the matrices as stored, the
-    decomposition in hand, and each one's leading factors."""
+    """Estimated peak memory in bytes of measuring a matrix and its counterparts on the CPU.
+
+    It is the sum of the stored matrices, the decomposition in progress, and the leading k factors
+    of each matrix.
+    """
     m, n = match.shape
     r, count = min(m, n), 1 + sum(view is not None for view in match.others)
     stored = 4 * count * m * n

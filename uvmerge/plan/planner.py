@@ -1,8 +1,8 @@
 """Recipe + headers → a frozen plan of what every byte of the output will be.
 
-Pure: no weight is read. Operations are tried out on outlines that know only a shape; one that
-returns an operand untouched (`k = 0`, `alpha 0`, `reset-layers`) becomes a copy of bytes, one that
-asks for values becomes an edit. Most refusals happen here.
+Pure: no weight is read. Operations are tried out on outlines that know only a shape. Where an
+operation returns an operand untouched (`k = 0`, `alpha 0`, `reset-layers`), the plan has a copy of
+bytes; where it asks for values, the plan has an edit. Most refusals happen here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import mirrored, spelled
 from ..checkpoint.selection import parse_layer_map
-from ..checkpoint.ties import heads, ties_of
+from ..checkpoint.ties import config_ties_head, heads
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
 from . import preflight
@@ -33,7 +33,7 @@ from .stretches import Stretches
 
 # Packed weights themselves, not the scales beside them.
 _CODES = re.compile(r"(weight|weight_packed|_blocks)$")
-# Tensors that a loader makes itself where they are missing.
+# Names of tensors that a loader makes itself where they are missing.
 _BUFFER = re.compile(
     r"(inv_freq|position_ids|masked_bias|attn\.bias|cos_cached|sin_cached|running_\w+)$"
 )
@@ -49,24 +49,27 @@ def build(
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
 ) -> Plan:
-    """The plan for `recipe` on these checkpoints, final as it is; nothing else makes plans.
+    """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
     Args:
-        checkpoints: by role; `roles.mirrored` says which of them the output mirrors.
-        max_shard_bytes: reshard the output; by default it mirrors that checkpoint's files.
-        force: go on although hardly any selected tensor has a partner, or a merge lacks some.
-        left_alone: names of tensors to copy from that checkpoint although they are selected.
-        tied: groups of names in that checkpoint that hold one tensor: they move together or not at all.
-        notes: what the user should know beyond what headers tell.
+        checkpoints: by role; `roles.mirrored` says which of the checkpoints the output mirrors.
+        max_shard_bytes: size limit of new shards; by default the output mirrors that checkpoint's
+            files.
+        force: plan although hardly any selected tensor has a counterpart, or a merge lacks some.
+        left_alone: names of tensors to copy from that checkpoint although a step selects them.
+        tied: groups of names in that checkpoint that hold one tensor; either all names of a group
+            change alike or none does.
+        notes: what the user should know beyond what headers tell, as sentences.
 
     Raises:
-        InputRefused, UsageError: what cannot be planned, in a sentence.
+        InputRefused: the checkpoints do not fit each other or the recipe.
+        UsageError: the recipe takes other checkpoints, or a step cannot be applied.
     """
     recipe.refuse_other_roles(checkpoints)
     own = checkpoints[mirrored(checkpoints)]
     files, places = layout(own, recipe.dtype, max_shard_bytes)
     planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, places)
-    steps = tuple(planner.pieces())
+    steps = tuple(planner.output_steps())
     planner.refuse_mismatches(force)
     _refuse_gaps(files, steps)
     index = None
@@ -77,7 +80,7 @@ def build(
 
 
 def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """The index of an output whose tensors lie in other files than those it mirrors."""
+    """A new index, for an output that the mirrored checkpoint's index does not fit."""
     metadata = {
         "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
         "total_size": sum(step.size_bytes for step in steps),
@@ -90,17 +93,21 @@ def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
     reached = {file.name: len(file.header) for file in files}
     for step in sorted(steps, key=lambda step: step.offset):
         if step.size_bytes and step.offset != reached[step.file]:
-            raise RunFailed(step.tensor, f"is planned at byte {step.offset:,} of {step.file}, where"
-                            f" {reached[step.file]:,} was to come")  # fmt: skip
+            raise RunFailed(
+                step.tensor,
+                f"is planned at byte {step.offset:,} of {step.file}, where"
+                f" {reached[step.file]:,} was to come",
+            )
         reached[step.file] += step.size_bytes
     for file in files:
         if reached[file.name] != file.size_bytes:
-            raise RunFailed(file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes"
-                            " are planned")  # fmt: skip
+            raise RunFailed(
+                file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes are planned"
+            )
 
 
 class _Planner:
-    """Walks the tensors of the mirrored checkpoint once and decides each one's fate."""
+    """Walks the tensors of the mirrored checkpoint once and decides what becomes of each."""
 
     def __init__(
         self,
@@ -128,42 +135,46 @@ class _Planner:
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
         self._outcomes: dict[tuple[object, ...], Any] = {}
         self._taken: dict[tuple[int, ...], list[str]] = {}
-        self.touched: set[str] = set()  # stacks in which something changes
+        self.touched: set[str] = set()  # names of stacks in which something changes
 
-    def pieces(self) -> list[Step]:
-        """Every output tensor as steps."""
+    def output_steps(self) -> list[Step]:
+        """The steps that make every output tensor."""
         ours = {s.tensor.name: s for s in self.subjects if s.role == self.own}
         chosen = {name: self._chosen(subject) for name, subject in ours.items()}
-        pieces: list[Step] = []
+        found: list[Step] = []
         for name, subject in ours.items():
-            steps = chosen[name]
+            indices = chosen[name]
             if group := self.tied.get(name):
                 members = [replace(ours[n], partners=ours[group[0]].partners) for n in group]
-                steps = sorted({i for each in group for i in chosen[each]})
-                subject = self._as_one(members, subject, steps)
-            pieces += self._pieces(subject, steps)
-        return pieces
+                indices = sorted({i for member in group for i in chosen[member]})
+                subject = self._as_one(members, subject, indices)
+            found += self._steps_of(subject, indices)
+        return found
 
-    def _as_one(self, members: Sequence[Subject], own: Subject, steps: Sequence[int]) -> Subject:
-        """A member of a group of names for one tensor: it gets what any of them gets, from the partners
-        of the first, and stands where the first one stands that a step changes."""
-        places = (each.place for each in members if self._changes(each, steps))
+    def _as_one(self, members: Sequence[Subject], own: Subject, chosen: Sequence[int]) -> Subject:
+        """A member of a group of names that hold one tensor, edited as the whole group is.
+
+        It gets the partners of the group's first member, and the place of the first member that a
+        chosen step changes.
+        """
+        places = (member.place for member in members if self._changes(member, chosen))
         return replace(own, partners=members[0].partners, place=next(places, own.place))
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
-        """Whether the chosen steps would do anything to a subject beside partners of its shape."""
+        """Whether the chosen steps would change a subject, if its partners had its shape."""
         operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
-        start, chain, _ = self._tried(operands, subject.place, chosen)
+        start, chain, _ = self._outcome(operands, subject.place, chosen)
         return bool(chain) or start != 0
 
     def _chosen(self, subject: Subject) -> list[int]:
-        """The steps that select a subject."""
+        """Indices of the recipe's steps that select a subject."""
         return [
-            i for i, step in enumerate(self.recipe.steps)
+            i
+            for i, step in enumerate(self.recipe.steps)
             if step.selection.picks(
                 subject.tensor.name, subject.place, matrices_only=step.operation.matrices_only
             )
-        ]  # fmt: skip
+        ]
 
     def refuse_mismatches(self, force: bool) -> None:
         """Refuse a selection that is empty, or does not fit the other checkpoints."""
@@ -180,7 +191,7 @@ class _Planner:
             self.roster.refuse_lacking()
 
     def notes(self) -> Iterator[str]:
-        """What the user should know, as far as headers tell."""
+        """What the user should know from headers, as sentences."""
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
         yield from self.anatomy.notes
@@ -189,9 +200,9 @@ class _Planner:
         for group in dict.fromkeys(map(tuple, self.tied.values())):
             yield f"one tensor under several names, which move together: {', '.join(group)}"
         apart = [head.name for head in heads(self.anatomy) if head.name not in self.tied]
-        if ties_of(own.config) is True and apart:
+        if config_ties_head(own.config) is True and apart:
             listing = listed(apart, "tensor")
-            yield f"the config ties the head to the embeddings, yet stores {listing}"
+            yield f"the config ties the head to the embeddings, yet the weights have {listing}"
         yield from self._stack_notes()
         whole = [t.name for t in own.tensors.values() if t.dtype not in FLOATS]
         if whole:
@@ -199,12 +210,12 @@ class _Planner:
         for role, found in self.packed.items():
             if found.is_stale:
                 yield (
-                    f"config.json of {spelled(role)} has a quantization_config ({found.method}), its"
-                    " weights are plain: the config stays as it is"
+                    f"config.json of {spelled(role)} has a quantization_config ({found.method}),"
+                    " its weights are plain: the config is copied as it is"
                 )
 
     def _stack_notes(self) -> Iterator[str]:
-        """Which stacks are worked on, where there are several, and what in them no rule understands."""
+        """Which of several stacks the steps work on, and which tensors in them no rule covers."""
         stacks = self.anatomy.stacks.all
         if len(stacks) > 1:
             touched = [str(stack) for stack in stacks if stack.name in self.touched]
@@ -213,14 +224,15 @@ class _Planner:
             if others := [str(stack) for stack in stacks if stack.name not in self.touched]:
                 yield f"left as {spelled(self.own)}: {', '.join(others)}; --stack chooses others"
         if any(step.operation.matrices_only for step in self.recipe.steps):
-            tensors = [t for t in self.anatomy.left_alone() if self._is_touched(t)]
+            tensors = [t for t in self.anatomy.non_matrices() if self._is_touched(t)]
             if tensors:
-                yield f"left alone, no matrices: {alike(tensors)}"
+                yield f"left alone, not matrices: {alike(tensors)}"
 
     def _is_touched(self, tensor: Tensor) -> bool:
         return self.anatomy.place(tensor).stack in self.touched
 
-    def _pieces(self, subject: Subject, chosen: Sequence[int]) -> Iterable[Step]:
+    def _steps_of(self, subject: Subject, chosen: Sequence[int]) -> Iterable[Step]:
+        """The steps that make one output tensor, edited by the chosen steps of the recipe."""
         tensor, place = subject.tensor, subject.place
         whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
@@ -235,7 +247,7 @@ class _Planner:
         if computes and tensor.name in self.packed[self.own].packed:
             self.packed_chosen[self.own].append(tensor.name)
         if tensor.dtype not in FLOATS and computes:
-            return [whole]  # integers can be copied from any side, not computed with
+            return [whole]  # integers can be copied, but not computed with
         self.roster.matched += 1
         if place.stack is not None and (computes or any(block.start for block in blocks)):
             self.touched.add(place.stack)
@@ -244,7 +256,7 @@ class _Planner:
         return self.stretches.edit(subject, blocks)
 
     def _note_packed(self, subject: Subject) -> None:
-        """Keep what is packed on some side and would be edited, were it plain."""
+        """Record packed tensors in any checkpoint that a step would edit, were they plain."""
         sides = [(self.own, subject.tensor), *((r, p.tensor) for r, p in subject.partners.items())]
         packed = [(role, t.name) for role, t in sides if t and t.name in self.packed[role].packed]
         if not packed or not _CODES.search(subject.tensor.name):
@@ -258,20 +270,23 @@ class _Planner:
                 self.packed_chosen[role].append(each)
 
     def _would_change(self, subject: Subject, chosen: Sequence[int]) -> bool:
-        """Whether a step on tensors of any shape would change a subject that lacks a partner, had it one:
-        then a loader would get a model of two minds."""
-        steps = [i for i in chosen if not self.recipe.steps[i].operation.matrices_only]
+        """Whether a step on tensors of any shape would change a subject that lacks a partner.
+
+        The step is tried as if the partner were there. Leaving such a tensor as it is would mix
+        the values of two models in one output.
+        """
+        on_any = [i for i in chosen if not self.recipe.steps[i].operation.matrices_only]
         tensor = subject.tensor
-        if not steps or tensor.dtype not in FLOATS or _BUFFER.search(tensor.name):
+        if not on_any or tensor.dtype not in FLOATS or _BUFFER.search(tensor.name):
             return False
-        return self._changes(subject, steps)
+        return self._changes(subject, on_any)
 
     def _roles(self, chosen: Sequence[int]) -> list[str]:
         """The other roles that the chosen steps take."""
         key = tuple(chosen)
         if key not in self._taken:
             operations = [self.recipe.steps[i].operation for i in chosen]
-            taken = {role for each in operations for role in each.roles_among(self.checkpoints)}
+            taken = {r for operation in operations for r in operation.roles_among(self.checkpoints)}
             self._taken[key] = [role for role in self.roster.others if role in taken]
         return self._taken[key]
 
@@ -282,14 +297,14 @@ class _Planner:
         operands = [(self.own, subject.views[number])]
         for role in roles:
             view = subject.partners[role].views[number]
-            assert view is not None  # the roster admits nothing else
+            assert view is not None  # the roster admits only complete partners
             operands.append((role, view))
-        return Block(tuple(operands), *self._tried(operands, subject.place, chosen))
+        return Block(tuple(operands), *self._outcome(operands, subject.place, chosen))
 
-    def _tried(
+    def _outcome(
         self, operands: Sequence[tuple[str, View]], place: Place, chosen: Sequence[int]
     ) -> tuple[int | None, tuple[int, ...], tuple[int | None, ...]]:
-        """`try_chain`, once for all operands of the same shapes at the same place."""
+        """`try_chain`, called once for all operands of the same shapes at the same place."""
         shapes = tuple((role, view.shape) for role, view in operands)
         key = (shapes, place, tuple(chosen))
         if key not in self._outcomes:

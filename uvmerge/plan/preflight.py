@@ -1,6 +1,6 @@
-"""What must hold before an edit may start, beyond what names and shapes can tell.
+"""What must hold before an edit may start, beyond what names and shapes tell.
 
-Nothing here imports torch: the look at the values is a sample of a few kilobytes.
+Nothing here imports torch: only a sample of a few kilobytes of values is read.
 """
 
 from __future__ import annotations
@@ -29,58 +29,65 @@ _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
 
 
 def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse a checkpoint in which an adapter was saved beside the weights that it belongs to."""
+    """Refuse a checkpoint that stores an adapter beside the weights that the adapter changes."""
     inside = [name for name in checkpoint.tensors if _UNMERGED.search(name)]
     if inside:
         raise InputRefused(
-            f"{role} ({checkpoint.label})", f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
+            f"{role} ({checkpoint.label})",
+            f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
             "Merge it first: model.merge_and_unload().save_pretrained(new_folder).",
-        )  # fmt: skip
+        )
 
 
 def refuse_packed(checkpoint: Checkpoint, role: str, names: Sequence[str]) -> None:
-    """Refuse the packed weights among `names`, which a step would have to compute with."""
+    """Refuse packed weights among `names`, the tensors that a step would compute with."""
     found = quantisation(checkpoint)
     if packed := [name for name in names if name in found.packed]:
         raise InputRefused(
             f"{role} ({checkpoint.label})",
             f"is quantised (method {found.method}) in {listed(packed, 'selected tensor', 3)}",
             f"Dequantise it first: {found.how_to_undo}.",
-        )  # fmt: skip
+        )
 
 
 def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Refuse main stacks of different depths: a layer would be set beside the one of its number, which
-    another one may have become. Layers that look unrelated in a sample are named."""
+    """Refuse main stacks of different depths.
+
+    Layers of the same number would be paired, although a layer may have moved to another number.
+    The message names the layers that look unrelated in a sample.
+    """
     own = mirrored(checkpoints)
     ours = {stack.name: stack for stack in anatomy_of(checkpoints[own]).main}
     for role, other in checkpoints.items():
         theirs = anatomy_of(other).main
-        for stack, twin in zip(ours.values(), _twins(list(ours.values()), theirs)):
+        for stack, twin in zip(ours.values(), _counterpart_stacks(list(ours.values()), theirs)):
             if role == own or twin is None or twin.depth == stack.depth:
                 continue
-            strange = _strange_layers(checkpoints[own], stack, other, twin)
-            apart = f"; layers {', '.join(map(str, strange))} look unrelated" if strange else ""
+            found = ", ".join(map(str, _unrelated_layers(checkpoints[own], stack, other, twin)))
+            apart = f"; layers {found} look unrelated" if found else ""
             raise InputRefused(
                 f"{spelled(role)} and {spelled(own)}",
                 f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
                 f" {stack.depth} in {spelled(own)}{apart}",
-                "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or go on"
-                " with --force.",
-            )  # fmt: skip
+                "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or"
+                " go on with --force.",
+            )
 
 
-def _twins(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
-    """For each of ours the stack of theirs with its name, or with the same end of it, or the only one."""
+def _counterpart_stacks(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
+    """For each stack of ours the corresponding stack of theirs, or None.
+
+    Stacks correspond if their names end alike, or if each side has only one stack.
+    """
     by_end = {stack.name.rpartition("model.")[2]: stack for stack in theirs}
     only = theirs[0] if len(theirs) == len(ours) == 1 else None
     return [by_end.get(stack.name.rpartition("model.")[2], only) for stack in ours]
 
 
-def _strange_layers(
+def _unrelated_layers(
     finetuned: Checkpoint, stack: Stack, base: Checkpoint, twin: Stack
 ) -> list[int]:
-    """Layers of the fine-tuned whose largest matrix has nothing in common with the base's of its number."""
+    """Layers whose largest matrix is unrelated to that of the base's layer of the same number."""
     anatomy, found = anatomy_of(finetuned), []
     largest: dict[int, Tensor] = {}
     for tensor in sorted(finetuned.tensors.values(), key=lambda tensor: tensor.size_bytes):
@@ -97,15 +104,15 @@ def _strange_layers(
 
 
 def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[str]:
-    """Refuse checkpoints that have nothing in common with the one that the output mirrors.
+    """Refuse checkpoints that are unrelated to the one that the output mirrors.
 
-    A sample of the matrices that the plan changes is judged, each matrix by itself.
+    A sample of the matrices that the plan changes decides, each matrix by itself.
 
     Returns:
         Names of the matrices in the sample that look unrelated although most do not.
 
     Raises:
-        InputRefused: most of the matrices in the sample look unrelated.
+        InputRefused: Most of the matrices in the sample look unrelated.
     """
     own = checkpoints[plan.own]
     strange: list[str] = []
@@ -119,8 +126,9 @@ def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[
                 f"{spelled(role)} and {spelled(plan.own)}",
                 f"look unrelated: {unrelated(median(apart.values()))}",
                 "Is the base the model that was fine-tuned, at the same revision? --force goes on."
-                if role == BASE else "Were both fine-tuned from one model? --force goes on.",
-            )  # fmt: skip
+                if role == BASE
+                else "Were both fine-tuned from one model? --force goes on.",
+            )
         strange += apart
     return strange
 
@@ -137,10 +145,13 @@ def unrelated(cosine: float) -> str:
 def sampled_cosines(
     pairs: Sequence[tuple[Tensor, Tensor]], base: Checkpoint, finetuned: Checkpoint
 ) -> dict[str, float]:
-    """Cosine of base and fine-tuned values, on a few kilobytes of each of up to `SAMPLED_MATRICES` of
-    the pairs, spread evenly, by the name of the fine-tuned tensor; none where values are all zero.
+    """Cosine between base and fine-tuned values of a sample, by the name of the fine-tuned tensor.
 
-    The relative delta of unrelated matrices of one size is √2, which is a cosine of 0.
+    A matrix whose values are all zero has no cosine.
+
+    The sample has `SAMPLED_ELEMENTS` values of up to `SAMPLED_MATRICES` pairs, spread evenly over
+    `pairs` of (base tensor, fine-tuned tensor). The relative delta of unrelated matrices of one
+    size is √2, which is a cosine of 0.
     """
     stride = max(1, len(pairs) // SAMPLED_MATRICES)
     cosines: dict[str, float] = {}
@@ -157,7 +168,7 @@ def sampled_cosines(
 def _changed_with(
     plan: Plan, role: str, other: Checkpoint, own: Checkpoint
 ) -> list[tuple[Tensor, Tensor]]:
-    """Plain matrices that the plan changes with the help of a role, each with that role's."""
+    """(other's tensor, own tensor) of each matrix that the plan changes by reading `role`."""
     pairs = []
     for step in plan.changes:
         if step.place.is_matrix and len(step.elements) == 2:
@@ -169,14 +180,14 @@ def _changed_with(
 
 
 def _name_in(step: Step, role: str) -> str | None:
-    """The name of the tensor that a step reads of a role, if it reads one."""
+    """Name of the tensor that a step reads from the checkpoint of `role`, or None."""
     if step.copy is not None:
         return step.tensor if step.copy.checkpoint == role else None
     return next((view.tensor for r, view in step.blocks[0].operands if r == role), None)
 
 
 def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:
-    """`SAMPLED_ELEMENTS` values from the middle of a tensor."""
+    """Up to `SAMPLED_ELEMENTS` values from the middle of a tensor."""
     element = DTYPE_BITS[tensor.dtype] // 8
     total = tensor.size_bytes // element
     count = min(total, SAMPLED_ELEMENTS)

@@ -1,4 +1,4 @@
-"""What a plan is: ranges, blocks and steps that say what every output byte will be. Data alone."""
+"""The data of a plan: ranges, blocks and steps that say what every output byte will be."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from ..recipe.recipe import Recipe
 from ..text import table
 from .layout import OutputFile
 
-# An edit's working set per operand, estimated, in units of one float64 matrix and of r × r float64.
+# Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
 _MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes of an input: which checkpoint, where, and the dtype they hold."""
+    """A range of bytes of an input.
+
+    Attributes:
+        checkpoint: role of the checkpoint.
+        file: name of the weight file.
+        offset: start of the range in the file, in bytes.
+        size_bytes: length of the range.
+        dtype: dtype of the values, as safetensors spells it.
+    """
 
     checkpoint: str
     file: str
@@ -32,14 +40,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The operands of an edit: a matrix of several checkpoints, or a tensor of another shape.
+    """One matrix of the output, or one tensor of another shape, and what is computed for it.
 
     Attributes:
-        operands: (role, where its values are); the first is what the output mirrors.
-        start: which of them the chain starts from; None where its first step makes a tensor of
-            operands alone.
-        chain: indices of the recipe's steps that change it, in order.
-        ranks: the k of each of them, where shape and options alone decide it.
+        operands: (role, where the role's values are); the output mirrors the first operand.
+        start: index of the operand that the chain starts from; None where the chain's first step
+            makes a tensor of operands alone.
+        chain: indices of the recipe's steps that change the matrix, in order.
+        ranks: the k of each step in `chain`; None where values decide it, or the step has none.
     """
 
     operands: tuple[tuple[str, View], ...]
@@ -54,7 +62,7 @@ class Block:
 
     @property
     def view(self) -> View:
-        """What of the output it makes."""
+        """The matrix of the output that the block makes."""
         return self.operands[0][1]
 
     @property
@@ -68,11 +76,11 @@ class Step:
 
     Attributes:
         tensor: name of the output tensor.
-        file, offset, size_bytes, dtype: where it goes and how it is stored.
-        elements: shape of this stretch as it is stored.
+        file, offset, size_bytes, dtype: where the stretch goes (in bytes) and how it is stored.
+        elements: shape of the stretch as it is stored.
         place: where the tensor stands in the model.
-        copy: the bytes to copy (converted where the dtype differs), or None for an edit.
-        blocks: what to compute, for an edit.
+        copy: the input bytes to copy, converted where the dtype differs; None for an edit.
+        blocks: what to compute for an edit; empty for a copy.
     """
 
     tensor: str
@@ -94,21 +102,22 @@ class Step:
 
     @property
     def inputs(self) -> int:
-        """How many checkpoints an edit reads."""
+        """Number of checkpoints that the step reads."""
         return max((len(block.operands) for block in self.blocks), default=1)
 
     @property
     def matrix_bytes(self) -> int:
-        """Working set of the edit on the CPU, estimated."""
+        """Estimated working set of the edit on the CPU, in bytes."""
         return max((_working_set(block) for block in self.blocks), default=0)
 
     @property
     def result_bytes(self) -> int:
-        """Memory of one result while it is made: as it is stored, and its terms."""
+        """Memory in bytes of one result while it is made: as it is stored, and its terms."""
         terms = sum(
             16 * sum(block.view.shape) * max((k or 0 for k in block.ranks), default=0)
-            for block in self.blocks if len(block.view.shape) == 2
-        )  # fmt: skip
+            for block in self.blocks
+            if len(block.view.shape) == 2
+        )
         return self.size_bytes + terms
 
     @property
@@ -123,11 +132,11 @@ class Plan:
 
     Attributes:
         recipe: what was asked for.
-        inputs: what identifies the checkpoints, by role.
+        inputs: the identity of each checkpoint (see `Checkpoint.identity`), by role.
         files: the weight files of the output.
-        steps: in output order.
-        index: a new index where the mirrored one does not fit any more, else None.
-        notes: what the user should know.
+        steps: what makes each stretch of the output, in output order.
+        index: a new index where the mirrored index does not fit the output, else None.
+        notes: what the user should know, as sentences.
     """
 
     recipe: Recipe
@@ -148,7 +157,7 @@ class Plan:
 
     @property
     def taken(self) -> list[Step]:
-        """Copies of another checkpoint than the one that the output mirrors: what is reset."""
+        """Steps that copy from another checkpoint than the mirrored one: reset tensors."""
         return [step for step in self.steps if step.copy and step.copy.checkpoint != self.own]
 
     @property
@@ -159,7 +168,7 @@ class Plan:
 
     @property
     def changes(self) -> list[Step]:
-        """Where the output may differ from what it mirrors in more than the dtype."""
+        """Steps whose output may differ from the mirrored checkpoint in more than the dtype."""
         own = self.own
         return [step for step in self.steps if step.copy is None or step.copy.checkpoint != own]
 
@@ -174,7 +183,7 @@ class Plan:
 
     @property
     def working_set_bytes(self) -> int:
-        """Memory of the largest edit, estimated."""
+        """Estimated memory of the largest edit, in bytes."""
         return max((step.matrix_bytes for step in self.steps), default=0)
 
     @property
@@ -192,7 +201,7 @@ class Plan:
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 
     def as_data(self) -> dict[str, Any]:
-        """The plan as JSON-able data."""
+        """The plan as data that JSON can hold."""
         return {
             "recipe": self.recipe.as_data(),
             "inputs": self.inputs,
@@ -215,7 +224,7 @@ class Plan:
         }
 
     def as_table(self) -> str:
-        """What will be changed, for people: the layers of one name on one line."""
+        """A table of what will be changed; a line stands for one name in all layers."""
         groups: dict[tuple[str, str, str, str], list[int]] = {}
         for step in self.changes:
             name = step.tensor
@@ -230,13 +239,13 @@ class Plan:
         return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
 
     def _rank_text(self, block: Block) -> Iterator[str]:
-        """k of each step of a chain; `energy` where the values will decide, `-` where none is."""
+        """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
         for index, k in zip(block.chain, block.ranks, strict=True):
             by_energy = "energy" in self.recipe.steps[index].options
             yield str(k) if k is not None else "energy" if by_energy else "-"
 
     def counts(self) -> dict[str, int]:
-        """How many matrices are edited, and tensors taken from another checkpoint or left alone."""
+        """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
         changed = {step.tensor for step in self.changes}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),

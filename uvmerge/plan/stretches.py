@@ -1,4 +1,4 @@
-"""From the blocks of a tensor to the stretches of the output that they fill. Pure."""
+"""Turns the blocks of a tensor into the stretches of the output that they fill. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Stretches:
     """Cuts tensors of the mirrored checkpoint into steps.
 
     Args:
-        own: the role of that checkpoint.
-        dtype: in which floating tensors are stored; None keeps each one's.
-        places: the output file of each tensor, and where in it the tensor begins.
+        own: role of the mirrored checkpoint.
+        checkpoints: every checkpoint of the run, by role.
+        dtype: dtype in which floating-point tensors are stored; None keeps the dtype of each.
+        places: (output file, offset in bytes) of each tensor by name.
     """
 
     def __init__(
@@ -32,16 +33,16 @@ class Stretches:
         self.places = places
 
     def copy(self, subject: Subject) -> Step:
-        """A tensor as it is."""
+        """The step that copies a tensor as it is."""
         tensor = subject.tensor
         return self._step(subject, _range(self.own, tensor, 0, tensor.size_bytes))
 
     def edit(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
-        """What is computed of a tensor, and what is copied of it from where."""
+        """The steps that compute or copy the parts of a tensor."""
         return self._copied_whole(subject, blocks) or list(self._stretches(subject, blocks))
 
     def _copied_whole(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
-        """One copy of a tensor, where every block is an untouched part of it; else nothing."""
+        """One copy of the tensor, where every block is an untouched part of it; else no step."""
         roles = {None if block.chain else block.start_role for block in blocks}
         role = roles.pop()
         if role is None or roles:
@@ -53,7 +54,7 @@ class Stretches:
         return [self._step(subject, _range(role, tensor, 0, tensor.size_bytes))]
 
     def _stretches(self, subject: Subject, blocks: Sequence[Block]) -> Iterator[Step]:
-        """Contiguous stretches of a tensor: whole, per expert, or per expert's gate and up."""
+        """One step per contiguous stretch: a tensor, an expert, or an expert's gate or up."""
         tensor = subject.tensor
         if blocks[0].view.expert is None:
             yield self._stretch(subject, blocks, 0, tensor.shape)
@@ -74,7 +75,7 @@ class Stretches:
         self, subject: Subject, blocks: Sequence[Block], start: int, stored: tuple[int, ...]
     ) -> Step:
         tensor = subject.tensor
-        out_bytes = header.size_bytes(self.dtype_of(tensor), stored)
+        out_bytes = header.size_bytes(self._dtype_of(tensor), stored)
         stored_bytes = header.size_bytes(tensor.dtype, stored)
         offset = start * out_bytes // stored_bytes
         source = None
@@ -85,7 +86,7 @@ class Stretches:
         return self._step(subject, source, offset, stored)
 
     def _copy_range(self, block: Block) -> Range | None:
-        """The input bytes that are this block, if they lie together and in the same orientation."""
+        """The input bytes of the block, if they are contiguous and in the same orientation."""
         assert block.start is not None
         role, view = block.operands[block.start]
         owner = self.checkpoints[role].tensors[view.tensor]
@@ -94,7 +95,7 @@ class Stretches:
             return None
         return _range(role, owner, *span)
 
-    def dtype_of(self, tensor: Tensor) -> str:
+    def _dtype_of(self, tensor: Tensor) -> str:
         """The dtype in which `tensor` will be stored."""
         return self.dtype if self.dtype and tensor.dtype in FLOATS else tensor.dtype
 
@@ -108,7 +109,7 @@ class Stretches:
     ) -> Step:
         tensor = subject.tensor
         stored = tensor.shape if stored is None else stored
-        dtype = self.dtype_of(tensor)
+        dtype = self._dtype_of(tensor)
         size = header.size_bytes(dtype, stored)
         file, start = self.places[tensor.name]
         return Step(
@@ -121,7 +122,7 @@ def _range(checkpoint: str, tensor: Tensor, start: int, size_bytes: int) -> Rang
 
 
 def _range_in(tensor: Tensor, view: View) -> tuple[int, int] | None:
-    """(start, size) in bytes of a view within its tensor, or None where it is scattered."""
+    """(start, size) in bytes of a view within its tensor, or None where its bytes are scattered."""
     if view.expert is None:
         return 0, tensor.size_bytes
     stride = tensor.size_bytes // view.experts_in(tensor.shape)

@@ -1,1 +1,1 @@
-"""What is asked for: steps with options, and their YAML."""
+"""Recipes: steps with options, and their YAML."""

@@ -1,6 +1,6 @@
-"""YAML of strangers as nodes with their lines: no aliases, no tags, nothing deep or large.
+"""Untrusted YAML as nodes with their lines: no aliases, no tags, nothing deep or large.
 
-This knows nothing of operations; `recipe.py` makes a recipe of the nodes.
+This module knows nothing of operations; `recipe.py` makes a recipe of the nodes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,28 @@ _SAFE_TAGS = tuple(
 
 @dataclass(frozen=True)
 class Field:
-    """The value of a key, and the line of the key."""
+    """The value of a key in a mapping, and the line of the key, counted from 1."""
 
     value: yaml.Node
     line: int
 
 
 class Reader:
-    """Plain values out of YAML nodes, with the line of whatever is wrong."""
+    """Turns YAML nodes into plain values, and names the line of whatever is wrong.
+
+    Args:
+        source: name of the file or text, for messages.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
 
     def fail(self, line: int, what: str, do: str = "") -> RecipeError:
+        """The error for `what` at a line, for the caller to raise."""
         return RecipeError(f"{self.source}:{line}", what, do)
 
     def mapping(self, node: yaml.Node, known: Sequence[str] | None = None) -> dict[str, Field]:
+        """The fields of a mapping by key; every key must be among `known`, if that is given."""
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(line, "expected keys and values here", "Write `key: value`.")
@@ -56,6 +62,7 @@ class Reader:
         return fields
 
     def value(self, node: yaml.Node) -> Any:
+        """The scalar or list that a node holds."""
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child) for child in node.value]
         if isinstance(node, yaml.MappingNode):
@@ -72,7 +79,14 @@ class Reader:
 
 
 def compose(text: str | bytes, source: str) -> yaml.Node:
-    """The nodes of one document, after a pass over its events that refuses what has no place."""
+    """The root node of the one YAML document in `text`.
+
+    A first pass over its events refuses anchors, aliases, unusual tags, and a document that is too
+    deep or too large.
+
+    Raises:
+        RecipeError: with the line, where the document is refused or is not valid YAML.
+    """
     depth = items = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
@@ -94,7 +108,8 @@ def compose(text: str | bytes, source: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         what = error.problem or "is not valid YAML"
-        if "nesting depth" in what:  # PyYAML from 6.0.4 on has a limit of its own, and reads ahead
+        # PyYAML from 6.0.4 on has a depth limit of its own, which it may reach first.
+        if "nesting depth" in what:
             what = f"nested deeper than {LIMIT_DEPTH} levels"
         raise RecipeError(f"{source}:{line}", what) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Recipes: an ordered list of operations as YAML, and the same thing as Python calls.
+"""Recipes: an ordered list of operations, as YAML and as Python data.
 
     uvmerge: 1
     base: org/base@revision        # or a folder
@@ -7,10 +7,10 @@
       - restore: {top: 0.2, layers: 0-9}
       - reset-layers: {frac: 0.1}
 
-Checkpoints are named as the parameters are that take them in the operations; where a parameter takes
-several (`*models`), the key has a list: `models: [a, b, c]`.
+A key for a checkpoint is the name of the operations' parameter that takes it. Where a parameter
+takes several checkpoints (`*models`), the key has a list: `models: [a, b, c]`.
 
-A recipe comes from strangers. It is data: no aliases, no tags, no paths to write to, no
+A recipe is untrusted data: no aliases, no tags, no paths to write to, no
 interpolation of anything; unknown keys and values out of range are refused with their line.
 """
 
@@ -48,29 +48,36 @@ class RecipeStep:
 
     @classmethod
     def parse(cls, name: str, settings: Mapping[str, object]) -> RecipeStep:
-        """From an operation's name and its options and filters together."""
+        """A step from the name of an operation, and its options and filters together.
+
+        Raises:
+            UsageError: the operation or an option is unknown, or a value is out of range.
+        """
         operation = operations.get(name)
         own = {word for p in operation.parameters for word in (p.name, p.key)}
         given = {k: v for k, v in settings.items() if v is not None and v != ()}
         filters = {
             p.name: p.parse(given.pop(p.name))
-            for p in FILTERS if p.name in given and p.name not in own
-        }  # fmt: skip
+            for p in FILTERS
+            if p.name in given and p.name not in own
+        }
         unknown = [key for key in given if key not in own]
         if unknown:
             known = {p.key for p in (*operation.parameters, *FILTERS)}
             raise UsageError(
-                f"{operation.command}: {brief(unknown[0])}", "is not an option",
+                f"{operation.command}: {brief(unknown[0])}",
+                "is not an option",
                 did_you_mean(unknown[0], known),
-            )  # fmt: skip
+            )
         return cls(operation, operation.parse(given), Selection(**filters))
 
     def as_data(self) -> dict[str, Any]:
-        """What a recipe file would say, in the order in which the operation lists its options."""
+        """The step as a recipe file has it, options in the order of the operation's signature."""
         data = {
             p.key: _plain(self.options[p.name])
-            for p in self.operation.parameters if p.name in self.options
-        }  # fmt: skip
+            for p in self.operation.parameters
+            if p.name in self.options
+        }
         for parameter in FILTERS:
             value = getattr(self.selection, parameter.name)
             if value is not None and value != ():
@@ -80,14 +87,15 @@ class RecipeStep:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A surgery: checkpoints, steps, and the dtype to store.
+    """What a run is asked to do: checkpoints, steps, and the dtype to store.
 
     Attributes:
-        steps: applied in this order, chained per tensor.
-        references: of models, by the name of the parameter that takes them (`base`, `finetuned`, …),
-            a tuple where it takes several; the caller must give those that are missing.
-        dtype: `float32`, `float16`, `bfloat16`, or None to keep each tensor's own.
-        layer_map: which fine-tuned layer is which base layer (`0-2:0-2,3-5:5-7`), where depths differ.
+        steps: the steps, applied to each tensor in this order.
+        references: references to models, by the parameter that takes them (`base`, `finetuned`, …);
+            a tuple where the parameter takes several. The caller must give those that are missing.
+        dtype: `float32`, `float16`, `bfloat16`, or None to keep the dtype of each tensor.
+        layer_map: where depths differ, which base layer each fine-tuned layer is, written
+            FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
         name, description: for people.
     """
 
@@ -108,7 +116,7 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """Read a recipe file; `RecipeError` names the line."""
+        """Read the recipe file at `path`; `RecipeError` names the line that cannot be read."""
         path = Path(path)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "there is no such recipe file"
@@ -121,14 +129,14 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
-        """Read the text of a recipe."""
+        """Read the text of a recipe; `source` names it in messages."""
         keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
         fields = Reader(source).mapping(compose(text, source), keys)
         return _build(fields, Reader(source))
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
-        """From what a recipe file holds, as Python data; the inverse of `as_data`."""
+        """The recipe in `data`, the content of a recipe file; the inverse of `as_data`."""
         return cls.parse(yaml.safe_dump(dict(data), sort_keys=False))
 
     def as_data(self) -> dict[str, Any]:
@@ -137,7 +145,8 @@ class Recipe:
         data = {
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
             **{name: _plain(self.references[name]) for name in names},
-            "dtype": self.dtype, "layer-map": self.layer_map, "steps": [step.as_data() for step in self.steps],
+            "dtype": self.dtype, "layer-map": self.layer_map,
+            "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
 
@@ -145,11 +154,11 @@ class Recipe:
         """References by role, in the order in which the steps take them.
 
         Args:
-            given: references by the name of their parameter, in place of the recipe's own; None and
-                empty ones are none.
+            given: references by parameter, which replace the recipe's own; None and empty values
+                are ignored.
 
         Raises:
-            UsageError: a step lacks one, or no step takes one.
+            UsageError: a step lacks a checkpoint, or no step takes one that is named.
         """
         named = {**self.references, **{k: v for k, v in given.items() if v not in (None, (), [])}}
         found = by_role(named)
@@ -158,9 +167,13 @@ class Recipe:
         return {role: found[role] for role in taken}
 
     def refuse_other_roles(self, roles: Collection[str]) -> None:
-        """Refuse checkpoints in `roles` that are not those that the steps take.
+        """Refuse roles that do not fit the checkpoints that the steps take.
 
-        A step that edits the fine-tuned tensor needs no checkpoint for it behind one that makes it.
+        A step that edits the fine-tuned tensor needs no fine-tuned checkpoint where an earlier step
+        makes the tensor.
+
+        Raises:
+            UsageError: a step lacks a checkpoint, or no step takes one of `roles`.
         """
         is_made = False
         for operation in (step.operation for step in self.steps):
@@ -170,10 +183,11 @@ class Recipe:
                 if operand.name not in names:
                     values = "[…, …]" if operand.several else "…"
                     raise UsageError(
-                        "recipe", f"names no {operand.name}, which {operation.command} takes",
+                        "recipe",
+                        f"names no {operand.name}, which {operation.command} takes",
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
-                    )  # fmt: skip
+                    )
             is_made = is_made or not operation.edits
         taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
         if idle := [role for role in roles if role not in taken]:
@@ -214,7 +228,7 @@ def _text(key: str, given: Field, reader: Reader) -> str:
 
 
 def _reference(name: str, given: Field, reader: Reader) -> str | tuple[str, ...]:
-    """A reference to a model, or several as a list."""
+    """One reference to a model, or a list of several as a tuple."""
     if not isinstance(given.value, yaml.SequenceNode):
         return _text(name, given, reader)
     values = reader.value(given.value)
@@ -241,8 +255,11 @@ def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
         for key, setting in settings.items():
             given[key] = reader.value(setting.value)
             if given[key] is None:
-                raise reader.fail(setting.line, f"{brief(key)} has no value",
-                    'A value with a comma needs quotes: layers: "0-9,12".')  # fmt: skip
+                raise reader.fail(
+                    setting.line,
+                    f"{brief(key)} has no value",
+                    'A value with a comma needs quotes: layers: "0-9,12".',
+                )
         lines = {key: setting.line for key, setting in settings.items()}
         try:
             yield RecipeStep.parse(name, given)
