@@ -16,7 +16,7 @@ from ..recipe.recipe import RecipeStep
 from ..spectral import Log
 from .reading import equal
 
-Alike: TypeAlias = Callable[[Sequence[str]], bool]  # whether several roles hold equal values
+Equality: TypeAlias = Callable[[Sequence[str]], bool]  # whether several roles hold equal values
 
 
 @dataclass(frozen=True)
@@ -43,28 +43,28 @@ class Chain:
     def _steps(self) -> dict[int, RecipeStep]:
         return {index: self.plan.recipe.steps[index] for index in self.block.chain}
 
-    def settled(self, alike: Alike) -> str | None:
+    def result_role(self, are_equal: Equality) -> str | None:
         """The role whose values are the result, if every step leaves equal inputs alone and gets
         such; None where there is something to compute."""
         at = self.block.start_role
         for step in self._steps.values():
-            roles = _held(step, self.block, at)
-            if not _left_alone(step, roles, alike):
+            roles = _input_roles(step, self.block, at)
+            if not _left_alone(step, roles, are_equal):
                 return None
             at = at if step.operation.edits else roles[0]
         return at
 
-    def through(
+    def result(
         self,
         operands: Mapping[str, Any],
-        alike: Alike,
+        are_equal: Equality,
         wrap: Callable[[Tensor], Any],
         log: Log | None = None,
     ) -> Any:
         """What the chain makes of operands by role.
 
         Args:
-            alike: of the roles, by their values.
+            are_equal: of the roles, by their values.
             wrap: makes an operand of an operation's tensor.
             log: is told which step runs.
         """
@@ -73,8 +73,8 @@ class Chain:
         for index, step in self._steps.items():
             if log is not None:
                 log.step = index
-            roles = _held(step, self.block, at)
-            if _left_alone(step, roles, alike):
+            roles = _input_roles(step, self.block, at)
+            if _left_alone(step, roles, are_equal):
                 if not step.operation.edits:
                     at, current = roles[0], operands[str(roles[0])]
                 continue
@@ -85,20 +85,20 @@ class Chain:
         return current
 
 
-def alike_by(stored: Mapping[str, Tensor]) -> Alike:
-    """`Alike` for the values of roles as they are stored; each comparison is made once."""
+def equality_of(stored: Mapping[str, Tensor]) -> Equality:
+    """`Equality` for the values of roles as they are stored; each comparison is made once."""
     known: dict[tuple[str, ...], bool] = {}
 
-    def alike(roles: Sequence[str]) -> bool:
+    def are_equal(roles: Sequence[str]) -> bool:
         first, *others = key = tuple(dict.fromkeys(roles))
         if key not in known:
             known[key] = all(equal(stored[first], stored[role]) for role in others)
         return known[key]
 
-    return alike
+    return are_equal
 
 
-def _held(step: RecipeStep, block: Block, at: str | None) -> list[str | None]:
+def _input_roles(step: RecipeStep, block: Block, at: str | None) -> list[str | None]:
     """Which role holds each input of a step; None for what the chain has made.
 
     Args:
@@ -109,12 +109,12 @@ def _held(step: RecipeStep, block: Block, at: str | None) -> list[str | None]:
     return [at if operation.edits and role == FINETUNED else role for role in roles]
 
 
-def _left_alone(step: RecipeStep, roles: Sequence[str | None], alike: Alike) -> bool:
+def _left_alone(step: RecipeStep, roles: Sequence[str | None], are_equal: Equality) -> bool:
     """Whether a step declares that it leaves equal inputs alone, and gets such."""
     if not step.operation.leaves_equal_inputs_alone or len(roles) < 2:
         return False
     held = [role for role in roles if role is not None]
-    return len(held) == len(roles) and alike(held)
+    return len(held) == len(roles) and are_equal(held)
 
 
 def _apply(step: RecipeStep, to: Step, inputs: Sequence[Any]) -> Any:

@@ -19,9 +19,9 @@ from ..spectral import Log
 from ..spectral.matrix import DenseOperand
 from ..spectral.precision import single_threaded
 from ..spectral.recombine import Sum, rows_of
-from .chain import Alike, Chain, alike_by
+from .chain import Chain, Equality, equality_of
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
-from .record import Change, decompositions
+from .record import Change, decomposition_entry
 from .settings import Phases, Settings
 
 PANEL_ROWS = 64  # rounded or compared at a time
@@ -85,7 +85,7 @@ class Editor(Reader):
                 entry["device"] = "cpu (out of GPU memory)"
         return products
 
-    def find_nonfinite(self, steps: Iterable[Step]) -> list[str]:
+    def nonfinite_tensors(self, steps: Iterable[Step]) -> list[str]:
         """Names of edited tensors that hold NaN or Inf in any of their operands."""
         spans: dict[tuple[str, Span], str] = {}
         for step in steps:
@@ -147,18 +147,20 @@ class Editor(Reader):
                 before = stored[block.own]
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._by_element(chain, stored, alike_by(stored))], out)
+                    _store(step, [self._by_element(chain, stored, equality_of(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
             entry.update(change.entry)
 
         return pieces(), {block.view.label: entry}
 
-    def _by_element(self, chain: Chain, stored: Mapping[str, Tensor], alike: Alike) -> Tensor:
+    def _by_element(
+        self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality
+    ) -> Tensor:
         """A chain of operations on tensors of any shape, or pieces of them, by role."""
         operands = {role: DenseOperand(role, V, self.precision) for role, V in stored.items()}
-        result = chain.through(
-            operands, alike, lambda values: DenseOperand("result", values, self.precision)
+        result = chain.result(
+            operands, are_equal, lambda values: DenseOperand("result", values, self.precision)
         )
         return result.stored
 
@@ -170,7 +172,7 @@ class Editor(Reader):
         with self.phases.timed("read"):
             views = {role: view for block in blocks for role, view in block.operands}
             stored = {role: self.load(role, view) for role, view in views.items()}
-        before, view, alike = stored[blocks[0].own], blocks[0].view, alike_by(stored)
+        before, view, are_equal = stored[blocks[0].own], blocks[0].view, equality_of(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
             Chain(self.plans[plan], step, block, out, {})
@@ -178,14 +180,14 @@ class Editor(Reader):
         ]
         busy = []
         for chain in chains:
-            if (role := chain.settled(alike)) is not None:
+            if (role := chain.result_role(are_equal)) is not None:
                 _store(chain.step, [stored[role]], chain.out)
             elif chain.on_matrices:
                 busy.append(chain)
             else:
                 with self.phases.timed("recombine"):
-                    _store(chain.step, [self._by_element(chain, stored, alike)], chain.out)
-        self._on_matrices(busy, stored, alike, device)
+                    _store(chain.step, [self._by_element(chain, stored, are_equal)], chain.out)
+        self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:
                 change = Change()
@@ -195,12 +197,16 @@ class Editor(Reader):
         return [(each.out.mT if view.transposed else each.out, each.entry) for each in chains]
 
     def _on_matrices(
-        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
+        self,
+        chains: Sequence[Chain],
+        stored: Mapping[str, Tensor],
+        are_equal: Equality,
+        device: str,
     ) -> None:
         """Operations that decompose, and then the rows of their results."""
         if not chains:
             return
-        results = self._results(chains, stored, alike, device)
+        results = self._results(chains, stored, are_equal, device)
         with self.phases.timed("recombine"):
             positions = [0] * len(chains)
             for panels in rows_of(results, self.precision.combine):
@@ -208,7 +214,11 @@ class Editor(Reader):
                     positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
 
     def _results(
-        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
+        self,
+        chains: Sequence[Chain],
+        stored: Mapping[str, Tensor],
+        are_equal: Equality,
+        device: str,
     ) -> list[Sum]:
         """What each chain makes of the matrices, which remember what they computed until all chains
         are through."""
@@ -220,10 +230,10 @@ class Editor(Reader):
         with self.phases.timed("decompose"):
             for chain in chains:
                 log.begin()
-                result = chain.through(matrices, alike, matrices[own].with_values, log)
+                result = chain.result(matrices, are_equal, matrices[own].with_values, log)
                 results.append(result.sum)
                 of_several = len(chain.plan.recipe.steps) > 1
-                chain.entry.update(decompositions(log, chain.block.chain, of_several))
+                chain.entry.update(decomposition_entry(log, chain.block.chain, of_several))
             for matrix in matrices.values():
                 matrix.keep()
         return results

@@ -75,7 +75,7 @@ class Crew:
         Raises:
             RunFailed: a task was left out or done twice, although nothing failed or stopped the run.
         """
-        large, small = by_size(computing)
+        large, small = large_and_small(computing)
         shared = iter(large)
         queues = [shared] * (min(self.count, len(large)) - 1)
         if computing:
@@ -139,7 +139,7 @@ class Crew:
             return task
 
 
-def by_size(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+def large_and_small(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
     """(large, small) tasks, each list with the most work first: together every task, once."""
     ordered = sorted(tasks, key=lambda task: -task.work)
     large = [task for task in ordered if task.size_bytes > SMALL_BYTES]

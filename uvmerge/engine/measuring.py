@@ -13,7 +13,7 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import FLOATS
 from ..checkpoint.roles import BASE
 from ..errors import RunFailed
-from ..measure.compare import Apart, measure_all
+from ..measure.compare import Distances, measure_all
 from ..measure.findings import Entry, Other, Pair
 from ..measure.measures import Measures
 from ..plan.pairing import Match, Pairing, effort, working_set
@@ -51,7 +51,7 @@ class Measured:
     """One match after measuring: per checkpoint an entry or None, and the distances of each two."""
 
     entries: list[Entry | None] = field(default_factory=list)
-    apart: list[Apart] = field(default_factory=list)
+    apart: list[Distances] = field(default_factory=list)
     base_squares: float = 0.0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..spectral import Log
 
 
-def decompositions(log: Log, chain: Sequence[int], of_several: bool) -> dict[str, Any]:
+def decomposition_entry(log: Log, chain: Sequence[int], of_several: bool) -> dict[str, Any]:
     """The entries `steps`, `k`, `gap` and `method` of the manifest, without those that say nothing.
 
     Args:

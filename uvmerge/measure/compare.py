@@ -75,7 +75,7 @@ class Leading:
 
 
 @dataclass(frozen=True)
-class Apart:
+class Distances:
     """How far two of several matrices are from each other; 0 is the base.
 
     Attributes:
@@ -97,7 +97,7 @@ def measure(base: DenseMatrix, others: Sequence[DenseMatrix], k: int) -> list[Me
 
 def measure_all(
     base: DenseMatrix, others: Sequence[DenseMatrix], k: int, between: bool
-) -> tuple[list[Measures], list[Apart]]:
+) -> tuple[list[Measures], list[Distances]]:
     """`measure`, and with `between` each two of all the matrices against each other.
 
     Args:
@@ -123,12 +123,12 @@ def measure_all(
     k = min(each.resolved for each in leading)
     cut = [each.cut(k) for each in leading]
     return found, [
-        Apart(i, j, *_apart(cut[i], cut[j], of_base[j] if i == 0 else None))
+        Distances(i, j, *_distances(cut[i], cut[j], of_base[j] if i == 0 else None))
         for i, j in combinations(range(len(cut)), 2)
     ]  # fmt: skip
 
 
-def _apart(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
+def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
     """Chordal distances, and ‖W_i − W_j‖_F²; `known` has them of the base and another matrix."""
     if one.matrix is other.matrix:
         return 0.0, 0.0, 0.0
@@ -147,7 +147,7 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
     found = Measures(
-        k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
+        k, _floats(base.S), _floats(other.S), left, right, base.gap, other.gap,
         _change(base, other),
         None,
         tuple(sorted({base.method, other.method})),
@@ -161,7 +161,7 @@ def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) 
     if not base.k:
         return Turn(len(P), (), 1.0)
     alignment = float(_closest(base, other, cosines).mean())
-    return Turn(len(P), _plain(principal_angles(P, Q, cosines)), alignment)
+    return Turn(len(P), _floats(principal_angles(P, Q, cosines)), alignment)
 
 
 def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
@@ -187,9 +187,9 @@ def _mean(values: Tensor, groups: Tensor) -> Tensor:
 def _change(base: Leading, other: Leading) -> Change:
     m, n = base.matrix.shape
     groups, delta = base.groups(), _Difference(base, other)
-    half = _Half(base, delta.dtype)
-    G = gram((half.add(panel) for panel in delta.panels()), min(m, n), half.long.device)
-    C, energy = half.block(), float(G.diagonal().sum())
+    projection = _Projection(base, delta.dtype)
+    G = gram((projection.add(panel) for panel in delta.panels()), min(m, n), projection.long.device)
+    C, energy = projection.block(), float(G.diagonal().sum())
     if energy == 0:
         nothing = _picture(C, groups)
         return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, 0.0, nothing)
@@ -197,12 +197,12 @@ def _change(base: Leading, other: Leading) -> Change:
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = base.energy, other.energy
     norms = before**0.5 * after**0.5
-    told = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
-    cosine = (before + after - energy) / (2 * norms) if told else math.nan
+    is_accurate = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
+    cosine = (before + after - energy) / (2 * norms) if is_accurate else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
-    values = _plain(_values(G, delta))
-    structureless = half.structureless / energy
+    values = _floats(_values(G, delta))
+    structureless = projection.structureless / energy
     return Change(
         (m, n), relative, cosine, values, diagonal, rotation, structureless, picture
     )  # fmt: skip
@@ -230,7 +230,7 @@ def _wide_enough(matrix: DenseMatrix) -> torch.dtype:
     return torch.float32 if matrix.stored_bytes < 8 else torch.float64
 
 
-class _Half:
+class _Projection:
     """Half of C = U_b,kᵀ D V_b,k: the longer side's vectors times D, summed up panel by panel.
 
     Attributes:
@@ -317,5 +317,5 @@ def _intruders(base: Leading, other: Leading, cosines: Tensor, whole: Callable[[
     return int(unlike[:INTRUDERS].sum())
 
 
-def _plain(values: Tensor) -> tuple[float, ...]:
+def _floats(values: Tensor) -> tuple[float, ...]:
     return tuple(values.double().tolist())

@@ -155,7 +155,7 @@ class Compared:
         )
 
     @property
-    def moved(self) -> list[Entry]:
+    def most_turned_first(self) -> list[Entry]:
         """The measured matrices, those whose vectors turned most first."""
         return sorted(self.measured, key=lambda entry: -entry.mean_angle)
 

@@ -29,7 +29,7 @@ ALIKE = 1.15  # groups whose means differ by less than this factor turned alike
 NEARER = 0.98  # a distance is nearer than before if it shrank to less than this share
 
 
-def can_be_told(k: int, smallest_chordal: float) -> bool:
+def can_be_distinguished(k: int, smallest_chordal: float) -> bool:
     """Whether spans of k vectors could look different from independent ones: not where they must
     fill most of the space.
 
@@ -82,7 +82,7 @@ def is_loose(gap_over_change: float) -> bool:
     return gap_over_change < LOOSE_CUT
 
 
-def are_most(count: int, of: int) -> bool:
+def is_majority(count: int, of: int) -> bool:
     """Whether `count` is more than half."""
     return 2 * count > of
 
@@ -90,7 +90,7 @@ def are_most(count: int, of: int) -> bool:
 def verdict(unrelated: int, measured: int, is_unchanged: bool) -> str:
     """Of one checkpoint: `unrelated` where most matrices are, `identical` where no tensor that was
     compared changed, else `related`."""
-    if are_most(unrelated, measured):
+    if is_majority(unrelated, measured):
         return "unrelated"
     return "identical" if is_unchanged else "related"
 

@@ -58,12 +58,12 @@ class Turn:
         """Whether the spans are no nearer to each other than independent ones are."""
         chance = self.chance
         nearest = chance.chordal_band[0]
-        return chance.says_something and judgement.spans_are_chance(self.chordal, nearest)
+        return chance.can_be_distinguished and judgement.spans_are_chance(self.chordal, nearest)
 
     @property
-    def is_telling(self) -> bool:
+    def is_informative(self) -> bool:
         """Whether the angles can be told from what dimensions or chance make of them."""
-        return self.chance.says_something and not self.is_chance
+        return self.chance.can_be_distinguished and not self.is_chance
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ class Measures:
         return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
 
     @property
-    def telling_angle(self) -> float | None:
+    def informative_angle(self) -> float | None:
         """Mean angle in radians over the sides that say something; None where neither does."""
-        means = [turn.mean for turn in (self.left, self.right) if turn.is_telling]
+        means = [turn.mean for turn in (self.left, self.right) if turn.is_informative]
         return sum(means) / len(means) if means else None
 
     @property

@@ -70,9 +70,9 @@ class RandomSubspaces:
         return math.acos(math.sqrt(4 * c * (1 - c))) if c < 0.5 else 0.0
 
     @property
-    def says_something(self) -> bool:
+    def can_be_distinguished(self) -> bool:
         """Whether related subspaces could look different: not if they fill most of the space."""
-        return judgement.can_be_told(self.k, self.chordal_band[0])
+        return judgement.can_be_distinguished(self.k, self.chordal_band[0])
 
     @property
     def mean(self) -> float:

@@ -47,18 +47,18 @@ def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
         InputRefused: a config that is too large, too deep or not JSON, or counts without measure.
     """
     with TemporaryDirectory(prefix="uvmerge-") as made:
-        room = Path(made)
+        copy = Path(made)
         for path in folder.iterdir():
             if path.is_file() and path.name in (CONFIG, TOKENIZER_CONFIG):
                 content = json.dumps(without_code(read_config(path)))
-                (room / path.name).write_text(content, encoding="utf-8")
+                (copy / path.name).write_text(content, encoding="utf-8")
             elif path.is_file() and _may_be_seen(path):
-                (room / path.name).symlink_to(path.resolve())
+                (copy / path.name).symlink_to(path.resolve())
         for name in shards:
-            if not (room / name).exists():
-                (room / name).parent.mkdir(parents=True, exist_ok=True)
-                (room / name).symlink_to((folder / name).resolve())
-        yield room
+            if not (copy / name).exists():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                (copy / name).symlink_to((folder / name).resolve())
+        yield copy
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if len(raw) > LIMIT_BYTES:
         raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
     config = parse_json(raw, str(path), "it")
-    _refuse_without_measure(config, path)
+    _refuse_excessive(config, path)
     return config
 
 
@@ -93,14 +93,14 @@ def _may_be_seen(path: Path) -> bool:
     return not is_code and not path.name.endswith("config.json")
 
 
-def _refuse_without_measure(config: Any, path: Path, depth: int = 0) -> None:
+def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:
     """Refuse depths and numbers of layers that take all memory before any weight is looked at."""
     do = "Take the file that belongs to the weights."
     if depth > DEEPEST:
         raise InputRefused(path, f"is nested more than {DEEPEST} levels deep", do)
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
-            _refuse_without_measure(value, path, depth + 1)
+            _refuse_excessive(value, path, depth + 1)
         elif isinstance(value, (int, float)) and value > MOST and str(key).endswith(_COUNTS):
             what = f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}"
             raise InputRefused(path, what, do)

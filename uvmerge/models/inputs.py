@@ -26,7 +26,7 @@ SIDE, MEL_BINS = 64, 80  # where the config says nothing
 _TEXT = "input_ids"
 _IMAGE, _AUDIO = ("get_image_features", "image_token"), ("get_audio_features", "audio_token")
 # What a model may see or hear, and how it turns that into rows among its tokens.
-_SENSES = {
+_MODALITIES = {
     "pixel_values": _IMAGE, "pixel_values_videos": _IMAGE, "flattened_patches": _IMAGE,
     "input_features": _AUDIO, "input_values": _AUDIO, "past_values": _AUDIO,
 }  # fmt: skip
@@ -45,17 +45,17 @@ class Inputs:
     arguments: Arguments = field(repr=False)
 
 
-def fitting(model: Any) -> Iterator[Inputs]:
+def candidates(model: Any) -> Iterator[Inputs]:
     """Inputs to try on `model`, those that reach most of it first."""
     takes = inspect.signature(model.forward).parameters
-    for name in _SENSES:
+    for name in _MODALITIES:
         if name not in takes or (name == "pixel_values_videos" and "pixel_values" in takes):
             continue
         for shape, more in _shapes(name, model.config, takes):
-            sensed = {name: _noise(name, shape, model), **_on_device(more, model)}
+            media = {name: _noise(name, shape, model), **_on_device(more, model)}
             words = f"{name} of {'×'.join(map(str, shape))}"
-            tokens = _tokens(model, takes, _rows(model, name, sensed))
-            yield Inputs(_joined(tokens, words), {**tokens, **sensed})
+            tokens = _tokens(model, takes, _placeholders(model, name, media))
+            yield Inputs(_joined(tokens, words), {**tokens, **media})
     if _TEXT in takes:
         tokens = _tokens(model, takes, {})
         yield Inputs(_joined(tokens), tokens)
@@ -98,7 +98,7 @@ def _plain_ids(model: Any, text: Any) -> tuple[list[int], list[int]]:
     """The first ids from 1 on without a meaning such as padding or image; and the end, if any."""
     vocabulary = getattr(text, "vocab_size", None) or 2 * TOKENS
     special = {
-        value for part in _parts(model.config) for key, value in vars(part).items()
+        value for part in _configs_within(model.config) for key, value in vars(part).items()
         if key.endswith(("_id", "_token_index")) and isinstance(value, int)
     }  # fmt: skip
     plain = islice((id for id in range(1, vocabulary) if id not in special), TOKENS)
@@ -108,11 +108,11 @@ def _plain_ids(model: Any, text: Any) -> tuple[list[int], list[int]]:
     return list(plain) or [0], known[:1]
 
 
-def _rows(model: Any, name: str, sensed: Arguments) -> dict[int, int]:
+def _placeholders(model: Any, name: str, media: Arguments) -> dict[int, int]:
     """How many placeholders of which id stand for what the model makes of an image or a sound."""
     import torch
 
-    method, token = _SENSES[name]
+    method, token = _MODALITIES[name]
     id = _find(model.config, f"{token}_id", f"{token}_index")
     makes = next(
         (m for each in (model, model.base_model) if (m := getattr(each, method, None))), None
@@ -124,7 +124,7 @@ def _rows(model: Any, name: str, sensed: Arguments) -> dict[int, int]:
     takes = inspect.signature(makes).parameters
     try:
         with torch.inference_mode():
-            found = makes(**{key: value for key, value in sensed.items() if key in takes})
+            found = makes(**{key: value for key, value in media.items() if key in takes})
     except Exception:  # the forward pass is about to fail alike, and says so
         return {}
     return {id: _count(getattr(found, "pooler_output", found))}
@@ -220,7 +220,7 @@ def _sides(size: Any) -> tuple[int, int]:
 # Configs and tensors -----------------------------------------------------------------------------
 
 
-def _parts(config: Any) -> Iterator[Any]:
+def _configs_within(config: Any) -> Iterator[Any]:
     """`config` and those inside it, the outer ones first."""
     waiting = [config]
     while waiting:
@@ -231,7 +231,7 @@ def _parts(config: Any) -> Iterator[Any]:
 
 def _find(config: Any, *names: str, of: str = "") -> Any:
     """The first value of any of these names: in the parts of the kind `of`, then in the others."""
-    parts = sorted(_parts(config), key=lambda part: of not in part.model_type)
+    parts = sorted(_configs_within(config), key=lambda part: of not in part.model_type)
     values = (getattr(part, name, None) for part in parts for name in names)
     return next((value for value in values if value is not None), None)
 

@@ -65,22 +65,22 @@ def load_model(
     folder = Path(folder)
     with (
         Checkpoint.open(folder) as checkpoint,
-        clean_copy(folder, checkpoint.headers) as room,
+        clean_copy(folder, checkpoint.headers) as copy,
         sealed(),
     ):
         kind = _model_class(checkpoint, named=causal)
         if causal and not kind.can_generate():
             raise _not_causal(folder, kind)
-        _refuse_what_no_file_holds(kind, room, checkpoint)
+        _refuse_more_than_stored(kind, copy, checkpoint)
         try:
             model, found = kind.from_pretrained(
-                room, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                copy, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 attn_implementation="eager", dtype=dtype, ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )  # fmt: skip
             model = (model if device == "cpu" else model.to(device)).eval()
         except Exception as error:
-            what = first_line(error).replace(str(room), str(folder))
+            what = first_line(error).replace(str(copy), str(folder))
             raise InputRefused(folder, f"transformers cannot load it: {what}") from error
     if causal and model.config.is_encoder_decoder:
         raise _not_causal(folder, kind)
@@ -100,16 +100,16 @@ def load_tokenizer(folder: str | Path) -> Any:
     # Without its files, transformers makes up an empty one for some families.
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise InputRefused(folder, "has no tokenizer", "Add the model's tokenizer files.")
-    with clean_copy(folder) as room, sealed():
+    with clean_copy(folder) as copy, sealed():
         from transformers import AutoTokenizer
 
         _refuse_tokenizer_class(folder)
         try:
             return AutoTokenizer.from_pretrained(
-                room, local_files_only=True, trust_remote_code=False
+                copy, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:
-            what = first_line(error).replace(str(room), str(folder))
+            what = first_line(error).replace(str(copy), str(folder))
             raise InputRefused(
                 folder, f"transformers cannot load its tokenizer: {what}",
                 "Add the model's tokenizer files.",
@@ -222,7 +222,7 @@ def _tables() -> dict[str, dict[str, Any]]:
     return {key: t for key, t in tables if key.startswith("MODEL_") and key.endswith("_NAMES")}
 
 
-def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) -> None:
+def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> None:
     """Refuse a config of more values than the files hold: transformers would make the rest up."""
     import torch
     from torch.nn.modules import module as hooks
@@ -244,7 +244,7 @@ def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) ->
     ]
     try:
         with torch.device("meta"):
-            config = kind.config_class.from_pretrained(room, local_files_only=True)
+            config = kind.config_class.from_pretrained(copy, local_files_only=True)
             described = sum(p.numel() for p in kind(config).parameters())
     except Exception:  # too much; or transformers' own loader says what is wrong, or gets further
         described = described if described > most else 0

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputRefused, UsageError
 from ..text import brief, inert
 from .load import load_tokenizer
-from .rendering import TemplateFailed, rendered
+from .rendering import TemplateFailed, chat_texts
 
 LIMIT_BYTES, LIMIT_PROMPTS = 64 * 2**20, 100_000
 KEYS = ("prompt", "text", "messages")
@@ -141,7 +141,7 @@ def _as_texts(prompts: Sequence[Prompt], tokenizer: Any) -> list[str]:
         )  # fmt: skip
     chats: list[Any] = [[*prompt.content] for prompt in prompts]
     try:
-        return rendered(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
+        return chat_texts(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
     except (TemplateFailed, ValueError) as error:
         where = prompts[getattr(error, "index", 0)].where
         raise UsageError(

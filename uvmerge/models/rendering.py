@@ -33,7 +33,7 @@ class TemplateFailed(Exception):
         super().__init__(what)
 
 
-def rendered(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -> list[str]:
+def chat_texts(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -> list[str]:
     """Each chat as one text.
 
     A chat that does not end with the assistant's message is followed by what opens its answer.

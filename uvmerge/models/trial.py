@@ -55,7 +55,7 @@ def _forward(loaded: Loaded) -> tuple[str, list[str]]:
 
     errors: list[tuple[str, Exception]] = []
     with sealed(), torch.inference_mode():
-        for tried in inputs.fitting(loaded.model):
+        for tried in inputs.candidates(loaded.model):
             try:
                 output = _first_tensor(loaded.model(**tried.arguments))
             except Exception as error:

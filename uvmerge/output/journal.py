@@ -23,12 +23,12 @@ def staging_root(out: Path, digest: str) -> Path:
 
 def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
     """Refuse where the staging folder of another run is in the way."""
-    for folder in unfinished(out) if not overwrite else ():
+    for folder in unfinished_runs(out) if not overwrite else ():
         if folder != staging_root(out, digest):
             raise _other_run(folder, {}, head)
 
 
-def unfinished(out: Path) -> list[Path]:
+def unfinished_runs(out: Path) -> list[Path]:
     """Staging folders that earlier runs left beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
     found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))

@@ -109,7 +109,7 @@ def read_checked(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def made_all_of(folder: Path) -> bool:
+def made_by_uvmerge(folder: Path) -> bool:
     """Whether everything in `folder` is what uvmerge wrote, by its hashes."""
     try:
         content = read(folder)

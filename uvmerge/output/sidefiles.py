@@ -93,7 +93,7 @@ def sides_of(checkpoint: Checkpoint) -> Sides:
         if reason:
             left.setdefault(reason, []).append(name)
     kept.sort(key=lambda side: side.name == _CONFIG)
-    return Sides(tuple(kept), tuple(_said(reason, names) for reason, names in left.items()))
+    return Sides(tuple(kept), tuple(_left_note(reason, names) for reason, names in left.items()))
 
 
 def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFile]:
@@ -141,7 +141,7 @@ def _refuse_odd_name(checkpoint: Checkpoint, name: str) -> None:
         raise InputRefused(checkpoint.label, what, "Rename the file.")
 
 
-def _said(reason: str, names: list[str]) -> str:
+def _left_note(reason: str, names: list[str]) -> str:
     shown = ", ".join(map(brief, names[:3])) + (
         f" and {len(names) - 3:,} more" if names[3:] else ""
     )

@@ -36,7 +36,7 @@ from .journal import (
     line_of,
     read_journal,
     staging_root,
-    unfinished,
+    unfinished_runs,
     write_journal,
 )
 from .lock import locked
@@ -162,7 +162,7 @@ class Staging:
             os.rename(self.out, kept)
         os.rename(self.folder, self.out)
         _sync(self.out.parent)
-        if kept is not None and manifest.made_all_of(kept):
+        if kept is not None and manifest.made_by_uvmerge(kept):
             shutil.rmtree(kept)
             kept = None
         self.close()
@@ -274,7 +274,7 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
         check_out(out, overwrite)
         root = staging_root(out, digest)
         check_unfinished(out, digest, head, overwrite)
-        for other in unfinished(out):
+        for other in unfinished_runs(out):
             if other != root:
                 shutil.rmtree(other)
         if overwrite and root.exists() and not has_head(root, head):

@@ -112,30 +112,30 @@ class Refiner:
         window = min(r, end + max(16, b // 4))
         Z = vectors[:, begin:window].double()
         for _ in range(MOST_STEPS):
-            moved = self._moved(Z[:, :b], vectors[:, window:], values[window:])
-            Z = torch.cat([moved, Z[:, b:]], dim=1)
+            corrected = self._corrected(Z[:, :b], vectors[:, window:], values[window:])
+            Z = torch.cat([corrected, Z[:, b:]], dim=1)
             if begin:
                 Z -= before @ (before.mT @ Z)
             found = _rayleigh_ritz(self.G, Z)
             if found is None:
                 return None
             theta, Z, GZ = found
-            missed = GZ[:, :b] - Z[:, :b] * theta[:b]
+            residuals = GZ[:, :b] - Z[:, :b] * theta[:b]
             if begin:  # what is left along `before` turns vectors within the leading space alone
-                missed -= before @ (before.mT @ missed)
-            norms = torch.linalg.vector_norm(missed, dim=0)
+                residuals -= before @ (before.mT @ residuals)
+            norms = torch.linalg.vector_norm(residuals, dim=0)
             if bool((norms <= self.residual * theta[:b]).all()):
                 following = float(theta[b]) * self.scale if window > end else None
                 return Eigenpairs(theta[:b] * self.scale, Z[:, :b].contiguous(), following)
         return None
 
-    def _moved(self, Z: Tensor, beyond: Tensor, values: Tensor) -> Tensor:
-        """The columns of Z (r, b) moved by first-order perturbation theory along `beyond`."""
+    def _corrected(self, Z: Tensor, beyond: Tensor, values: Tensor) -> Tensor:
+        """The columns of Z (r, b) corrected by first-order perturbation theory along `beyond`."""
         GZ = self.G @ Z
         theta = (Z * GZ).sum(0) / (Z * Z).sum(0)
-        missed = GZ.sub_(Z * theta)
-        size = missed.abs().max().clamp(min=1e-300)  # keeps float32 from underflowing
-        X = beyond.mT @ (missed / size).float()
+        residuals = GZ.sub_(Z * theta)
+        size = residuals.abs().max().clamp(min=1e-300)  # keeps float32 from underflowing
+        X = beyond.mT @ (residuals / size).float()
         apart = theta.float() - values[:, None]
         X = torch.where(apart > 1e-6 * theta.float(), X / apart, 0.0)
         return Z.add((beyond @ X).double(), alpha=float(size))
