@@ -24,8 +24,9 @@ from .crew import Crew
 from .reading import Reader, Span, all_finite, equal
 from .settings import Control, Phases, Settings
 
-PIECE_BYTES = 1 << 20  # of tensors that are compared as bytes
-Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]  # per checkpoint: state, if measured it
+PIECE_BYTES = 1 << 20  # read at a time from tensors that are compared as bytes
+# Per checkpoint: `Entry.state`, and the matrix where that is `measured`.
+Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]
 
 
 def role(number: int) -> str:
@@ -35,20 +36,32 @@ def role(number: int) -> str:
 
 @dataclass(frozen=True)
 class Rank:
-    """How many leading triplets: a fraction of min(m, n), a count, or a share of the base's energy."""
+    """How many leading triplets are compared; one of three is given.
+
+    Attributes:
+        top: a fraction of min(m, n).
+        rank: a count.
+        energy: a share of ‖W_b‖_F², which the leading triplets of the base hold.
+    """
 
     top: float | None = None
     rank: int | None = None
     energy: float | None = None
 
     def at_most(self, r: int) -> int:
-        """k of a matrix with r singular values, where they need not be known; else r."""
+        """The largest possible k for a matrix with r singular values, without decomposing it."""
         return r if self.energy is not None else leading_count(r, top=self.top, rank=self.rank)
 
 
 @dataclass
 class Measured:
-    """One match after measuring: per checkpoint an entry or None, and the distances of each two."""
+    """One match after measuring.
+
+    Attributes:
+        entries: per checkpoint, its matrix against the base's; None where it has no such matrix.
+        apart: distances of each two matrices; empty unless all checkpoints have a finite one.
+        base_squares: ‖W_b‖_F², where there are distances.
+    """
 
     entries: list[Entry | None] = field(default_factory=list)
     apart: list[Distances] = field(default_factory=list)
@@ -82,7 +95,7 @@ class _Decompose:
 
 @dataclass(frozen=True)
 class _Subtract:
-    """Another tensor, whose relative change is wanted."""
+    """A tensor that is not decomposed, whose relative change is wanted."""
 
     checkpoint: int
     number: int
@@ -118,11 +131,14 @@ def run(
     control: Control,
     phases: Phases,
 ) -> tuple[list[Measured], list[list[Other]]]:
-    """Per match what was measured, and per checkpoint its other tensors. Where `control.stop` was
-    set, what was not reached yet is missing.
+    """Measure every match and every other tensor of a pairing.
 
     Args:
         checkpoints: by `role(number)`.
+
+    Returns:
+        What was measured of each match, and per checkpoint its other tensors. After `control.stop`
+        was set, those that were not reached are missing.
     """
     moving, computing = _tasks(pairing, rank)
     done: dict[int, Measured] = {}
@@ -154,7 +170,10 @@ def _tasks(pairing: Pairing, rank: Rank) -> tuple[list[_Subtract], list[_Decompo
 
 
 def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
-    """Each two of `count` checkpoints, the base included, over all matrices that all of them have."""
+    """Distances of each two of `count` checkpoints, the base included.
+
+    They are taken over the matrices that all checkpoints have. Of two checkpoints there are none.
+    """
     shared = [each for each in measured if each.apart]
     if not shared or count < 3:
         return []
@@ -172,7 +191,7 @@ def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
 
 
 class Measurer(Reader):
-    """Measures one match at a time."""
+    """Measures one match at a time in each of several threads."""
 
     def __init__(
         self,
@@ -185,7 +204,11 @@ class Measurer(Reader):
         self.rank = rank
 
     def measure(self, match: Match) -> Measured:
-        """All counterparts of one matrix of the base; falls back to the CPU where a GPU is full."""
+        """Measure all counterparts of one matrix of the base; on the CPU where the GPU is full.
+
+        Raises:
+            RunFailed: names the matrix: values too large to measure, or not enough memory.
+        """
         try:
             return self._measure(match, self.device)
         except torch.OutOfMemoryError:
@@ -253,7 +276,7 @@ class Measurer(Reader):
         return entries
 
     def subtract(self, task: _Subtract) -> Other:
-        """How far a tensor of any shape has moved, read in pieces."""
+        """The relative change of a tensor of any shape, which is read in pieces."""
         ours, theirs = task.base, task.other
         if not {ours.dtype, theirs.dtype} <= set(FLOATS):
             same = ours.dtype == theirs.dtype and self._same_bytes(ours, theirs, task.checkpoint)
