@@ -1,9 +1,9 @@
-"""The one way to load a model or a tokenizer: by transformers' own classes, and nothing else.
+"""The one way to load a model or a tokenizer: by transformers' own classes.
 
-Code of a checkpoint never runs. The model class comes from a closed list, the model classes of
-transformers, by the name in `architectures`: never an Auto class, a pipeline or anything else that
-has a name in transformers. transformers sees a copy of the folder without code (`clean.py`), has
-nobody to ask, fetches nothing, and reads weights from safetensors files.
+Code of a checkpoint never runs. The name in `architectures` chooses the model class from a closed
+list, the model classes of transformers; other names in transformers, such as Auto classes and
+pipelines, are refused. transformers reads a copy of the folder without code (`clean.py`), cannot ask
+on the terminal, downloads nothing, and reads weights from safetensors files alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..text import brief
 from .clean import CONFIG, TOKENIZER_CONFIG, clean_copy, read_config
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
-# Families whose models are built by another package, or look things up elsewhere.
+# Families whose models are built by another package, or need a search index.
 _OUTSIDE = {"timm_backbone", "timm_wrapper", "rag"}
-_SPARE_VALUES = 2**26  # buffers and tied weights that no file holds
+_SPARE_VALUES = 2**26  # values of buffers and tied weights, which no file holds
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Loaded:
     Attributes:
         folder: where the checkpoint lies.
         model: a `transformers.PreTrainedModel`.
-        missing, unexpected, mismatched: names of tensors that its class needs and the checkpoint
-            lacks, that its class does not know, and that have another shape (said behind the name).
+        missing: names of tensors that the model class needs and the checkpoint lacks.
+        unexpected: names of tensors that the model class does not know.
+        mismatched: names of tensors with another shape than the model class has, and both shapes.
     """
 
     folder: Path
@@ -51,16 +52,16 @@ class Loaded:
 def load_model(
     folder: str | Path, *, device: str = "cpu", dtype: Any = "auto", causal: bool = False
 ) -> Loaded:
-    """The model in `folder`, with plain attention, so that results depend on nothing installed.
+    """The model in `folder`, with eager attention, so that results depend on no installed kernel.
 
     Args:
         device: where to put it, as torch names it.
-        dtype: a `torch.dtype`, or "auto": as the checkpoint says.
+        dtype: a `torch.dtype`, or "auto" for the one that the checkpoint names.
         causal: refuse models that do not predict the next token of a text.
 
     Raises:
-        InputRefused: a checkpoint that is broken, or has no model class of the installed
-            transformers; from an `ImportError` where a package is missing that its class needs.
+        InputRefused: the checkpoint is broken, or its model class is not in the installed
+            transformers. The cause is an `ImportError` where the class needs a missing package.
     """
     folder = Path(folder)
     with (
@@ -94,10 +95,10 @@ def load_tokenizer(folder: str | Path) -> Any:
     """The tokenizer in `folder`: a `transformers.PreTrainedTokenizerBase`.
 
     Raises:
-        InputRefused: there is none, or its class is not in transformers.
+        InputRefused: the folder has no tokenizer, or its class is not in transformers.
     """
     folder = Path(folder)
-    # Without its files, transformers makes up an empty one for some families.
+    # Without tokenizer files, transformers makes up an empty tokenizer for some families.
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise InputRefused(folder, "has no tokenizer", "Add the model's tokenizer files.")
     with clean_copy(folder) as copy, sealed():
@@ -118,7 +119,8 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """transformers without anybody to ask, kernels of the Hub, progress bars and warnings."""
+    """Inside the block, transformers cannot ask on the terminal, loads no kernels of the Hub, and shows
+    neither progress bars nor warnings."""
     from transformers.integrations import hub_kernels
     from transformers.utils import logging
 
@@ -140,7 +142,7 @@ def sealed() -> Iterator[None]:
 
 
 def chat_renderer() -> Callable[..., list[str]]:
-    """transformers' own way to make chats texts by a template: sandboxed, without limits."""
+    """The function of transformers that renders chats by a template, in a sandbox without limits."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     def render(chats: list[Any], template: str, opens_answer: bool, words: Any) -> list[str]:
@@ -153,12 +155,16 @@ def chat_renderer() -> Callable[..., list[str]]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another package says, as far as it fits into a sentence."""
+    """The first line of another package's error, cut to a length that fits into a sentence."""
     return brief((str(error).strip() or type(error).__name__).splitlines()[0], 300)
 
 
 def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
-    """The class that config.json names; its family's first one where none is named and may be."""
+    """The model class that config.json names, or else the base class of its family.
+
+    Args:
+        named: refuse a config that names no class.
+    """
     import transformers
 
     config, folder = checkpoint.config, checkpoint.on_disk()
@@ -185,7 +191,8 @@ def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
 
 
 def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
-    """The model class of that name, from the tables of transformers or the family's own module."""
+    """The model class `name`, from the tables of transformers or the module of `family`; None where
+    transformers has none."""
     from transformers import PreTrainedModel
     from transformers.models.auto import configuration_auto as configs
 
@@ -208,14 +215,14 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
                 raise InputRefused(folder, f"{what}: {why}") from ImportError(key)
             if key in listed or not name.endswith("PreTrainedModel"):
                 return kind
-        elif kind is not None and key in listed:  # stands for one that cannot be imported
+        elif kind is not None and key in listed:  # a dummy for a class that cannot be imported
             raise InputRefused(folder, f"{what}: it needs other packages") from ImportError(name)
     return None
 
 
 @cache
 def _tables() -> dict[str, dict[str, Any]]:
-    """The tables of transformers from a family to the names of its classes, one for each task."""
+    """The tables of transformers, one for each task, from a family to the names of its classes."""
     from transformers.models.auto import modeling_auto
 
     tables = vars(modeling_auto).items()
@@ -223,7 +230,8 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> None:
-    """Refuse a config of more values than the files hold: transformers would make the rest up."""
+    """Refuse a config that describes more values than the files hold; transformers would fill the rest
+    with random numbers."""
     import torch
     from torch.nn.modules import module as hooks
 
@@ -246,7 +254,7 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
         with torch.device("meta"):
             config = kind.config_class.from_pretrained(copy, local_files_only=True)
             described = sum(p.numel() for p in kind(config).parameters())
-    except Exception:  # too much; or transformers' own loader says what is wrong, or gets further
+    except Exception:  # any error but the count is left to the real loading, which may report it
         described = described if described > most else 0
     finally:
         for each in counting:
@@ -260,7 +268,7 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
 
 
 def _refuse_tokenizer_class(folder: Path) -> None:
-    """Refuse a `tokenizer_class` that is no tokenizer of transformers: any name would be tried."""
+    """Refuse a `tokenizer_class` that is no tokenizer of transformers, which would try any name."""
     import transformers
 
     for file in (TOKENIZER_CONFIG, CONFIG):
@@ -293,7 +301,7 @@ def _not_causal(folder: Path, kind: Any) -> InputRefused:
 
 
 def _shown(key: Any) -> str:
-    """`name`, or `name (shape in the file, shape in the model)` of a mismatch."""
+    """A tensor's name; of a mismatch, `name (shape in the file, shape in the model)`."""
     if isinstance(key, str):
         return key
     name, *shapes = key
