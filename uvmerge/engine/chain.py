@@ -130,21 +130,24 @@ def _apply(step: RecipeStep, to: Step, inputs: Sequence[Any]) -> Any:
         result = operation.function(*inputs, **step.options, **extra)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of linear algebra in the operation itself
         raise RunFailed(
-            to.tensor, f"{operation.command} did not converge: {error}",
+            to.tensor,
+            f"{operation.command} did not converge: {error}",
             "Leave the tensor out with --exclude and report the matrix.",
-        ) from error  # fmt: skip
+        ) from error
     except (UvmergeError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "allocate memory" in str(error):
             raise
         raise RunFailed(
-            to.tensor, f"{operation.command} failed: {type(error).__name__}: {error}",
+            to.tensor,
+            f"{operation.command} failed: {type(error).__name__}: {error}",
             "UVMERGE_DEBUG=1 shows where.",
-        ) from error  # fmt: skip
+        ) from error
     shape = tuple(inputs[0].shape)
     if tuple(result.shape) != shape:
         raise RunFailed(
-            to.tensor, f"{operation.command} returned shape {list(result.shape)}"
-            f" instead of {list(shape)}")  # fmt: skip
+            to.tensor,
+            f"{operation.command} returned shape {list(result.shape)} instead of {list(shape)}",
+        )
     return result

@@ -82,9 +82,10 @@ class Editor(Reader):
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             raise RunFailed(
-                first.tensor, "there is not enough memory to edit it",
+                first.tensor,
+                "there is not enough memory to edit it",
                 "Try --workers 1, or a machine with more memory; the same command resumes.",
-            ) from error  # fmt: skip
+            ) from error
         products = self._edit(requests, "cpu")
         for _, record in products:
             for entry in (record or {}).values():
@@ -255,9 +256,10 @@ class Editor(Reader):
             result = _round_once(values, wanted)
             if bool((values.isfinite() & ~result.isfinite()).any()):
                 raise RunFailed(
-                    step.tensor, f"its values overflow {step.dtype}",
+                    step.tensor,
+                    f"its values overflow {step.dtype}",
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
-                )  # fmt: skip
+                )
             yield as_bytes(result)
 
 
@@ -274,9 +276,10 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
             if not all_finite(panel):
                 raise RunFailed(step.tensor, "the operation returned NaN or Inf")
             raise RunFailed(
-                step.tensor, f"the result overflows {step.dtype}",
+                step.tensor,
+                f"the result overflows {step.dtype}",
                 "Store it wider: --dtype bfloat16 or --dtype float32.",
-            )  # fmt: skip
+            )
         if out.dim() == 0:
             out.copy_(rounded)
             return 1

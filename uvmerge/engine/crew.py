@@ -100,9 +100,10 @@ class Crew:
         odd = [task.name for task in tasks if self.done[id(task)] != 1]
         if odd or self.done.total() != len(tasks):
             raise RunFailed(
-                "engine", f"did not do every task once: {listed(odd, 'task')}",
+                "engine",
+                f"did not do every task once: {listed(odd, 'task')}",
                 "This is a mistake in uvmerge: please report it. Nothing was published.",
-            )  # fmt: skip
+            )
 
     def _compute(self, queue: Iterator[Task]) -> None:
         if self.prepare is not None:

@@ -39,9 +39,10 @@ class FactorFolder:
             with safe_open(path, "pt") as file:
                 made = file.metadata() or {}
                 pairs = Eigenpairs(
-                    file.get_tensor("values"), file.get_tensor("vectors"),
+                    file.get_tensor("values"),
+                    file.get_tensor("vectors"),
                     float.fromhex(made["following"]) if "following" in made else None,
-                )  # fmt: skip
+                )
         except (OSError, SafetensorError, ValueError):
             return None
         if made.get("key") != key or made.get("xxh3_128") != _digest(pairs):
@@ -61,9 +62,10 @@ class FactorFolder:
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise RunFailed(
-                path, f"the factors cannot be kept: {error.strerror}",
+                path,
+                f"the factors cannot be kept: {error.strerror}",
                 "Make room, or go on without --factors; the same command resumes.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}-{self._made_by}.safetensors"

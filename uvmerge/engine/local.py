@@ -150,9 +150,10 @@ def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
     planned = {block.view.label for step in plan.edits for block in step.blocks}
     if odd := sorted(planned ^ record.keys()):
         raise RunFailed(
-            "engine", f"what was edited is not what was planned: {listed(odd, 'matrix')}",
+            "engine",
+            f"what was edited is not what was planned: {listed(odd, 'matrix')}",
             "This is a mistake in uvmerge: please report it. Nothing was published.",
-        )  # fmt: skip
+        )
 
 
 class _Worker:

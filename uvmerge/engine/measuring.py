@@ -181,12 +181,15 @@ def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
     pairs = []
     for several in zip(*(each.apart for each in shared), strict=True):
         squares = sum(apart.squares for apart in several)
-        pairs.append(Pair(
-            several[0].first, several[0].second,
-            sum(apart.left for apart in several) / len(several),
-            sum(apart.right for apart in several) / len(several),
-            math.sqrt(squares / base_squares) if base_squares else 0.0,
-        ))  # fmt: skip
+        pairs.append(
+            Pair(
+                several[0].first,
+                several[0].second,
+                sum(apart.left for apart in several) / len(several),
+                sum(apart.right for apart in several) / len(several),
+                math.sqrt(squares / base_squares) if base_squares else 0.0,
+            )
+        )
     return pairs
 
 
@@ -216,16 +219,18 @@ class Measurer(Reader):
             return self._measure(match, "cpu", "cpu (out of GPU memory)")
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise RunFailed(
-                match.base.label, "its values, or those of a counterpart, are too large to measure",
+                match.base.label,
+                "its values, or those of a counterpart, are too large to measure",
                 "Leave it out with --exclude.",
-            ) from error  # fmt: skip
+            ) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             raise RunFailed(
-                match.base.label, "there is not enough memory to measure it",
+                match.base.label,
+                "there is not enough memory to measure it",
                 "Try --workers 1, or leave it out with --exclude.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _measure(self, match: Match, device: str, said: str = "") -> Measured:
         with self.phases.timed("read"):
@@ -269,10 +274,19 @@ class Measurer(Reader):
                 entries.append(None)
                 continue
             dtype = self.checkpoints[role(number)].tensors[view.tensor].dtype
-            entries.append(Entry(
-                view.label, match.place.layer, match.place.module, match.role, match.shape, dtype,
-                state, next(measures) if state == "measured" else None, device,
-            ))  # fmt: skip
+            entries.append(
+                Entry(
+                    view.label,
+                    match.place.layer,
+                    match.place.module,
+                    match.role,
+                    match.shape,
+                    dtype,
+                    state,
+                    next(measures) if state == "measured" else None,
+                    device,
+                )
+            )
         return entries
 
     def subtract(self, task: _Subtract) -> Other:

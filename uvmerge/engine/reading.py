@@ -52,9 +52,10 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
         raise UsageError(
-            "--device", f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
+            "--device",
+            f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
             "Use --device cpu.",
-        )  # fmt: skip
+        )
     return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
 
 

@@ -15,8 +15,17 @@ from ..text import brief
 
 _HUB_ID = re.compile(r"(?:hf://)?(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
-SIDE_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken", "LICENSE*", "NOTICE*",
-              "README.md"]  # fmt: skip
+SIDE_FILES = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.py",
+    "*.tiktoken",
+    "LICENSE*",
+    "NOTICE*",
+    "README.md",
+]
 SECOND_COPIES = ["original/*", "onnx/*", "openvino/*", "consolidated*", "checkpoint-*/*"]
 
 
@@ -57,9 +66,10 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
         if is_file:
             raise InputRefused(brief(reference), "is a file", "Name the folder it is in.")
         raise InputRefused(
-            brief(reference), "is neither a folder nor a Hub id like org/name or org/name@revision",
+            brief(reference),
+            "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",
-        )  # fmt: skip
+        )
     return _download(
         str(reference), match[1], match[2], WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
     )
@@ -78,23 +88,26 @@ def _download(reference: str, repo: str, revision: str | None, wanted: list[str]
         return Local(Path(path), repo, Path(path).name)
     except errors.GatedRepoError:
         raise InputRefused(
-            reference, f"{tried}: access is gated",
+            reference,
+            f"{tried}: access is gated",
             f"Accept the terms at {constants.ENDPOINT}/{repo}, then `hf auth login`.",
-        ) from None  # fmt: skip
+        ) from None
     except errors.RevisionNotFoundError:
         raise InputRefused(
             reference, f"{tried}: no revision {revision!r}", "Check the name."
         ) from None
     except errors.RepositoryNotFoundError:
         raise InputRefused(
-            reference, f"{tried}: no such model, or it is private",
+            reference,
+            f"{tried}: no such model, or it is private",
             "Check the spelling; for a private model, `hf auth login`.",
-        ) from None  # fmt: skip
+        ) from None
     except errors.LocalEntryNotFoundError:
         raise InputRefused(
-            reference, f"{tried}: not in the local cache, and the Hub cannot be reached",
+            reference,
+            f"{tried}: not in the local cache, and the Hub cannot be reached",
             "Check the connection (and HF_HUB_OFFLINE), or give a folder.",
-        ) from None  # fmt: skip
+        ) from None
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputRefused(

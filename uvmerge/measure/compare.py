@@ -133,7 +133,7 @@ def measure_all(
     return found, [
         Distances(i, j, *_distances(cut[i], cut[j], of_base[j] if i == 0 else None))
         for i, j in combinations(range(len(cut)), 2)
-    ]  # fmt: skip
+    ]
 
 
 def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
@@ -217,9 +217,7 @@ def _change(base: Leading, other: Leading) -> Change:
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
     values = _floats(_values(G, delta))
     structureless = projection.structureless / energy
-    return Change(
-        (m, n), relative, cosine, values, diagonal, rotation, structureless, picture
-    )  # fmt: skip
+    return Change((m, n), relative, cosine, values, diagonal, rotation, structureless, picture)
 
 
 class _Difference:

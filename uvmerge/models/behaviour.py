@@ -100,9 +100,10 @@ class _Model:
         loaded = load_model(folder, device=device, dtype=dtype, causal=True)
         if absent := sorted([*loaded.missing, *loaded.mismatched]):
             raise InputRefused(
-                folder, f"has no weights for {brief(absent[0])}, which its model class needs",
+                folder,
+                f"has no weights for {brief(absent[0])}, which its model class needs",
                 "What transformers would put there is random.",
-            )  # fmt: skip
+            )
         text = loaded.model.config.get_text_config()
         positions = getattr(text, "max_position_embeddings", None) or math.inf
         return cls(folder, loaded.model, text.vocab_size, positions)
@@ -117,9 +118,10 @@ class _Model:
                 logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits[0]
         except Exception as error:
             raise RunFailed(
-                self.folder, f"a forward pass fails: {first_line(error)}",
+                self.folder,
+                f"a forward pass fails: {first_line(error)}",
                 "Try --device cpu, fewer checkpoints at a time, or leave out --kl.",
-            ) from None  # fmt: skip
+            ) from None
         if bool((logits.isnan() | logits.isposinf()).any()):
             raise RunFailed(self.folder, "a forward pass gives NaN or Inf", "`uvmerge check` it.")
         return logits
@@ -133,14 +135,14 @@ def _check_vocabularies(models: Sequence[_Model], largest_id: int) -> None:
             f"its tokenizer gives the id {largest_id}, its vocabulary has"
             f" {base.vocabulary:,} entries",
             "Is it the tokenizer of this model?",
-        )  # fmt: skip
+        )
     for model in models[1:]:
         if model.vocabulary != base.vocabulary:
             raise InputRefused(
                 model.folder,
                 f"its vocabulary has {model.vocabulary:,} entries, the base's {base.vocabulary:,}",
                 "Distributions over different vocabularies do not compare.",
-            )  # fmt: skip
+            )
 
 
 @dataclass

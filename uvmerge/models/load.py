@@ -112,9 +112,10 @@ def load_tokenizer(folder: str | Path) -> Any:
         except Exception as error:
             what = first_line(error).replace(str(copy), str(folder))
             raise InputRefused(
-                folder, f"transformers cannot load its tokenizer: {what}",
+                folder,
+                f"transformers cannot load its tokenizer: {what}",
                 "Add the model's tokenizer files.",
-            ) from error  # fmt: skip
+            ) from error
 
 
 @contextmanager
@@ -176,17 +177,19 @@ def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
     if not isinstance(name, str):
         shown = f": architectures is {brief(names)}" if names else ""
         raise InputRefused(
-            folder, f"its config.json names no model class{shown}",
+            folder,
+            f"its config.json names no model class{shown}",
             "Add `architectures`, a list with the name of a class of transformers.",
-        )  # fmt: skip
+        )
     kind = _class_of_transformers(name, family, folder)
     if kind is None:
         of_its_own = ": it is Python code of its own, which is not run here"
         why = of_its_own if "auto_map" in config else ""
         raise InputRefused(
-            folder, f"its model class {brief(name)} is not in transformers"
-            f" {transformers.__version__}{why}", "Only classes of transformers are run.",
-        )  # fmt: skip
+            folder,
+            f"its model class {brief(name)} is not in transformers {transformers.__version__}{why}",
+            "Only classes of transformers are run.",
+        )
     return kind
 
 
@@ -197,9 +200,11 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
     from transformers.models.auto import configuration_auto as configs
 
     listed = {
-        key for table in _tables().values() for key, names in table.items()
+        key
+        for table in _tables().values()
+        for key, names in table.items()
         if name in ([names] if isinstance(names, str) else names)
-    }  # fmt: skip
+    }
     what = f"its model class {name} cannot be used here"
     for key in (*sorted(listed), family):
         if key not in configs.CONFIG_MAPPING_NAMES:
@@ -262,9 +267,10 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
     if described > stored:
         held = f"its files hold {checkpoint.size_bytes:,} bytes"
         raise InputRefused(
-            checkpoint.on_disk(), f"its config.json describes {described:,} parameters, {held}",
+            checkpoint.on_disk(),
+            f"its config.json describes {described:,} parameters, {held}",
             "Take the config.json that belongs to the weights.",
-        )  # fmt: skip
+        )
 
 
 def _refuse_tokenizer_class(folder: Path) -> None:
@@ -276,9 +282,11 @@ def _refuse_tokenizer_class(folder: Path) -> None:
         name = config.get("tokenizer_class")
         if name and not (isinstance(name, str) and _is_tokenizer_class(name)):
             raise InputRefused(
-                folder, f"transformers cannot load its tokenizer: its class {brief(name)} is not in"
-                f" transformers {transformers.__version__}", "Code of its own is not run here.",
-            )  # fmt: skip
+                folder,
+                f"transformers cannot load its tokenizer: its class {brief(name)} is not in"
+                f" transformers {transformers.__version__}",
+                "Code of its own is not run here.",
+            )
 
 
 def _is_tokenizer_class(name: str) -> bool:
@@ -295,9 +303,10 @@ def _is_tokenizer_class(name: str) -> bool:
 
 def _not_causal(folder: Path, kind: Any) -> InputRefused:
     return InputRefused(
-        folder, f"its model class {kind.__name__} is not a causal language model",
+        folder,
+        f"its model class {kind.__name__} is not a causal language model",
         "It has no next-token distribution.",
-    )  # fmt: skip
+    )
 
 
 def _shown(key: Any) -> str:

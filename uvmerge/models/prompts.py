@@ -137,15 +137,17 @@ def _as_texts(prompts: Sequence[Prompt], tokenizer: Any) -> list[str]:
         return []
     if not tokenizer.chat_template:
         raise UsageError(
-            prompts[0].where, "has messages, and the base's tokenizer has no chat template",
+            prompts[0].where,
+            "has messages, and the base's tokenizer has no chat template",
             'Write the text as the base is to read it: {"prompt": "…"}.',
-        )  # fmt: skip
+        )
     chats: list[Any] = [[*prompt.content] for prompt in prompts]
     try:
         return chat_texts(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
     except (TemplateFailed, ValueError) as error:
         where = prompts[getattr(error, "index", 0)].where
         raise UsageError(
-            where, f"the base's chat template fails on it: {error}",
+            where,
+            f"the base's chat template fails on it: {error}",
             "Write messages as the template wants them, or the text itself.",
-        ) from None  # fmt: skip
+        ) from None

@@ -44,8 +44,9 @@ def trial(folder: str | Path) -> Trial:
         return Trial("no", problems=(refused.what,))
     problems = [
         f"transformers reports {kind} keys: {listed(names, 'tensor')}"
-        for kind in ("missing", "mismatched", "unexpected") if (names := getattr(loaded, kind))
-    ]  # fmt: skip
+        for kind in ("missing", "mismatched", "unexpected")
+        if (names := getattr(loaded, kind))
+    ]
     ran, more = _forward(loaded)
     return Trial(type(loaded.model).__name__, ran, (*problems, *more))
 

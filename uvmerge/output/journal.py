@@ -87,6 +87,7 @@ def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> Inpu
     changed = [key for key in head if key in before and before[key] != head[key]]
     what = f"other {', '.join(changed)}" if changed else "another recipe or other inputs"
     return InputRefused(
-        root, f"an unfinished run with {what} is in the way",
+        root,
+        f"an unfinished run with {what} is in the way",
         "Repeat that run's command to finish it, or start over with --overwrite (or delete the folder).",
-    )  # fmt: skip
+    )

@@ -69,9 +69,10 @@ def _remove_if_stale(path: Path) -> None:
         ) from None
     if host != socket.gethostname():
         raise Locked(
-            path, f"process {pid} on host {host} is writing to this output",
+            path,
+            f"process {pid} on host {host} is writing to this output",
             "If that run is gone, delete the lock file and run again.",
-        )  # fmt: skip
+        )
     if _owner(pid) == owner:
         raise Locked(path, f"process {pid} on this host is writing to this output", "Wait for it.")
     # Two runs may both have found the lock stale, and the other one may have made a new lock since:

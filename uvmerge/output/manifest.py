@@ -51,10 +51,11 @@ def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """The part of the manifest that determines the bytes of an output."""
     recipe = plan.recipe.as_data()
     references = {
-        role: f"{identity['reference']}@{commit}" if (commit := identity["commit"])
+        role: f"{identity['reference']}@{commit}"
+        if (commit := identity["commit"])
         else identity["reference"]
         for role, identity in plan.inputs.items()
-    }  # fmt: skip
+    }
     recipe |= by_name(references)
     return {
         "format": FORMAT,
@@ -200,8 +201,11 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     ]  # fmt: skip
     if local:
         names = _quoted(local)
-        lines += ["", f"{names} came from local folders: before publishing, put their Hub ids into"
-                  " `base_model` above."]  # fmt: skip
+        lines += [
+            "",
+            f"{names} came from local folders: before publishing, put their Hub ids into"
+            " `base_model` above.",
+        ]
     return ("\n".join(lines) + "\n").encode()
 
 

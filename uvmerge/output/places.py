@@ -100,9 +100,10 @@ def not_empty(out: Path) -> InputRefused:
     """The error for an OUT that has entries."""
     names = sorted(path.name for path in out.iterdir())
     return InputRefused(
-        out, f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
+        out,
+        f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
         "Choose another folder, or pass --overwrite.",
-    )  # fmt: skip
+    )
 
 
 def report_folder(
@@ -144,6 +145,7 @@ def _refuse_other_files(target: Path) -> None:
         raise RunFailed(target, f"cannot be read: {error.strerror}") from error
     if strange:
         raise InputRefused(
-            target, f"is not empty, and holds more than a report ({strange[0]})",
+            target,
+            f"is not empty, and holds more than a report ({strange[0]})",
             "Name another folder, or pass --overwrite to write the report beside it.",
-        )  # fmt: skip
+        )

@@ -209,9 +209,11 @@ class Staging:
                 part.update(chunk)
             if part.hexdigest() != piece["xxh3_128"]:
                 raise RunFailed(
-                    name, f"reading back bytes {offset:,} to {offset + length:,} gives other content"
-                    " than was written", "Check the disk, then run the same command again to resume.",
-                )  # fmt: skip
+                    name,
+                    f"reading back bytes {offset:,} to {offset + length:,} gives other content"
+                    " than was written",
+                    "Check the disk, then run the same command again to resume.",
+                )
             position = offset + length
         if position != planned.size_bytes:
             raise _not_once(name, position, planned.size_bytes)
@@ -268,9 +270,10 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
         first = "make room" if full else "mend the cause"
         do = f"What is finished is kept: {first} and run the same command again to resume."
         raise RunFailed(
-            where, what if full else f"{what}: {error.strerror}",
+            where,
+            what if full else f"{what}: {error.strerror}",
             do if resumes else f"{first.capitalize()} and run the same command again.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _free(folder: Path) -> str:

@@ -288,9 +288,10 @@ class Ladder:
             self._svd = _checked_svd(self.W.tensor(torch.float64))
         if self._svd is None:
             raise RunFailed(
-                self.name, "no singular value decomposition of it converged",
+                self.name,
+                "no singular value decomposition of it converged",
                 "Leave the tensor out with --exclude and report the matrix.",
-            )  # fmt: skip
+            )
         return self._svd
 
     def _gap(self, k: int, S: Tensor, following: float | None) -> float | None:
