@@ -82,7 +82,7 @@ class Chain:
             inputs = [current if role is None else operands[role] for role in roles]
             result = _apply(step, self.step, inputs)
             current = wrap(result) if isinstance(result, Tensor) else result
-            at = next((role for role, each in operands.items() if each is current), None)
+            at = next((role for role, operand in operands.items() if operand is current), None)
         return current
 
 

@@ -201,7 +201,7 @@ class Editor(Reader):
                 for after, piece in zip(chain.out.split(PANEL_ROWS), before.split(PANEL_ROWS)):
                     change.add(after, piece)
                 chain.entry.update(change.entry)
-        return [(each.out.mT if view.transposed else each.out, each.entry) for each in chains]
+        return [(chain.out.mT if view.transposed else chain.out, chain.entry) for chain in chains]
 
     def _on_matrices(
         self,

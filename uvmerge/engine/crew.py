@@ -97,11 +97,11 @@ class Crew:
             self._refuse_gaps([*moving, *computing])
 
     def _refuse_gaps(self, tasks: Sequence[Task]) -> None:
-        odd = [task.name for task in tasks if self.done[id(task)] != 1]
-        if odd or self.done.total() != len(tasks):
+        wrong = [task.name for task in tasks if self.done[id(task)] != 1]
+        if wrong or self.done.total() != len(tasks):
             raise RunFailed(
                 "engine",
-                f"did not do every task once: {listed(odd, 'task')}",
+                f"did not do every task once: {listed(wrong, 'task')}",
                 "This is a mistake in uvmerge: please report it. Nothing was published.",
             )
 

@@ -148,10 +148,10 @@ def _records(staging: Staging) -> dict[str, Any]:
 def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
     """Fail unless every planned edit has its record, and nothing else has one."""
     planned = {block.view.label for step in plan.edits for block in step.blocks}
-    if odd := sorted(planned ^ record.keys()):
+    if mismatched := sorted(planned ^ record.keys()):
         raise RunFailed(
             "engine",
-            f"what was edited is not what was planned: {listed(odd, 'matrix')}",
+            f"what was edited is not what was planned: {listed(mismatched, 'matrix')}",
             "This is a mistake in uvmerge: please report it. Nothing was published.",
         )
 

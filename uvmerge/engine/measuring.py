@@ -59,12 +59,12 @@ class Measured:
 
     Attributes:
         entries: per checkpoint, its matrix against the base's; None where it has no such matrix.
-        apart: distances of each two matrices; empty unless all checkpoints have a finite one.
+        distances: distances of each two matrices; empty unless all checkpoints have a finite one.
         base_squares: ‖W_b‖_F², where there are distances.
     """
 
     entries: list[Entry | None] = field(default_factory=list)
-    apart: list[Distances] = field(default_factory=list)
+    distances: list[Distances] = field(default_factory=list)
     base_squares: float = 0.0
 
 
@@ -174,19 +174,19 @@ def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
 
     They are taken over the matrices that all checkpoints have. Of two checkpoints there are none.
     """
-    shared = [each for each in measured if each.apart]
+    shared = [match for match in measured if match.distances]
     if not shared or count < 3:
         return []
-    base_squares = sum(each.base_squares for each in shared)
+    base_squares = sum(match.base_squares for match in shared)
     pairs = []
-    for several in zip(*(each.apart for each in shared), strict=True):
-        squares = sum(apart.squares for apart in several)
+    for several in zip(*(match.distances for match in shared), strict=True):
+        squares = sum(pair.squares for pair in several)
         pairs.append(
             Pair(
                 several[0].first,
                 several[0].second,
-                sum(apart.left for apart in several) / len(several),
-                sum(apart.right for apart in several) / len(several),
+                sum(pair.left for pair in several) / len(several),
+                sum(pair.right for pair in several) / len(several),
                 math.sqrt(squares / base_squares) if base_squares else 0.0,
             )
         )
@@ -243,10 +243,10 @@ class Measurer(Reader):
             k = base.rank(self.rank.top, self.rank.rank, self.rank.energy) if movers else 0
             several = len(found) > 1 and all(s in ("measured", "identical") for s, _ in found)
             everyone = [base if matrix is None else matrix for _, matrix in found]
-            measures, apart = measure_all(base, everyone if several else movers, k, several)
-            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if apart else 0.0
+            measures, distances = measure_all(base, everyone if several else movers, k, several)
+            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if distances else 0.0
         entries = self._entries(match, found, iter(measures), said or device)
-        return Measured(entries, apart, float(norm) ** 2)
+        return Measured(entries, distances, float(norm) ** 2)
 
     @property
     def _numbers(self) -> range:

@@ -128,8 +128,8 @@ def measure_all(
         return found, []
     measured = iter(found)
     of_base = [None if other is first else next(measured) for other in leading]
-    k = min(each.resolved for each in leading)
-    cut = [each.cut(k) for each in leading]
+    k = min(factors.resolved for factors in leading)
+    cut = [factors.cut(k) for factors in leading]
     return found, [
         Distances(i, j, *_distances(cut[i], cut[j], of_base[j] if i == 0 else None))
         for i, j in combinations(range(len(cut)), 2)

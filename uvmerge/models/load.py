@@ -262,8 +262,8 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
     except Exception:  # any error but the count is left to the real loading, which may report it
         described = described if described > most else 0
     finally:
-        for each in counting:
-            each.remove()
+        for hook in counting:
+            hook.remove()
     if described > stored:
         held = f"its files hold {checkpoint.size_bytes:,} bytes"
         raise InputRefused(

@@ -88,4 +88,4 @@ def _first_tensor(output: Any) -> Tensor | None:
     values = output.values() if hasattr(output, "values") else output
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         return None
-    return next((found for each in values if (found := _first_tensor(each)) is not None), None)
+    return next((found for value in values if (found := _first_tensor(value)) is not None), None)

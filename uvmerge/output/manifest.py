@@ -169,9 +169,9 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
         checkpoints: by role. The card names the one that the output mirrors first.
     """
     own = checkpoints[plan.own]
-    models = [own, *(each for role, each in checkpoints.items() if role != plan.own)]
+    models = [own, *(other for role, other in checkpoints.items() if role != plan.own)]
     metadata = {
-        "base_model": [each.label for each in models],
+        "base_model": [model.label for model in models],
         "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": [
@@ -184,7 +184,7 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
         metadata["license"] = licence
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    local = [each for each in checkpoints.values() if each.commit is None]
+    local = [model for model in checkpoints.values() if model.commit is None]
     count = plan.counts()
     the_source = "the base" if plan.reset_to == BASE else plan.reset_to
     steps = {"steps": plan.recipe.as_data()["steps"]}
@@ -220,7 +220,7 @@ def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
 
 
 def _quoted(models: Sequence[Checkpoint]) -> str:
-    return " and ".join(f"`{inert(each.label)}`" for each in models)
+    return " and ".join(f"`{inert(model.label)}`" for model in models)
 
 
 def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def target_of(out: Reference) -> Path:
 
 
 def local_folders(references: Sequence[Reference]) -> list[Path]:
-    """Those of the references that are folders on this disk."""
-    return [Path(each) for each in references if os.path.isdir(each)]
+    """The references that are folders on this disk."""
+    return [Path(reference) for reference in references if os.path.isdir(reference)]
 
 
 def check_apart(out: Path, folders: Sequence[Path], what: str = "input") -> None:

@@ -99,7 +99,7 @@ def sides_of(checkpoint: Checkpoint) -> Sides:
 def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFile]:
     """The side files of an output, in the order in which they are written: index and config last."""
     *others, last = sides.files or (None,)
-    files = [each for each in others if each is not None]
+    files = [side for side in others if side is not None]
     index = list(_index(checkpoint, plan))
     if last is None or last.name != _CONFIG:
         return [*files, *([last] if last else []), *index]

@@ -150,8 +150,10 @@ class Staging:
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in files:
                 files[name] = manifest.file_identity(path)
-        if odd := files.keys() ^ (self._files.keys() | self._sides):
-            raise RunFailed(self.folder, f"what is there is not what was added: {sorted(odd)}")
+        if unexpected := files.keys() ^ (self._files.keys() | self._sides):
+            raise RunFailed(
+                self.folder, f"its files are not those that were written: {sorted(unexpected)}"
+            )
         return files
 
     def publish(self) -> Path | None:
