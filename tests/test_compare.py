@@ -18,7 +18,7 @@ import torch
 from reference import Array
 from torch import Tensor
 
-from uvmerge.measure.compare import Apart, chordal, measure, measure_all
+from uvmerge.measure.compare import Distances, chordal, measure, measure_all
 from uvmerge.measure.measures import Measures
 from uvmerge.measure.null import RandomSubspaces
 from uvmerge.spectral import Factors
@@ -212,7 +212,7 @@ def test_independent_matrices_are_chance_at_any_rank(
             assert (low - 2e-6 <= turn.angles).all() and (turn.angles <= high + 2e-6).all()
             low_distance, high_distance = turn.chance.chordal_band
             assert low_distance - 2e-6 <= turn.chordal <= high_distance + 2e-6
-            assert turn.is_chance == turn.chance.says_something
+            assert turn.is_chance == turn.chance.can_be_distinguished
 
 
 def test_seven_hundred_and_sixty_eight_of_a_thousand_and_twenty_four_share_512_dimensions() -> None:
@@ -746,7 +746,7 @@ def test_each_two_of_several_are_as_far_apart_as_a_dense_computation_says(
     for i, j in itertools.combinations(range(4), 2):
         (P, _, Ph), (Q, _, Qh) = (np.linalg.svd(every[x]) for x in (i, j))
         left, right = (np.sqrt((sines(A, B, 8) ** 2).mean()) for A, B in ((P, Q), (Ph.T, Qh.T)))
-        expected.append(Apart(i, j, left, right, ((every[i] - every[j]) ** 2).sum()))
+        expected.append(Distances(i, j, left, right, ((every[i] - every[j]) ** 2).sum()))
     assert [(each.first, each.second) for each in distances] == [
         (each.first, each.second) for each in expected
     ]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge.engine import crew, local
-from uvmerge.engine.crew import SMALL_BYTES, Crew, by_size
+from uvmerge.engine.crew import SMALL_BYTES, Crew, large_and_small
 from uvmerge.engine.settings import Control, Settings
 from uvmerge.output import writer
 from uvmerge.plan import planner as planning
@@ -62,7 +62,7 @@ def pair(tmp_path: Path) -> faults.Pair:
 def test_the_queues_of_the_crew_hold_every_task_once() -> None:
     for seed in range(500):
         tasks = random_tasks(seed)
-        large, small = by_size(tasks)
+        large, small = large_and_small(tasks)
         assert sorted(t.name for t in chain(large, small)) == sorted(t.name for t in tasks)
         assert all(t.size_bytes <= SMALL_BYTES for t in small)
 
@@ -98,7 +98,7 @@ def test_mixed_sizes_are_all_written(pair: faults.Pair) -> None:
 def test_a_crew_that_drops_or_repeats_tasks_publishes_nothing(
     wrong: Any, pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "by_size", wrong)
+    monkeypatch.setattr(crew, "large_and_small", wrong)
     with pytest.raises(uvmerge.RunFailed, match="did not do every task once"):
         uvmerge.interpolate(*pair, scale=0.5)
     assert not pair[2].exists()

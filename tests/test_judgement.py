@@ -23,7 +23,7 @@ def test_matrices_are_unrelated_by_their_cosine_or_by_it_and_their_vectors(
 
 def test_spans_that_fill_their_space_tell_nothing() -> None:
     for k, told in ((0, False), (8, True), (60, True), (64, False)):
-        assert judgement.can_be_told(k, RandomSubspaces(64, k).chordal_band[0]) is told
+        assert judgement.can_be_distinguished(k, RandomSubspaces(64, k).chordal_band[0]) is told
 
 
 def test_a_change_of_up_to_one_and_a_half_times_rounding_may_be_rounding() -> None:

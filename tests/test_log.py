@@ -15,7 +15,7 @@ from reference import Array
 
 import uvmerge
 from uvmerge.checkpoint.anatomy import Place
-from uvmerge.engine.record import decompositions
+from uvmerge.engine.record import decomposition_entry
 from uvmerge.operations import Operation, operations
 from uvmerge.recipe.recipe import Recipe
 from uvmerge.spectral import Log
@@ -206,15 +206,15 @@ def test_differences_are_named_for_their_sides() -> None:
 
 
 def test_what_was_not_asked_for_is_not_recorded() -> None:
-    assert decompositions(Log(), (0,), of_several=False) == {}
-    assert decompositions(Log(), (1,), of_several=True) == {"steps": [1]}
+    assert decomposition_entry(Log(), (0,), of_several=False) == {}
+    assert decomposition_entry(Log(), (1,), of_several=True) == {"steps": [1]}
 
 
 def test_a_cut_that_leaves_nothing_is_no_gap() -> None:
     log = Log(ranks={0: 0})
     log.decomposition("base", 0, None, "gram")
     log.decomposition("base", None, None, "svd")
-    assert decompositions(log, (0,), False) == {"k": [0], "method": ["gram", "svd"]}
+    assert decomposition_entry(log, (0,), False) == {"k": [0], "method": ["gram", "svd"]}
     log.decomposition("base", 12, None, "gram")
     log.decomposition("base", 3, 0.123456, "gram")
-    assert decompositions(log, (0,), False)["gap"] == {"base": {"3": 0.123, "12": None}}
+    assert decomposition_entry(log, (0,), False)["gap"] == {"base": {"3": 0.123, "12": None}}

@@ -161,18 +161,18 @@ def test_a_thousand_and_twenty_four_with_seven_hundred_and_sixty_eight() -> None
 def test_no_vectors_have_no_angles() -> None:
     chance = RandomSubspaces(10, 0)
     assert chance.angles() == () and chance.band() == ((), ())
-    assert chance.zeros == 0 and not chance.says_something
+    assert chance.zeros == 0 and not chance.can_be_distinguished
     assert chance.chordal_band == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(("d", "k"), [(10, 10), (1, 1), (100, 99), (1000, 995)])
 def test_subspaces_that_fill_the_space_say_nothing(d: int, k: int) -> None:
-    assert not RandomSubspaces(d, k).says_something
+    assert not RandomSubspaces(d, k).can_be_distinguished
 
 
 @pytest.mark.parametrize(("d", "k"), [(64, 8), (1024, 768), (300, 1), (4096, 819)])
 def test_others_do(d: int, k: int) -> None:
-    assert RandomSubspaces(d, k).says_something
+    assert RandomSubspaces(d, k).can_be_distinguished
 
 
 @pytest.mark.parametrize(("d", "k"), [(32, 6), (64, 1), (64, 64), (300, 60)])

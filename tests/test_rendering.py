@@ -12,7 +12,7 @@ import uvmerge
 from uvmerge import UsageError
 from uvmerge.models import rendering
 from uvmerge.models.prompts import Prompt, token_ids
-from uvmerge.models.rendering import TemplateFailed, rendered
+from uvmerge.models.rendering import TemplateFailed, chat_texts
 
 BASE = Path(uvmerge.__file__).parent / "demo" / "data" / "base"
 CHAT = [{"role": "system", "content": "Ω <b>"}, {"role": "user", "content": "ten J"}]
@@ -27,7 +27,7 @@ ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% 
 def test_texts_are_those_of_the_tokenizer() -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(BASE)
     tokenizer.bos_token, tokenizer.chat_template = "<eos>", TEMPLATE
-    found = rendered(TEMPLATE, [CHAT, ANSWERED], tokenizer.special_tokens_map)
+    found = chat_texts(TEMPLATE, [CHAT, ANSWERED], tokenizer.special_tokens_map)
     assert found == [
         tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True),
         tokenizer.apply_chat_template(ANSWERED, tokenize=False),
@@ -39,7 +39,7 @@ def test_texts_are_those_of_the_tokenizer() -> None:
 def test_a_template_without_end_is_stopped(template: str) -> None:
     started = time.monotonic()
     with pytest.raises(TemplateFailed, match="it does not end within 3 s"):
-        rendered(template, [CHAT], {})
+        chat_texts(template, [CHAT], {})
     assert time.monotonic() - started < rendering.START_S / 2
 
 
@@ -56,7 +56,7 @@ def test_a_template_without_end_is_stopped(template: str) -> None:
 )
 def test_a_template_that_fails_says_why(template: str, what: str) -> None:
     with pytest.raises(TemplateFailed, match=what) as failed:
-        rendered(template, [CHAT], {})
+        chat_texts(template, [CHAT], {})
     assert failed.value.index == 0
 
 

@@ -458,7 +458,7 @@ def test_the_first_matrix_is_open_and_the_most_moved(related: Findings) -> None:
     assert len(folded) == 14
     assert ["open" in found for found in folded] == [True] + 13 * [False]
     first = re.search(r"<summary><b>(.*?)</b>", report.render(related))
-    assert first and first[1] == related.compared[0].moved[0].name
+    assert first and first[1] == related.compared[0].most_turned_first[0].name
 
 
 def test_cells_within_chance_are_hatched(related: Findings, unrelated: Findings) -> None:

@@ -189,7 +189,7 @@ def test_made_up_inputs_are_the_same_every_time_and_name_no_special_token(tmp_pa
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         zoo.make("llava", tmp_path / "llava")
     )
-    first, again = (next(inputs.fitting(model)).arguments for _ in range(2))
+    first, again = (next(inputs.candidates(model)).arguments for _ in range(2))
     assert all(torch.equal(first[k], again[k]) for k in ("input_ids", "pixel_values"))
     ids = first["input_ids"][0].tolist()
     assert ids.count(100) == 4  # a place for each patch of the image, and none besides

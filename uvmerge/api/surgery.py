@@ -52,7 +52,7 @@ class Run:
 
     def is_there(self) -> bool:
         """Whether OUT holds, whole, what this run would write."""
-        is_whole = manifest.made_all_of(self.target)
+        is_whole = manifest.made_by_uvmerge(self.target)
         return is_whole and manifest.describes(self.target, self.plan, self.said)
 
 
@@ -237,7 +237,7 @@ class Surgery:
         plans = [each.plan for each in runs]
         once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
         with compute.editor(plans, checkpoints, planned.engine) as editor:
-            names = editor.find_nonfinite(once.values())
+            names = editor.nonfinite_tensors(once.values())
         if names and self.settings.nonfinite != "copy":
             raise InputRefused(
                 " and ".join(map(spelled, checkpoints)), f"NaN or Inf in {listed(names, 'tensor')}",

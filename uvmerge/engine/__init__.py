@@ -1,5 +1,5 @@
-"""Walk a plan: `local.run` does it with threads on this machine.
+"""Engines walk a plan; `local.run` walks it with threads on this machine.
 
-The plan is the unit of exchange, a tensor the unit of work. `local` moves bytes and never imports
-torch; `compute` holds everything that does.
+An engine is handed whole plans, and works on one tensor at a time. `local`, `crew`, `progress` and
+`settings` never import torch; the other modules compute with it.
 """

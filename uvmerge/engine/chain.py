@@ -1,4 +1,4 @@
-"""A chain of steps on the operands of one block, whatever holds their numbers."""
+"""A chain of recipe steps on the operands of one block, be they matrices or pieces of tensors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..recipe.recipe import RecipeStep
 from ..spectral import Log
 from .reading import equal
 
-Alike: TypeAlias = Callable[[Sequence[str]], bool]  # whether several roles hold equal values
+Equality: TypeAlias = Callable[[Sequence[str]], bool]  # do these roles hold equal values?
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What one plan does to one block.
+    """The steps that one plan applies to one block.
 
     Attributes:
-        out: where the result goes.
-        entry: what is said of it in the manifest.
+        out: filled with the result, in the shape of the block and the dtype of the output.
+        entry: the record of the block in the manifest, filled while the chain is computed.
     """
 
     plan: Plan
@@ -36,110 +36,118 @@ class Chain:
 
     @property
     def on_matrices(self) -> bool:
-        """Whether any of its operations works on whole matrices."""
+        """Whether any operation of the chain needs whole matrices."""
         return any(step.operation.matrices_only for step in self._steps.values())
 
     @property
     def _steps(self) -> dict[int, RecipeStep]:
         return {index: self.plan.recipe.steps[index] for index in self.block.chain}
 
-    def settled(self, alike: Alike) -> str | None:
-        """The role whose values are the result, if every step leaves equal inputs alone and gets
-        such; None where there is something to compute."""
+    def result_role(self, are_equal: Equality) -> str | None:
+        """The role whose values are the result without any computing: every step declares that it
+        leaves equal inputs alone, and gets equal ones. None where a step has to be computed."""
         at = self.block.start_role
         for step in self._steps.values():
-            roles = _held(step, self.block, at)
-            if not _left_alone(step, roles, alike):
+            roles = _input_roles(step, self.block, at)
+            if not _left_alone(step, roles, are_equal):
                 return None
             at = at if step.operation.edits else roles[0]
         return at
 
-    def through(
+    def result(
         self,
         operands: Mapping[str, Any],
-        alike: Alike,
+        are_equal: Equality,
         wrap: Callable[[Tensor], Any],
         log: Log | None = None,
     ) -> Any:
-        """What the chain makes of operands by role.
+        """The result of the chain: an operand, of the same kind as those given.
 
         Args:
-            alike: of the roles, by their values.
-            wrap: makes an operand of an operation's tensor.
-            log: is told which step runs.
+            operands: by role.
+            are_equal: tells whether several roles hold equal values.
+            wrap: makes an operand of a tensor that an operation returned.
+            log: its `step` is set to each step before that step runs.
         """
-        at = self.block.start_role  # the role that holds `current`, while one does
+        at = self.block.start_role  # the role that holds `current`; None where steps computed it
         current = None if at is None else operands[at]
         for index, step in self._steps.items():
             if log is not None:
                 log.step = index
-            roles = _held(step, self.block, at)
-            if _left_alone(step, roles, alike):
+            roles = _input_roles(step, self.block, at)
+            if _left_alone(step, roles, are_equal):
                 if not step.operation.edits:
                     at, current = roles[0], operands[str(roles[0])]
                 continue
             inputs = [current if role is None else operands[role] for role in roles]
             result = _apply(step, self.step, inputs)
             current = wrap(result) if isinstance(result, Tensor) else result
-            at = next((role for role, each in operands.items() if each is current), None)
+            at = next((role for role, operand in operands.items() if operand is current), None)
         return current
 
 
-def alike_by(stored: Mapping[str, Tensor]) -> Alike:
-    """`Alike` for the values of roles as they are stored; each comparison is made once."""
+def equality_of(stored: Mapping[str, Tensor]) -> Equality:
+    """An `Equality` for the stored values of roles, which makes each comparison once."""
     known: dict[tuple[str, ...], bool] = {}
 
-    def alike(roles: Sequence[str]) -> bool:
+    def are_equal(roles: Sequence[str]) -> bool:
         first, *others = key = tuple(dict.fromkeys(roles))
         if key not in known:
             known[key] = all(equal(stored[first], stored[role]) for role in others)
         return known[key]
 
-    return alike
+    return are_equal
 
 
-def _held(step: RecipeStep, block: Block, at: str | None) -> list[str | None]:
-    """Which role holds each input of a step; None for what the chain has made.
+def _input_roles(step: RecipeStep, block: Block, at: str | None) -> list[str | None]:
+    """The role that holds each input of a step; None for an input that earlier steps computed.
 
     Args:
-        at: the role that holds what the chain has made so far, while one does.
+        at: the role that holds the result of the earlier steps; None where they computed it.
     """
     operation = step.operation
     roles = operation.roles_among({**dict(block.operands), FINETUNED: None})
     return [at if operation.edits and role == FINETUNED else role for role in roles]
 
 
-def _left_alone(step: RecipeStep, roles: Sequence[str | None], alike: Alike) -> bool:
-    """Whether a step declares that it leaves equal inputs alone, and gets such."""
+def _left_alone(step: RecipeStep, roles: Sequence[str | None], are_equal: Equality) -> bool:
+    """Whether a step declares that it leaves equal inputs alone, and gets equal inputs."""
     if not step.operation.leaves_equal_inputs_alone or len(roles) < 2:
         return False
     held = [role for role in roles if role is not None]
-    return len(held) == len(roles) and alike(held)
+    return len(held) == len(roles) and are_equal(held)
 
 
 def _apply(step: RecipeStep, to: Step, inputs: Sequence[Any]) -> Any:
-    """What an operation returns, of the shape of its inputs; what it raises names the tensor."""
+    """The result of an operation, which has the shape of its inputs.
+
+    Raises:
+        RunFailed: the operation failed or returned another shape; the message names the tensor.
+    """
     operation = step.operation
     extra = {"place": step.selection.seen(to.place)} if operation.wants_place else {}
     try:
         result = operation.function(*inputs, **step.options, **extra)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of linear algebra in the operation itself
         raise RunFailed(
-            to.tensor, f"{operation.command} did not converge: {error}",
+            to.tensor,
+            f"{operation.command} did not converge: {error}",
             "Leave the tensor out with --exclude and report the matrix.",
-        ) from error  # fmt: skip
+        ) from error
     except (UvmergeError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "allocate memory" in str(error):
             raise
         raise RunFailed(
-            to.tensor, f"{operation.command} failed: {type(error).__name__}: {error}",
+            to.tensor,
+            f"{operation.command} failed: {type(error).__name__}: {error}",
             "UVMERGE_DEBUG=1 shows where.",
-        ) from error  # fmt: skip
+        ) from error
     shape = tuple(inputs[0].shape)
     if tuple(result.shape) != shape:
         raise RunFailed(
-            to.tensor, f"{operation.command} returned shape {list(result.shape)}"
-            f" instead of {list(shape)}")  # fmt: skip
+            to.tensor,
+            f"{operation.command} returned shape {list(result.shape)} instead of {list(shape)}",
+        )
     return result

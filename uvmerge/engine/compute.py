@@ -1,4 +1,4 @@
-"""Edits and conversions with torch: from stored bytes to stored bytes, one tensor at a time."""
+"""Edits and dtype conversions with torch, from stored bytes to stored bytes, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ..spectral import Log
 from ..spectral.matrix import DenseOperand
 from ..spectral.precision import single_threaded
 from ..spectral.recombine import Sum, rows_of
-from .chain import Alike, Chain, alike_by
+from .chain import Chain, Equality, equality_of
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
-from .record import Change, decompositions
+from .record import Change, decomposition_entry
 from .settings import Phases, Settings
 
-PANEL_ROWS = 64  # rounded or compared at a time
+PANEL_ROWS = 64  # rows that are compared at a time
 
-Request: TypeAlias = tuple[int, Step]  # which plan, and its step
-Product: TypeAlias = tuple[Iterable[memoryview], dict[str, Any] | None]  # bytes; record by matrix
+Request: TypeAlias = tuple[int, Step]  # number of a plan, and one of its steps
+Product: TypeAlias = tuple[Iterable[memoryview], dict[str, Any] | None]  # bytes; records by matrix
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def editor(
     settings: Settings,
     phases: Phases | None = None,
 ) -> Iterator[Editor]:
-    """An `Editor`, with torch set to one thread per matrix while it lives."""
+    """An `Editor`; inside the block torch uses one thread per matrix."""
     with single_threaded():
         yield Editor(plans, checkpoints, settings, phases or Phases())
 
@@ -45,8 +45,8 @@ def editor(
 class Editor(Reader):
     """Turns steps of plans into the bytes to write.
 
-    Several plans differ in their recipes alone; what they do to one tensor is computed together,
-    from one decomposition of each matrix.
+    Several plans differ in their recipes alone. Their edits of one tensor are computed together, from
+    one decomposition of each matrix.
     """
 
     def __init__(
@@ -60,10 +60,16 @@ class Editor(Reader):
         self.plans = plans
 
     def produce(self, requests: Sequence[Request]) -> list[Product]:
-        """What each request's stretch of its output holds.
+        """The bytes for each request, and the records of its matrices.
+
+        A record is complete once the bytes have been read to their end.
 
         Args:
-            requests: one conversion, or edits of the same stretch under several plans.
+            requests: one conversion, or the edits of one tensor under several plans.
+
+        Raises:
+            RunFailed: names the tensor: not enough memory, an operation that failed, or a result that
+                is not finite.
         """
         _, first = requests[0]
         if first.copy is not None:
@@ -76,17 +82,18 @@ class Editor(Reader):
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             raise RunFailed(
-                first.tensor, "there is not enough memory to edit it",
+                first.tensor,
+                "there is not enough memory to edit it",
                 "Try --workers 1, or a machine with more memory; the same command resumes.",
-            ) from error  # fmt: skip
+            ) from error
         products = self._edit(requests, "cpu")
         for _, record in products:
             for entry in (record or {}).values():
                 entry["device"] = "cpu (out of GPU memory)"
         return products
 
-    def find_nonfinite(self, steps: Iterable[Step]) -> list[str]:
-        """Names of edited tensors that hold NaN or Inf in any of their operands."""
+    def nonfinite_tensors(self, steps: Iterable[Step]) -> list[str]:
+        """Names of the tensors with an edit whose operands hold NaN or Inf."""
         spans: dict[tuple[str, Span], str] = {}
         for step in steps:
             for block in step.blocks:
@@ -110,7 +117,7 @@ class Editor(Reader):
         ]
 
     def _edit_whole(self, requests: Sequence[Request], device: str) -> list[Product]:
-        """Edits of whole matrices, and of what is scattered in its tensor."""
+        """Edits that need each of their blocks as a whole, on `device`."""
         results: list[list[Tensor]] = [[] for _ in requests]
         records: list[dict[str, Any]] = [{} for _ in requests]
         for number, block in enumerate(requests[0][1].blocks):
@@ -124,7 +131,7 @@ class Editor(Reader):
         return products
 
     def _streams(self, plan: int, step: Step) -> bool:
-        """Whether the edit works element by element on what lies together in every input."""
+        """Whether the edit works element by element, on values that are contiguous in every input."""
         if len(step.blocks) != 1:
             return False
         (block,) = step.blocks
@@ -133,7 +140,7 @@ class Editor(Reader):
         return together and not any(operation.matrices_only for operation in operations)
 
     def _stream(self, plan: int, step: Step) -> Product:
-        """An edit in pieces that fit a processor cache; its record is there after the last one."""
+        """An edit in pieces that fit a processor cache; its record is complete after the last piece."""
         (block,) = step.blocks
         entry: dict[str, Any] = {}
         chain = Chain(self.plans[plan], step, block, torch.empty(0), entry)
@@ -147,30 +154,32 @@ class Editor(Reader):
                 before = stored[block.own]
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._by_element(chain, stored, alike_by(stored))], out)
+                    _store(step, [self._by_element(chain, stored, equality_of(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
             entry.update(change.entry)
 
         return pieces(), {block.view.label: entry}
 
-    def _by_element(self, chain: Chain, stored: Mapping[str, Tensor], alike: Alike) -> Tensor:
-        """A chain of operations on tensors of any shape, or pieces of them, by role."""
+    def _by_element(
+        self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality
+    ) -> Tensor:
+        """The result of a chain of elementwise operations on tensors, or pieces of them, by role."""
         operands = {role: DenseOperand(role, V, self.precision) for role, V in stored.items()}
-        result = chain.through(
-            operands, alike, lambda values: DenseOperand("result", values, self.precision)
+        result = chain.result(
+            operands, are_equal, lambda values: DenseOperand("result", values, self.precision)
         )
         return result.stored
 
     def _compute(
         self, requests: Sequence[Request], number: int, device: str
     ) -> list[tuple[Tensor, dict[str, Any]]]:
-        """One block through each request's chain: the result as stored, and what to say of it."""
+        """The result of each request's chain on one block, as it is stored, and its record."""
         blocks = [step.blocks[number] for _, step in requests]
         with self.phases.timed("read"):
             views = {role: view for block in blocks for role, view in block.operands}
             stored = {role: self.load(role, view) for role, view in views.items()}
-        before, view, alike = stored[blocks[0].own], blocks[0].view, alike_by(stored)
+        before, view, are_equal = stored[blocks[0].own], blocks[0].view, equality_of(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
             Chain(self.plans[plan], step, block, out, {})
@@ -178,29 +187,33 @@ class Editor(Reader):
         ]
         busy = []
         for chain in chains:
-            if (role := chain.settled(alike)) is not None:
+            if (role := chain.result_role(are_equal)) is not None:
                 _store(chain.step, [stored[role]], chain.out)
             elif chain.on_matrices:
                 busy.append(chain)
             else:
                 with self.phases.timed("recombine"):
-                    _store(chain.step, [self._by_element(chain, stored, alike)], chain.out)
-        self._on_matrices(busy, stored, alike, device)
+                    _store(chain.step, [self._by_element(chain, stored, are_equal)], chain.out)
+        self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:
                 change = Change()
                 for after, piece in zip(chain.out.split(PANEL_ROWS), before.split(PANEL_ROWS)):
                     change.add(after, piece)
                 chain.entry.update(change.entry)
-        return [(each.out.mT if view.transposed else each.out, each.entry) for each in chains]
+        return [(chain.out.mT if view.transposed else chain.out, chain.entry) for chain in chains]
 
     def _on_matrices(
-        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
+        self,
+        chains: Sequence[Chain],
+        stored: Mapping[str, Tensor],
+        are_equal: Equality,
+        device: str,
     ) -> None:
-        """Operations that decompose, and then the rows of their results."""
+        """Compute chains with operations on whole matrices: decompose, then store row by row."""
         if not chains:
             return
-        results = self._results(chains, stored, alike, device)
+        results = self._results(chains, stored, are_equal, device)
         with self.phases.timed("recombine"):
             positions = [0] * len(chains)
             for panels in rows_of(results, self.precision.combine):
@@ -208,10 +221,14 @@ class Editor(Reader):
                     positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
 
     def _results(
-        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
+        self,
+        chains: Sequence[Chain],
+        stored: Mapping[str, Tensor],
+        are_equal: Equality,
+        device: str,
     ) -> list[Sum]:
-        """What each chain makes of the matrices, which remember what they computed until all chains
-        are through."""
+        """The result of each chain as a sum. All chains share the matrices, which remember their
+        decompositions until the last chain has ended."""
         views = {role: view for chain in chains for role, view in chain.block.operands}
         own, log, results, matrices = chains[0].block.own, Log(), [], {}
         for role, view in views.items():
@@ -220,16 +237,16 @@ class Editor(Reader):
         with self.phases.timed("decompose"):
             for chain in chains:
                 log.begin()
-                result = chain.through(matrices, alike, matrices[own].with_values, log)
+                result = chain.result(matrices, are_equal, matrices[own].with_values, log)
                 results.append(result.sum)
                 of_several = len(chain.plan.recipe.steps) > 1
-                chain.entry.update(decompositions(log, chain.block.chain, of_several))
+                chain.entry.update(decomposition_entry(log, chain.block.chain, of_several))
             for matrix in matrices.values():
                 matrix.keep()
         return results
 
     def _convert(self, step: Step, source: Range) -> Iterator[memoryview]:
-        """The bytes of a copy in another dtype, in panels."""
+        """The bytes of a tensor that is copied in another dtype, in panels."""
         stored, wanted = TORCH_DTYPES[source.dtype], TORCH_DTYPES[step.dtype]
         panel = PANEL_ELEMENTS * stored.itemsize
         for start in range(0, source.size_bytes, panel):
@@ -239,14 +256,19 @@ class Editor(Reader):
             result = _round_once(values, wanted)
             if bool((values.isfinite() & ~result.isfinite()).any()):
                 raise RunFailed(
-                    step.tensor, f"its values overflow {step.dtype}",
+                    step.tensor,
+                    f"its values overflow {step.dtype}",
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
-                )  # fmt: skip
+                )
             yield as_bytes(result)
 
 
 def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
-    """Round panels of the result, one after the other, into `out`; returns how many rows."""
+    """Round consecutive row panels of the result into `out`; returns their number of rows.
+
+    Raises:
+        RunFailed: a value is NaN or Inf, or overflows the dtype of the output.
+    """
     position = 0
     for panel in panels:
         rounded = _round_once(panel, out.dtype)
@@ -254,9 +276,10 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
             if not all_finite(panel):
                 raise RunFailed(step.tensor, "the operation returned NaN or Inf")
             raise RunFailed(
-                step.tensor, f"the result overflows {step.dtype}",
+                step.tensor,
+                f"the result overflows {step.dtype}",
                 "Store it wider: --dtype bfloat16 or --dtype float32.",
-            )  # fmt: skip
+            )
         if out.dim() == 0:
             out.copy_(rounded)
             return 1
@@ -273,7 +296,7 @@ def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> 
 
 
 def _assemble(step: Step, results: list[Tensor]) -> Tensor:
-    """The parts of one expert, gate and up, back in one stored tensor."""
+    """The parts of one expert, such as gate and up, put back into one tensor as it is stored."""
     whole = torch.empty(step.elements, dtype=results[0].dtype)
     for block, result in zip(step.blocks, results, strict=True):
         assert block.view.part is not None
@@ -286,9 +309,9 @@ def _assemble(step: Step, results: list[Tensor]) -> Tensor:
 def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     """`values` rounded to the nearest `dtype`, ties to even, in one rounding.
 
-    torch converts float64 to the 16-bit types by way of float32, which rounds twice. That differs
-    where the first rounding lands on a tie of the second. There, the float32 is moved one step
-    towards the value it came from.
+    torch converts float64 to the 16-bit types by way of float32, which rounds twice. Two roundings
+    differ from one where the float32 lies half-way between two 16-bit numbers. There, the float32 is
+    moved by one unit in its last place towards the float64.
     """
     if values.dtype != torch.float64 or dtype.itemsize > 2:
         return values.to(dtype)
@@ -300,9 +323,9 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     else:  # float16 has evenly spaced numbers, 2^-24 apart, under 2^-14
         small = single.abs() < 2.0**-14
         tie = torch.where(small, single.abs() * 2.0**25 % 2 == 1, (bits & 0x1FFF) == 0x1000)
-    if int(tie.count_nonzero()) > tie.numel() // 64:  # half-way between two 16-bit numbers, say
+    if int(tie.count_nonzero()) > tie.numel() // 64:  # then most ties are exact
         tie &= single.to(torch.float64) != values
-    if tie.is_cpu:  # where numpy is 20 times as fast
+    if tie.is_cpu:  # numpy finds them 20 times as fast as torch
         at = torch.from_numpy(np.flatnonzero(tie.numpy()))
     else:
         at = tie.view(-1).nonzero().view(-1)

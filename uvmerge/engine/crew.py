@@ -1,4 +1,4 @@
-"""Threads that work off tasks within a memory budget."""
+"""Threads that do tasks within a memory budget."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SMALL_BYTES = 1 << 14  # a task up to this size is more Python than arithmetic
 
 
 class Task(Protocol):
-    """Something to do.
+    """What one thread does in one go.
 
     Attributes:
         name: of the tensor, for the progress bar.
-        work: effort in arbitrary units.
-        memory_bytes: working set; 0 for what only moves bytes.
-        size_bytes: of what it makes or reads.
+        work: effort, in the units of `Step.work`.
+        memory_bytes: its working set; 0 for a task that only moves bytes.
+        size_bytes: bytes that the task writes or, if it writes nothing, reads.
     """
 
     @property
@@ -37,15 +37,17 @@ class Task(Protocol):
 
 
 class Crew:
-    """Threads that take tasks while the memory budget allows, until done or stopped.
+    """Threads that take tasks while the memory budget allows, until all are done or the run stops.
 
-    What only moves bytes has a thread of its own, which reads and writes while the others compute.
-    The others take the largest first, so that all threads end at about the same time; the smallest
-    are left to one thread, because two would only wait for each other's Python.
+    One thread does the tasks that only move bytes; it reads and writes while the others compute. The
+    others take the tasks with the most work first, so that all threads end at about the same time.
+    Small tasks are left to one of them, because two threads would only wait for each other's Python.
 
     Args:
         do: does one task.
         prepare: called once in each thread that computes.
+        settings: number of workers, and their memory budget.
+        control: is told what is done, and stops the crew.
     """
 
     def __init__(
@@ -64,18 +66,18 @@ class Crew:
         self.turn = threading.Condition()
 
     def _useful_threads(self, settings: Settings) -> int:
-        """One per core; of a GPU two, so that one reads and writes while the other computes."""
+        """One per core; two per GPU, so that one reads and writes while the other computes."""
         if settings.device == "cpu":
             return os.cpu_count() or 1
         return 2 * len(settings.devices)
 
     def work_off(self, moving: Sequence[Task], computing: Sequence[Task]) -> None:
-        """Do every task once; raises what the first failing one raised.
+        """Do every task once; what a task raises is raised here, when the other threads have ended.
 
         Raises:
             RunFailed: a task was left out or done twice, although nothing failed or stopped the run.
         """
-        large, small = by_size(computing)
+        large, small = large_and_small(computing)
         shared = iter(large)
         queues = [shared] * (min(self.count, len(large)) - 1)
         if computing:
@@ -84,7 +86,7 @@ class Crew:
             running = [pool.submit(self._take_turns, iter(moving))]
             running += [pool.submit(self._compute, queue) for queue in queues]
             try:
-                while wait(running, timeout=0.2).not_done:  # wakes up, so that signals are handled
+                while wait(running, timeout=0.2).not_done:  # signals are handled in between
                     pass
             except BaseException:  # KeyboardInterrupt where no handler is installed
                 self.control.stop.set()
@@ -95,12 +97,13 @@ class Crew:
             self._refuse_gaps([*moving, *computing])
 
     def _refuse_gaps(self, tasks: Sequence[Task]) -> None:
-        odd = [task.name for task in tasks if self.done[id(task)] != 1]
-        if odd or self.done.total() != len(tasks):
+        wrong = [task.name for task in tasks if self.done[id(task)] != 1]
+        if wrong or self.done.total() != len(tasks):
             raise RunFailed(
-                "engine", f"did not do every task once: {listed(odd, 'task')}",
+                "engine",
+                f"did not do every task once: {listed(wrong, 'task')}",
                 "This is a mistake in uvmerge: please report it. Nothing was published.",
-            )  # fmt: skip
+            )
 
     def _compute(self, queue: Iterator[Task]) -> None:
         if self.prepare is not None:
@@ -123,7 +126,7 @@ class Crew:
             self.control.advance(task.name, task.work)
 
     def _next(self, queue: Iterator[Task]) -> Task | None:
-        """The next task, once its memory is free; of those larger than the budget one at a time."""
+        """The next task, once there is memory for it; a task larger than the budget runs alone."""
         with self.turn:
             if self.failed or self.control.stop.is_set():
                 return None
@@ -139,7 +142,7 @@ class Crew:
             return task
 
 
-def by_size(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+def large_and_small(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
     """(large, small) tasks, each list with the most work first: together every task, once."""
     ordered = sorted(tasks, key=lambda task: -task.work)
     large = [task for task in ordered if task.size_bytes > SMALL_BYTES]

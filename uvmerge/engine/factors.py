@@ -1,7 +1,7 @@
 """Decompositions kept on disk between runs: one small safetensors file each.
 
-Keys name the content of the matrix, the rung and the columns, and files the version of torch and
-the kind of device that made them, so that a run from kept factors gives the bytes of a run without.
+A key names the content of the matrix and the rung of the ladder. The file name adds the version of
+torch and the kind of device, so that a run with kept factors gives the same bytes as one without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..spectral.gram import Eigenpairs
 class FactorFolder:
     """A `spectral.ladder.Memory` in a folder.
 
-    Files appear whole, by renaming; one that does not hold what it says is made anew.
+    A file appears by renaming, so that it is never there in part. A damaged file counts as absent.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -39,9 +39,10 @@ class FactorFolder:
             with safe_open(path, "pt") as file:
                 made = file.metadata() or {}
                 pairs = Eigenpairs(
-                    file.get_tensor("values"), file.get_tensor("vectors"),
+                    file.get_tensor("values"),
+                    file.get_tensor("vectors"),
                     float.fromhex(made["following"]) if "following" in made else None,
-                )  # fmt: skip
+                )
         except (OSError, SafetensorError, ValueError):
             return None
         if made.get("key") != key or made.get("xxh3_128") != _digest(pairs):
@@ -61,16 +62,17 @@ class FactorFolder:
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise RunFailed(
-                path, f"the factors cannot be kept: {error.strerror}",
+                path,
+                f"the factors cannot be kept: {error.strerror}",
                 "Make room, or go on without --factors; the same command resumes.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}-{self._made_by}.safetensors"
 
 
 def _digest(pairs: Eigenpairs) -> str:
-    """xxh3-128 of values and vectors, which says whether a file was damaged."""
+    """xxh3-128 of eigenpairs, by which a damaged file is recognised."""
     hasher = xxhash.xxh3_128(repr((tuple(pairs.vectors.shape), pairs.following)).encode())
     for tensor in (pairs.values, pairs.vectors):
         hasher.update(tensor.cpu().contiguous().numpy().data)

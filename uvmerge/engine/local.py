@@ -24,10 +24,10 @@ COPY_RUN_BYTES = 64 << 20  # adjacent copies are joined up to this size
 
 @dataclass(frozen=True)
 class Job:
-    """Steps done in one go: edits of one stretch under several plans, or adjacent copies of one.
+    """Steps done in one go: edits of one tensor under several plans, or adjacent copies of one plan.
 
     Attributes:
-        plans: for each edit the number of its plan; for copies the number of theirs.
+        plans: the number of each edit's plan; of copies, the one number of their plan.
     """
 
     steps: tuple[Step, ...]
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def memory_bytes(self) -> int:
-        """Working set: the matrices of one edit, and what each further result adds."""
+        """Working set: the matrices of one edit, and the result of each further one; 0 of copies."""
         if self.action != "edit":
             return 0
         most = max(step.matrix_bytes for step in self.steps)
@@ -65,7 +65,10 @@ class Job:
 
 
 def jobs(plans: Sequence[Plan]) -> list[Job]:
-    """The steps of all plans as jobs, in output order; the grouping depends on the plans alone."""
+    """The steps of all plans as jobs: copies in output order, then edits and conversions.
+
+    How steps are grouped depends on the plans alone.
+    """
     copies: list[Job] = []
     edits: dict[tuple[str, str, int, int], list[tuple[int, Step]]] = {}
     for number, plan in enumerate(plans):
@@ -100,10 +103,15 @@ def run(
     control: Control,
     phases: Phases,
 ) -> list[dict[str, Any]]:
-    """Write every weight file of each plan into its staging; returns, per plan, what was done to
-    each edited tensor.
+    """Write every weight file of each plan into its staging folder.
 
-    Stops early, without an error, when `control.stop` is set.
+    The run stops early, without an error, when `control.stop` is set.
+
+    Returns:
+        Per plan, the records of its edited matrices, by label.
+
+    Raises:
+        RunFailed: a tensor could not be edited, or what was edited is not what was planned.
     """
     for plan, staging in zip(plans, stagings, strict=True):
         for file in plan.files:
@@ -130,7 +138,7 @@ def run(
 
 
 def _records(staging: Staging) -> dict[str, Any]:
-    """What was done to each edited matrix, by its label."""
+    """The record of each edited matrix, by its label."""
     found: dict[str, Any] = {}
     for line in staging.journal.values():
         found.update(line.get("record") or {})
@@ -140,15 +148,16 @@ def _records(staging: Staging) -> dict[str, Any]:
 def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
     """Fail unless every planned edit has its record, and nothing else has one."""
     planned = {block.view.label for step in plan.edits for block in step.blocks}
-    if odd := sorted(planned ^ record.keys()):
+    if mismatched := sorted(planned ^ record.keys()):
         raise RunFailed(
-            "engine", f"what was edited is not what was planned: {listed(odd, 'matrix')}",
+            "engine",
+            f"what was edited is not what was planned: {listed(mismatched, 'matrix')}",
             "This is a mistake in uvmerge: please report it. Nothing was published.",
-        )  # fmt: skip
+        )
 
 
 class _Worker:
-    """Does one job."""
+    """Does one job at a time in each of several threads."""
 
     def __init__(
         self,
@@ -206,7 +215,7 @@ class _Worker:
 
 
 def _adjoins(before: Step, after: Step) -> bool:
-    """Whether two copies continue each other in both the input and the output."""
+    """Whether `after` follows `before` without a gap, both in the input and in the output."""
     a, b = before.copy, after.copy
     return (
         a is not None and b is not None

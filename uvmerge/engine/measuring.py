@@ -13,7 +13,7 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import FLOATS
 from ..checkpoint.roles import BASE
 from ..errors import RunFailed
-from ..measure.compare import Apart, measure_all
+from ..measure.compare import Distances, measure_all
 from ..measure.findings import Entry, Other, Pair
 from ..measure.measures import Measures
 from ..plan.pairing import Match, Pairing, effort, working_set
@@ -24,8 +24,9 @@ from .crew import Crew
 from .reading import Reader, Span, all_finite, equal
 from .settings import Control, Phases, Settings
 
-PIECE_BYTES = 1 << 20  # of tensors that are compared as bytes
-Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]  # per checkpoint: state, if measured it
+PIECE_BYTES = 1 << 20  # read at a time from tensors that are compared as bytes
+# Per checkpoint: `Entry.state`, and the matrix where that is `measured`.
+Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]
 
 
 def role(number: int) -> str:
@@ -35,23 +36,35 @@ def role(number: int) -> str:
 
 @dataclass(frozen=True)
 class Rank:
-    """How many leading triplets: a fraction of min(m, n), a count, or a share of the base's energy."""
+    """How many leading triplets are compared; one of three is given.
+
+    Attributes:
+        top: a fraction of min(m, n).
+        rank: a count.
+        energy: a share of ‖W_b‖_F², which the leading triplets of the base hold.
+    """
 
     top: float | None = None
     rank: int | None = None
     energy: float | None = None
 
     def at_most(self, r: int) -> int:
-        """k of a matrix with r singular values, where they need not be known; else r."""
+        """The largest possible k for a matrix with r singular values, without decomposing it."""
         return r if self.energy is not None else leading_count(r, top=self.top, rank=self.rank)
 
 
 @dataclass
 class Measured:
-    """One match after measuring: per checkpoint an entry or None, and the distances of each two."""
+    """One match after measuring.
+
+    Attributes:
+        entries: per checkpoint, its matrix against the base's; None where it has no such matrix.
+        distances: distances of each two matrices; empty unless all checkpoints have a finite one.
+        base_squares: ‖W_b‖_F², where there are distances.
+    """
 
     entries: list[Entry | None] = field(default_factory=list)
-    apart: list[Apart] = field(default_factory=list)
+    distances: list[Distances] = field(default_factory=list)
     base_squares: float = 0.0
 
 
@@ -82,7 +95,7 @@ class _Decompose:
 
 @dataclass(frozen=True)
 class _Subtract:
-    """Another tensor, whose relative change is wanted."""
+    """A tensor that is not decomposed, whose relative change is wanted."""
 
     checkpoint: int
     number: int
@@ -118,11 +131,14 @@ def run(
     control: Control,
     phases: Phases,
 ) -> tuple[list[Measured], list[list[Other]]]:
-    """Per match what was measured, and per checkpoint its other tensors. Where `control.stop` was
-    set, what was not reached yet is missing.
+    """Measure every match and every other tensor of a pairing.
 
     Args:
         checkpoints: by `role(number)`.
+
+    Returns:
+        What was measured of each match, and per checkpoint its other tensors. After `control.stop`
+        was set, those that were not reached are missing.
     """
     moving, computing = _tasks(pairing, rank)
     done: dict[int, Measured] = {}
@@ -154,25 +170,31 @@ def _tasks(pairing: Pairing, rank: Rank) -> tuple[list[_Subtract], list[_Decompo
 
 
 def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
-    """Each two of `count` checkpoints, the base included, over all matrices that all of them have."""
-    shared = [each for each in measured if each.apart]
+    """Distances of each two of `count` checkpoints, the base included.
+
+    They are taken over the matrices that all checkpoints have. Of two checkpoints there are none.
+    """
+    shared = [match for match in measured if match.distances]
     if not shared or count < 3:
         return []
-    base_squares = sum(each.base_squares for each in shared)
+    base_squares = sum(match.base_squares for match in shared)
     pairs = []
-    for several in zip(*(each.apart for each in shared), strict=True):
-        squares = sum(apart.squares for apart in several)
-        pairs.append(Pair(
-            several[0].first, several[0].second,
-            sum(apart.left for apart in several) / len(several),
-            sum(apart.right for apart in several) / len(several),
-            math.sqrt(squares / base_squares) if base_squares else 0.0,
-        ))  # fmt: skip
+    for several in zip(*(match.distances for match in shared), strict=True):
+        squares = sum(pair.squares for pair in several)
+        pairs.append(
+            Pair(
+                several[0].first,
+                several[0].second,
+                sum(pair.left for pair in several) / len(several),
+                sum(pair.right for pair in several) / len(several),
+                math.sqrt(squares / base_squares) if base_squares else 0.0,
+            )
+        )
     return pairs
 
 
 class Measurer(Reader):
-    """Measures one match at a time."""
+    """Measures one match at a time in each of several threads."""
 
     def __init__(
         self,
@@ -185,7 +207,11 @@ class Measurer(Reader):
         self.rank = rank
 
     def measure(self, match: Match) -> Measured:
-        """All counterparts of one matrix of the base; falls back to the CPU where a GPU is full."""
+        """Measure all counterparts of one matrix of the base; on the CPU where the GPU is full.
+
+        Raises:
+            RunFailed: names the matrix: values too large to measure, or not enough memory.
+        """
         try:
             return self._measure(match, self.device)
         except torch.OutOfMemoryError:
@@ -193,16 +219,18 @@ class Measurer(Reader):
             return self._measure(match, "cpu", "cpu (out of GPU memory)")
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise RunFailed(
-                match.base.label, "its values, or those of a counterpart, are too large to measure",
+                match.base.label,
+                "its values, or those of a counterpart, are too large to measure",
                 "Leave it out with --exclude.",
-            ) from error  # fmt: skip
+            ) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
             raise RunFailed(
-                match.base.label, "there is not enough memory to measure it",
+                match.base.label,
+                "there is not enough memory to measure it",
                 "Try --workers 1, or leave it out with --exclude.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _measure(self, match: Match, device: str, said: str = "") -> Measured:
         with self.phases.timed("read"):
@@ -215,10 +243,10 @@ class Measurer(Reader):
             k = base.rank(self.rank.top, self.rank.rank, self.rank.energy) if movers else 0
             several = len(found) > 1 and all(s in ("measured", "identical") for s, _ in found)
             everyone = [base if matrix is None else matrix for _, matrix in found]
-            measures, apart = measure_all(base, everyone if several else movers, k, several)
-            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if apart else 0.0
+            measures, distances = measure_all(base, everyone if several else movers, k, several)
+            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if distances else 0.0
         entries = self._entries(match, found, iter(measures), said or device)
-        return Measured(entries, apart, float(norm) ** 2)
+        return Measured(entries, distances, float(norm) ** 2)
 
     @property
     def _numbers(self) -> range:
@@ -246,14 +274,23 @@ class Measurer(Reader):
                 entries.append(None)
                 continue
             dtype = self.checkpoints[role(number)].tensors[view.tensor].dtype
-            entries.append(Entry(
-                view.label, match.place.layer, match.place.module, match.role, match.shape, dtype,
-                state, next(measures) if state == "measured" else None, device,
-            ))  # fmt: skip
+            entries.append(
+                Entry(
+                    view.label,
+                    match.place.layer,
+                    match.place.module,
+                    match.role,
+                    match.shape,
+                    dtype,
+                    state,
+                    next(measures) if state == "measured" else None,
+                    device,
+                )
+            )
         return entries
 
     def subtract(self, task: _Subtract) -> Other:
-        """How far a tensor of any shape has moved, read in pieces."""
+        """The relative change of a tensor of any shape, which is read in pieces."""
         ours, theirs = task.base, task.other
         if not {ours.dtype, theirs.dtype} <= set(FLOATS):
             same = ours.dtype == theirs.dtype and self._same_bytes(ours, theirs, task.checkpoint)

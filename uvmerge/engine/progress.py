@@ -1,6 +1,6 @@
-"""What a person sees on stderr: the plan first, then one bar weighted by work.
+"""What a person sees on stderr: the plan first, then one progress bar, weighted by work.
 
-Where stderr is no terminal, a line every ten per cent instead.
+Where stderr is no terminal, there is a line every ten per cent in place of the bar.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..plan.steps import Plan
 from ..text import duration, inert, size
 from .settings import Control, Settings
 
-QUIET_S = 1.0  # what is over sooner needs no lines on its way
+QUIET_S = 1.0  # seconds before the first line; a shorter run has the line of 100 % alone
 
 
 class Progress:
@@ -36,12 +36,12 @@ class Progress:
         self.stream = stream if stream is not None else sys.stderr
 
     def say(self, text: str) -> None:
-        """One line, with names in it made inert."""
+        """Write one line; control characters in it are made inert."""
         if not self.quiet:
             print(inert(text), file=self.stream, flush=True)
 
     def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
-        """What is about to happen: matrices, bytes, memory, disk, and what is odd."""
+        """Say what is about to happen: matrices, bytes, memory, free disk, and the notes of the plan."""
         count = plan.counts()
         matrices = all(len(b.view.shape) == 2 for step in plan.edits for b in step.blocks)
         edited = counted(count["edited"], "matrix" if matrices else "tensor")
@@ -67,7 +67,11 @@ class Progress:
 
     @contextmanager
     def bar(self, total: float, control: Control) -> Iterator[None]:
-        """Show the work of a run, `total` in units of `Step.work`, while the block lasts."""
+        """Show the progress of a run while the block lasts.
+
+        Args:
+            total: the work of the whole run, in the units of `Step.work`.
+        """
         if self.quiet:
             yield
             return

@@ -1,4 +1,4 @@
-"""Matrices out of checkpoints: read as stored, turned to (out, in), put on a device."""
+"""Matrices from checkpoints: read in their stored dtype, turned to (out, in), put on a device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .settings import Phases, Settings
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
 }  # fmt: skip
-PANEL_ELEMENTS = 1 << 18  # read and converted at a time: what fits a processor cache
+PANEL_ELEMENTS = 1 << 18  # read and converted at a time; they fit a processor cache
 
 
 class Span(NamedTuple):
-    """Bytes of an input that hold values of one dtype."""
+    """A range of bytes of an input file, with the dtype of its values as safetensors names it."""
 
     file: str
     offset: int
@@ -37,7 +37,11 @@ class Span(NamedTuple):
 
 
 def resolve_devices(device: str) -> tuple[str, ...]:
-    """The devices that `auto`, `cpu`, `cuda` (every GPU of this machine) or `cuda:N` means."""
+    """The devices that `auto`, `cpu`, `cuda` (every GPU of this machine) or `cuda:N` means.
+
+    Raises:
+        UsageError: the name is unknown, or this machine has no such GPU.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
@@ -48,14 +52,15 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
         raise UsageError(
-            "--device", f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
+            "--device",
+            f"{device} is not there: torch {torch.__version__} sees {count} CUDA devices",
             "Use --device cpu.",
-        )  # fmt: skip
+        )
     return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
 
 
 class Reader:
-    """What threads that compute share: checkpoints by role, devices, precision, kept factors."""
+    """What computing threads share: checkpoints by role, devices, precision and kept factors."""
 
     def __init__(
         self, checkpoints: Mapping[str, Checkpoint], settings: Settings, phases: Phases
@@ -70,8 +75,11 @@ class Reader:
         self._mine = threading.local()
 
     def prepare_thread(self) -> None:
-        """To be called once in each thread that computes: its BLAS uses one thread, and the threads
-        take turns among the devices, each with a CUDA stream of its own."""
+        """Set up the calling thread, which is about to compute; called once in each.
+
+        The thread's BLAS uses one CPU thread. Threads are spread evenly over the devices, each with
+        a CUDA stream of its own.
+        """
         torch.set_num_threads(1)
         self._mine.device = device = self.devices[next(self._threads) % len(self.devices)]
         if device != "cpu":
@@ -84,7 +92,7 @@ class Reader:
         return getattr(self._mine, "device", self.devices[0])
 
     def pieces(self, role: str, span: Span) -> Iterator[Tensor]:
-        """The values of a span as stored, flat, `PANEL_ELEMENTS` at a time."""
+        """The values of a span in their stored dtype, in flat tensors of up to `PANEL_ELEMENTS`."""
         most = PANEL_ELEMENTS * TORCH_DTYPES[span.dtype].itemsize
         for at in range(0, span.size_bytes, most):
             size = min(most, span.size_bytes - at)
@@ -94,8 +102,12 @@ class Reader:
     def matrix(
         self, name: str, stored: Tensor, device: str, log: Log | None = None, operand: str = ""
     ) -> DenseMatrix:
-        """`stored` (m, n) as a matrix that decomposes itself on `device`, and notes in `log`, under
-        the name `operand`, what is asked of it."""
+        """`stored` (m, n) as a matrix that decomposes itself on `device`.
+
+        Args:
+            log: where the matrix notes what it is asked for.
+            operand: what the log calls the matrix.
+        """
         shelf = None
         if self.memory is not None:
             shape = "x".join(map(str, stored.shape))
@@ -107,7 +119,7 @@ class Reader:
         return DenseMatrix(name, stored, self.precision, (), shelf, log, operand)
 
     def span(self, role: str, view: View) -> Span:
-        """Where the tensor of a view lies, or the expert that it belongs to."""
+        """Where the tensor of a view lies in its file; of fused experts, the expert of the view alone."""
         tensor = self.checkpoints[role].tensors[view.tensor]
         offset, size = tensor.offset, tensor.size_bytes
         if view.expert is not None:
@@ -116,7 +128,7 @@ class Reader:
         return Span(tensor.file, offset, size, tensor.dtype)
 
     def load(self, role: str, view: View) -> Tensor:
-        """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
+        """The values of `view` (m, n) = (out, in), in their stored dtype."""
         span, tensor = self.span(role, view), self.checkpoints[role].tensors[view.tensor]
         raw = self.checkpoints[role].read(span.file, span.offset, span.size_bytes)
         shape = tensor.shape if view.expert is None else view.stored
@@ -130,14 +142,14 @@ class Reader:
 
 
 def equal(base: Tensor, finetuned: Tensor) -> bool:
-    """Whether both hold the same values, in whatever dtypes."""
+    """Whether two tensors of any dtypes hold the same values."""
     if base.dtype != finetuned.dtype:
         base, finetuned = base.double(), finetuned.double()
     return torch.equal(base, finetuned)
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether there is no NaN or Inf: a finite sum says so at once, any other has to be looked at."""
+    """Whether no value is NaN or Inf. A finite sum is enough; only another needs a look at each value."""
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
 

@@ -1,4 +1,4 @@
-"""What the manifest says of an edited matrix: its decompositions, and how far it moved."""
+"""The record of an edited matrix in the manifest: its decompositions, and its relative change."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from ..spectral import Log
 
 
-def decompositions(log: Log, chain: Sequence[int], of_several: bool) -> dict[str, Any]:
-    """The entries `steps`, `k`, `gap` and `method` of the manifest, without those that say nothing.
+def decomposition_entry(log: Log, chain: Sequence[int], of_several: bool) -> dict[str, Any]:
+    """`steps`, `k`, `gap` and `method` of the record, as far as each is known.
 
     Args:
-        log: of the whole chain.
-        chain: the steps of the recipe that edited the matrix.
-        of_several: whether the recipe has several steps, so that `steps` says which these are.
+        log: what the whole chain asked of its matrices.
+        chain: numbers of the recipe's steps that edited the matrix.
+        of_several: whether the recipe has several steps; only then `steps` is in the record.
     """
     entry: dict[str, Any] = {"steps": list(chain)} if of_several else {}
     ranks = [log.ranks.get(step) for step in chain]
@@ -42,14 +42,14 @@ def _three_digits(gap: float | None) -> float | None:
 
 
 class Change:
-    """How far an output is from the fine-tuned tensor, summed over its pieces."""
+    """How far an output is from the input tensor that it replaces, summed over pieces."""
 
     def __init__(self) -> None:
         self.squares = self.distance = 0.0
         self.changed, self.is_zero = False, True
 
     def add(self, after: Tensor, before: Tensor) -> None:
-        """Take in a piece, as stored."""
+        """Add a piece of the output and the same piece of the input, both in their stored dtypes."""
         wide = torch.float64 if torch.float64 in (after.dtype, before.dtype) else torch.float32
         old, new = before.to(wide), after.to(wide)
         self.is_zero = self.is_zero and not bool(after.any())
@@ -63,8 +63,8 @@ class Change:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """For the record: ‖W′ − W_f‖_F / ‖W_f‖_F to four digits, whether anything changed, and
-        `zero` where all that was computed is zeros."""
+        """For the record: `relative_change`, ‖W′ − W‖_F / ‖W‖_F to four digits; `changed`, whether any
+        value changed; and `zero`, where every value of the output is zero."""
         relative = math.sqrt(self.distance / self.squares) if self.squares else 0.0
         entry = {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
         return entry | ({"zero": True} if self.is_zero else {})

@@ -13,14 +13,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute; none of it but `precision` and the kind of device changes the result.
+    """How to compute. Of these settings, only `precision` and the kind of device change the result.
 
     Attributes:
         devices: `cpu`, or CUDA devices `cuda:N` among which the workers take turns.
         precision: `exact` or `fast`.
         workers: matrices computed at once; 0 means one per core, as memory allows.
-        memory_bytes: budget for the working sets of all edits together; 0 means half of what is
-            free.
+        memory_bytes: budget for the working sets of all edits together; 0 means half of the free
+            memory.
         factors: folder in which decompositions are kept between runs.
     """
 
@@ -37,7 +37,7 @@ class Settings:
 
 
 class Phases:
-    """Seconds spent per phase, summed over threads."""
+    """Seconds spent in each phase, by its name, summed over threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -59,9 +59,9 @@ class Control:
     """How a run is watched and stopped.
 
     Attributes:
-        stop: set it, and the run ends after the tensors in hand.
-        signal_number: the signal that set it, for the exit code.
-        advance: called with the tensor's name and the work done, from any thread.
+        stop: once this event is set, the run ends after the tensors that threads work on.
+        signal_number: the signal that set `stop`, for the exit code.
+        advance: called from any thread, with a tensor's name and the work done on it.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -69,5 +69,5 @@ class Control:
     advance: Callable[[str, float], None] = lambda name, work: None
 
     def listen(self) -> AbstractContextManager[None]:
-        """Entered while the run can be stopped cleanly."""
+        """A context that is entered while the run can be stopped cleanly."""
         return nullcontext()

@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Tensor:
-    """Angles (k,) between the spans of P and Q (d, k), orthonormal columns, ascending, in radians.
+    """Principal angles (k,) between the spans of P and Q, ascending, in radians.
 
-    Small ones come from sines, the singular values of (1 − P Pᵀ) Q, large ones from cosines, those of
-    Pᵀ Q (Björck and Golub 1973, doi:10.1090/S0025-5718-1973-0348991-3): arccos alone could not tell
-    an angle under the square root of the rounding error from zero.
+    Small angles come from sines, the singular values of (1 − P Pᵀ) Q; large angles come from cosines,
+    the singular values of Pᵀ Q (Björck and Golub 1973, doi:10.1090/S0025-5718-1973-0348991-3). The
+    arccosine alone could not tell an angle under the square root of the rounding error from zero.
 
     Args:
-        cosines: Pᵀ Q, if it is there already.
+        P, Q: (d, k), with orthonormal columns.
+        cosines: Pᵀ Q (k, k), if it is known.
     """
     C = P.mT @ Q if cosines is None else cosines
     sines = torch.linalg.svdvals(torch.addmm(Q, P, C, alpha=-1)).flip(0).clamp(max=1)
@@ -23,9 +24,13 @@ def principal_angles(P: Tensor, Q: Tensor, cosines: Tensor | None = None) -> Ten
 
 
 def chordal(P: Tensor, Q: Tensor) -> float:
-    """√ of the mean of sin²θ over the principal angles of the spans of P and Q (d, k).
+    """Chordal distance: √ of the mean of sin²θ over the principal angles of the spans of P and Q.
 
-    Where it is small, from (1 − P Pᵀ) Q: the sum of the cosines could not tell it from rounding.
+    A small distance is computed from (1 − P Pᵀ) Q, because the sum of squared cosines could not tell
+    it from a rounding error.
+
+    Args:
+        P, Q: (d, k), with orthonormal columns.
     """
     k = P.shape[1]
     if not k:

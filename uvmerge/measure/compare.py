@@ -1,7 +1,7 @@
-"""How far one matrix has moved from another: subspaces, values, and the change itself.
+"""How far one matrix has moved from another: subspaces, singular values, and the change itself.
 
-Every measure is invariant to what a decomposition leaves open: signs, and rotations among vectors of
-equal singular values.
+No measure depends on what a decomposition leaves open: the signs of singular vectors, and rotations
+among those of equal singular values.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ from ..spectral.precision import SMALLEST_VALUE
 from .angles import chordal, principal_angles
 from .measures import Change, Measures, Turn
 
-EQUAL = 1e-6  # neighbouring singular values closer than this to each other, relatively, are equal
-CELLS = 24  # rows and columns of the picture of C
+EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
+CELLS = 24  # rows and columns of `Change.picture`
 INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosine| under which
 
 
 @dataclass(frozen=True)
 class Leading:
-    """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), without the rest of its
-    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n); `method` the rung of the
-    precision ladder; `energy` is ‖W‖_F²."""
+    """The leading k triplets of a matrix W (m, n), without the rest of its decomposition.
+
+    Attributes:
+        U, S, Vh: (m, k), (k,) descending, (k, n), in the dtype `combine` of the precision policy.
+        gap: (σ_k − σ_{k+1})/σ_k; None where k is 0 or min(m, n).
+        method: the rung of the precision ladder that gave the triplets.
+        energy: ‖W‖_F².
+    """
 
     matrix: DenseMatrix
     U: Tensor
@@ -42,6 +47,7 @@ class Leading:
 
     @classmethod
     def of(cls, matrix: DenseMatrix, k: int) -> Leading:
+        """Decompose `matrix`, which then forgets its decompositions."""
         found = matrix.top(k)
         matrix.release()
         energy = sum(
@@ -56,18 +62,18 @@ class Leading:
 
     @property
     def resolved(self) -> int:
-        """How many of the values are not zero but for rounding."""
+        """How many of the k singular values are larger than their rounding error."""
         return int((SMALLEST_VALUE * self.S[:1] < self.S).sum())
 
     def cut(self, k: int) -> Leading:
-        """The first k of them."""
+        """The first k triplets."""
         if k == self.k:
             return self
         gap = float(1 - self.S[k] / self.S[k - 1]) if k else None
         return replace(self, U=self.U[:, :k], S=self.S[:k], Vh=self.Vh[:k], gap=gap)
 
     def groups(self) -> Tensor:
-        """(k,) int64: a number per group of equal singular values, from 0."""
+        """(k,) int64: for each singular value, the number of its group of equal values, from 0."""
         if not self.k:
             return self.S.long()
         apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[:-1]
@@ -75,11 +81,12 @@ class Leading:
 
 
 @dataclass(frozen=True)
-class Apart:
-    """How far two of several matrices are from each other; 0 is the base.
+class Distances:
+    """Distances of two matrices W_i and W_j among several.
 
     Attributes:
-        left, right: chordal distance of their leading spans.
+        first, second: i and j; 0 is the base.
+        left, right: chordal distances of their leading left and right singular vectors.
         squares: ‖W_i − W_j‖_F².
     """
 
@@ -91,18 +98,19 @@ class Apart:
 
 
 def measure(base: DenseMatrix, others: Sequence[DenseMatrix], k: int) -> list[Measures]:
-    """Each of `others` against `base`, all of shape (m, n), at rank 0 ≤ k ≤ min(m, n)."""
+    """The measures of each of `others` against `base`, all (m, n), at rank 0 ≤ k ≤ min(m, n)."""
     return measure_all(base, others, k, between=False)[0]
 
 
 def measure_all(
     base: DenseMatrix, others: Sequence[DenseMatrix], k: int, between: bool
-) -> tuple[list[Measures], list[Apart]]:
-    """`measure`, and with `between` each two of all the matrices against each other.
+) -> tuple[list[Measures], list[Distances]]:
+    """`measure`, and the distances of each two of all matrices.
 
     Args:
-        others: matrices of the shape of `base`. Where `base` itself stands there, it is left out of
-            the measures, but not of the distances.
+        others: matrices of the shape of `base`. If `base` itself is among them, there are no measures
+            of it, but there are distances.
+        between: whether distances are computed; else their list is empty.
     """
     if not others:
         return [], []
@@ -111,7 +119,7 @@ def measure_all(
 
     @cache
     def whole() -> Leading:
-        """All triplets of the base; vectors of zero values, which may be any, are left out."""
+        """All triplets of the base but those of zero values, whose vectors are arbitrary."""
         every = Leading.of(base, min(base.shape))
         return every.cut(every.resolved)
 
@@ -120,16 +128,20 @@ def measure_all(
         return found, []
     measured = iter(found)
     of_base = [None if other is first else next(measured) for other in leading]
-    k = min(each.resolved for each in leading)
-    cut = [each.cut(k) for each in leading]
+    k = min(factors.resolved for factors in leading)
+    cut = [factors.cut(k) for factors in leading]
     return found, [
-        Apart(i, j, *_apart(cut[i], cut[j], of_base[j] if i == 0 else None))
+        Distances(i, j, *_distances(cut[i], cut[j], of_base[j] if i == 0 else None))
         for i, j in combinations(range(len(cut)), 2)
-    ]  # fmt: skip
+    ]
 
 
-def _apart(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
-    """Chordal distances, and ‖W_i − W_j‖_F²; `known` has them of the base and another matrix."""
+def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
+    """Left and right chordal distance, and ‖W_i − W_j‖_F².
+
+    Args:
+        known: the measures of `other` against `one`, if `one` is the base.
+    """
     if one.matrix is other.matrix:
         return 0.0, 0.0, 0.0
     if known is not None and known.k == one.k:
@@ -147,7 +159,7 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
     found = Measures(
-        k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
+        k, _floats(base.S), _floats(other.S), left, right, base.gap, other.gap,
         _change(base, other),
         None,
         tuple(sorted({base.method, other.method})),
@@ -161,15 +173,17 @@ def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) 
     if not base.k:
         return Turn(len(P), (), 1.0)
     alignment = float(_closest(base, other, cosines).mean())
-    return Turn(len(P), _plain(principal_angles(P, Q, cosines)), alignment)
+    return Turn(len(P), _floats(principal_angles(P, Q, cosines)), alignment)
 
 
 def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
-    """Largest |cosine| of each fine-tuned vector with a base vector, those of equal values counting as
-    one: as the subspace of the base, and by their root mean square of the fine-tuned.
+    """Largest |cosine| (·,) of each fine-tuned vector with a base vector.
+
+    Vectors of equal singular values count as one: those of the base as the subspace that they span,
+    those of the fine-tuned matrix by their root mean square.
 
     Args:
-        cosines: (base.k, ·), of whole groups of fine-tuned vectors, the first ones.
+        cosines: (base.k, ·), of all base vectors and the leading groups of fine-tuned ones.
     """
     rows, columns = base.groups(), other.groups()[: cosines.shape[1]]
     squares = cosines.new_zeros(int(rows[-1]) + 1, len(columns))
@@ -178,7 +192,7 @@ def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, groups: Tensor) -> Tensor:
-    """Each of `values` (·, b) replaced by the mean of its group (b,) of columns."""
+    """`values` (·, b), every column replaced by the mean over its group; `groups` (b,) numbers them."""
     sizes = groups.bincount()
     sums = values.new_zeros(len(values), len(sizes)).index_add_(1, groups, values)
     return (sums / sizes)[:, groups]
@@ -187,9 +201,9 @@ def _mean(values: Tensor, groups: Tensor) -> Tensor:
 def _change(base: Leading, other: Leading) -> Change:
     m, n = base.matrix.shape
     groups, delta = base.groups(), _Difference(base, other)
-    half = _Half(base, delta.dtype)
-    G = gram((half.add(panel) for panel in delta.panels()), min(m, n), half.long.device)
-    C, energy = half.block(), float(G.diagonal().sum())
+    projection = _Projection(base, delta.dtype)
+    G = gram((projection.add(panel) for panel in delta.panels()), min(m, n), projection.long.device)
+    C, energy = projection.block(), float(G.diagonal().sum())
     if energy == 0:
         nothing = _picture(C, groups)
         return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, 0.0, nothing)
@@ -197,22 +211,19 @@ def _change(base: Leading, other: Leading) -> Change:
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = base.energy, other.energy
     norms = before**0.5 * after**0.5
-    told = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
-    cosine = (before + after - energy) / (2 * norms) if told else math.nan
+    is_accurate = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
+    cosine = (before + after - energy) / (2 * norms) if is_accurate else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
     picture = _picture(C * (m * n / energy) ** 0.5, groups)
-    values = _plain(_values(G, delta))
-    structureless = half.structureless / energy
-    return Change(
-        (m, n), relative, cosine, values, diagonal, rotation, structureless, picture
-    )  # fmt: skip
+    values = _floats(_values(G, delta))
+    structureless = projection.structureless / energy
+    return Change((m, n), relative, cosine, values, diagonal, rotation, structureless, picture)
 
 
 class _Difference:
-    """D = W_f − W_b in row panels of the shorter side's length, never as a whole.
+    """D = W_f − W_b, or Dᵀ where D is wide, in row panels (rows, min(m, n)), never as a whole.
 
-    It is formed in float32 where both are stored in 32 bits or fewer, which is exact to D's own last
-    bit, and summed up in float64.
+    D is formed in float32 where both are stored in 32 bits or fewer, so that an entry is rounded once.
     """
 
     def __init__(self, base: Leading, other: Leading) -> None:
@@ -226,15 +237,16 @@ class _Difference:
 
 
 def _wide_enough(matrix: DenseMatrix) -> torch.dtype:
-    """A dtype that holds the values of a matrix as stored."""
+    """The dtype, float32 or float64, that holds the stored values of a matrix exactly."""
     return torch.float32 if matrix.stored_bytes < 8 else torch.float64
 
 
-class _Half:
-    """Half of C = U_b,kᵀ D V_b,k: the longer side's vectors times D, summed up panel by panel.
+class _Projection:
+    """C = U_b,kᵀ D V_b,k, computed panel by panel: first the longer side's vectors times D.
 
     Attributes:
-        structureless: Σ_ij D_ij² p_i q_j, with the sums p, q of squares over the rows of U and V.
+        structureless: Σ_ij D_ij² p_i q_j, with the leverage scores p, q: the sums of squares over the
+            rows of U_b,k and V_b,k.
     """
 
     def __init__(self, base: Leading, dtype: torch.dtype) -> None:
@@ -246,7 +258,7 @@ class _Half:
         self.structureless, self.start = 0.0, 0
 
     def add(self, panel: Tensor) -> Tensor:
-        """Take in a panel of D (or of Dᵀ, where it is wide), and hand it on."""
+        """Add the next panel of D (or of Dᵀ, where D is wide), and return it."""
         given = panel
         rows = slice(self.start, self.start + len(panel))
         self.product.addmm_(self.long[rows].mT.to(panel.dtype), panel)
@@ -263,8 +275,11 @@ class _Half:
 
 
 def _values(G: Tensor, delta: _Difference) -> Tensor:
-    """Singular values of D (r,), descending, from its Gram matrix; those that cannot be told from
-    rounding are 0. Where many of them are small, the products of float32 do not suffice."""
+    """Singular values of D (r,), descending, from its Gram matrix G (r, r).
+
+    Values that cannot be told from rounding errors are 0. Where many values are small, `exact`
+    computes G anew from products in float64.
+    """
     S = _roots(G, delta.dtype, 1e-3)
     if (
         delta.exact
@@ -278,6 +293,7 @@ def _values(G: Tensor, delta: _Difference) -> Tensor:
 
 
 def _roots(G: Tensor, dtype: torch.dtype, smallest: float) -> Tensor:
+    """Square roots (r,) of the eigenvalues of G, descending; those under `smallest` σ_1 are 0."""
     size = 2.0 ** math.frexp(float(G.diagonal().max()))[1]  # G / size is in the range of float32
     squares = torch.linalg.eigvalsh((G / size).to(dtype)).flip(0).clamp(min=0).double()
     S = squares.mul(size).sqrt()
@@ -285,8 +301,11 @@ def _roots(G: Tensor, dtype: torch.dtype, smallest: float) -> Tensor:
 
 
 def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
-    """‖diag C‖², where among equal singular values the symmetric part stands for the diagonal: its
-    eigenvalues are their changes, and it keeps its norm when the vectors are rotated."""
+    """‖diag C‖² of C (k, k).
+
+    Among vectors of equal singular values, the symmetric part of C stands for the diagonal: its
+    eigenvalues are the changes of the singular values, and no rotation of the vectors changes its norm.
+    """
     if not len(groups) or int(groups[-1]) == len(groups) - 1:
         return float(C.diagonal().square().sum())
     together = groups[:, None] == groups
@@ -294,7 +313,8 @@ def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
 
 
 def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
-    """Mean squares of cells of C; among vectors of equal values they are spread evenly."""
+    """Mean squares of C (k, k) in up to `CELLS` × `CELLS` cells, after averaging the squares over
+    vectors of equal singular values."""
     if not len(C):
         return ()
     cells = min(len(C), CELLS)
@@ -304,18 +324,24 @@ def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
 
 
 def _intruders(base: Leading, other: Leading, cosines: Tensor, whole: Callable[[], Leading]) -> int:
+    """See `Measures.intruders`.
+
+    Args:
+        cosines: (k, k), of the left vectors of the base with those of the other matrix.
+        whole: gives all triplets of the base, which are only needed where its first k do not decide.
+    """
     if not base.k:
         return 0
     groups = other.groups()
     cosines = cosines[:, : int((groups <= groups[:INTRUDERS][-1]).sum())]
     unlike = _closest(base, other, cosines) < INTRUDER_COSINE
     within = _mean(cosines.square().sum(0, keepdim=True), groups[: len(unlike)])[0]
-    beyond = (1 - within).clamp(min=0).sqrt()  # along vectors after the k-th
+    beyond = (1 - within).clamp(min=0).sqrt()  # cosine with all base vectors after the k-th
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
         every = whole()
         unlike = _closest(every, other, every.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
     return int(unlike[:INTRUDERS].sum())
 
 
-def _plain(values: Tensor) -> tuple[float, ...]:
+def _floats(values: Tensor) -> tuple[float, ...]:
     return tuple(values.double().tolist())

@@ -1,4 +1,4 @@
-"""What a comparison found: plain data, from single matrices up to a verdict. Pure."""
+"""What a comparison found, as plain data: from single matrices up to a verdict."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ class Entry:
     """One matrix of a fine-tuned checkpoint, against its base.
 
     Attributes:
-        name: the fine-tuned tensor, with expert and rows where it holds several matrices.
-        layer: index of its decoder layer, or None outside them.
-        module: attention, mlp, …, as in `--modules`.
-        role: what it is in its layer, like q_proj; the same in every layer.
-        dtype: in which the fine-tuned checkpoint stores it.
-        state: `measured`; `identical`: the same values, nothing decomposed; `nonfinite`: it holds
-            NaN or Inf.
-        measures: of a measured matrix.
-        device: where it was computed.
+        name: the fine-tuned tensor, with expert and rows where the tensor holds several matrices.
+        layer: index of the layer, or None outside the layers.
+        module: `attention`, `mlp`, …, as in `--modules`.
+        role: the matrix within its layer, like `q_proj`; the same in every layer.
+        shape: (m, n) = (out, in).
+        dtype: how the fine-tuned checkpoint stores the matrix, as safetensors names it.
+        state: `measured`; `identical`, where both hold the same values and nothing was decomposed;
+            `nonfinite`, where one of them holds NaN or Inf.
+        measures: of a measured matrix; else None.
+        device: where it was measured.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Entry:
 
     @property
     def relative(self) -> float:
-        """‖W_f − W_b‖_F / ‖W_b‖_F; 0 for an identical matrix, NaN where there are NaN."""
+        """‖W_f − W_b‖_F / ‖W_b‖_F; 0 for an identical matrix, NaN for a nonfinite one."""
         if self.measures is None:
             return 0.0 if self.state == "identical" else math.nan
         return self.measures.change.relative
@@ -58,7 +59,7 @@ class Entry:
 
     @property
     def mean_angle(self) -> float:
-        """Over both sides, in radians; 0 where nothing was measured."""
+        """Mean principal angle over both sides, in radians; 0 where nothing was measured."""
         if self.measures is None:
             return 0.0
         return (self.measures.left.mean + self.measures.right.mean) / 2
@@ -69,7 +70,10 @@ class Other:
     """A tensor that is compared without being decomposed: a norm, a bias, an embedding.
 
     Attributes:
-        relative: ‖W_f − W_b‖_F / ‖W_b‖_F; None where the two cannot be subtracted.
+        name: of the tensor in the fine-tuned checkpoint.
+        module: `norm`, `embeddings`, …, as in `--modules`.
+        relative: ‖W_f − W_b‖_F / ‖W_b‖_F; None where this is no finite number, and where tensors of
+            integers or quantised values differ.
     """
 
     name: str
@@ -82,13 +86,14 @@ class Behaviour:
     """How a model answers compared with the base, on the user's prompts (`--kl`).
 
     Attributes:
-        prompts, tokens: how many; the distribution after every token is compared, the last
-            included, where the answer would begin.
-        kl: mean over tokens of KL(base ‖ fine-tuned) of the next-token distribution, in nats.
-        kl_error: its standard error, from the spread over prompts.
+        prompts, tokens: their numbers. The next-token distributions after every token are compared,
+            also after the last one, where the answer would begin.
+        kl: mean over tokens of KL(base ‖ fine-tuned) of the next-token distributions, in nats.
+        kl_error: standard error of `kl` from the spread over prompts; None for a single prompt.
         base_entropy, entropy: mean entropy of the two distributions, in nats.
-        overlap: mean share of the base's ten likeliest tokens that are among the other's ten.
-        agreement: share of tokens where both find the same one likeliest.
+        overlap: mean share of the base's ten likeliest next tokens that are among the ten of the
+            other model.
+        agreement: share of tokens after which both models have the same likeliest next token.
     """
 
     prompts: int
@@ -106,11 +111,11 @@ class Compared:
     """One checkpoint against the base.
 
     Attributes:
-        label, commit: of the checkpoint.
+        label, commit: of the checkpoint; no commit where it is a local folder.
         entries: its matrices, in file order.
         others: the other tensors that it shares with the base.
-        notes: what the user should know: names aligned, tensors without a partner.
-        behaviour: with `--kl`.
+        notes: what the user should know, such as names aligned and tensors without a counterpart.
+        behaviour: how it answers; None without `--kl`.
     """
 
     label: str
@@ -126,12 +131,12 @@ class Compared:
 
     @property
     def unrelated_matrices(self) -> list[Entry]:
-        """The measured ones that have no more in common with the base's than chance gives."""
+        """The measured matrices that have no more in common with the base's than chance gives."""
         return [entry for entry in self.measured if entry.is_unrelated]
 
     @property
     def related_matrices(self) -> list[Entry]:
-        """The measured ones that have more in common with the base's than chance gives."""
+        """The measured matrices that have more in common with the base's than chance gives."""
         return [entry for entry in self.measured if not entry.is_unrelated]
 
     @property
@@ -145,7 +150,7 @@ class Compared:
 
     @property
     def says_where(self) -> bool:
-        """Whether it can be said where the checkpoint changed, of one related matrix at least."""
+        """Whether at least one related matrix shows where it changed (`judgement.is_placed`)."""
         return any(
             judgement.is_placed(
                 entry.is_rounding, found.change.inside, found.change.band("inside", found.k)
@@ -155,8 +160,8 @@ class Compared:
         )
 
     @property
-    def moved(self) -> list[Entry]:
-        """The measured matrices, those whose vectors turned most first."""
+    def most_turned_first(self) -> list[Entry]:
+        """The measured matrices by descending mean angle."""
         return sorted(self.measured, key=lambda entry: -entry.mean_angle)
 
 
@@ -166,7 +171,7 @@ class Pair:
 
     Attributes:
         first, second: 0 is the base, 1 the first checkpoint.
-        left, right: chordal distance of the leading spans, mean over matrices.
+        left, right: chordal distance of the leading left and right vectors, mean over matrices.
         distance: √ of Σ ‖W_i − W_j‖_F² / Σ ‖W_b‖_F².
     """
 
@@ -177,7 +182,7 @@ class Pair:
     distance: float
 
     def is_nearer_than(self, before: Pair) -> bool:
-        """Whether the leading vectors of both sides are nearer to each other than before."""
+        """Whether both chordal distances are smaller than those of another pair."""
         left = judgement.came_nearer(before.left, self.left)
         return left and judgement.came_nearer(before.right, self.right)
 
@@ -189,10 +194,10 @@ class Findings:
     Attributes:
         base, base_commit: label and commit of the base.
         compared: one or several checkpoints, in the order given.
-        pairs: each two of all checkpoints, the base included, where there are several.
+        pairs: each two of all checkpoints, the base included; empty for a single compared checkpoint.
         settings: what was asked for (`top`, `rank`, `energy`, filters) and how it was computed.
         versions: of uvmerge, torch and Python.
-        seconds: by phase, summed over threads, and `total` by the clock.
+        seconds: spent in each phase, summed over threads; `total` is wall time.
     """
 
     base: str
@@ -210,19 +215,19 @@ class Findings:
 
     @property
     def labels(self) -> list[str]:
-        """Of all checkpoints, the base first."""
+        """The labels of all checkpoints, the base first."""
         return [self.base, *(compared.label for compared in self.compared)]
 
 
 def with_measures(entries: Iterable[Entry]) -> list[tuple[Entry, Measures]]:
-    """The measured ones among the entries, each beside what was measured of it."""
+    """The measured entries, each with its measures."""
     return [(entry, entry.measures) for entry in entries if entry.measures is not None]
 
 
 def by_place(
     entries: Iterable[Entry],
 ) -> tuple[list[str], list[int | None], dict[tuple[str, int | None], list[Entry]]]:
-    """Roles in order of appearance, layers ascending (None last), and the entries of each pair."""
+    """Roles in order of appearance, layers ascending (None last), and the entries by (role, layer)."""
     cells: dict[tuple[str, int | None], list[Entry]] = {}
     for entry in entries:
         cells.setdefault((entry.role, entry.layer), []).append(entry)

@@ -1,37 +1,38 @@
 """What counts as chance, as rounding or as a finding: every such rule of the package stands here.
 
-The rules take plain numbers, so that each can be read and tested by itself. `null.py` gives the
-numbers of chance; the classes of `measures.py` and `findings.py` ask these rules about themselves;
-a drawing or a sentence asks those classes.
+The rules take plain numbers, so that each can be read and tested by itself. `null.py` computes what
+chance gives. The classes of `measures.py` and `findings.py` apply these rules to their own numbers;
+code that draws or writes asks these classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# A figure outside this many standard deviations of what chance gives is told from chance.
+# A figure this many standard deviations from its expectation under chance counts as not by chance.
 BAND_SD = 4.0
-# Two matrices under the first |cosine| are unrelated (a relative change near √2). Up to the second
-# one they are if their leading vectors are chance as well: vectors at a cut among equal values turn
-# for nothing, and say nothing.
+# Two matrices with a |cosine| under the first number are unrelated (their relative change is near
+# √2). Up to the second number, they are unrelated if their leading vectors look independent as well.
+# Above it the vectors do not count: at a cut among equal singular values, a tiny change turns them.
 UNRELATED_COSINE, RELATED_COSINE = 0.2, 0.9
-# Leading vectors that fill so much of their space that independent spans are nearer than this
-# chordal distance cannot be told from independent ones.
+# Where independent spans can be nearer to each other than this chordal distance, because the leading
+# vectors fill most of their space, related spans cannot be distinguished from independent ones.
 LEAST_CHORDAL = 0.1
-# Shares of the change's energy spread more than sums of as many independent squares do, because
-# rows and columns differ in size: up to 1.7 times where these spread over a decade, in simulations.
+# The standard deviation of a share of the change's energy, over that of a sum of as many independent
+# squares. Rows and columns of different sizes raise it: up to 1.7 in simulations, where the sizes
+# spread over a decade.
 SPREAD = 2.0
-SHARE_ERROR = 1e-6  # of a share, as it is measured
+SHARE_ERROR = 1e-6  # rounding error of a measured share
 SMALLEST_ANGLE = 1e-7  # radians; a smaller angle is a rounding error
-TIMES_ROUNDING = 1.5  # a change of up to so many times what storing makes may be rounding alone
-LOOSE_CUT = 1.0  # gap at the cut over the change; under it vectors may swap places over the cut
-ALIKE = 1.15  # groups whose means differ by less than this factor turned alike
-NEARER = 0.98  # a distance is nearer than before if it shrank to less than this share
+TIMES_ROUNDING = 1.5  # a change up to this many times that of storing may be rounding alone
+LOOSE_CUT = 1.0  # gap at the cut over the change; under it, vectors may swap across the cut
+ALIKE = 1.15  # groups whose mean angles differ by less than this factor turned alike
+NEARER = 0.98  # a distance has shrunk if it is less than this share of the earlier one
 
 
-def can_be_told(k: int, smallest_chordal: float) -> bool:
-    """Whether spans of k vectors could look different from independent ones: not where they must
-    fill most of the space.
+def can_be_distinguished(k: int, smallest_chordal: float) -> bool:
+    """Whether related spans of k vectors could be distinguished from independent ones; they could
+    not where k vectors fill most of the space.
 
     Args:
         smallest_chordal: chordal distance of independent spans, at the lower end of their band.
@@ -49,20 +50,20 @@ def are_unrelated(cosine: float, spans_are_chance: bool) -> bool:
 
     Args:
         cosine: of the two matrices; NaN where one of them is zero, which says nothing.
-        spans_are_chance: whether the leading spans of both sides are.
+        spans_are_chance: whether the leading left and right vectors both look independent.
     """
     size = abs(cosine)
     return size < UNRELATED_COSINE or (spans_are_chance and size < RELATED_COSINE)
 
 
 def side_of_band(value: float, band: tuple[float, float]) -> int:
-    """−1 under what chance gives, 0 within, 1 over it."""
+    """−1 where a value is under the band that chance gives, 0 within it, 1 over it."""
     low, high = band
     return (value > high) - (value < low)
 
 
 def is_rounding(relative: float, rounding: float) -> bool:
-    """Whether a relative change is no larger than storing any matrix makes one.
+    """Whether a relative change is no larger than what rounding to a dtype causes.
 
     Args:
         rounding: root mean square of the relative change that rounding to the dtype makes.
@@ -71,26 +72,26 @@ def is_rounding(relative: float, rounding: float) -> bool:
 
 
 def is_placed(is_rounding: bool, block_share: float, block_band: tuple[float, float]) -> bool:
-    """Whether it can be said where a matrix changed: by more than rounding, or with more of its
-    change in the block of leading directions than a change without structure has there."""
+    """Whether it can be said where a matrix changed: its change is larger than rounding, or a larger
+    share of it lies in the block of leading directions than of a change without structure."""
     return not is_rounding or side_of_band(block_share, block_band) > 0
 
 
 def is_loose(gap_over_change: float) -> bool:
-    """Whether the change is large enough to swap vectors over the cut, so that the largest angles
-    may come from where k falls."""
+    """Whether the change is large enough to swap vectors across the cut, so that the largest angles
+    may be due to the choice of k."""
     return gap_over_change < LOOSE_CUT
 
 
-def are_most(count: int, of: int) -> bool:
+def is_majority(count: int, of: int) -> bool:
     """Whether `count` is more than half."""
     return 2 * count > of
 
 
 def verdict(unrelated: int, measured: int, is_unchanged: bool) -> str:
-    """Of one checkpoint: `unrelated` where most matrices are, `identical` where no tensor that was
-    compared changed, else `related`."""
-    if are_most(unrelated, measured):
+    """The verdict on one checkpoint: `unrelated` where most measured matrices are, `identical` where no
+    tensor that was compared changed, else `related`."""
+    if is_majority(unrelated, measured):
         return "unrelated"
     return "identical" if is_unchanged else "related"
 
@@ -109,5 +110,5 @@ def turned_alike(least: float, most: float) -> bool:
 
 
 def came_nearer(before: float, after: float) -> bool:
-    """Whether a distance shrank: by less is not told from where the cut falls."""
+    """Whether a distance shrank by more than the choice of k explains."""
     return after < NEARER * before

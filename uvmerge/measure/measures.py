@@ -20,8 +20,8 @@ class Turn:
     Attributes:
         d: dimension of the space they lie in: m for left, n for right vectors.
         angles: k principal angles between the two spans, ascending, in radians.
-        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector;
-            vectors of equal singular values count as the subspace that they span.
+        alignment: mean over fine-tuned vectors of the largest |cosine| with a base vector; vectors
+            of equal singular values count as the subspace that they span.
     """
 
     d: int
@@ -39,7 +39,7 @@ class Turn:
 
     @cached_property
     def chordal(self) -> float:
-        """√ of the mean of sin²θ: 0 where the spans are one, 1 where they are orthogonal."""
+        """√ of the mean of sin²θ: 0 where the spans are the same, 1 where they are orthogonal."""
         squares = [math.sin(angle) ** 2 for angle in self.angles]
         return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
 
@@ -50,7 +50,7 @@ class Turn:
 
     @property
     def chance_alignment(self) -> float:
-        """The alignment of independent vectors."""
+        """The expected alignment of independent vectors."""
         return best_cosine(self.d, len(self.angles))
 
     @property
@@ -58,12 +58,12 @@ class Turn:
         """Whether the spans are no nearer to each other than independent ones are."""
         chance = self.chance
         nearest = chance.chordal_band[0]
-        return chance.says_something and judgement.spans_are_chance(self.chordal, nearest)
+        return chance.can_be_distinguished and judgement.spans_are_chance(self.chordal, nearest)
 
     @property
-    def is_telling(self) -> bool:
-        """Whether the angles can be told from what dimensions or chance make of them."""
-        return self.chance.says_something and not self.is_chance
+    def is_informative(self) -> bool:
+        """Whether the angles differ from those of independent subspaces, and so mean something."""
+        return self.chance.can_be_distinguished and not self.is_chance
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,21 @@ class Change:
     """The difference D = W_f − W_b of two matrices (m, n) with r = min(m, n).
 
     Attributes:
+        shape: (m, n).
         relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
-        cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of them is zero, or next
-            to it beside the other.
-        values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be
-            told from rounding are 0.
-        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular
-            values.
-        rotation: share in the rest of C, which turns leading vectors among each other.
-        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and
-            the sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and
-            V_b,k: k²/mn where all are of one size, more where large rows and columns are where U
-            and V are.
-        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the
-            mean square of D: 1 is what a change without structure would show.
+        cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of the two matrices is zero, or too
+            small beside the other.
+        values: the r singular values of D, descending, with an error of about 1e-7 σ_1²/σ_i; values
+            that cannot be told from rounding errors are 0.
+        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k (k, k), which changes
+            singular values.
+        rotation: share of ‖D‖_F² in the rest of C, which turns leading vectors among each other.
+        structureless: share of ‖D‖_F² expected in C if the entries of D kept their sizes and had
+            random signs, Σ_ij D_ij² p_i q_j / ‖D‖_F², with the leverage scores p, q of U_b,k and
+            V_b,k. It is k²/mn for entries of one size, and more where the largest rows and columns
+            of D are those with the largest leverage scores.
+        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, over the mean
+            square of D; a change without structure would give 1 everywhere.
     """
 
     shape: tuple[int, int]
@@ -103,19 +104,23 @@ class Change:
 
     @property
     def outside(self) -> float:
-        """The rest of it."""
+        """Share of ‖D‖_F² outside C."""
         return max(0.0, 1.0 - self.inside)
 
     def expected(self, part: str, k: int) -> float:
-        """The share without structure, of `inside` (all of C), its `diagonal` or the `rotation`."""
+        """The expected share of a change without structure.
+
+        Args:
+            part: `inside` for all of C, `diagonal`, or `rotation` for the rest of C.
+        """
         return self.structureless * _entries(part, k) / k**2 if k else 0.0
 
     def band(self, part: str, k: int) -> tuple[float, float]:
-        """Shares that random signs and rounding explain, about `expected`."""
+        """Lower and upper limit of a share that random signs and rounding explain."""
         return share_band(self.expected(part, k), _entries(part, k))
 
     def side_of_band(self, part: str, k: int) -> int:
-        """Whether a share is under (−1), within (0) or over (1) that band."""
+        """Whether a share is under (−1), within (0) or over (1) its `band`."""
         return judgement.side_of_band(getattr(self, part), self.band(part, k))
 
     @property
@@ -130,13 +135,13 @@ class Change:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the singular values over their sum (Roy and Vetterli 2007)."""
+        """Exponential of the entropy of the singular values over their sum (Roy and Vetterli 2007)."""
         total = sum(self.values)
         shares = [value / total for value in self.values if value] if total else []
         return math.exp(-sum(share * math.log(share) for share in shares)) if shares else 0.0
 
     def leading_energy(self, k: int) -> float:
-        """Share of ‖D‖_F² in D's own k leading singular values."""
+        """Share of ‖D‖_F² in the k leading singular values of D itself."""
         return sum(v * v for v in self.values[:k]) / self.energy if self.energy else 0.0
 
     @property
@@ -155,15 +160,15 @@ class Measures:
     """One matrix (m, n) against its base, at rank k.
 
     Attributes:
-        k: leading triplets compared; fewer than asked for where a matrix has not as many values
-            that differ from zero.
+        k: number of leading triplets compared; fewer than asked for where a matrix has fewer nonzero
+            singular values.
         base_values, finetuned_values: the k leading singular values, descending.
-        left, right: of the singular vectors.
-        base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = r.
-        change: W_f − W_b.
-        intruders: how many of the leading ten left vectors of W_f have no |cosine| of 0.5 with any
-            left vector of W_b (arXiv 2410.21228); None where the two are no nearer to each
-            other than independent ones (`is_chance`), which makes the question void.
+        left, right: how the leading left and right singular vectors turned.
+        base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = 0 and k = r.
+        change: the difference W_f − W_b.
+        intruders: how many of the leading ten left vectors of W_f have a |cosine| under 0.5 with
+            every left vector of W_b (arXiv 2410.21228); None where the two matrices are unrelated
+            (`is_chance`), which makes the question void.
         methods: the rungs of the precision ladder that were used.
     """
 
@@ -180,32 +185,32 @@ class Measures:
 
     @property
     def value_changes(self) -> tuple[float, ...]:
-        """(S_f − S_b)/S_b for each of the k."""
+        """Relative change (S_f − S_b)/S_b of each of the k singular values."""
         return tuple((f - b) / b for b, f in zip(self.base_values, self.finetuned_values))
 
     @property
     def value_change(self) -> float:
-        """√ of the mean square of them."""
+        """Root mean square of `value_changes`."""
         squares = [change * change for change in self.value_changes]
         return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
 
     @property
-    def telling_angle(self) -> float | None:
-        """Mean angle in radians over the sides that say something; None where neither does."""
-        means = [turn.mean for turn in (self.left, self.right) if turn.is_telling]
+    def informative_angle(self) -> float | None:
+        """Mean angle in radians over the sides that are informative; None where neither is."""
+        means = [turn.mean for turn in (self.left, self.right) if turn.is_informative]
         return sum(means) / len(means) if means else None
 
     @property
     def gap_over_change(self) -> float | None:
-        """(σ_k − σ_{k+1}) of the base over the largest singular value of the change; None where
-        there is no cut or no change."""
+        """σ_k − σ_{k+1} of the base over the largest singular value of the change; None where nothing
+        is cut off, or nothing changed."""
         if self.base_gap is None or not self.k or not self.change.values[0]:
             return None
         return self.base_gap * self.base_values[-1] / self.change.values[0]
 
     @property
     def has_loose_cut(self) -> bool:
-        """Whether the change may have swapped vectors over the cut."""
+        """Whether the change may have swapped vectors across the cut."""
         gap = self.gap_over_change
         return gap is not None and judgement.is_loose(gap)
 

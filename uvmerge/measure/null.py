@@ -1,7 +1,7 @@
-"""What matrices show that have nothing to do with each other, as a comparison for findings. Pure.
+"""The null model: what the measures give for unrelated matrices, as a comparison for findings.
 
-Two unrelated matrices of one shape also have "stable singular values and rotated vectors", so a
-figure means something only beside what chance would give.
+Two unrelated matrices of one shape also have "stable singular values and rotated vectors", so that
+a figure means something only beside what chance gives.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from . import judgement
 from .judgement import BAND_SD, SHARE_ERROR, SPREAD
 
 _STEPS = 4096
-# Root mean square of the relative change that rounding to a dtype makes, for numbers whose
-# mantissas are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p bits after
-# the point.
+# Root mean square of the relative change that rounding to a dtype causes, for numbers whose mantissas
+# are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p stored mantissa bits.
 ROUNDING = {
     dtype: 2.0**-bits * math.sqrt(0.375 / (12 * math.log(2)))
     for dtype, bits in {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}.items()
@@ -29,7 +28,7 @@ ROUNDING = {
 class RandomSubspaces:
     """Two independent, uniformly random subspaces of dimension k in d dimensions.
 
-    Source: the squared cosines follow the Jacobi ensemble; its limit for d, k → ∞ at k/d = c is a
+    Source: the squared cosines of their angles follow the Jacobi ensemble; its limit for d, k → ∞ at k/d = c is a
     law of Wachter (1980, doi:10.1214/aos/1176345134), density √(λ − x) / (2πc √x (1 − x)) on (0, λ)
     with λ = 4c(1 − c), beside max(0, 2k − d) cosines that are 1 by the dimensions alone.
     """
@@ -39,7 +38,7 @@ class RandomSubspaces:
 
     @property
     def zeros(self) -> int:
-        """How many angles are 0 because the two cannot avoid each other."""
+        """How many angles are 0, because two subspaces of more than d/2 dimensions intersect."""
         return max(0, 2 * self.k - self.d)
 
     @property
@@ -49,11 +48,11 @@ class RandomSubspaces:
 
     @property
     def chordal_band(self) -> tuple[float, float]:
-        """Chordal distances that chance explains, as far as ± `BAND_SD` deviations of a normal law.
+        """Lower and upper limit of the chordal distances that chance explains.
 
-        For uniform subspaces Σ cos²θ has the mean k²/d and the variance
-        2k²(d − k)² / (d²(d − 1)(d + 2)), and more than half of the space leaves Σ sin²θ to the
-        d − k dimensions of its complement.
+        They are as unlikely as ± `BAND_SD` standard deviations of a normal law. For uniform subspaces
+        Σ cos²θ has the mean k²/d and the variance 2k²(d − k)² / (d²(d − 1)(d + 2)). Where k > d/2,
+        Σ sin²θ is that of the complements, which have d − k dimensions.
         """
         d, k = self.d, self.k
         if k in (0, d):
@@ -65,18 +64,18 @@ class RandomSubspaces:
 
     @property
     def smallest(self) -> float:
-        """The smallest angle, in the limit: arccos √(4c(1 − c)) for c < 1/2, else 0."""
+        """The smallest angle in radians, in the limit: arccos √(4c(1 − c)) for c < 1/2, else 0."""
         c = self.k / self.d
         return math.acos(math.sqrt(4 * c * (1 - c))) if c < 0.5 else 0.0
 
     @property
-    def says_something(self) -> bool:
-        """Whether related subspaces could look different: not if they fill most of the space."""
-        return judgement.can_be_told(self.k, self.chordal_band[0])
+    def can_be_distinguished(self) -> bool:
+        """Whether related subspaces could be distinguished from these (`judgement`)."""
+        return judgement.can_be_distinguished(self.k, self.chordal_band[0])
 
     @property
     def mean(self) -> float:
-        """Mean of the k expected angles, in radians; 0 without any."""
+        """Mean of the k expected angles, in radians; 0 for k = 0."""
         return _mean_angle(self)
 
     def angles(self) -> tuple[float, ...]:
@@ -84,9 +83,12 @@ class RandomSubspaces:
         return tuple(self._angle(i + 0.5) for i in range(self.k))
 
     def band(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Lower and upper limits of the k angles: where those two ranks down and up are expected,
-        and 2/√(dk) beyond; the first ones that are not forced to be 0 spread by 2/(dk)^⅓ below the
-        edge of the law. Simulated angles of all shapes that were tried stay inside."""
+        """Lower and upper limits of the k angles that chance explains, in radians.
+
+        The limits of an angle are the expected angles two ranks below and above, with a margin of
+        2/√(dk). For the smallest angles that are not forced to be 0, the lower margin is 2/(dk)^⅓,
+        from the edge of the law. Simulated angles of all shapes that were tried stay within.
+        """
         margin = 2 / math.sqrt(self.d * max(self.k, 1))
         edge = 2 / (self.d * max(min(self.k, self.d - self.k), 1)) ** (1 / 3)
         low, high = [0.0] * self.zeros, [margin] * self.zeros
@@ -97,7 +99,7 @@ class RandomSubspaces:
         return tuple(low), tuple(high)
 
     def _angle(self, rank: float) -> float:
-        """The angle that `rank` of the k angles are expected to lie under."""
+        """The angle under which `rank` of the k angles are expected to lie."""
         free = self.k - self.zeros
         if rank < self.zeros or not free:
             return 0.0
@@ -119,10 +121,11 @@ def _mean_angle(subspaces: RandomSubspaces) -> float:
 
 
 def share_band(expected: float, entries: int) -> tuple[float, float]:
-    """Shares of a change's energy that random signs and rounding explain, about the expected one.
+    """Lower and upper limit of a share of a change's energy that random signs and rounding explain.
 
     Args:
-        entries: how many entries of the block C the share is a sum over.
+        expected: the share without structure.
+        entries: how many entries of the block C the share sums over.
     """
     low = high = expected
     if 0 < expected < 1:
@@ -131,8 +134,13 @@ def share_band(expected: float, entries: int) -> tuple[float, float]:
 
 
 def band_of(mean: float, degrees: float) -> tuple[float, float]:
-    """Where ± `BAND_SD` deviations of a normal law lie in one like chi-square, whose upper side is
-    the longer: mean · χ²/degrees, by the cube of a normal number (Wilson and Hilferty 1931)."""
+    """Quantiles of mean · χ²/degrees at ± `BAND_SD` standard deviations of a normal law.
+
+    The cube root of a chi-square number is taken as normal (Wilson and Hilferty 1931).
+
+    Args:
+        degrees: degrees of freedom of the chi-square law.
+    """
     spread = 2 / (9 * degrees)
     low, high = (1 - spread + side * BAND_SD * math.sqrt(spread) for side in (-1, 1))
     return mean * max(0.0, low) ** 3, mean * high**3
@@ -147,7 +155,7 @@ def _quantiles(c: float) -> tuple[list[float], list[float]]:
     top = 4 * c * (1 - c)
     step = math.pi / 2 / _STEPS
     angles, shares, mass = [], [], 0.0
-    for i in range(_STEPS, 0, -1):  # from the largest cosine, the smallest angle, on
+    for i in range(_STEPS, 0, -1):  # from the largest cosine, so from the smallest angle
         phi = (i - 0.5) * step
         angles.append(math.acos(math.sqrt(top) * min(1.0, math.sin(i * step))))
         shares.append(mass)
@@ -159,8 +167,10 @@ def _quantiles(c: float) -> tuple[list[float], list[float]]:
 
 
 def best_cosine(d: int, k: int) -> float:
-    """Median of the largest |cosine| of a random direction with k orthonormal ones in d dimensions,
-    for large d; k = d of them leave none under 1/√d."""
+    """Median of the largest |cosine| of a random direction with k orthonormal directions, for large d.
+
+    Where k = d, the largest |cosine| is at least 1/√d.
+    """
     if not k > 0:
         return 0.0
     quantile = (1 + 0.5 ** (1 / k)) / 2
@@ -177,17 +187,17 @@ class RandomMatrix:
 
     @property
     def stable_rank(self) -> float:
-        """‖·‖_F² / ‖·‖₂² = mn / (√m + √n)², and no less than 1."""
+        """Expected ‖·‖_F² / ‖·‖₂² = mn / (√m + √n)², and no less than 1."""
         return max(1.0, self.m * self.n / (math.sqrt(self.m) + math.sqrt(self.n)) ** 2)
 
     def leading_energy(self, k: int) -> float:
-        """Share of its energy in its own k leading singular values (Marchenko–Pastur)."""
+        """Expected share of its energy in its own k leading singular values (Marchenko–Pastur)."""
         values = self.values()
         total = sum(v * v for v in values)
         return sum(v * v for v in values[:k]) / total if total else 0.0
 
     def values(self) -> list[float]:
-        """Its r expected singular values, descending, for entries of variance 1/max(m, n)."""
+        """Its r = min(m, n) expected singular values, descending, for entries of variance 1/max(m, n)."""
         return _marchenko_pastur(*sorted((self.m, self.n)))
 
 

@@ -1,1 +1,1 @@
-"""Load models of transformers and run them. Code that a checkpoint brings is never run."""
+"""Load models by transformers and run them; Python code in a checkpoint is never run."""

@@ -1,7 +1,7 @@
 """How models answer, from real forward passes on the user's prompts (`uvmerge diff --kl`).
 
-A norm of weight change says little about what a model forgets; the divergence of its answers from
-the base's says more (arXiv 2509.04259).
+The norm of a weight change says little about what a model forgets; the divergence of its next-token
+distributions from the base's says more (arXiv 2509.04259).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LIKELIEST = 10
-POSITIONS = 32  # compared at a time, in float64: 40 MB per distribution of 150,000 tokens
+POSITIONS = 32  # compared at a time in float64: 40 MB per model with a vocabulary of 150,000
 
 
 def behaviours(
@@ -33,20 +33,23 @@ def behaviours(
     device: str = "cpu",
     most_tokens: int = 1024,
 ) -> list[Behaviour]:
-    """How the models in `folders` answer compared with the base, one `Behaviour` for each.
+    """How the models in `folders` answer compared with the base, one `Behaviour` for each folder.
 
-    All models are in memory at the same time, with their weights in float32 on the CPU and as
-    stored on a GPU. A prompt is cut after `most_tokens` tokens, or as many positions as the models
-    have. After every token, distributions of the next one are compared in float64. A chat that does
-    not end with the assistant's message is followed by what opens its answer. One prompt is run at
-    a time, with plain attention, so that results depend neither on padding nor on what is
-    installed; a model against itself gives exactly 0.
+    All models are in memory at the same time, with weights in float32 on the CPU and in their stored
+    dtype on a GPU. The next-token distributions after every token are compared in float64. Where a
+    chat does not end with a message of the assistant, the template appends the opening of its answer.
+    Prompts are run one at a time, with eager attention, so that results depend neither on padding nor
+    on installed kernels; a model compared with itself gives exactly 0.
+
+    Args:
+        device: as torch names it.
+        most_tokens: a prompt is cut after so many tokens, or at the smallest context of the models.
 
     Raises:
-        InputRefused: a checkpoint that is no causal language model of transformers, or has no
-            tokenizer, another one, or another size of vocabulary than the base.
-        UsageError: a prompt that has no tokens, or messages and no template for them.
-        RunFailed: a model that cannot be run.
+        InputRefused: a checkpoint is no causal language model of transformers, has no tokenizer, or
+            its tokenizer or size of vocabulary differs from the base's.
+        UsageError: a prompt has no tokens, or has messages while the base has no template for them.
+        RunFailed: a model cannot be run.
     """
     if not prompts:
         raise UsageError("prompts", "there are none", "Give at least one.")
@@ -73,8 +76,10 @@ class _Model:
     """A model that is ready to run.
 
     Attributes:
-        vocabulary: entries of its next-token distribution.
-        positions: tokens that it can read; infinite where its config has no limit.
+        folder: where the checkpoint lies.
+        model: a `transformers.PreTrainedModel`.
+        vocabulary: number of entries of the next-token distribution.
+        positions: largest number of tokens; infinite where the config has no limit.
     """
 
     folder: Path
@@ -84,22 +89,27 @@ class _Model:
 
     @classmethod
     def load(cls, folder: Path, device: str) -> _Model:
-        """In float32 on the CPU, as stored on a GPU; every weight has to be there."""
+        """Load the model in `folder`: in float32 on the CPU, in its stored dtype on a GPU.
+
+        Raises:
+            InputRefused: the model cannot be loaded, or lacks a weight.
+        """
         import torch
 
         dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
         loaded = load_model(folder, device=device, dtype=dtype, causal=True)
         if absent := sorted([*loaded.missing, *loaded.mismatched]):
             raise InputRefused(
-                folder, f"has no weights for {brief(absent[0])}, which its model class needs",
+                folder,
+                f"has no weights for {brief(absent[0])}, which its model class needs",
                 "What transformers would put there is random.",
-            )  # fmt: skip
+            )
         text = loaded.model.config.get_text_config()
         positions = getattr(text, "max_position_embeddings", None) or math.inf
         return cls(folder, loaded.model, text.vocab_size, positions)
 
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """(tokens, vocabulary), as the model computes them."""
+        """Logits (tokens, vocabulary) for the token ids of one prompt, in the dtype of the model."""
         import torch
 
         try:
@@ -108,9 +118,10 @@ class _Model:
                 logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits[0]
         except Exception as error:
             raise RunFailed(
-                self.folder, f"a forward pass fails: {first_line(error)}",
+                self.folder,
+                f"a forward pass fails: {first_line(error)}",
                 "Try --device cpu, fewer checkpoints at a time, or leave out --kl.",
-            ) from None  # fmt: skip
+            ) from None
         if bool((logits.isnan() | logits.isposinf()).any()):
             raise RunFailed(self.folder, "a forward pass gives NaN or Inf", "`uvmerge check` it.")
         return logits
@@ -124,23 +135,23 @@ def _check_vocabularies(models: Sequence[_Model], largest_id: int) -> None:
             f"its tokenizer gives the id {largest_id}, its vocabulary has"
             f" {base.vocabulary:,} entries",
             "Is it the tokenizer of this model?",
-        )  # fmt: skip
+        )
     for model in models[1:]:
         if model.vocabulary != base.vocabulary:
             raise InputRefused(
                 model.folder,
                 f"its vocabulary has {model.vocabulary:,} entries, the base's {base.vocabulary:,}",
                 "Distributions over different vocabularies do not compare.",
-            )  # fmt: skip
+            )
 
 
 @dataclass
 class _Sums:
-    """What adds up over tokens, for one model against the base.
+    """Sums over tokens, of one model compared with the base.
 
     Attributes:
-        tokens, kl: one figure for each prompt.
-        totals: of base entropy, entropy, overlap and agreement.
+        tokens, kl: for each prompt, its number of tokens and the sum of their KL divergences.
+        totals: sums over all tokens of base entropy, entropy, overlap and agreement.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -148,7 +159,7 @@ class _Sums:
     totals: list[float] = field(default_factory=lambda: [0.0] * 4)
 
     def add(self, base: Tensor, other: Tensor) -> None:
-        """One prompt's logits (tokens, vocabulary) of both."""
+        """Add one prompt, by the logits (tokens, vocabulary) of both models."""
         self.tokens.append(len(base))
         self.kl.append(0.0)
         for pair in zip(base.split(POSITIONS), other.split(POSITIONS)):
@@ -157,7 +168,7 @@ class _Sums:
             self.totals = [total + more for total, more in zip(self.totals, rest)]
 
     def behaviour(self) -> Behaviour:
-        """Means over tokens, and the spread over prompts."""
+        """Means over tokens, and the standard error of the divergence over prompts."""
         tokens = sum(self.tokens)
         kl, prompts = sum(self.kl) / tokens, len(self.tokens)
         spread = sum((x - kl * n) ** 2 for x, n in zip(self.kl, self.tokens))
@@ -167,8 +178,12 @@ class _Sums:
 
 
 def _compared(base: Tensor, other: Tensor) -> Iterator[float]:
-    """Of logits (tokens, vocabulary), sums over tokens: KL(base ‖ other), both entropies, in nats;
-    share of the base's ten likeliest among the other's ten; whether the likeliest is the same."""
+    """Five sums over tokens, from the logits (tokens, vocabulary) of two models.
+
+    They are, in this order: KL(base ‖ other), the entropy of the base and that of the other model, all
+    in nats; the share of the base's ten likeliest tokens among the other's ten; and 1 where both have
+    the same likeliest token.
+    """
     import torch
 
     log_p, log_q = (logits.double().log_softmax(-1) for logits in (base, other))

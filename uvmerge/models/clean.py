@@ -1,9 +1,8 @@
-"""What transformers gets to see of a checkpoint: its files, without what holds or names code.
+"""The copy of a checkpoint that transformers reads: without files that hold or configs that name code.
 
-transformers runs code of a checkpoint in several ways, and asks on the terminal before it does:
-Auto classes follow `auto_map` to Python files, attention may be named as a kernel of the Hub,
-pickles hold what they like, and an adapter names another model. None of these is in the folder made
-here.
+transformers may run code of a checkpoint in several ways, for some of which it asks on the terminal:
+Auto classes follow `auto_map` to Python files, a config may name a kernel of the Hub for attention,
+unpickling runs any code, and an adapter names another model. The copy made here holds none of these.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from ..checkpoint.strangers import PICKLES
 from ..errors import InputRefused
 from ..text import brief, size
 
-CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # the only configs that are seen
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # no other config is copied
 LIMIT_BYTES = 16 * 2**20  # of one config
 DEEPEST = 100
 MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
 
 _CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
 _PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, which transformers reads with weights_only
-# What a config may say, at any depth, of code to run or of other files to read.
+# Keys of a config, at any depth, that name code to run or other files to read.
 _NAMES_CODE = {
     "auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "use_kernels",
     "kernel_config", "configuration_files", "transformers_weights", "name_or_path",
 }  # fmt: skip
-_FETCHES = "use_pretrained_backbone"  # weights that the checkpoint's own replace
+_FETCHES = "use_pretrained_backbone"  # would fetch weights, which the checkpoint's own replace
 _COUNTS = ("layers", "layer", "labels", "experts", "heads", "blocks", "depth", "stages")
 
 
@@ -41,28 +40,33 @@ def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
     """A temporary folder of links to the files of `folder`, with configs that name no code.
 
     Args:
-        shards: weight files to link that lie deeper than the folder itself.
+        shards: names of weight files; those in subfolders are linked too.
 
     Raises:
-        InputRefused: a config that is too large, too deep or not JSON, or counts without measure.
+        InputRefused: a config is too large, too deeply nested or no JSON, or a count in it is
+            excessive.
     """
     with TemporaryDirectory(prefix="uvmerge-") as made:
-        room = Path(made)
+        copy = Path(made)
         for path in folder.iterdir():
             if path.is_file() and path.name in (CONFIG, TOKENIZER_CONFIG):
                 content = json.dumps(without_code(read_config(path)))
-                (room / path.name).write_text(content, encoding="utf-8")
+                (copy / path.name).write_text(content, encoding="utf-8")
             elif path.is_file() and _may_be_seen(path):
-                (room / path.name).symlink_to(path.resolve())
+                (copy / path.name).symlink_to(path.resolve())
         for name in shards:
-            if not (room / name).exists():
-                (room / name).parent.mkdir(parents=True, exist_ok=True)
-                (room / name).symlink_to((folder / name).resolve())
-        yield room
+            if not (copy / name).exists():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                (copy / name).symlink_to((folder / name).resolve())
+        yield copy
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config of a checkpoint; `InputRefused` names the file and what is wrong with it."""
+    """A config of a checkpoint.
+
+    Raises:
+        InputRefused: names the file, and what is wrong with it.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(LIMIT_BYTES + 1)
@@ -71,12 +75,12 @@ def read_config(path: Path) -> dict[str, Any]:
     if len(raw) > LIMIT_BYTES:
         raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
     config = parse_json(raw, str(path), "it")
-    _refuse_without_measure(config, path)
+    _refuse_excessive(config, path)
     return config
 
 
 def without_code(config: Any) -> Any:
-    """`config`, at every depth without the keys that name code, kernels or other files."""
+    """`config` without the keys, at any depth, that name code, kernels or other files."""
     if isinstance(config, dict):
         kept = {k: without_code(value) for k, value in config.items() if not _names_code(k)}
         return kept | ({_FETCHES: False} if _FETCHES in kept else {})
@@ -84,7 +88,7 @@ def without_code(config: Any) -> Any:
 
 
 def _names_code(key: str) -> bool:
-    """Such as `auto_map`, `_attn_implementation`, `experts_implementation`."""
+    """Whether a key is one like `auto_map`, `_attn_implementation` or `experts_implementation`."""
     return key.lstrip("_") in _NAMES_CODE or "_implementation" in key
 
 
@@ -93,14 +97,15 @@ def _may_be_seen(path: Path) -> bool:
     return not is_code and not path.name.endswith("config.json")
 
 
-def _refuse_without_measure(config: Any, path: Path, depth: int = 0) -> None:
-    """Refuse depths and numbers of layers that take all memory before any weight is looked at."""
+def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:
+    """Refuse deep nesting, and numbers of layers and the like for which transformers would take all
+    memory before it looks at any weight."""
     do = "Take the file that belongs to the weights."
     if depth > DEEPEST:
         raise InputRefused(path, f"is nested more than {DEEPEST} levels deep", do)
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
-            _refuse_without_measure(value, path, depth + 1)
+            _refuse_excessive(value, path, depth + 1)
         elif isinstance(value, (int, float)) and value > MOST and str(key).endswith(_COUNTS):
             what = f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}"
             raise InputRefused(path, what, do)

@@ -1,8 +1,8 @@
-"""Small inputs that fit a model: tokens, an image, a sound, made up from the sizes in its config.
+"""Small inputs that fit a model: tokens, an image or a sound, made up from the sizes in its config.
 
-A model of transformers says what it takes by the names of its `forward`; shapes follow from its
-config. Where families differ in a way that neither tells (one image, or a list of them), the shapes
-are tried in turn.
+The parameters of a model's `forward` say which inputs the model takes; its config gives their
+shapes. Where families differ in a way that neither tells (one image, or a list of images), the
+shapes are candidates, to be tried in turn.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 Shape = tuple[int, ...]
-Shapes = Iterator[tuple[Shape, Arguments]]  # to try, each with what else describes it to the model
+# Candidates, each with the further arguments that describe it.
+Shapes = Iterator[tuple[Shape, Arguments]]
 
 TOKENS, PATCHES, FRAMES, SAMPLES = 8, 16, 64, 16_000
-SIDE, MEL_BINS = 64, 80  # where the config says nothing
+SIDE, MEL_BINS = 64, 80  # where the config has no size
 _TEXT = "input_ids"
 _IMAGE, _AUDIO = ("get_image_features", "image_token"), ("get_audio_features", "audio_token")
-# What a model may see or hear, and how it turns that into rows among its tokens.
-_SENSES = {
+# Images and sounds that a model may take: the method that turns them into embeddings, and the name
+# of the token that stands for one of these.
+_MODALITIES = {
     "pixel_values": _IMAGE, "pixel_values_videos": _IMAGE, "flattened_patches": _IMAGE,
     "input_features": _AUDIO, "input_values": _AUDIO, "past_values": _AUDIO,
 }  # fmt: skip
@@ -37,25 +39,25 @@ class Inputs:
     """Arguments of one forward pass.
 
     Attributes:
-        words: what they are, for people: `9 tokens and pixel_values of 1×3×16×16`.
-        arguments: of the model's `forward`, on its device.
+        words: a description for people, like `9 tokens and pixel_values of 1×3×16×16`.
+        arguments: keyword arguments of the model's `forward`, on the model's device.
     """
 
     words: str
     arguments: Arguments = field(repr=False)
 
 
-def fitting(model: Any) -> Iterator[Inputs]:
-    """Inputs to try on `model`, those that reach most of it first."""
+def candidates(model: Any) -> Iterator[Inputs]:
+    """Inputs to try on `model` in turn, first those that reach most of its parts."""
     takes = inspect.signature(model.forward).parameters
-    for name in _SENSES:
+    for name in _MODALITIES:
         if name not in takes or (name == "pixel_values_videos" and "pixel_values" in takes):
             continue
         for shape, more in _shapes(name, model.config, takes):
-            sensed = {name: _noise(name, shape, model), **_on_device(more, model)}
+            media = {name: _noise(name, shape, model), **_on_device(more, model)}
             words = f"{name} of {'×'.join(map(str, shape))}"
-            tokens = _tokens(model, takes, _rows(model, name, sensed))
-            yield Inputs(_joined(tokens, words), {**tokens, **sensed})
+            tokens = _tokens(model, takes, _placeholders(model, name, media))
+            yield Inputs(_joined(tokens, words), {**tokens, **media})
     if _TEXT in takes:
         tokens = _tokens(model, takes, {})
         yield Inputs(_joined(tokens), tokens)
@@ -70,9 +72,13 @@ def _joined(tokens: Mapping[str, Any], *words: str) -> str:
 
 
 def _tokens(model: Any, takes: Mapping[str, Any], rows: Mapping[int, int]) -> Arguments:
-    """Token ids that no family gives a meaning, among them `rows`: so many placeholders of an id.
+    """The text arguments: plain token ids, placeholders among them, and the end-of-text token.
 
-    The end-of-text token comes last: classifiers of encoder-decoder models look for it.
+    The end-of-text token comes last, because classifiers of encoder-decoder models look for it.
+
+    Args:
+        takes: the parameters of the model's `forward`.
+        rows: by token id, how many placeholders with this id to insert.
     """
     config = model.config
     tokens: Arguments = {}
@@ -95,10 +101,10 @@ def _tokens(model: Any, takes: Mapping[str, Any], rows: Mapping[int, int]) -> Ar
 
 
 def _plain_ids(model: Any, text: Any) -> tuple[list[int], list[int]]:
-    """The first ids from 1 on without a meaning such as padding or image; and the end, if any."""
+    """The first token ids from 1 on that are not special, like padding; and the end-of-text id, if any."""
     vocabulary = getattr(text, "vocab_size", None) or 2 * TOKENS
     special = {
-        value for part in _parts(model.config) for key, value in vars(part).items()
+        value for part in _configs_within(model.config) for key, value in vars(part).items()
         if key.endswith(("_id", "_token_index")) and isinstance(value, int)
     }  # fmt: skip
     plain = islice((id for id in range(1, vocabulary) if id not in special), TOKENS)
@@ -108,30 +114,35 @@ def _plain_ids(model: Any, text: Any) -> tuple[list[int], list[int]]:
     return list(plain) or [0], known[:1]
 
 
-def _rows(model: Any, name: str, sensed: Arguments) -> dict[int, int]:
-    """How many placeholders of which id stand for what the model makes of an image or a sound."""
+def _placeholders(model: Any, name: str, media: Arguments) -> dict[int, int]:
+    """By token id, how many placeholders stand for the embeddings of an image or a sound.
+
+    Args:
+        name: the parameter of `forward` that takes the image or sound.
+        media: this argument, and those that describe it.
+    """
     import torch
 
-    method, token = _SENSES[name]
+    method, token = _MODALITIES[name]
     id = _find(model.config, f"{token}_id", f"{token}_index")
     makes = next(
         (m for each in (model, model.base_model) if (m := getattr(each, method, None))), None
     )
     if not isinstance(id, int):
         return {}
-    if makes is None:  # the model replaces one by as many as it needs
+    if makes is None:  # the model replaces one placeholder by as many as it needs
         return {id: 1}
     takes = inspect.signature(makes).parameters
     try:
         with torch.inference_mode():
-            found = makes(**{key: value for key, value in sensed.items() if key in takes})
-    except Exception:  # the forward pass is about to fail alike, and says so
+            found = makes(**{key: value for key, value in media.items() if key in takes})
+    except Exception:  # the forward pass will fail in the same way, and report it
         return {}
     return {id: _count(getattr(found, "pooler_output", found))}
 
 
 def _count(features: Any) -> int:
-    """Vectors in a tensor, or in tensors within lists."""
+    """The number of vectors in a tensor (…, d), or in all tensors within lists."""
     if isinstance(features, (list, tuple)):
         return sum(map(_count, features))
     return features.numel() // features.shape[-1] if hasattr(features, "numel") else 0
@@ -141,6 +152,7 @@ def _count(features: Any) -> int:
 
 
 def _shapes(name: str, config: Any, takes: Mapping[str, Any]) -> Shapes:
+    """Candidate shapes of the argument `name`; `takes` holds the parameters of `forward`."""
     if name.startswith("pixel_values"):
         yield from _pictures(config, takes)
     elif name == "flattened_patches":  # row, column, then the values of a patch
@@ -157,7 +169,7 @@ def _shapes(name: str, config: Any, takes: Mapping[str, Any]) -> Shapes:
 
 
 def _pictures(config: Any, takes: Mapping[str, Any]) -> Shapes:
-    """Rows of patches first, where a model takes them; then tiles, a film, one image, a list."""
+    """Shapes of images: rows of patches first, then tiles, a film, one image, a list of images."""
     height, width = _sides(_vision(config, "image_size", "crop_size") or SIDE)
     channels = _vision(config, "num_channels", "in_channels", "in_chans") or 3
     picture = (channels, height, width)
@@ -186,14 +198,14 @@ def _pictures(config: Any, takes: Mapping[str, Any]) -> Shapes:
 
 
 def _patch_values(config: Any) -> int:
-    """Numbers in one patch of an image, over the frames that it spans."""
+    """How many numbers one patch of an image has, over all the frames that it spans."""
     side, _ = _sides(_vision(config, "patch_size") or PATCHES)
     channels = _vision(config, "num_channels", "in_channels", "in_chans") or 3
     return channels * (_vision(config, "temporal_patch_size") or 1) * side**2
 
 
 def _sounds(name: str, config: Any) -> Iterator[Shape]:
-    """A wave where a model takes one; else its spectrum, as the families lay it out."""
+    """Shapes of sounds: a waveform where the config has strides for one, then layouts of spectra."""
     bins = _audio(config, "num_mel_bins", "feature_size")
     frames, spectrum = _audio(config, "max_source_positions"), _audio(config, "spec_size")
     strides = _audio(config, "conv_stride")
@@ -212,7 +224,7 @@ def _sounds(name: str, config: Any) -> Iterator[Shape]:
 
 
 def _sides(size: Any) -> tuple[int, int]:
-    """Height and width of an image, as configs write it: a number, two, or a table."""
+    """Height and width from the size of an image in a config: a number, a list or an object."""
     sides = [*size.values()] if isinstance(size, dict) else size
     return (sides[0], sides[-1]) if isinstance(sides, (list, tuple)) else (sides, sides)
 
@@ -220,8 +232,8 @@ def _sides(size: Any) -> tuple[int, int]:
 # Configs and tensors -----------------------------------------------------------------------------
 
 
-def _parts(config: Any) -> Iterator[Any]:
-    """`config` and those inside it, the outer ones first."""
+def _configs_within(config: Any) -> Iterator[Any]:
+    """`config` and all configs nested in it, outer ones first."""
     waiting = [config]
     while waiting:
         part = waiting.pop(0)
@@ -230,8 +242,8 @@ def _parts(config: Any) -> Iterator[Any]:
 
 
 def _find(config: Any, *names: str, of: str = "") -> Any:
-    """The first value of any of these names: in the parts of the kind `of`, then in the others."""
-    parts = sorted(_parts(config), key=lambda part: of not in part.model_type)
+    """The first value under any of `names`; nested configs whose `model_type` contains `of` go first."""
+    parts = sorted(_configs_within(config), key=lambda part: of not in part.model_type)
     values = (getattr(part, name, None) for part in parts for name in names)
     return next((value for value in values if value is not None), None)
 
@@ -245,7 +257,7 @@ def _audio(config: Any, *names: str) -> Any:
 
 
 def _noise(name: str, shape: Shape, model: Any) -> Tensor:
-    """Repeatable random values, in the number format of the model."""
+    """Repeatable normal random values of `shape`, on the device and in the dtype of the model."""
     import torch
 
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -1,9 +1,9 @@
-"""The one way to load a model or a tokenizer: by transformers' own classes, and nothing else.
+"""The one way to load a model or a tokenizer: by transformers' own classes.
 
-Code of a checkpoint never runs. The model class comes from a closed list, the model classes of
-transformers, by the name in `architectures`: never an Auto class, a pipeline or anything else that
-has a name in transformers. transformers sees a copy of the folder without code (`clean.py`), has
-nobody to ask, fetches nothing, and reads weights from safetensors files.
+Code of a checkpoint never runs. The name in `architectures` chooses the model class from a closed
+list, the model classes of transformers; other names in transformers, such as Auto classes and
+pipelines, are refused. transformers reads a copy of the folder without code (`clean.py`), cannot ask
+on the terminal, downloads nothing, and reads weights from safetensors files alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..text import brief
 from .clean import CONFIG, TOKENIZER_CONFIG, clean_copy, read_config
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
-# Families whose models are built by another package, or look things up elsewhere.
+# Families whose models are built by another package, or need a search index.
 _OUTSIDE = {"timm_backbone", "timm_wrapper", "rag"}
-_SPARE_VALUES = 2**26  # buffers and tied weights that no file holds
+_SPARE_VALUES = 2**26  # values of buffers and tied weights, which no file holds
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Loaded:
     Attributes:
         folder: where the checkpoint lies.
         model: a `transformers.PreTrainedModel`.
-        missing, unexpected, mismatched: names of tensors that its class needs and the checkpoint
-            lacks, that its class does not know, and that have another shape (said behind the name).
+        missing: names of tensors that the model class needs and the checkpoint lacks.
+        unexpected: names of tensors that the model class does not know.
+        mismatched: names of tensors with another shape than the model class has, and both shapes.
     """
 
     folder: Path
@@ -51,36 +52,36 @@ class Loaded:
 def load_model(
     folder: str | Path, *, device: str = "cpu", dtype: Any = "auto", causal: bool = False
 ) -> Loaded:
-    """The model in `folder`, with plain attention, so that results depend on nothing installed.
+    """The model in `folder`, with eager attention, so that results depend on no installed kernel.
 
     Args:
         device: where to put it, as torch names it.
-        dtype: a `torch.dtype`, or "auto": as the checkpoint says.
+        dtype: a `torch.dtype`, or "auto" for the one that the checkpoint names.
         causal: refuse models that do not predict the next token of a text.
 
     Raises:
-        InputRefused: a checkpoint that is broken, or has no model class of the installed
-            transformers; from an `ImportError` where a package is missing that its class needs.
+        InputRefused: the checkpoint is broken, or its model class is not in the installed
+            transformers. The cause is an `ImportError` where the class needs a missing package.
     """
     folder = Path(folder)
     with (
         Checkpoint.open(folder) as checkpoint,
-        clean_copy(folder, checkpoint.headers) as room,
+        clean_copy(folder, checkpoint.headers) as copy,
         sealed(),
     ):
         kind = _model_class(checkpoint, named=causal)
         if causal and not kind.can_generate():
             raise _not_causal(folder, kind)
-        _refuse_what_no_file_holds(kind, room, checkpoint)
+        _refuse_more_than_stored(kind, copy, checkpoint)
         try:
             model, found = kind.from_pretrained(
-                room, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                copy, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 attn_implementation="eager", dtype=dtype, ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )  # fmt: skip
             model = (model if device == "cpu" else model.to(device)).eval()
         except Exception as error:
-            what = first_line(error).replace(str(room), str(folder))
+            what = first_line(error).replace(str(copy), str(folder))
             raise InputRefused(folder, f"transformers cannot load it: {what}") from error
     if causal and model.config.is_encoder_decoder:
         raise _not_causal(folder, kind)
@@ -94,31 +95,33 @@ def load_tokenizer(folder: str | Path) -> Any:
     """The tokenizer in `folder`: a `transformers.PreTrainedTokenizerBase`.
 
     Raises:
-        InputRefused: there is none, or its class is not in transformers.
+        InputRefused: the folder has no tokenizer, or its class is not in transformers.
     """
     folder = Path(folder)
-    # Without its files, transformers makes up an empty one for some families.
+    # Without tokenizer files, transformers makes up an empty tokenizer for some families.
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise InputRefused(folder, "has no tokenizer", "Add the model's tokenizer files.")
-    with clean_copy(folder) as room, sealed():
+    with clean_copy(folder) as copy, sealed():
         from transformers import AutoTokenizer
 
         _refuse_tokenizer_class(folder)
         try:
             return AutoTokenizer.from_pretrained(
-                room, local_files_only=True, trust_remote_code=False
+                copy, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:
-            what = first_line(error).replace(str(room), str(folder))
+            what = first_line(error).replace(str(copy), str(folder))
             raise InputRefused(
-                folder, f"transformers cannot load its tokenizer: {what}",
+                folder,
+                f"transformers cannot load its tokenizer: {what}",
                 "Add the model's tokenizer files.",
-            ) from error  # fmt: skip
+            ) from error
 
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """transformers without anybody to ask, kernels of the Hub, progress bars and warnings."""
+    """Inside the block, transformers cannot ask on the terminal, loads no kernels of the Hub, and shows
+    neither progress bars nor warnings."""
     from transformers.integrations import hub_kernels
     from transformers.utils import logging
 
@@ -140,7 +143,7 @@ def sealed() -> Iterator[None]:
 
 
 def chat_renderer() -> Callable[..., list[str]]:
-    """transformers' own way to make chats texts by a template: sandboxed, without limits."""
+    """The function of transformers that renders chats by a template, in a sandbox without limits."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     def render(chats: list[Any], template: str, opens_answer: bool, words: Any) -> list[str]:
@@ -153,12 +156,16 @@ def chat_renderer() -> Callable[..., list[str]]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another package says, as far as it fits into a sentence."""
+    """The first line of another package's error, cut to a length that fits into a sentence."""
     return brief((str(error).strip() or type(error).__name__).splitlines()[0], 300)
 
 
 def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
-    """The class that config.json names; its family's first one where none is named and may be."""
+    """The model class that config.json names, or else the base class of its family.
+
+    Args:
+        named: refuse a config that names no class.
+    """
     import transformers
 
     config, folder = checkpoint.config, checkpoint.on_disk()
@@ -170,29 +177,34 @@ def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
     if not isinstance(name, str):
         shown = f": architectures is {brief(names)}" if names else ""
         raise InputRefused(
-            folder, f"its config.json names no model class{shown}",
+            folder,
+            f"its config.json names no model class{shown}",
             "Add `architectures`, a list with the name of a class of transformers.",
-        )  # fmt: skip
+        )
     kind = _class_of_transformers(name, family, folder)
     if kind is None:
         of_its_own = ": it is Python code of its own, which is not run here"
         why = of_its_own if "auto_map" in config else ""
         raise InputRefused(
-            folder, f"its model class {brief(name)} is not in transformers"
-            f" {transformers.__version__}{why}", "Only classes of transformers are run.",
-        )  # fmt: skip
+            folder,
+            f"its model class {brief(name)} is not in transformers {transformers.__version__}{why}",
+            "Only classes of transformers are run.",
+        )
     return kind
 
 
 def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
-    """The model class of that name, from the tables of transformers or the family's own module."""
+    """The model class `name`, from the tables of transformers or the module of `family`; None where
+    transformers has none."""
     from transformers import PreTrainedModel
     from transformers.models.auto import configuration_auto as configs
 
     listed = {
-        key for table in _tables().values() for key, names in table.items()
+        key
+        for table in _tables().values()
+        for key, names in table.items()
         if name in ([names] if isinstance(names, str) else names)
-    }  # fmt: skip
+    }
     what = f"its model class {name} cannot be used here"
     for key in (*sorted(listed), family):
         if key not in configs.CONFIG_MAPPING_NAMES:
@@ -208,22 +220,23 @@ def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
                 raise InputRefused(folder, f"{what}: {why}") from ImportError(key)
             if key in listed or not name.endswith("PreTrainedModel"):
                 return kind
-        elif kind is not None and key in listed:  # stands for one that cannot be imported
+        elif kind is not None and key in listed:  # a dummy for a class that cannot be imported
             raise InputRefused(folder, f"{what}: it needs other packages") from ImportError(name)
     return None
 
 
 @cache
 def _tables() -> dict[str, dict[str, Any]]:
-    """The tables of transformers from a family to the names of its classes, one for each task."""
+    """The tables of transformers, one for each task, from a family to the names of its classes."""
     from transformers.models.auto import modeling_auto
 
     tables = vars(modeling_auto).items()
     return {key: t for key, t in tables if key.startswith("MODEL_") and key.endswith("_NAMES")}
 
 
-def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) -> None:
-    """Refuse a config of more values than the files hold: transformers would make the rest up."""
+def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a config that describes more values than the files hold; transformers would fill the rest
+    with random numbers."""
     import torch
     from torch.nn.modules import module as hooks
 
@@ -244,23 +257,24 @@ def _refuse_what_no_file_holds(kind: Any, room: Path, checkpoint: Checkpoint) ->
     ]
     try:
         with torch.device("meta"):
-            config = kind.config_class.from_pretrained(room, local_files_only=True)
+            config = kind.config_class.from_pretrained(copy, local_files_only=True)
             described = sum(p.numel() for p in kind(config).parameters())
-    except Exception:  # too much; or transformers' own loader says what is wrong, or gets further
+    except Exception:  # any error but the count is left to the real loading, which may report it
         described = described if described > most else 0
     finally:
-        for each in counting:
-            each.remove()
+        for hook in counting:
+            hook.remove()
     if described > stored:
         held = f"its files hold {checkpoint.size_bytes:,} bytes"
         raise InputRefused(
-            checkpoint.on_disk(), f"its config.json describes {described:,} parameters, {held}",
+            checkpoint.on_disk(),
+            f"its config.json describes {described:,} parameters, {held}",
             "Take the config.json that belongs to the weights.",
-        )  # fmt: skip
+        )
 
 
 def _refuse_tokenizer_class(folder: Path) -> None:
-    """Refuse a `tokenizer_class` that is no tokenizer of transformers: any name would be tried."""
+    """Refuse a `tokenizer_class` that is no tokenizer of transformers, which would try any name."""
     import transformers
 
     for file in (TOKENIZER_CONFIG, CONFIG):
@@ -268,9 +282,11 @@ def _refuse_tokenizer_class(folder: Path) -> None:
         name = config.get("tokenizer_class")
         if name and not (isinstance(name, str) and _is_tokenizer_class(name)):
             raise InputRefused(
-                folder, f"transformers cannot load its tokenizer: its class {brief(name)} is not in"
-                f" transformers {transformers.__version__}", "Code of its own is not run here.",
-            )  # fmt: skip
+                folder,
+                f"transformers cannot load its tokenizer: its class {brief(name)} is not in"
+                f" transformers {transformers.__version__}",
+                "Code of its own is not run here.",
+            )
 
 
 def _is_tokenizer_class(name: str) -> bool:
@@ -287,13 +303,14 @@ def _is_tokenizer_class(name: str) -> bool:
 
 def _not_causal(folder: Path, kind: Any) -> InputRefused:
     return InputRefused(
-        folder, f"its model class {kind.__name__} is not a causal language model",
+        folder,
+        f"its model class {kind.__name__} is not a causal language model",
         "It has no next-token distribution.",
-    )  # fmt: skip
+    )
 
 
 def _shown(key: Any) -> str:
-    """`name`, or `name (shape in the file, shape in the model)` of a mismatch."""
+    """A tensor's name; of a mismatch, `name (shape in the file, shape in the model)`."""
     if isinstance(key, str):
         return key
     name, *shapes = key

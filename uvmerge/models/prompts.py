@@ -1,4 +1,4 @@
-"""The prompts of a file, and as the token ids that models read."""
+"""Prompts, read from a file, and their token ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputRefused, UsageError
 from ..text import brief, inert
 from .load import load_tokenizer
-from .rendering import TemplateFailed, rendered
+from .rendering import TemplateFailed, chat_texts
 
 LIMIT_BYTES, LIMIT_PROMPTS = 64 * 2**20, 100_000
 KEYS = ("prompt", "text", "messages")
@@ -24,7 +24,7 @@ class Prompt:
     """One line of a prompts file.
 
     Attributes:
-        where: `file:line`, for messages.
+        where: `file:line`, for error messages.
         content: a text, or the messages of a chat, each with a `role` and a `content`.
     """
 
@@ -36,10 +36,10 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     """The prompts of a file of JSON lines; blank lines are skipped.
 
     A line is `{"prompt": "…"}`, `{"text": "…"}` or `{"messages": [{"role": "…", "content": "…"}]}`,
-    with any other keys, or a string alone. At most 64 MiB and 100,000 prompts.
+    with any other keys, or a string alone. A file has at most 64 MiB and 100,000 prompts.
 
     Raises:
-        UsageError: the file, or what is wrong in which line.
+        UsageError: names the file or the line, and what is wrong with it.
     """
     path = Path(path)
     name = inert(path.name)
@@ -66,13 +66,14 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 
 
 def token_ids(folders: Sequence[Path], prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of each prompt, the same by the tokenizers of all checkpoints.
+    """Token ids of each prompt, on which the tokenizers of all checkpoints have to agree.
 
-    Messages become text by the template of the first one, which writes its own special tokens.
+    The template of the first checkpoint, the base, makes messages a text with special tokens in it; the
+    tokenizer adds special tokens only to prompts without messages.
 
     Raises:
-        InputRefused: a checkpoint without a tokenizer, or with another one than the first.
-        UsageError: a prompt that has no tokens, or messages and no template for them.
+        InputRefused: a checkpoint has no tokenizer, or one that gives other ids than the base's.
+        UsageError: a prompt has no tokens, or has messages while the base has no template for them.
     """
     tokenizers = [load_tokenizer(folder) for folder in folders]
     chats = iter(_as_texts([p for p in prompts if not isinstance(p.content, str)], tokenizers[0]))
@@ -136,15 +137,17 @@ def _as_texts(prompts: Sequence[Prompt], tokenizer: Any) -> list[str]:
         return []
     if not tokenizer.chat_template:
         raise UsageError(
-            prompts[0].where, "has messages, and the base's tokenizer has no chat template",
+            prompts[0].where,
+            "has messages, and the base's tokenizer has no chat template",
             'Write the text as the base is to read it: {"prompt": "…"}.',
-        )  # fmt: skip
+        )
     chats: list[Any] = [[*prompt.content] for prompt in prompts]
     try:
-        return rendered(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
+        return chat_texts(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
     except (TemplateFailed, ValueError) as error:
         where = prompts[getattr(error, "index", 0)].where
         raise UsageError(
-            where, f"the base's chat template fails on it: {error}",
+            where,
+            f"the base's chat template fails on it: {error}",
             "Write messages as the template wants them, or the text itself.",
-        ) from None  # fmt: skip
+        ) from None

@@ -1,7 +1,7 @@
 """Chat templates in a process of their own, with limits of time, memory and output.
 
-A chat template is a program that a checkpoint brings. transformers' sandbox keeps it from
-everything outside, and lets it loop, or count, for as long as it likes.
+A chat template is a program that comes with a checkpoint. The sandbox of transformers keeps it from
+files and from Python's internals, but does not limit its time, memory or output.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-START_S, LIMIT_S, CHAT_S = 60, 3.0, 0.02  # to import transformers; for all chats, and more for each
+START_S, LIMIT_S, CHAT_S = 60, 3.0, 0.02  # to import transformers; for all chats; per chat
 MEMORY_BYTES = 2 * 2**30
-SPARE_CHARACTERS = 2**20  # of a text, beyond four times its messages
+SPARE_CHARACTERS = 2**20  # of a text, beyond four times the length of its messages
 _CHILD = (
     "import sys; sys.path[:] = sys.argv[1:]; from uvmerge.models import rendering as r; r.child()"
 )
@@ -26,23 +26,24 @@ Chat = Sequence[Mapping[str, str]]
 
 
 class TemplateFailed(Exception):
-    """A template has no text for the chat of this index; the message says why."""
+    """A template failed for the chat with this index; the message says why."""
 
     def __init__(self, index: int, what: str) -> None:
         self.index = index
         super().__init__(what)
 
 
-def rendered(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -> list[str]:
+def chat_texts(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -> list[str]:
     """Each chat as one text.
 
-    A chat that does not end with the assistant's message is followed by what opens its answer.
+    Where a chat does not end with a message of the assistant, the template appends the opening of the
+    assistant's answer.
 
     Args:
-        words: what else the template may name: the special tokens.
+        words: further variables of the template: the special tokens by name.
 
     Raises:
-        TemplateFailed: for the first chat for which the template fails or exceeds its limits.
+        TemplateFailed: for the first chat for which the template fails or exceeds a limit.
     """
     task = json.dumps({"template": template, "chats": chats, "words": words})
     done = subprocess.run(
@@ -64,8 +65,8 @@ def rendered(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -> 
 
 
 def child() -> None:
-    """Render what stands on standard input, and write a line of JSON for each chat."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process whatever it is doing
+    """Render the chats that standard input holds, and print a line of JSON for each."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends this process at once
     signal.alarm(START_S)
     task = json.load(sys.stdin.buffer)
     from .load import chat_renderer, first_line
@@ -90,11 +91,12 @@ def child() -> None:
 
 
 def _opens_answer(chat: Chat) -> bool:
+    """Whether the template is to append the opening of the assistant's answer."""
     return chat[-1]["role"] != "assistant"
 
 
 def _limit_memory() -> None:
-    """Let this process grow by so much and no more, where the system can tell and keep it."""
+    """Let this process grow by `MEMORY_BYTES` at most, where the system supports such a limit."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY_BYTES

@@ -1,4 +1,4 @@
-"""Whether a checkpoint loads and runs: its model by transformers, and one forward pass."""
+"""Whether transformers can load a checkpoint's model, and whether one forward pass works."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it.
+    """The outcome of loading and running a model.
 
     Attributes:
-        loaded: the model class, or why it could not be built here.
-        forward: what the forward pass ran on, or why there was none; None where nothing was loaded.
-        problems: what is wrong with the checkpoint.
+        loaded: the name of the model class, `no`, or why loading was not tried.
+        forward: a description of the inputs of the forward pass, `failed`, or why no pass was tried;
+            None where no model was loaded.
+        problems: what is wrong with the checkpoint, a sentence each.
     """
 
     loaded: str
@@ -32,8 +33,8 @@ class Trial:
 def trial(folder: str | Path) -> Trial:
     """Load the model in `folder` on the CPU and run it once on inputs that fit its family.
 
-    What cannot be tried here (a package that is not installed, inputs that cannot be made up) is
-    said and is no problem of the checkpoint.
+    Where a package is not installed or inputs cannot be made up, the outcome says so; this is no
+    problem of the checkpoint.
     """
     try:
         loaded = load_model(folder)
@@ -43,19 +44,20 @@ def trial(folder: str | Path) -> Trial:
         return Trial("no", problems=(refused.what,))
     problems = [
         f"transformers reports {kind} keys: {listed(names, 'tensor')}"
-        for kind in ("missing", "mismatched", "unexpected") if (names := getattr(loaded, kind))
-    ]  # fmt: skip
+        for kind in ("missing", "mismatched", "unexpected")
+        if (names := getattr(loaded, kind))
+    ]
     ran, more = _forward(loaded)
     return Trial(type(loaded.model).__name__, ran, (*problems, *more))
 
 
 def _forward(loaded: Loaded) -> tuple[str, list[str]]:
-    """What a forward pass ran on, and what it tells to be wrong with the checkpoint."""
+    """`Trial.forward`, and the problems of the checkpoint that the forward pass shows."""
     import torch
 
     errors: list[tuple[str, Exception]] = []
     with sealed(), torch.inference_mode():
-        for tried in inputs.fitting(loaded.model):
+        for tried in inputs.candidates(loaded.model):
             try:
                 output = _first_tensor(loaded.model(**tried.arguments))
             except Exception as error:
@@ -72,7 +74,7 @@ def _forward(loaded: Loaded) -> tuple[str, list[str]]:
 
 
 def _continues_text(model: Any) -> bool:
-    """Whether token ids have to fit: what torch cannot compute is then the checkpoint's fault."""
+    """Whether the model takes token ids alone, so that a failing pass is the checkpoint's fault."""
     is_text = model.main_input_name == "input_ids" and not hasattr(model.config, "num_codebooks")
     return is_text and model.can_generate() and not model.config.is_encoder_decoder
 
@@ -86,4 +88,4 @@ def _first_tensor(output: Any) -> Tensor | None:
     values = output.values() if hasattr(output, "values") else output
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         return None
-    return next((found for each in values if (found := _first_tensor(each)) is not None), None)
+    return next((found for value in values if (found := _first_tensor(value)) is not None), None)

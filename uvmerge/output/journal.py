@@ -1,6 +1,7 @@
-"""The journal of a run: what must be the same for it to be resumed, and what is done, a line each.
+"""The journal of a run: a head that must be the same for the run to be resumed, then finished pieces.
 
-It lies in the staging folder beside OUT, whose name holds the digest of the plan.
+Head and pieces are one line each. The journal lies in the staging folder beside OUT; the name of
+this folder holds the digest of the plan.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ JOURNAL = "journal.jsonl"
 
 
 def staging_root(out: Path, digest: str) -> Path:
-    """Where the run of a plan is staged."""
+    """The staging folder of a plan with this digest, beside OUT."""
     return out.with_name(f"{out.name}.uvmerge-partial-{digest[:8]}")
 
 
 def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
-    """Refuse where the staging folder of another run is in the way."""
-    for folder in unfinished(out) if not overwrite else ():
+    """Refuse if another plan has left an unfinished run beside OUT, unless it may be overwritten."""
+    for folder in unfinished_runs(out) if not overwrite else ():
         if folder != staging_root(out, digest):
             raise _other_run(folder, {}, head)
 
 
-def unfinished(out: Path) -> list[Path]:
+def unfinished_runs(out: Path) -> list[Path]:
     """Staging folders that earlier runs left beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
     found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
@@ -36,12 +37,12 @@ def unfinished(out: Path) -> list[Path]:
 
 
 def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
-    """What an earlier run under the same head says it finished, by (file, offset).
+    """The pieces that an earlier run under the same head claims to have finished, by (file, offset).
 
-    The journal is then written anew: without a torn last line, and with its head if that was torn.
+    The journal is then written anew: without lines that a kill cut off, and with a whole head.
 
     Raises:
-        InputRefused: the head is that of another run.
+        InputRefused: the head belongs to another run.
     """
     parsed = [_parse_line(line) for line in (root / JOURNAL).read_bytes().split(b"\n")]
     if parsed[0] and parsed[0] != head:
@@ -55,12 +56,12 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
 
 
 def write_journal(root: Path, entries: list[dict[str, Any]]) -> None:
-    """Begin the journal with these lines."""
+    """Write a journal of these entries alone, in place of the one that is there."""
     manifest.write_whole(root / JOURNAL, "".join(map(line_of, entries)).encode())
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:
-    """One line of the journal; empty where it is torn or anything else."""
+    """The entry that a line of the journal holds; empty where the line is cut off or no object."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -69,12 +70,12 @@ def _parse_line(line: bytes) -> dict[str, Any]:
 
 
 def line_of(entry: dict[str, Any]) -> str:
-    """One line of the journal."""
+    """The line of the journal that holds `entry`."""
     return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
 def has_head(root: Path, head: dict[str, Any]) -> bool:
-    """Whether the journal in a staging folder begins with this head, or with none at all."""
+    """Whether the journal in a staging folder begins with this head, or with no readable head."""
     try:
         with open(root / JOURNAL, encoding="utf-8") as file:
             return bool(json.loads(file.readline()) == head)
@@ -86,6 +87,7 @@ def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> Inpu
     changed = [key for key in head if key in before and before[key] != head[key]]
     what = f"other {', '.join(changed)}" if changed else "another recipe or other inputs"
     return InputRefused(
-        root, f"an unfinished run with {what} is in the way",
+        root,
+        f"an unfinished run with {what} is in the way",
         "Repeat that run's command to finish it, or start over with --overwrite (or delete the folder).",
-    )  # fmt: skip
+    )

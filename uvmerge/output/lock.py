@@ -1,7 +1,8 @@
 """One run per output: a lock file made with O_EXCL, which works on network file systems too.
 
-It names its owner (host, process, start time of the process), so that a lock left behind by a run
-that was killed is recognised on the same host and taken over; on another host it is explained.
+The lock file names its owner: host, process and start time of the process. On the same host, a lock
+that a killed run left behind is therefore recognised and taken over. A lock of another host is
+refused, with a message that names the owner.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from ..errors import Locked
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` inside the block; `Locked` names the owner where it is taken."""
+    """Hold the lock file `path` inside the block.
+
+    Raises:
+        Locked: another process holds the lock; the message names it.
+    """
     content = json.dumps(_owner(os.getpid()))
     if not _create(path, content):
         _remove_if_stale(path)
@@ -45,7 +50,7 @@ def _create(path: Path, content: str) -> bool:
 
 
 def _remove_if_stale(path: Path) -> None:
-    """Remove the lock if the process that made it is gone; raise `Locked` if it may be alive."""
+    """Remove the lock if the process that made it is gone; raise `Locked` if that may be alive."""
     try:
         content = path.read_text()
         owner = json.loads(content)
@@ -64,12 +69,14 @@ def _remove_if_stale(path: Path) -> None:
         ) from None
     if host != socket.gethostname():
         raise Locked(
-            path, f"process {pid} on host {host} is writing to this output",
+            path,
+            f"process {pid} on host {host} is writing to this output",
             "If that run is gone, delete the lock file and run again.",
-        )  # fmt: skip
+        )
     if _owner(pid) == owner:
         raise Locked(path, f"process {pid} on this host is writing to this output", "Wait for it.")
-    # Move it away first: of two runs that both found it stale, one gets here with the other's lock.
+    # Two runs may both have found the lock stale, and the other one may have made a new lock since:
+    # so move the file away first, and look at what was moved.
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         os.rename(path, aside)
@@ -82,11 +89,12 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def _owner(pid: int) -> dict[str, object]:
-    """What identifies a process: also its start time, because process numbers are reused."""
+    """What identifies a process; the start time is part of it, because process ids are reused."""
     return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
 
 
 def _started(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; `gone` if it is not alive, None if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[19]

@@ -1,6 +1,6 @@
-"""`uvmerge.json` and the model card: what an output says about itself.
+"""`uvmerge.json` (the manifest) and the model card: what an output says about itself.
 
-Neither holds a time, an absolute path, a user name or a token, so that the same surgery on the same
+Neither file holds a time, an absolute path, a user name or a token, so that the same surgery on the same
 inputs writes the same bytes.
 """
 
@@ -34,8 +34,8 @@ def build(
     """The content of `uvmerge.json`.
 
     Args:
-        files: size and xxh3-128 of every other file of the output.
-        edits: per edited matrix, what was done (`docs/output.md`, The record of a matrix).
+        files: by name, `bytes` and `xxh3_128` of every other file of the output.
+        edits: per edited matrix, its record (`docs/output.md`, The record of a matrix).
         settings: device and precision.
     """
     return {
@@ -48,13 +48,14 @@ def build(
 
 
 def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
-    """What determines the bytes of an output."""
+    """The part of the manifest that determines the bytes of an output."""
     recipe = plan.recipe.as_data()
     references = {
-        role: f"{identity['reference']}@{commit}" if (commit := identity["commit"])
+        role: f"{identity['reference']}@{commit}"
+        if (commit := identity["commit"])
         else identity["reference"]
         for role, identity in plan.inputs.items()
-    }  # fmt: skip
+    }
     recipe |= by_name(references)
     return {
         "format": FORMAT,
@@ -72,7 +73,7 @@ def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what determines the output's bytes."""
+    """Versions of the software that determines the bytes of an output."""
     found = {"python": platform.python_version()}
     for package in ("uvmerge", "torch"):
         try:
@@ -83,13 +84,21 @@ def versions() -> dict[str, str]:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest in `folder`, or None where uvmerge did not write it."""
+    """The manifest in `folder`; None where the folder has none.
+
+    Raises:
+        InputRefused: the file is not a JSON object.
+    """
     path = folder / NAME
     return parse_json(path.read_bytes(), str(path), "it") if path.is_file() else None
 
 
 def read_checked(folder: Path) -> dict[str, Any] | None:
-    """`read`, with `InputRefused` where the content is not what uvmerge writes."""
+    """The manifest in `folder`, its structure checked; None where the folder has none.
+
+    Raises:
+        InputRefused: the content is not what uvmerge writes.
+    """
     content = read(folder)
     if content is None:
         return None
@@ -109,8 +118,8 @@ def read_checked(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def made_all_of(folder: Path) -> bool:
-    """Whether everything in `folder` is what uvmerge wrote, by its hashes."""
+def made_by_uvmerge(folder: Path) -> bool:
+    """Whether uvmerge wrote everything in `folder`: every file has the size and hash in the manifest."""
     try:
         content = read(folder)
     except InputRefused:
@@ -128,7 +137,7 @@ def made_all_of(folder: Path) -> bool:
 
 
 def file_identity(path: Path) -> dict[str, Any]:
-    """Size and xxh3-128 of a file."""
+    """`bytes` and `xxh3_128` of a file, as the manifest holds them."""
     digest, size_bytes = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -138,12 +147,12 @@ def file_identity(path: Path) -> dict[str, Any]:
 
 
 def to_bytes(data: dict[str, Any]) -> bytes:
-    """JSON as people and diffs like it."""
+    """`data` as indented JSON in UTF-8, ending with a newline."""
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file at once, never half."""
+    """Write a file so that it is never there in part: beside its place, then renamed."""
     beside = path.with_name(path.name + ".new")
     try:
         beside.write_bytes(content)
@@ -157,12 +166,12 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     """The model card of the output, with the Hub's metadata.
 
     Args:
-        checkpoints: by role; of them, the one that the output mirrors is named first.
+        checkpoints: by role. The card names the one that the output mirrors first.
     """
     own = checkpoints[plan.own]
-    models = [own, *(each for role, each in checkpoints.items() if role != plan.own)]
+    models = [own, *(other for role, other in checkpoints.items() if role != plan.own)]
     metadata = {
-        "base_model": [each.label for each in models],
+        "base_model": [model.label for model in models],
         "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": [
@@ -175,7 +184,7 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
         metadata["license"] = licence
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    local = [each for each in checkpoints.values() if each.commit is None]
+    local = [model for model in checkpoints.values() if model.commit is None]
     count = plan.counts()
     the_source = "the base" if plan.reset_to == BASE else plan.reset_to
     steps = {"steps": plan.recipe.as_data()["steps"]}
@@ -192,13 +201,16 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     ]  # fmt: skip
     if local:
         names = _quoted(local)
-        lines += ["", f"{names} came from local folders: before publishing, put their Hub ids into"
-                  " `base_model` above."]  # fmt: skip
+        lines += [
+            "",
+            f"{names} came from local folders: before publishing, put their Hub ids into"
+            " `base_model` above.",
+        ]
     return ("\n".join(lines) + "\n").encode()
 
 
 def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
-    """`sft` after surgery towards `base`, or which models were merged."""
+    """How the output was made: `sft` after surgery towards `base`, say, or models merged."""
     own, *others = models
     if not others:
         return f"{_quoted(models)} after surgery"
@@ -208,17 +220,17 @@ def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
 
 
 def _quoted(models: Sequence[Checkpoint]) -> str:
-    return " and ".join(f"`{inert(each.label)}`" for each in models)
+    return " and ".join(f"`{inert(model.label)}`" for model in models)
 
 
 def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The YAML metadata of its model card; empty where there is none that can be read."""
+    """The YAML metadata of a checkpoint's model card; empty where none can be read."""
     if CARD not in checkpoint.side_names():
         return {}
     text = checkpoint.side_bytes(CARD).decode(errors="replace")
     parts = text[:65536].split("---\n", 2)
     try:
         data = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
-    except Exception:  # a tag that lies about its value fails in as many ways as there are tags
+    except Exception:  # what a wrong value under a YAML tag raises depends on the tag
         return {}
     return data if isinstance(data, dict) else {}

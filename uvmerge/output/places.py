@@ -1,6 +1,6 @@
-"""Where an output may lie: never in an input, never over what uvmerge did not make.
+"""Where an output may lie: never in an input, never over files that uvmerge did not write.
 
-Every refusal here comes before anything is written.
+Every check of this module runs before anything is written.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from ..errors import InputRefused, RunFailed, UsageError, listed
 
 Reference = str | Path
 
-# What a report's folder holds, and what a killed run may leave there.
+# The files of a report, and the unfinished ones that a killed run may leave.
 _REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|report\.html)(\.new)?")
 _LONGEST_SUFFIX = ".uvmerge-partial-01234567"
 
 
 def target_of(out: Reference) -> Path:
-    """The real path of OUT, links followed."""
+    """The real path of OUT, links followed.
+
+    Raises:
+        UsageError: OUT is empty, holds a NUL, or is a link to a file or to nothing.
+    """
     do = "Name a folder that does not exist yet."
     if not str(out):
         raise UsageError("OUT", "is empty", do)
@@ -30,15 +34,18 @@ def target_of(out: Reference) -> Path:
 
 
 def local_folders(references: Sequence[Reference]) -> list[Path]:
-    """Those of the references that are folders on this disk."""
-    return [Path(each) for each in references if os.path.isdir(each)]
+    """The references that are folders on this disk."""
+    return [Path(reference) for reference in references if os.path.isdir(reference)]
 
 
 def check_apart(out: Path, folders: Sequence[Path], what: str = "input") -> None:
     """Refuse an OUT that is one of `folders`, lies inside one or contains one; links are followed.
 
     Args:
-        what: what the folders are, for the message.
+        what: what the message calls the folders, such as `input`.
+
+    Raises:
+        UsageError: OUT, and the folder that is in the way.
     """
     target = Path(os.path.realpath(out))
     for folder in folders:
@@ -66,7 +73,13 @@ def check_all_apart(targets: Sequence[Path], factors: Path | None, inputs: Seque
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse an OUT that is a file, a folder with something in it, or no name at all."""
+    """Refuse an OUT that cannot become a folder, or that is a folder with entries.
+
+    Raises:
+        UsageError: the name is too long or impossible, OUT is a file or a mount point, or the folder
+            that is to hold it does not exist.
+        InputRefused: OUT has entries, and not `overwrite`.
+    """
     try:
         longest = len(os.fsencode(out.name)) + len(_LONGEST_SUFFIX)
         if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
@@ -84,12 +97,13 @@ def check_out(out: Path, overwrite: bool) -> None:
 
 
 def not_empty(out: Path) -> InputRefused:
-    """What to say of an OUT that holds something."""
+    """The error for an OUT that has entries."""
     names = sorted(path.name for path in out.iterdir())
     return InputRefused(
-        out, f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
+        out,
+        f"is not empty ({listed(names, 'entry', 3).replace('entrys', 'entries')})",
         "Choose another folder, or pass --overwrite.",
-    )  # fmt: skip
+    )
 
 
 def report_folder(
@@ -101,8 +115,8 @@ def report_folder(
     """The real path of a report's folder.
 
     Raises:
-        UsageError: it cannot be made or written to, or lies within a local input or the factors.
-        InputRefused: there are other files in it, and not `overwrite`.
+        UsageError: the folder cannot be made or written to, or overlaps a local input or `factors`.
+        InputRefused: the folder holds files that are no report, and not `overwrite`.
     """
     target = target_of(folder)
     check_apart(target, local_folders(inputs))
@@ -131,6 +145,7 @@ def _refuse_other_files(target: Path) -> None:
         raise RunFailed(target, f"cannot be read: {error.strerror}") from error
     if strange:
         raise InputRefused(
-            target, f"is not empty, and holds more than a report ({strange[0]})",
+            target,
+            f"is not empty, and holds more than a report ({strange[0]})",
             "Name another folder, or pass --overwrite to write the report beside it.",
-        )  # fmt: skip
+        )

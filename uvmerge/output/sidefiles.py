@@ -1,7 +1,7 @@
-"""Everything beside the weights that makes a folder a model: copied byte for byte, never re-written.
+"""Side files: the files beside the weights that a loader needs, copied byte for byte.
 
-What a loader may need is copied, whatever it is called. Second copies of the weights, the state of a
-trainer, adapters and run logs stay behind, and are said.
+Every file that a loader may need is copied, whatever its name is. Second copies of the weights, the
+state of a trainer, adapters and run logs stay behind, and a note names them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size
 
-LARGEST_BYTES = 256 << 20  # of one side file; a larger one is no tokenizer
+LARGEST_BYTES = 256 << 20  # of one side file; no tokenizer is larger
 _CONFIG = "config.json"
-# Files at the top of the folder that stay behind, by why.
+# Files at the top of the folder that stay behind, by reason; under the empty reason without a note.
 _LEFT = {
-    "": re.compile(  # second copies of the weights, indexes, what git and downloads keep: unsaid
+    "": re.compile(  # indexes, what uvmerge writes anew, what git and downloads leave
         r"\..*|.*\.index(\.[\w-]+)?\.json|README\.md|uvmerge\.json|.*\.lock|.*\.metadata"
     ),
     "an adapter lies beside the weights: transformers would load it too": re.compile(r"adapter_.*"),
@@ -42,7 +42,7 @@ _FOLDERS = re.compile(r"(\d+_\w+|additional_chat_templates|chat_templates|custom
 
 @dataclass(frozen=True)
 class SideFile:
-    """One file of the output that holds no weights of the model: its size is known before it is read."""
+    """A file of the output that holds no weights; its size is known before its content is read."""
 
     name: str
     size_bytes: int
@@ -50,17 +50,17 @@ class SideFile:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> SideFile:
-        """A file whose content is there."""
+        """A side file with this content."""
         return cls(name, len(content), lambda: content)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What goes with the weights of a checkpoint.
+    """The side files of a checkpoint.
 
     Attributes:
-        files: what is copied, the config last.
-        left: what stays behind, with the reason where there is something to say.
+        files: those that are copied, the config last.
+        left: a phrase for each reason to leave files behind: their names, and the reason.
     """
 
     files: tuple[SideFile, ...]
@@ -73,7 +73,7 @@ class Sides:
 
 
 def sides_of(checkpoint: Checkpoint) -> Sides:
-    """The side files of a checkpoint.
+    """Which side files of a checkpoint are copied, and which stay behind.
 
     Raises:
         InputRefused: a name that is not valid text, or a link that leads out of the folder.
@@ -93,13 +93,13 @@ def sides_of(checkpoint: Checkpoint) -> Sides:
         if reason:
             left.setdefault(reason, []).append(name)
     kept.sort(key=lambda side: side.name == _CONFIG)
-    return Sides(tuple(kept), tuple(_said(reason, names) for reason, names in left.items()))
+    return Sides(tuple(kept), tuple(_left_note(reason, names) for reason, names in left.items()))
 
 
 def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFile]:
-    """The side files of an output in the order to write them: the index and the config last."""
+    """The side files of an output, in the order in which they are written: index and config last."""
     *others, last = sides.files or (None,)
-    files = [each for each in others if each is not None]
+    files = [side for side in others if side is not None]
     index = list(_index(checkpoint, plan))
     if last is None or last.name != _CONFIG:
         return [*files, *([last] if last else []), *index]
@@ -127,7 +127,7 @@ def module_folders(checkpoint: Checkpoint) -> set[str]:
 
 
 def _reason_to_leave(name: str, folders: set[str]) -> str | None:
-    """Why a file stays behind, empty where there is nothing to say of it; None where it is copied."""
+    """Why a file stays behind: empty where no note is needed; None where the file is copied."""
     folder, _, last = name.rpartition("/")
     if folder:
         is_read = folder in folders or _FOLDERS.fullmatch(folder)
@@ -141,7 +141,8 @@ def _refuse_odd_name(checkpoint: Checkpoint, name: str) -> None:
         raise InputRefused(checkpoint.label, what, "Rename the file.")
 
 
-def _said(reason: str, names: list[str]) -> str:
+def _left_note(reason: str, names: list[str]) -> str:
+    """What is said of the files that one reason leaves behind; names the first three."""
     shown = ", ".join(map(brief, names[:3])) + (
         f" and {len(names) - 3:,} more" if names[3:] else ""
     )
@@ -149,6 +150,7 @@ def _said(reason: str, names: list[str]) -> str:
 
 
 def _index(checkpoint: Checkpoint, plan: Plan) -> Iterator[SideFile]:
+    """The index that the plan has made, or else the checkpoint's own, if the shards are the same."""
     if plan.index is not None:
         yield SideFile.of(INDEX, (json.dumps(plan.index, indent=2) + "\n").encode())
     elif checkpoint.index is not None and len(plan.files) == len(checkpoint.headers):

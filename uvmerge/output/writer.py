@@ -1,9 +1,9 @@
 """The output transaction: stage, stream, journal, verify, publish.
 
     OUT                             absent until the last step, then complete
-    OUT.uvmerge-lock                who is writing
-    OUT.uvmerge-partial-<plan>/     everything until then
-        journal.jsonl               what is done, one line each, with the hash of its bytes
+    OUT.uvmerge-lock                names the process that is writing
+    OUT.uvmerge-partial-<plan>/     the staging folder, until the output is complete
+        journal.jsonl               one line per finished piece, with the hash of its bytes
         out/                        the folder that becomes OUT
 
 Headers are known in advance, so every tensor is written at its final offset, in any order, and no
@@ -36,7 +36,7 @@ from .journal import (
     line_of,
     read_journal,
     staging_root,
-    unfinished,
+    unfinished_runs,
     write_journal,
 )
 from .lock import locked
@@ -57,7 +57,7 @@ class Staging:
         self.out, self.root, self.folder = out, root, root / "out"
         self.overwrite = overwrite
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
-        self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # what an earlier run said
+        self._claimed: dict[tuple[str, int], dict[str, Any]] = {}  # of an earlier run
         self._files: dict[str, _Planned] = {}  # weight files
         self._sides: set[str] = set()  # names of the other files
         self._mutex = threading.Lock()
@@ -85,7 +85,12 @@ class Staging:
     def finish(
         self, file: str, offset: int, size_bytes: int, digest: str, record: Any = None
     ) -> None:
-        """Note in the journal that a piece is complete; thread-safe."""
+        """Note in the journal that a piece is complete; thread-safe.
+
+        Args:
+            digest: xxh3-128 of its bytes, in hexadecimal.
+            record: what the manifest says of each edited matrix in it, by label.
+        """
         line = {"file": file, "offset": offset, "size": size_bytes, "xxh3_128": digest}
         if record is not None:
             line["record"] = record
@@ -95,7 +100,7 @@ class Staging:
                 self._log(line)
 
     def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
-        """Whether an earlier run finished this piece and its bytes are still what it wrote."""
+        """Whether an earlier run finished this piece and the bytes on disk still have its hash."""
         line = self._claimed.get((file, offset))
         if line is None or line.get("size") != size_bytes:
             return False
@@ -117,20 +122,20 @@ class Staging:
             path.write_bytes(read())
 
     def drop_side_files(self) -> None:
-        """Remove what an interrupted run had already written beside the weights."""
+        """Remove the side files that an interrupted run had already written."""
         for path in list(self.folder.rglob("*")):
             if path.is_file() and path.relative_to(self.folder).as_posix() not in self._files:
                 path.unlink()
 
     def verify(self) -> dict[str, dict[str, Any]]:
-        """Read everything back; returns size and hash of each file.
+        """Read everything back; returns `bytes` and `xxh3_128` of each file by its name.
 
-        Every byte of every weight file has to be covered exactly once, by the planned header or by
-        one piece of the journal, and has to be what was written; the other files have to be those
-        that were added.
+        The planned header and the pieces of the journal have to cover every byte of every weight
+        file exactly once, and the bytes have to have the hashes that were taken while writing. The
+        other files have to be the side files that were added.
 
         Raises:
-            RunFailed: the file, and the bytes that are missing, written twice or different.
+            RunFailed: names the file, and the bytes that are missing, written twice or different.
         """
         pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
         for (file, offset), line in sorted(self.journal.items()):
@@ -145,12 +150,18 @@ class Staging:
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in files:
                 files[name] = manifest.file_identity(path)
-        if odd := files.keys() ^ (self._files.keys() | self._sides):
-            raise RunFailed(self.folder, f"what is there is not what was added: {sorted(odd)}")
+        if unexpected := files.keys() ^ (self._files.keys() | self._sides):
+            raise RunFailed(
+                self.folder, f"its files are not those that were written: {sorted(unexpected)}"
+            )
         return files
 
     def publish(self) -> Path | None:
-        """Make everything durable and rename it to OUT; returns where an old OUT went, if kept."""
+        """Sync everything to the disk and rename the folder to OUT.
+
+        An old OUT is deleted if uvmerge wrote everything in it; else it is renamed, and its new path
+        is returned.
+        """
         for path in sorted(self.folder.rglob("*"), reverse=True):
             _sync(path)
         _sync(self.folder)
@@ -162,7 +173,7 @@ class Staging:
             os.rename(self.out, kept)
         os.rename(self.folder, self.out)
         _sync(self.out.parent)
-        if kept is not None and manifest.made_all_of(kept):
+        if kept is not None and manifest.made_by_uvmerge(kept):
             shutil.rmtree(kept)
             kept = None
         self.close()
@@ -170,10 +181,11 @@ class Staging:
         return kept
 
     def close(self) -> None:
-        """Let go of files; the folder stays."""
+        """Close the journal; the folder stays."""
         self._journal_file.close()
 
     def _chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
+        """The bytes of a piece, fewer where the file ends before; a chunk is overwritten by the next."""
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
         stop = offset + size_bytes
         with _opened(self.folder / file, os.O_RDONLY) as descriptor:
@@ -185,7 +197,7 @@ class Staging:
                 offset += count
 
     def _verify_file(self, name: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
-        """Hash a file as a whole and, on the way, its header and each of its pieces."""
+        """Hash a file as a whole and, in the same pass, its header and each of its pieces."""
         planned, whole = self._files[name], xxhash.xxh3_128()
         head = {"offset": 0, "size": len(planned.header), "xxh3_128": _digest(planned.header)}
         position = 0
@@ -199,9 +211,11 @@ class Staging:
                 part.update(chunk)
             if part.hexdigest() != piece["xxh3_128"]:
                 raise RunFailed(
-                    name, f"reading back bytes {offset:,} to {offset + length:,} gives other content"
-                    " than was written", "Check the disk, then run the same command again to resume.",
-                )  # fmt: skip
+                    name,
+                    f"reading back bytes {offset:,} to {offset + length:,} gives other content"
+                    " than was written",
+                    "Check the disk, then run the same command again to resume.",
+                )
             position = offset + length
         if position != planned.size_bytes:
             raise _not_once(name, position, planned.size_bytes)
@@ -233,7 +247,7 @@ def _digest(data: bytes) -> str:
 
 
 def _not_once(name: str, position: int, offset: int) -> RunFailed:
-    """What to say of bytes that no piece covers, or two do."""
+    """The error for bytes that no piece covers, or that two pieces cover."""
     first, last = sorted((position, offset))
     how = "were never written" if position < offset else "were written twice"
     return RunFailed(
@@ -243,10 +257,12 @@ def _not_once(name: str, position: int, offset: int) -> RunFailed:
 
 @contextmanager
 def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Iterator[None]:
-    """Turn what the operating system says into an error of this project, with what to do.
+    """Turn an `OSError` inside the block into `RunFailed`, which says what to do.
 
     Args:
-        resumes: whether the same command goes on from what is finished.
+        where: the file or folder that the message names.
+        folder: where the disk is asked for its free space.
+        resumes: whether the same command, run again, resumes.
     """
     try:
         yield
@@ -256,13 +272,14 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
         first = "make room" if full else "mend the cause"
         do = f"What is finished is kept: {first} and run the same command again to resume."
         raise RunFailed(
-            where, what if full else f"{what}: {error.strerror}",
+            where,
+            what if full else f"{what}: {error.strerror}",
             do if resumes else f"{first.capitalize()} and run the same command again.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _free(folder: Path) -> str:
-    """What is free on the disk that holds a folder, or would."""
+    """The free space, as text, of the disk that holds a folder or would hold it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return size(shutil.disk_usage(there).free)
 
@@ -274,7 +291,7 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
         check_out(out, overwrite)
         root = staging_root(out, digest)
         check_unfinished(out, digest, head, overwrite)
-        for other in unfinished(out):
+        for other in unfinished_runs(out):
             if other != root:
                 shutil.rmtree(other)
         if overwrite and root.exists() and not has_head(root, head):
@@ -295,7 +312,7 @@ def _free_name(out: Path) -> Path:
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    """A descriptor for one access; held open, a descriptor per shard could be too many."""
+    """A file descriptor for one access; one open descriptor per shard could exceed the limit."""
     descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor

@@ -145,7 +145,7 @@ class Column:
 
     def are_no_finding(self, entries: Sequence[Entry]) -> bool:
         """Whether the values of most matrices are none."""
-        return judgement.are_most(sum(map(self.is_no_finding, entries)), len(entries))
+        return judgement.is_majority(sum(map(self.is_no_finding, entries)), len(entries))
 
     def values(self, entries: Iterable[Entry]) -> list[float]:
         """Of the matrices that have one."""

@@ -83,7 +83,7 @@ def _tells_nothing(side: str) -> Callable[[Entry], bool]:
 
     def is_void(entry: Entry) -> bool:
         found = entry.measures
-        return found is not None and (found.is_chance or not getattr(found, side).is_telling)
+        return found is not None and (found.is_chance or not getattr(found, side).is_informative)
 
     return is_void
 

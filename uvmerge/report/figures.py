@@ -82,7 +82,9 @@ def _figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
         title = f"{plain(compared.label)}\nagainst {plain(findings.base)}"
         if compared.entries:
             yield f"{prefix}maps", _maps(compared, panels, title)
-        moved = [(entry, found) for entry, found in with_measures(compared.moved) if found.k]
+        moved = [
+            (entry, found) for entry, found in with_measures(compared.most_turned_first) if found.k
+        ]
         for place, (entry, found) in enumerate(moved[:MOST_MOVED], 1):
             yield f"{prefix}matrix-{place}", matrix_figure(entry, found, title)
     if several:

@@ -188,7 +188,7 @@ def _folded(
     parts: list[str] = []
     links: dict[str, str] = {}
     total = 0
-    moved = compared.moved
+    moved = compared.most_turned_first
     for i, entry in enumerate(moved):
         before = [found[entry.name] for found in earlier if entry.name in found]
         made = details(entry, f"m{i}", before, is_open=i == 0)
@@ -207,7 +207,7 @@ def _folded(
 def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
     columns = shown_in(Place.MOVED)
     header = ["matrix", "shape", "k", *map(_head, columns)]
-    rows = [_moved_row(entry, columns, links) for entry in compared.moved[:MOST_LISTED]]
+    rows = [_moved_row(entry, columns, links) for entry in compared.most_turned_first[:MOST_LISTED]]
     return _table(header, rows) + (
         '<p class="note">By mean angle of both sides. * no finding: no more than chance or rounding'
         " gives, or of a matrix that is unrelated to its base.</p>"

@@ -104,7 +104,7 @@ def _most_turned(compared: Compared) -> list[str]:
     turned = [
         (entry, angle)
         for entry, found in with_measures(compared.related_matrices)
-        if (angle := found.telling_angle) is not None
+        if (angle := found.informative_angle) is not None
     ]
     if not turned or not compared.says_where:
         return []

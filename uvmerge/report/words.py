@@ -118,7 +118,7 @@ def _angles_without_finding(moving: Sequence[Measured]) -> list[str]:
     if not any(found.k for _, found in moving):
         return ["No singular vectors were compared: k is 0."]
     turns = [turn for _, found in moving for turn in (found.left, found.right)]
-    silent = sum(not turn.chance.says_something for turn in turns)
+    silent = sum(not turn.chance.can_be_distinguished for turn in turns)
     noise = sum(turn.is_chance for turn in turns)
     sentences = []
     if silent:
@@ -136,7 +136,7 @@ def _angles_without_finding(moving: Sequence[Measured]) -> list[str]:
 
 def _most_turned_groups(moving: Sequence[Measured]) -> str:
     """Where vectors turned most and least, by module, role and layer."""
-    angles = [(entry, found.telling_angle) for entry, found in moving]
+    angles = [(entry, found.informative_angle) for entry, found in moving]
     turned = [(entry, angle) for entry, angle in angles if angle is not None]
     kinds: dict[str, Callable[[Entry], str | None]] = {
         "module": lambda entry: entry.module,

@@ -1,6 +1,7 @@
 """Shared linear algebra of the operations: leading factors, spectra, and the precision policy.
 
-Knows nothing of files. What is imported here does not import torch; the other modules do.
+These modules know nothing of files. The names imported here come without torch; the other modules
+import it.
 """
 
 from .log import Log

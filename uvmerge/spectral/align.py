@@ -9,15 +9,19 @@ if TYPE_CHECKING:
 
 
 def align_block(block: Tensor, target: Tensor, how: str) -> Tensor:
-    """`block` (d, k) turned towards `target` (d, k), both with orthonormal columns.
+    """`block` (d, k) turned towards `target` (d, k), in the dtype of `block`.
 
-    `procrustes`: times the orthogonal Q (k, k) that minimises ‖block Q - target‖_F, which is U Vh
-    of the SVD of blockᵀ target. `match`: columns reordered greedily by |cosine|, then signs.
-    `sign`: signs alone.
+    Both have orthonormal columns and one dtype, float32 or float64.
+
+    Args:
+        how: `procrustes` multiplies `block` by the orthogonal Q (k, k) that minimises
+            ‖block Q − target‖_F, which is U Vh of the SVD of blockᵀ target. `match` reorders the
+            columns greedily by |cosine|, then flips signs so that every cosine is at least 0.
+            `sign` flips signs alone.
     """
     import torch
 
-    cosines = block.mT @ target  # (k, k): of base vector i with fine-tuned vector j
+    cosines = block.mT @ target  # (k, k): of column i of the block with column j of the target
     if how == "procrustes":
         U, _, Vh = torch.linalg.svd(cosines.double())
         return block @ (U @ Vh).to(block.dtype)
@@ -29,7 +33,8 @@ def align_block(block: Tensor, target: Tensor, how: str) -> Tensor:
 
 
 def _greedy_matching(similarity: Tensor) -> list[int]:
-    """For each column j, the row i matched to it: the most similar free pair first."""
+    """For each column j of `similarity` (k, k), the row matched to it; the most similar pair of a free
+    row and a free column is taken first."""
     k = similarity.shape[0]
     order = [-1] * k
     free_rows, free_columns = set(range(k)), set(range(k))

@@ -1,15 +1,16 @@
 """Gram matrices, and their leading eigenvectors: from float32, refined in float64 by GEMM alone.
 
-A float32 eigenproblem costs half of a float64 one, and its vectors miss by about 1e-6 λ_1 over
-the distance of the eigenvalues. A step of perturbation theory squares that error (in the manner of
-Ogita and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading columns alone): with
-G q_j ≈ λ_j q_j,
+A float32 eigenproblem costs half of a float64 one, and the error of its eigenvectors is about
+1e-6 λ_1 over the distance of the eigenvalues. A step of first-order perturbation theory squares
+that error (in the manner of Ogita and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading
+columns alone): with G q_j ≈ λ_j q_j, an approximate eigenvector z_i with Ritz value θ_i becomes
 
-    z_i + Σ_j q_j q_jᵀ(G z_i - θ_i z_i) / (θ_i - λ_j),    j beyond a window behind the block,
+    z_i + Σ_j q_j q_jᵀ(G z_i − θ_i z_i) / (θ_i − λ_j),    j over the columns after the window.
 
-and what is near the block's end, where the distances are small, is settled by Rayleigh–Ritz in the
-span of block and window. Blocks are a fifth of the columns each, however many are wanted, so that a
-sweep over k gives the bits of separate runs.
+The window is the few columns that follow the block. Its eigenvalues are too close to the block's
+last ones for this formula, so Rayleigh–Ritz in the span of block and window corrects along them.
+Each block is a fifth of the columns, however many columns are wanted, so that a sweep over k gives
+the same bits as separate runs.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from torch import Tensor
 
 from .precision import Precision
 
-MOST_BLOCKS = 2  # beyond them, it is as fast too
-LARGEST_CONDITION = 1e4  # λ_1/λ_i up to which a float32 vector is a start worth refining
-# λ_1/λ_i up to which float32 products are exact enough: they displace v_i as a change of W by
-# about 5e-9 λ_1/λ_i would (measured), and `fast` has 1e-6.
+MOST_BLOCKS = 2  # beyond two blocks, the float64 eigenproblem is as fast
+LARGEST_CONDITION = 1e4  # λ_1/λ_i up to which refining a float32 eigenvector converges
+# λ_1/λ_i up to which products in float32 are exact enough: their error displaces v_i as a relative
+# change of W by about 5e-9 λ_1/λ_i would (measured), and `fast` allows 1e-6.
 PRODUCTS_CONDITION = 200
 MOST_STEPS = 3
-_STRIPE = 224  # rows of the Gram matrix computed at a time; what lies left of them is symmetric
+_STRIPE = 224  # rows of G computed at a time; what is left of the diagonal is copied
 
 
 def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
-    """Σ panelᵀ panel over row panels (rows, r): (r, r) float64. Products in the panels' dtype, sums
-    over panels in float64, and only on and above the diagonal."""
+    """The Gram matrix Σ panelᵀ panel (r, r) in float64, of row panels (rows, r).
+
+    Products are computed in the dtype of the panels and summed over panels in float64. What is under
+    the diagonal is copied from above it.
+    """
     G = torch.zeros(r, r, dtype=torch.float64, device=device)
     for panel in panels:
         panel, size = (panel, 1.0) if panel.dtype == G.dtype else in_range(panel)
@@ -50,8 +54,11 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
 
 
 def in_range(panel: Tensor) -> tuple[Tensor, float]:
-    """A float32 panel, divided by a power of two where its products would leave the range of
-    float32, and the square of that power."""
+    """A panel whose products stay in the range of float32, and a factor for these products.
+
+    A float32 panel with very large or very small values is divided by a power of two; the factor is
+    the square of this power, and 1 for any other panel.
+    """
     largest = max(map(abs, map(float, panel.aminmax())))
     if 1e-12 < largest < 1e12 or not 0 < largest < torch.inf:
         return panel, 1.0
@@ -61,7 +68,13 @@ def in_range(panel: Tensor) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Neighbouring eigenpairs: `values` (b,) descending, `vectors` (r, b), and the next value."""
+    """Eigenpairs of neighbouring eigenvalues.
+
+    Attributes:
+        values: (b,), descending.
+        vectors: (r, ·), one column per eigenvalue; pairs kept on disk may lack the last columns.
+        following: the next smaller eigenvalue, or None where it is unknown or there is none.
+    """
 
     values: Tensor
     vectors: Tensor
@@ -69,7 +82,7 @@ class Eigenpairs:
 
     @classmethod
     def all_of(cls, G: Tensor) -> Eigenpairs | None:
-        """All r of them, in G's dtype; None where they do not converge."""
+        """All r eigenpairs of G (r, r), in its dtype; None where LAPACK does not converge."""
         try:
             values, vectors = torch.linalg.eigh(G)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -81,8 +94,8 @@ class Refiner:
     """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks.
 
     Args:
-        G: from products in the policy's dtype; it is scaled in place.
-        policy: decides the residual ‖G v_i − θ_i v_i‖ / θ_i that is accepted.
+        G: a Gram matrix from products in `policy.multiply`; the refiner scales G in place.
+        policy: sets the largest residual ‖G v_i − θ_i v_i‖ / θ_i that is accepted.
     """
 
     def __init__(self, G: Tensor, policy: Precision) -> None:
@@ -94,11 +107,12 @@ class Refiner:
     def block(
         self, begin: int, end: int, before: Tensor, multiply: Callable[[torch.dtype], Tensor]
     ) -> Eigenpairs | None:
-        """Eigenpairs `begin` to `end`, or None where they cannot be refined.
+        """Eigenpairs `begin` to `end` in float64, or None where refining them does not converge.
 
         Args:
-            multiply: gives G from products in another dtype, where the policy's do not suffice.
             before: the eigenvectors (r, begin) of all larger eigenvalues.
+            multiply: computes G anew from products in the dtype it is given, for eigenvalues so
+                small that products in the policy's dtype are not exact enough.
         """
         r, b = len(self.G), end - begin
         if self.start is None:
@@ -112,38 +126,44 @@ class Refiner:
         window = min(r, end + max(16, b // 4))
         Z = vectors[:, begin:window].double()
         for _ in range(MOST_STEPS):
-            moved = self._moved(Z[:, :b], vectors[:, window:], values[window:])
-            Z = torch.cat([moved, Z[:, b:]], dim=1)
+            corrected = self._corrected(Z[:, :b], vectors[:, window:], values[window:])
+            Z = torch.cat([corrected, Z[:, b:]], dim=1)
             if begin:
                 Z -= before @ (before.mT @ Z)
             found = _rayleigh_ritz(self.G, Z)
             if found is None:
                 return None
             theta, Z, GZ = found
-            missed = GZ[:, :b] - Z[:, :b] * theta[:b]
-            if begin:  # what is left along `before` turns vectors within the leading space alone
-                missed -= before @ (before.mT @ missed)
-            norms = torch.linalg.vector_norm(missed, dim=0)
+            residuals = GZ[:, :b] - Z[:, :b] * theta[:b]
+            if begin:  # an error along `before` only turns vectors within the leading subspace
+                residuals -= before @ (before.mT @ residuals)
+            norms = torch.linalg.vector_norm(residuals, dim=0)
             if bool((norms <= self.residual * theta[:b]).all()):
                 following = float(theta[b]) * self.scale if window > end else None
                 return Eigenpairs(theta[:b] * self.scale, Z[:, :b].contiguous(), following)
         return None
 
-    def _moved(self, Z: Tensor, beyond: Tensor, values: Tensor) -> Tensor:
-        """The columns of Z (r, b) moved by first-order perturbation theory along `beyond`."""
+    def _corrected(self, Z: Tensor, beyond: Tensor, values: Tensor) -> Tensor:
+        """The columns of Z (r, b), corrected along `beyond` by first-order perturbation theory.
+
+        Args:
+            beyond, values: float32 eigenvectors (r, ·) after the window, and their eigenvalues.
+        """
         GZ = self.G @ Z
         theta = (Z * GZ).sum(0) / (Z * Z).sum(0)
-        missed = GZ.sub_(Z * theta)
-        size = missed.abs().max().clamp(min=1e-300)  # keeps float32 from underflowing
-        X = beyond.mT @ (missed / size).float()
-        apart = theta.float() - values[:, None]
-        X = torch.where(apart > 1e-6 * theta.float(), X / apart, 0.0)
+        residuals = GZ.sub_(Z * theta)
+        size = residuals.abs().max().clamp(min=1e-300)  # keeps float32 from underflowing
+        X = beyond.mT @ (residuals / size).float()
+        distances = theta.float() - values[:, None]
+        X = torch.where(distances > 1e-6 * theta.float(), X / distances, 0.0)
         return Z.add((beyond @ X).double(), alpha=float(size))
 
 
 def _rayleigh_ritz(G: Tensor, Z: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Ritz values in the span of Z, descending, Ritz vectors, and G times them; None where Z is
-    not of full rank."""
+    """Ritz values (·,) of G in the span of Z, descending, the Ritz vectors V, and G V.
+
+    Returns None where Z (r, ·) does not have full rank.
+    """
     GZ = G @ Z
     try:
         C = torch.linalg.cholesky(Z.mT @ Z)

@@ -1,10 +1,11 @@
 """How a matrix is decomposed: the ladder of `precision.py`, each rung climbed at most once.
 
-Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD.
-Squaring costs accuracy at small singular values, which shows as a loss of orthogonality on the
-other side; where that exceeds the policy's bound, the next rung takes over.
+Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD. The
+Gram matrix squares the condition number and so loses accuracy at small singular values. This loss
+shows as non-orthogonality of the longer side's singular vectors; where it exceeds the bound of the
+precision policy, the next rung takes over.
 
-What `top(k)` returns is the same to the bit whatever was asked before: columns are computed in
+The result of `top(k)` is the same to the bit whatever was asked before: columns are computed in
 blocks that do not depend on k, and a rung is judged by the first k columns alone.
 """
 
@@ -25,28 +26,30 @@ from .recombine import BLOCK, Sum
 
 
 class Memory(Protocol):
-    """Where eigenpairs are kept between runs. Pairs without values say that there are none."""
+    """Where eigenpairs are kept between runs. Pairs without values record that a rung failed."""
 
     def recall(self, key: str, columns: int) -> Eigenpairs | None:
-        """What was kept under `key`, if it has that many vectors (or all there are)."""
+        """The pairs kept under `key`, if they have at least `columns` vectors, or all r of them."""
         ...
 
-    def keep(self, key: str, pairs: Eigenpairs) -> None: ...
+    def keep(self, key: str, pairs: Eigenpairs) -> None:
+        """Keep `pairs` under `key`, in place of what was kept there."""
+        ...
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """The place of one matrix in a memory.
+    """The part of a memory that belongs to one matrix.
 
     Attributes:
-        content: identifies the values of the matrix among all matrices.
+        content: identifies the values of the matrix among all matrices: hash, shape and dtype.
     """
 
     memory: Memory
     content: str
 
     def recall(self, rung: str, columns: int) -> Eigenpairs | None:
-        """What was kept of a rung, if it has that many vectors (or all there are)."""
+        """The pairs kept of a rung, if they have at least `columns` vectors, or all r of them."""
         return self.memory.recall(f"{self.content}-{rung}", columns)
 
     def keep(self, rung: str, pairs: Eigenpairs) -> None:
@@ -54,7 +57,7 @@ class Shelf:
         self.memory.keep(f"{self.content}-{rung}", pairs)
 
     def minus(self, other: Shelf, precision: Precision) -> Shelf:
-        """The place of the difference, which each policy rounds in its own way."""
+        """The shelf of the difference of two matrices, whose rounding depends on the policy."""
         return Shelf(self.memory, f"{self.content}-{other.content}-{precision.name}")
 
 
@@ -67,15 +70,16 @@ class Spectrum(NamedTuple):
 
 @dataclass
 class _Side:
-    """Eigenpairs of a Gram matrix, and the other side's vectors as far as they were asked for.
+    """Singular vectors from the eigenpairs of a Gram matrix: of the shorter side at once, of the
+    longer side as far as they were asked for.
 
     Attributes:
         method: the rung of the ladder.
-        values: singular values, descending.
-        short: singular vectors (r, ·) of the shorter side.
-        following: the singular value after the last one, where there is one.
-        other: blocks (long side, `BLOCK`) of the other side's vectors, times their values.
-        non_orthogonality: per column j of `other`, largest |uᵢᵀuⱼ − δᵢⱼ| over i ≤ j.
+        values: singular values in float64, descending.
+        short: singular vectors (r, ·) of the shorter side, in float64.
+        following: the singular value after the last one; None where it is unknown or there is none.
+        other: blocks (long side, `BLOCK`) of the longer side's vectors, times their singular values.
+        non_orthogonality: per column j of `other`, the largest |uᵢᵀuⱼ − δᵢⱼ| over i ≤ j.
     """
 
     method: str
@@ -87,6 +91,7 @@ class _Side:
 
     @classmethod
     def of(cls, method: str, blocks: Sequence[Eigenpairs]) -> _Side:
+        """From blocks of eigenpairs of a Gram matrix, the one with the largest values first."""
         values = torch.cat([block.values for block in blocks]).clamp(min=0).sqrt()
         last = blocks[-1].following
         following = None if last is None else max(last, 0.0) ** 0.5
@@ -95,7 +100,7 @@ class _Side:
         return cls(method, values, short, following)
 
     def holds(self, k: int, bound: float) -> bool:
-        """Whether the first k triplets are within the policy's bound."""
+        """Whether the first k triplets are accurate: non-orthogonality at most `bound`."""
         if k == 0:
             return True
         if not bool(self.values[k - 1] > 1e-7 * self.values[0]):
@@ -103,7 +108,11 @@ class _Side:
         return max(self.non_orthogonality[:k]) <= bound
 
     def extend(self, k: int, project: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        """See to it that the first k columns of the other side are there."""
+        """Compute what is missing of the first k columns of the longer side.
+
+        Args:
+            project: multiplies blocks (r, ·) of the shorter side's vectors by W or Wᵀ.
+        """
         starts = range(len(self.other) * BLOCK, min(k, len(self.values)), BLOCK)
         for at, new in zip(starts, project([self.short[:, at : at + BLOCK] for at in starts])):
             self.other.append(new)
@@ -119,11 +128,16 @@ class _Side:
 
 
 class Ladder:
-    """Decompositions of a matrix W (m, n) with r = min(m, n), remembered. It is used by one thread.
+    """Decompositions of a matrix W (m, n) with r = min(m, n), each computed once and remembered.
+
+    A ladder belongs to one thread.
 
     Args:
-        name: of the matrix, for the message where nothing decomposes it.
-        shelf: where to look for eigenpairs of earlier runs, and to keep them.
+        name: of the matrix, for the message where no rung decomposes it.
+        shelf: where eigenpairs of earlier runs are looked for, and new ones are kept.
+
+    Raises:
+        RunFailed: from any method, where no decomposition of W converges.
     """
 
     def __init__(self, name: str, W: Sum, precision: Precision, shelf: Shelf | None = None) -> None:
@@ -133,11 +147,11 @@ class Ladder:
         self._refined_sides: dict[int, _Side] = {}
         self._gram: _Side | None = None
         self._svd: Factors | None = None
-        self._unkept: Eigenpairs | None = None  # what `_gram` was made from, if made here
-        self._worth_keeping = 0  # columns of it that were asked for
+        self._unkept: Eigenpairs | None = None  # what `_gram` was made from, unless recalled
+        self._worth_keeping = 0  # columns of `_unkept` that were asked for
 
     def top(self, k: int) -> Factors:
-        """Leading k triplets, in the dtype in which the policy combines."""
+        """Leading k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`."""
         side = self._leading(k)
         if side is None:
             return self._part_of_svd(slice(0, k), k)
@@ -151,7 +165,7 @@ class Ladder:
         return Factors(U, S, Vh, self._gap(k, side.values, side.following), side.method)
 
     def tail(self, k: int) -> Factors:
-        """Last k triplets, likewise."""
+        """Last k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`."""
         cut = min(self.W.shape) - k
         return self._part_of_svd(slice(cut, cut + k), cut)
 
@@ -164,7 +178,7 @@ class Ladder:
         return found
 
     def rough_values(self) -> Spectrum:
-        """All singular values in float64; small ones miss by about 1e-8 σ_1."""
+        """All singular values in float64, with an error of up to about 1e-8 σ_1 in small ones."""
         side = self._gram_side(0)
         if side is None:
             svd = self._full_svd()
@@ -172,15 +186,17 @@ class Ladder:
         return Spectrum(side.values, side.method)
 
     def keep(self) -> None:
-        """Put on the shelf the leading float64 eigenpairs that were computed here, as many as were
-        asked for. (The blocks of the other rung are put there as they are computed.)"""
+        """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for.
+
+        The blocks of the rung `refined` are put there as soon as they are computed.
+        """
         if self._unkept is not None and self.shelf is not None:
             columns = self._unkept.vectors[:, : self._worth_keeping]
             self.shelf.keep("gram", Eigenpairs(self._unkept.values, columns, None))
             self._unkept = None
 
     def _leading(self, k: int) -> _Side | None:
-        """The first rung that holds the leading k triplets; None leaves the SVD."""
+        """The first rung whose leading k triplets are accurate; None where only the SVD is left."""
         for rung in (self._refined_side, self._gram_side):
             side = rung(k)
             if side is not None:
@@ -206,7 +222,7 @@ class Ladder:
         return self._refined_sides[count]
 
     def _refined_block(self, begin: int, end: int) -> Eigenpairs:
-        """Eigenpairs `begin` to `end`, from the shelf or computed; empty where there are none."""
+        """Eigenpairs `begin` to `end`, from the shelf or computed; empty where refining fails."""
         rung = f"{self.precision.name}-{end}"
         pairs = self._recalled(rung, end - begin)
         if pairs is not None:
@@ -248,7 +264,8 @@ class Ladder:
         return Eigenpairs(zeros.flatten(), zeros, None)
 
     def _project(self, blocks: list[Tensor]) -> list[Tensor]:
-        """The longer side's vectors times their values, W V or Wᵀ U, of blocks (r, ·)."""
+        """W V, or Wᵀ U where W is wide, for blocks (r, ·) of the shorter side's vectors: the longer
+        side's vectors times their singular values, (long side, ·)."""
         to = self.precision.combine
         blocks = [block.to(to).contiguous() for block in blocks]
         others = [block.new_empty(max(self.W.shape), block.shape[1]) for block in blocks]
@@ -271,9 +288,10 @@ class Ladder:
             self._svd = _checked_svd(self.W.tensor(torch.float64))
         if self._svd is None:
             raise RunFailed(
-                self.name, "no singular value decomposition of it converged",
+                self.name,
+                "no singular value decomposition of it converged",
                 "Leave the tensor out with --exclude and report the matrix.",
-            )  # fmt: skip
+            )
         return self._svd
 
     def _gap(self, k: int, S: Tensor, following: float | None) -> float | None:
@@ -286,7 +304,7 @@ class Ladder:
 
 
 def _checked_svd(W: Tensor) -> Factors | None:
-    """The SVD of W, or else that of Wᵀ turned; None where neither converges to W."""
+    """The SVD of W, or else of Wᵀ with its factors exchanged; None where neither converges to W."""
     for method in ("svd", "svd of the transpose"):
         flip = method != "svd"
         try:
@@ -301,7 +319,7 @@ def _checked_svd(W: Tensor) -> Factors | None:
 
 
 def _is_svd(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> bool:
-    """Whether U S Vh is W and both sides are orthonormal, within the policy's bound."""
+    """Whether U S Vh is W and both sides are orthonormal, within `RESIDUAL`."""
     eye = torch.eye(len(S), dtype=W.dtype, device=W.device)
     non_orthogonality = max((U.mT @ U - eye).abs().max(), (Vh @ Vh.mT - eye).abs().max())
     residual = torch.linalg.norm(W - (U * S) @ Vh)

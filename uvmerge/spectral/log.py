@@ -1,4 +1,4 @@
-"""What operations asked of their matrices: ranks and decompositions, step by step of a chain."""
+"""What operations asked of their matrices, for each step of a chain: ranks and decompositions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Decomposition(NamedTuple):
 
 @dataclass
 class Log:
-    """Collects what is asked of all matrices that hold it.
+    """Collects what operations ask of all matrices that hold this log.
 
     Attributes:
-        step: the step of the recipe that runs; whoever calls the operations sets it.
-        ranks: per step the k that `rank` gave first, or the first that is not 0: of a head and a
-            tail, the head's.
+        step: the step of the recipe that runs, set by the caller of the operations.
+        ranks: per step, the first answer of `Matrix.rank` that is not 0, or else 0. An operation that
+            asks for a head and a tail asks for the head first, so that the head's rank is noted.
         decompositions: in the order in which they were asked for.
     """
 
@@ -40,13 +40,13 @@ class Log:
     decompositions: list[Decomposition] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Forget everything: another chain begins."""
+        """Forget everything, before another chain begins."""
         self.step = 0
         self.ranks.clear()
         self.decompositions.clear()
 
     def rank(self, k: int) -> None:
-        """Note an answer of `rank`."""
+        """Note an answer of `Matrix.rank`."""
         self.ranks[self.step] = self.ranks.get(self.step) or k
 
     def decomposition(self, operand: str, k: int | None, gap: float | None, method: str) -> None:
@@ -55,7 +55,7 @@ class Log:
 
     @property
     def result(self) -> str:
-        """The name, as an operand of later steps, of what the present step makes."""
+        """What later steps call the result of the present step, which is one of their operands."""
         return f"result of step {self.step}"
 
 

@@ -1,4 +1,4 @@
-"""Tensors and matrices with numbers in them: what they hold, and what operations ask of them."""
+"""Operands that hold numbers: tensors, and matrices that decompose themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .recombine import Sum, converted
 
 
 class DenseOperand:
-    """A tensor, or a piece of one, kept as stored and converted when asked for."""
+    """A tensor, or a piece of one, kept in its stored dtype and converted when asked for.
+
+    See `operand.Operand`.
+    """
 
     def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
         self.name, self.stored, self.precision = name, stored, precision
@@ -33,16 +36,17 @@ class DenseOperand:
 
 
 class DenseMatrix(DenseOperand):
-    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`. It is used by one thread.
+    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`.
 
-    It remembers what it computed, and nothing of who asked: that goes into the log.
+    A matrix belongs to one thread. It remembers every decomposition that it computed; what it was
+    asked for, it notes in the log.
 
     Args:
-        stored: W, or what `terms` are added to, in any floating point dtype.
-        terms: pairs left (m, k), right (k, n); W is stored + Σ left @ right.
-        shelf: where to look for eigenpairs, and to keep them.
-        log: where every rank and decomposition that is asked for is noted.
-        operand: how the log calls W.
+        stored: (m, n), the matrix that `terms` are added to, in any floating-point dtype.
+        terms: pairs of left (m, k) and right (k, n); W is stored + Σ left @ right.
+        shelf: where eigenpairs of earlier runs are looked for, and new ones are kept.
+        log: where every rank and decomposition that an operation asks for is noted.
+        operand: what the log calls W.
     """
 
     def __init__(
@@ -59,21 +63,21 @@ class DenseMatrix(DenseOperand):
         self.sum = Sum(stored, terms)
         self.shelf, self.log, self.operand = shelf, log, operand
         self._ladder = Ladder(name, self.sum, precision, shelf)
-        self._delta: tuple[DenseMatrix, DenseMatrix] | None = None  # from what, and the difference
+        self._delta: tuple[DenseMatrix, DenseMatrix] | None = None  # subtrahend, difference
 
     @property
     def tensor(self) -> Tensor:
         return self.sum.tensor(self.precision.combine)
 
     def panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """W, or Wᵀ where it is wide, in row panels (rows, r) of `dtype`."""
+        """W, or Wᵀ where W is wide, in row panels (rows, r) of `dtype`."""
         return self.sum.panels(dtype)
 
     def plus(self, *terms: Term) -> DenseMatrix:
         return self._result(self.stored, (*self.sum.terms, *terms))
 
     def with_values(self, values: Tensor) -> DenseMatrix:
-        """What an operation made of W, where it returned `values` (m, n) and no matrix."""
+        """A result `values` (m, n) of an operation on W, as a matrix that later steps can decompose."""
         return self._result(values, ())
 
     def _result(self, stored: Tensor, terms: tuple[Term, ...]) -> DenseMatrix:
@@ -123,13 +127,13 @@ class DenseMatrix(DenseOperand):
         return found
 
     def keep(self) -> None:
-        """Put on the shelves what was computed of W and of its last difference."""
+        """Put the eigenpairs of W and of its last difference on their shelves."""
         if self._delta is not None:
             self._delta[1].keep()
         self._ladder.keep()
 
     def release(self) -> None:
-        """Keep what is to be kept, then forget every decomposition: W alone is left."""
+        """Put eigenpairs on the shelves, then free every decomposition; W alone stays."""
         self.keep()
         self._delta = None
         self._ladder = Ladder(self.name, self.sum, self.precision, self.shelf)

@@ -41,15 +41,18 @@ class Factors:
 
 
 class Operand(Protocol):
-    """Values of a tensor of any shape, in pieces of any size: an operation on operands works
-    element by element. It returns a new tensor, or one of its operands untouched."""
+    """Values of a tensor of any shape, or of a piece of it.
+
+    An operation on operands works element by element, because a tensor may be given to it in pieces
+    of any size. It returns a new tensor, or one of its operands untouched.
+    """
 
     name: str
     shape: tuple[int, ...]
 
     @property
     def tensor(self) -> Tensor:
-        """The values, in the dtype of the precision policy; never modify them in place."""
+        """The values, in the dtype `combine` of the precision policy; never modify them in place."""
         ...
 
 
@@ -59,7 +62,13 @@ class Matrix(Operand, Protocol):
     def rank(
         self, top: float | None = None, rank: int | None = None, energy: float | None = None
     ) -> int:
-        """The k, 0 ≤ k ≤ r, that a fraction, a count or a share of this matrix's energy means."""
+        """The integer rank k, 0 ≤ k ≤ r, that one of three arguments describes.
+
+        Args:
+            top: a fraction of r.
+            rank: a count, clamped to r.
+            energy: a share of ‖W‖_F² that the leading k singular values have at least.
+        """
         ...
 
     def top(self, k: int) -> Factors:
@@ -77,10 +86,11 @@ class Matrix(Operand, Protocol):
     def plus(self, *terms: Term) -> Matrix:
         """W + Σ left @ right over `terms` of left (m, k) and right (k, n), as a new matrix.
 
-        It is never held as a whole in high precision: rows are computed as they are written.
+        The new matrix is never held as a whole in float32 or float64: its rows are computed when
+        they are written.
         """
         ...
 
     def __sub__(self, other: Matrix) -> Matrix:
-        """The difference, as a matrix that decomposes itself in turn."""
+        """W − other, as a matrix that decomposes itself too."""
         ...

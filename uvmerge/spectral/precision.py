@@ -1,8 +1,8 @@
 """The precision policy, in one place.
 
-`exact` (the default, on every device): all products in float64, vectors to 1e-11.
-`fast`: Gram matrices multiplied in float32 and summed in float64, vectors to 1e-7; the other side's
-vectors and the recombination in float32.
+`exact` (the default, on every device): all products in float64, singular vectors to 1e-11.
+`fast`: Gram matrices multiplied in float32 and summed in float64, their eigenvectors to 1e-7; the
+longer side's singular vectors and the recombination in float32.
 
 Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine
 the leading vectors in float64 (`gram.Refiner`). TF32 is never used.
@@ -11,14 +11,15 @@ Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆
 SVD: at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an
 edit of at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has no more to give).
 
-Each rung of the ladder checks its result and hands over to the next one where it misses:
+Each rung of the ladder checks its result; where the result is not accurate enough, the next rung
+takes over:
 
-    refined   the leading two fifths, from float32 eigenvectors
+    refined   up to two fifths of the triplets, the leading ones, from float32 eigenvectors
     gram      float64 Gram matrix and eigenproblem
     svd       float64 singular value decomposition, of the transpose as a last try
 
-On the CPU each matrix is computed by one thread, and several matrices at once. LAPACK's results
-depend on its number of threads in the last bits; this way the output does not.
+On the CPU one thread computes one matrix, and several threads work at once. The last bits of
+LAPACK's results depend on how many threads LAPACK uses; here LAPACK always uses one.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ RESIDUAL = 1e-9
 
 @dataclass(frozen=True)
 class Precision:
-    """What one policy computes in, and what it accepts.
+    """The dtypes in which one policy computes, and the errors that it accepts.
 
     Attributes:
-        multiply: dtype of the products in a Gram matrix whose vectors are refined.
-        combine: dtype of the longer side's singular vectors, and of recombining.
-        smallest_refined: r under which a float64 eigenproblem is as fast as two steps of refinement
-            (`exact`) or one (`fast`).
+        multiply: dtype of the products in a Gram matrix whose eigenvectors are refined.
+        combine: dtype of the longer side's singular vectors, and of the recombination.
+        smallest_refined: the smallest r for which refining is tried; for a smaller one a float64
+            eigenproblem is as fast as two steps of refinement (`exact`) or one (`fast`).
         residual: largest ‖G v_i − θ_i v_i‖ / θ_i of a refined eigenpair.
-        orthogonality: largest |uᵢᵀuⱼ − δᵢⱼ| of the longer side's vectors accepted from a Gram
-            matrix. Its errors show there, divided by σᵢσⱼ: 1e-10 in float64 admits σ_k/σ_1 down to
-            about 1e-3.
+        orthogonality: largest |uᵢᵀuⱼ − δᵢⱼ| of the longer side's vectors that is accepted from a
+            Gram matrix. Errors of the Gram matrix show there, divided by σᵢσⱼ: 1e-10 in float64
+            admits σ_k/σ_1 down to about 1e-3.
     """
 
     name: str
@@ -65,7 +66,7 @@ POLICIES = {policy.name: policy for policy in (EXACT, FAST)}
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """One CPU thread per matrix and no TF32 inside; the caller's settings come back after."""
+    """One CPU thread for torch and no TF32 inside the block; afterwards the caller's settings return."""
     threads = torch.get_num_threads()
     matmul = torch.get_float32_matmul_precision()
     torch.set_num_threads(1)

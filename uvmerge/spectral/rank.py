@@ -10,8 +10,12 @@ if TYPE_CHECKING:
 
 
 def leading_count(r: int, *, top: float | None = None, rank: int | None = None) -> int:
-    """k of r singular triplets: `top` is a fraction of r (nearest integer, halves up), `rank` a
-    count, clamped to r."""
+    """The rank k ≤ r that `top` or `rank` means for a matrix with r singular values.
+
+    Args:
+        top: a fraction of r; k is the nearest integer, halves up.
+        rank: a count, clamped to r. It goes before `top`.
+    """
     if rank is not None:
         return min(rank, r)
     if top is None:
@@ -20,10 +24,10 @@ def leading_count(r: int, *, top: float | None = None, rank: int | None = None) 
 
 
 def energy_count(values: Tensor, energy: float) -> int:
-    """The smallest k whose leading singular values have this share of the sum of all squares.
+    """The smallest k whose leading singular values have the share `energy` of the sum of all squares.
 
     Args:
-        values: all of them (r,), descending.
+        values: all singular values (r,), descending.
     """
     squares = values.square().cumsum(0)
     if squares[-1] == 0 or energy <= 0:

@@ -1,7 +1,7 @@
-"""A matrix as a sum of what is stored and terms of low rank, and how rows of it are made.
+"""A matrix as the sum of a stored matrix and terms of low rank, and how its rows are computed.
 
-The terms are added in pieces of `BLOCK` inner columns, in an order that depends on nothing else, so
-that a result has the same bits alone and beside others.
+The terms are added in pieces of `BLOCK` inner columns. The order of the pieces depends on the terms
+alone, so that a result has the same bits whether it is computed alone or together with others.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from .operand import Term
 
-PANEL_ROWS = 256  # multiplied at a time, or a quarter of the shorter side, if that is more
-PANEL_BYTES = 2_000_000  # of a result in its computing dtype, recombined at a time
+PANEL_ROWS = 256  # rows multiplied at a time, or a quarter of the shorter side, if that is more
+PANEL_BYTES = 2_000_000  # recombined at a time, in the computing dtype
 BLOCK = 64  # columns projected, and inner dimension recombined, at a time
 
 
 class Sum:
-    """W = stored + Σ left @ right, a matrix (m, n) whose rows are computed when they are asked for.
+    """W = stored + Σ left @ right, a matrix (m, n) whose rows are computed on demand.
 
     Args:
-        stored: (m, n) in any floating point dtype.
+        stored: (m, n) in any floating-point dtype.
         terms: pairs of left (m, k) and right (k, n).
     """
 
@@ -43,7 +43,7 @@ class Sum:
         return self.slab(0, self.shape[0], dtype)
 
     def panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """W, or Wᵀ where it is wide, in row panels (rows, r) of `dtype` with r = min(m, n)."""
+        """W, or Wᵀ where W is wide, in row panels (rows, r) of `dtype` with r = min(m, n)."""
         long, r = max(self.shape), min(self.shape)
         for start, stop in _spans(long, max(PANEL_ROWS, r // 4)):
             if self.is_tall:
@@ -52,7 +52,7 @@ class Sum:
                 yield self.slab(start, stop, dtype, columns=True).mT
 
     def slab(self, start: int, stop: int, dtype: torch.dtype, columns: bool = False) -> Tensor:
-        """Rows (or columns) `start` to `stop` of W."""
+        """Rows `start` to `stop` of W, or its columns `start` to `stop`, in `dtype`."""
         part = self.stored[:, start:stop] if columns else self.stored[start:stop]
         slab = converted(part, dtype)
         for left, right in self.pieces:
@@ -74,8 +74,10 @@ class Sum:
 
 
 def rows_of(results: Sequence[Sum], dtype: torch.dtype) -> Iterator[list[Tensor]]:
-    """Row panels (rows, n) of several sums, all of shape (m, n), in `dtype`; those with the same
-    leading terms share the work. What each yields does not depend on the others."""
+    """Row panels (rows, n) of several sums of shape (m, n), in `dtype`: per panel, one for each sum.
+
+    Sums with the same leading terms share the work. The values of a sum do not depend on the others.
+    """
     order = sorted(range(len(results)), key=lambda i: len(results[i].pieces))
     shared = [0, *(_common(results[i], results[j]) for i, j in pairwise(order)), 0]
     first = results[0]
@@ -86,7 +88,7 @@ def rows_of(results: Sequence[Sum], dtype: torch.dtype) -> Iterator[list[Tensor]
         running, done = first.stored, 0
         for i, (before, after) in zip(order, pairwise(shared)):
             pieces = results[i].pieces
-            if done > before or not before:  # it holds what this one does not share
+            if done > before or not before:  # `running` holds pieces that sum i does not share
                 running, done = converted(results[i].stored[start:stop], dtype), 0
             _add(running, pieces[done:after], start, stop)
             done = max(done, after)
@@ -96,7 +98,7 @@ def rows_of(results: Sequence[Sum], dtype: torch.dtype) -> Iterator[list[Tensor]
 
 
 def _common(one: Sum, other: Sum) -> int:
-    """How many of the leading pieces of two sums are the same."""
+    """How many leading pieces two sums have in common."""
     if one.stored is not other.stored:
         return 0
     count = 0
@@ -113,7 +115,7 @@ def _add(panel: Tensor, pieces: Sequence[Term], start: int, stop: int) -> None:
 
 
 def converted(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """`values` in `dtype`, never the same memory."""
+    """A copy of `values` in `dtype`, never in the same memory."""
     if values.dtype.itemsize == 2 and dtype == torch.float64:
         values = values.to(torch.float32)  # on the way to float64 this is 5 times as fast
     return values.to(dtype, copy=True)
