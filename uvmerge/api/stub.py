@@ -161,9 +161,9 @@ def _table(rows: Iterable[Parameter]) -> str:
     lines = ["| option | in Python | default | |", "|---|---|---|---|"]
     for p in rows:
         default = "" if p.default in (None, ()) else f"`{p.default}`"
-        kind = p.annotation.replace("|", "\\|")
         about = p.option.help + (f" ({p.range})" if p.range else "")
-        lines.append(f"| `--{p.key}` | `{p.name}: {kind}` | {default} | {about} |")
+        cells = (f"`--{p.key}`", f"`{p.name}: {p.annotation}`", default, about)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
