@@ -1,6 +1,6 @@
 """The stub of the package and the tables of docs/options.md, made from the operations and settings.
 
-python -m uvmerge.api.stub             # writes both
+`python -m uvmerge.api.stub` writes both.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _table(rows: Iterable[Parameter]) -> str:
 
 
 def docs() -> str:
-    """The text of docs/options.md: what is written by hand, and the tables after its mark."""
+    """The text of docs/options.md: its beginning, written by hand, and the tables after the mark."""
     text = DOCS.read_text(encoding="utf-8")
     mark = "<!-- from here on made by `python -m uvmerge.api.stub` -->\n"
     return text.partition(mark)[0] + mark + "\n" + tables()
