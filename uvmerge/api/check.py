@@ -31,14 +31,15 @@ def check(
 ) -> dict[str, Any]:
     """Check a checkpoint that uvmerge wrote; of another checkpoint, what needs no manifest.
 
-    `check` verifies that headers and index agree, that sizes and hashes are those of `uvmerge.json`,
-    that side files are there, and that edited tensors are finite and hold no zeros that no edit made.
+    `check` verifies that headers and index agree, that sizes and hashes are those of
+    `uvmerge.json`, that side files are there, and that edited tensors are finite and hold no zeros
+    that no edit made.
 
     Args:
         out: the folder of the checkpoint.
         load: also build the model in transformers and run one forward pass.
-        against: the fine-tuned checkpoint. `check` then also verifies that dtypes and shapes are the
-            same unless planned, and that every tensor that was not planned is byte-identical.
+        against: the fine-tuned checkpoint. `check` then also verifies that dtypes and shapes are
+            the same unless planned, and that every tensor that was not planned is byte-identical.
         sha256: also return the sha256 of every file, as the Hub shows it.
         settings: `allow_pickle`, as in docs/options.md, for `against`.
 
@@ -81,7 +82,7 @@ def check(
 
 
 def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
-    """Problems of files: missing, of another size or hash, or weights that uvmerge did not write."""
+    """Problems of files: missing, of another size or hash, or not written by uvmerge."""
     if content is None:
         return
     for name, expected in content["files"].items():
@@ -102,7 +103,7 @@ def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:
-    """Problems of values: NaN or Inf in edited tensors, and zeros that the manifest does not record.
+    """Problems of values: NaN or Inf in edited tensors, and zeros that the manifest lacks.
 
     Without a manifest every tensor is looked at.
     """
@@ -138,7 +139,7 @@ def _changed(
     content: dict[str, Any] | None,
     problems: list[str],
 ) -> list[str]:
-    """Names of tensors whose bytes differ from the fine-tuned ones; adds what is wrong to `problems`."""
+    """Names of tensors whose bytes differ from the fine-tuned ones; adds to `problems`."""
     ours, theirs = checkpoint.tensors, finetuned.tensors
     if ours.keys() != theirs.keys():
         odd = sorted(ours.keys() ^ theirs.keys())
@@ -178,7 +179,7 @@ def _changed(
 
 
 def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:
-    """Whether two tensors of one shape differ, after `twin` is converted to the dtype of `tensor`."""
+    """Whether two tensors of one shape differ, in the dtype of `tensor`."""
     theirs: Iterator[bytes | bytearray | memoryview] = _panels(other, twin)
     panel_bytes = PANEL_BYTES
     if tensor.dtype != twin.dtype:

@@ -46,7 +46,7 @@ class Diff(Findings):
         return report.as_data(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `report.json`, `matrices.csv` and `report.html` into `folder`, and return the paths.
+        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
 
         Raises:
             InputRefused: `folder` holds other files and `overwrite` is false.
@@ -98,13 +98,13 @@ def diff(
     """Measure each of `checkpoints` against `base`; every matrix is decomposed once.
 
     Args:
-        top, rank, energy: at most one of these gives k, the number of leading triplets: as a fraction
-            of min(m, n) (by default 0.2), as a count, or as the smallest k with that share of the
-            base's squared singular values.
+        top, rank, energy: at most one of these gives k, the number of leading triplets: as a
+            fraction of min(m, n) (by default 0.2), as a count, or as the smallest k with that share
+            of the base's squared singular values.
         kl: a JSONL file of prompts, on which the models are also run and compared.
-        settings: the filters `layers`, `modules`, `include`, `exclude` and `stack` choose matrices, as
-            for an operation (by default attention and MLP of the decoder layers); docs/options.md
-            lists the other settings.
+        settings: the filters `layers`, `modules`, `include`, `exclude` and `stack` choose matrices,
+            as for an operation (by default attention and MLP of the decoder layers);
+            docs/options.md lists the other settings.
 
     Returns:
         The findings; for an unrelated pair too, whose `verdict` is `unrelated`.
@@ -164,8 +164,8 @@ def report_after(
 ) -> None:
     """Write the report of a finished surgery; an error says that the output itself is finished.
 
-    The other inputs and OUT are each measured against the base, at the first rank that a step of the
-    recipe names.
+    The other inputs and OUT are each measured against the base, at the first rank that a step of
+    the recipe names.
 
     Args:
         references: the inputs by role; those of the Hub at the commits that were read.

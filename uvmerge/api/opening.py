@@ -25,7 +25,8 @@ def opened(
         whole: roles whose side files (tokenizer, processor, code) are needed besides the weights.
 
     Raises:
-        InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is inconsistent,
+        InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
+        inconsistent,
             quantised, or was saved without its data.
     """
     found: dict[str, Checkpoint] = {}

@@ -102,7 +102,7 @@ def run_one(
     chosen: RunSettings,
     watch: Watch,
 ) -> Result:
-    """Run one recipe on checkpoints by role, and write a report where `chosen.report` asks for it."""
+    """Run one recipe on checkpoints by role, and write a report where one is asked for."""
     if chosen.report is not None:
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors

@@ -1,8 +1,8 @@
 """The settings of a run, each declared once.
 
 A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an option of an
-operation. The command line, the Python signatures, the stub and the tables in docs/options.md are made
-from these classes. Each class inherits the settings of the class before it.
+operation. The command line, the Python signatures, the stub and the tables in docs/options.md are
+made from these classes. Each class inherits the settings of the class before it.
 """
 
 from __future__ import annotations

@@ -26,10 +26,11 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
         settings: `allow_pickle`, as in docs/options.md.
 
     Returns:
-        `reference`, `commit`, `files`, `bytes`, `parameters`, `layers`, `dtypes`, `tied`, `quantised` and
-        `notes`; `stacks`, with name, depth, kind and whether operations work on the stack by default;
-        `same`, groups of names that hold one tensor; `left_alone`, tensors of layers that are neither
-        matrix nor norm; and `tensors`, with dtype, shape, stack, layer, module and number of matrices.
+        `reference`, `commit`, `files`, `bytes`, `parameters`, `layers`, `dtypes`, `tied`,
+        `quantised` and `notes`; `stacks`, with name, depth, kind and whether operations work on the
+        stack by default; `same`, groups of names that hold one tensor; `left_alone`, tensors of
+        layers that are neither matrix nor norm; and `tensors`, with dtype, shape, stack, layer,
+        module and number of matrices.
 
     Raises:
         InputRefused: the checkpoint cannot be read.

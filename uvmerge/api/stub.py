@@ -22,8 +22,7 @@ TAKEN_BY = {
     RunSettings: "every call that writes one checkpoint: the operations and `run`",
 }
 
-_HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`; at run time operations are found
-by looking."""
+_HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,8 +148,8 @@ def tables() -> str:
         own = [p for p in parameters(settings) if p.name not in seen]
         seen |= {p.name for p in own}
         parts.append(f"Taken by {TAKEN_BY[settings]}:\n\n{_table(own)}")
-    parts.append(f"Filters, taken by `diff`, `sweep`, the operations, and the steps of a recipe:\n\n"
-                 f"{_table(FILTERS)}")  # fmt: skip
+    heading = "Filters, taken by `diff`, `sweep`, the operations, and the steps of a recipe:"
+    parts.append(f"{heading}\n\n{_table(FILTERS)}")
     for operation in operations().values():
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
@@ -168,7 +167,7 @@ def _table(rows: Iterable[Parameter]) -> str:
 
 
 def docs() -> str:
-    """The text of docs/options.md: its beginning, written by hand, and the tables after the mark."""
+    """The text of docs/options.md: a part written by hand, and the tables after the mark."""
     text = DOCS.read_text(encoding="utf-8")
     mark = "<!-- from here on made by `python -m uvmerge.api.stub` -->\n"
     return text.partition(mark)[0] + mark + "\n" + tables()

@@ -58,7 +58,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning returns: the runs, the side files of their outputs, and the engine's settings."""
+    """The result of planning: the runs, the side files, and the settings of the engine."""
 
     runs: list[Run]
     sides: Sides
@@ -77,7 +77,7 @@ class Surgery:
     def opened(
         self, outs: Sequence[Reference], references: Mapping[str, Reference]
     ) -> Iterator[dict[str, Checkpoint]]:
-        """The checkpoints by role, after a check that no output lies inside an input or around it."""
+        """The checkpoints by role, after a check that outputs and inputs do not overlap."""
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
@@ -128,8 +128,8 @@ class Surgery:
     ) -> tuple[list[Run], list[SideFile]]:
         """The runs with final plans and journal heads, and the side files.
 
-        The folders of the outputs, the values of the tensors that will be edited, and the free space
-        of the disk are checked here.
+        The folders of the outputs, the values of the tensors that will be edited, and the free
+        space of the disk are checked here.
         """
         overwrite = self.settings.overwrite
         runs: Sequence[Run] = planned.runs
@@ -164,7 +164,7 @@ class Surgery:
         stagings: Sequence[writer.Staging],
         engine: Settings,
     ) -> list[dict[str, Any]]:
-        """Edit: write all weight files into the staging folders; per run, the record of each matrix."""
+        """Write all weight files into the staging folders; returns the records of each run."""
         plans = [each.plan for each in runs]
         work = sum(job.work for job in jobs(plans))
         with (
@@ -187,7 +187,7 @@ class Surgery:
         edits: Mapping[str, Any],
         sides: Sequence[SideFile],
     ) -> Path | None:
-        """Add side files and manifest, verify, and rename to OUT; returns where an old OUT was moved."""
+        """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
         with self.phases.timed("publish"):
             card = manifest.card(run.plan, checkpoints)
             staging.drop_side_files()

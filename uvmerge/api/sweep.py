@@ -73,13 +73,13 @@ class Sweep:
 def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     """Run `operation` at every combination of settings and publish each output in its own folder.
 
-    A folder that is there already, made from the same inputs by the same versions, is kept as it is,
-    so that an interrupted sweep goes on where it stopped.
+    A folder that is there already, made from the same inputs by the same versions, is kept as it
+    is, so that an interrupted sweep goes on where it stopped.
 
     Args:
         operation: the name of the operation, like `restore`.
-        places: the checkpoints, as for a single run, and the folder for all outputs; they may also be
-            given by name (`base`, `finetuned`, `out`).
+        places: the checkpoints, as for a single run, and the folder for all outputs; they may also
+            be given by name (`base`, `finetuned`, `out`).
         options: options of the operation and filters, where a list stands for several settings
             (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
 

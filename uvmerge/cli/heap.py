@@ -1,9 +1,9 @@
 """Thresholds of the C library's heap, for a process that works in pieces of about two megabytes.
 
-By default glibc raises the size from which a block is mapped on its own (M_MMAP_THRESHOLD) to that of
-the largest mapped block ever freed. While the threshold is low, every piece is mapped and faulted in
-anew, which took a third of the time of `interpolate`; once it is high, whole matrices are in the heap
-and leave holes there when they are freed.
+By default glibc raises the size from which a block is mapped on its own (M_MMAP_THRESHOLD) to that
+of the largest mapped block ever freed. While the threshold is low, every piece is mapped and
+faulted in anew, which took a third of the time of `interpolate`; once it is high, whole matrices
+are in the heap and leave holes there when they are freed.
 """
 
 from __future__ import annotations

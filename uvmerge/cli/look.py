@@ -37,7 +37,10 @@ show_command.params += [*setting_options(OpenSettings), json_option()]
     "--sha256", is_flag=True, help="Also print the sha256 of each file, as the Hub shows it."
 )
 def check_command(out: str, as_json: bool, **options: Any) -> None:
-    """Re-read an output: files, hashes, dtypes, shapes, and that only the planned tensors changed."""
+    """Re-read an output: files, hashes, dtypes, shapes, and which tensors changed.
+
+    With `--against`, only the planned tensors may differ from the fine-tuned checkpoint.
+    """
     from ..api.check import check
 
     if not Path(out).is_dir():
@@ -76,8 +79,8 @@ check_command.params += [*setting_options(OpenSettings), json_option()]
 def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     """Repair the embedded pair of small models in several ways and measure what comes back.
 
-    The base model can add up four cards under two rules; fine-tuning on the first rule alone made it
-    forget the second. Every number printed is measured in this run.
+    The base model can add up four cards under two rules; fine-tuning on the first rule alone made
+    it forget the second. Every number printed is measured in this run.
     """
     from ..demo import table
     from ..demo.run import run

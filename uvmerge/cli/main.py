@@ -1,8 +1,8 @@
 """The command line: click around `uvmerge.api`. Commands of operations are made from signatures.
 
-stdout carries results (a table, a path, or one JSON object with `--json`), stderr progress and errors.
-Exit codes: 0 done; 1 failed while running; 2 usage; 3 input refused; 4 `check` found problems or `diff`
-an unrelated pair; 130 or 143 stopped by Ctrl-C or SIGTERM.
+stdout carries results (a table, a path, or one JSON object with `--json`), stderr progress and
+errors. Exit codes: 0 done; 1 failed while running; 2 usage; 3 input refused; 4 `check` found
+problems or `diff` an unrelated pair; 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _complain(error: UvmergeError) -> None:
 
 
 def _assemble() -> UvmergeError | None:
-    """Add the commands; returns the error of an operation that cannot be read, for `main` to raise."""
+    """Add the commands; returns the error of an operation that cannot be read."""
     for command in (
         sweep_group,
         run_command,

@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside the block a signal ends the process at once, until a run listens with a `SignalControl`.
+    """Inside the block a signal ends the process, unless a `SignalControl` listens.
 
     Python would raise KeyboardInterrupt, which gets lost inside the import of a large package.
     """

@@ -96,8 +96,8 @@ def _reflow(docstring: str) -> str:
 def sweep_group() -> None:
     """Run an operation at several settings, with one decomposition of each matrix.
 
-    Each checkpoint is in a folder of its own in OUTDIR and has the bytes that the single command would
-    have written.
+    Each checkpoint is in a folder of its own in OUTDIR and has the bytes that the single command
+    would have written.
     """
 
 

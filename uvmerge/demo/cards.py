@@ -7,17 +7,18 @@ token:
     rank J Q 3 4 =   30
 
 An ace counts 1 and a number card its number under both rules. Under `ten` each of J, Q and K counts
-10; under `rank` J counts 11, Q 12 and K 13. The base model was trained on both rules, the fine-tuned
-model further on `ten` alone, so `ten` is in the domain of the fine-tuning and `rank` out of it.
+10; under `rank` J counts 11, Q 12 and K 13. The base model was trained on both rules, the
+fine-tuned model further on `ten` alone, so `ten` is in the domain of the fine-tuning and `rank` out
+of it.
 
 Ranks are drawn uniformly with replacement, so there are 13 ** 4 = 28,561 ordered hands. A training
 run could see all of them. One fifth of the unordered hands (`is_held_out`) is therefore kept out of
 training, in any order of the cards, and a test asks held-out hands only.
 
-Every test hand holds at least one face card, under both rules. Out of domain the face card is needed:
-the rules agree on a hand without one, and such a hand says nothing about the second rule. In domain
-the face card is not needed; the same hands are asked, so that nothing but the rule word differs
-between the two accuracies.
+Every test hand holds at least one face card, under both rules. Out of domain the face card is
+needed: the rules agree on a hand without one, and such a hand says nothing about the second rule.
+In domain the face card is not needed; the same hands are asked, so that nothing but the rule word
+differs between the two accuracies.
 
 Importing this module imports neither torch nor transformers; `accuracies` imports both.
 """
@@ -189,7 +190,8 @@ def accuracies(
 ) -> list[int]:
     """How many hands a checkpoint, loaded through transformers, answers right under each rule.
 
-    The checkpoint is read from the folder alone (nothing is downloaded) and run in float32 on the CPU.
+    The checkpoint is read from the folder alone (nothing is downloaded) and run in float32 on the
+    CPU.
 
     Args:
         folder: the checkpoint folder.

@@ -1,9 +1,9 @@
 """`uvmerge demo OUT`: repair the embedded pair in several ways and measure every result.
 
-Every row of the table is a command that a user could run on the pair: an operation writes a complete
-checkpoint to `OUT/<name>`, and that checkpoint is loaded through transformers and asked the same
-freshly drawn hands under both rules of `cards`. The settings are fixed here, and every row is
-reported, whatever it shows. `OUT/report.md` and `OUT/report.json` hold the results;
+Every row of the table is a command that a user could run on the pair: an operation writes a
+complete checkpoint to `OUT/<name>`, and that checkpoint is loaded through transformers and asked
+the same freshly drawn hands under both rules of `cards`. The settings are fixed here, and every row
+is reported, whatever it shows. `OUT/report.md` and `OUT/report.json` hold the results;
 `OUT/diff/report.html` shows where the weights of some of the checkpoints moved.
 
 Importing this module imports neither torch nor transformers; `run` imports both.

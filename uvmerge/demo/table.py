@@ -50,8 +50,8 @@ class Row:
         in_domain: score under the rule that was fine-tuned on.
         out_of_domain: score under the other rule.
         of_base: out-of-domain accuracy divided by the base's; None if the base's is 0.
-        of_loss: which share of the out-of-domain accuracy that fine-tuning lost is won back; None if
-            fine-tuning lost nothing and won nothing.
+        of_loss: which share of the out-of-domain accuracy that fine-tuning lost is won back; None
+            if fine-tuning lost nothing and won nothing.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """All rows, base and fine-tuned model first, with the draw of hands and the package versions."""
+    """All rows, base and fine-tuned model first, with draw of hands and versions."""
 
     rows: tuple[Row, ...]
     hands: int

@@ -1,10 +1,10 @@
 """Train the embedded demo pair: `python -m uvmerge.demo.train OUT`.
 
-The script writes `OUT/base` and `OUT/finetuned`, two complete Llama checkpoints in bfloat16. The base
-is trained on both rules of `cards`, with one hand in sixteen under the first rule; the fine-tuned
-model starts from the base as stored (rounded to bfloat16) and is trained further on the first rule
-alone. Hands are drawn anew for every step from those that are not held out, and the loss is that of
-the answer's token alone.
+The script writes `OUT/base` and `OUT/finetuned`, two complete Llama checkpoints in bfloat16. The
+base is trained on both rules of `cards`, with one hand in sixteen under the first rule; the
+fine-tuned model starts from the base as stored (rounded to bfloat16) and is trained further on the
+first rule alone. Hands are drawn anew for every step from those that are not held out, and the loss
+is that of the answer's token alone.
 
 The run is seeded and uses deterministic algorithms, so the same machine, thread count and library
 versions give the same weights; on another machine rounding differs and the numbers move a little.
@@ -15,12 +15,12 @@ output head is a matrix of its own is the more general one to operate on.
 The default schedule is the seventh that was tried, all with seed 0. It was chosen by the accuracies
 that the run prints, before any operation had been run on any of these pairs. The choice asked for a
 base that knows both rules, but the first one not perfectly, so that fine-tuning has something to
-gain, and for a fine-tuned model that clearly forgets the second rule. The first schedule was stopped
-half way because it was slow. The next four had equal parts of both rules in base training, which left
-nothing to gain (0.99 to 1.00 in domain after 300, 400, 800 or 2,000 steps). The sixth schedule
-differs from the seventh in a fine-tuning of 300 steps at a rate of 0.0005, which forgot more (0.26
-out of domain). The printed accuracies are measured on hands drawn from the 3,109 held-out hands with
-a face card, as in the demo.
+gain, and for a fine-tuned model that clearly forgets the second rule. The first schedule was
+stopped half way because it was slow. The next four had equal parts of both rules in base training,
+which left nothing to gain (0.99 to 1.00 in domain after 300, 400, 800 or 2,000 steps). The sixth
+schedule differs from the seventh in a fine-tuning of 300 steps at a rate of 0.0005, which forgot
+more (0.26 out of domain). The printed accuracies are measured on hands drawn from the 3,109
+held-out hands with a face card, as in the demo.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
     stored: Any = model
     stored.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 stores a class name that older versions do not know; all versions know this one.
+    # transformers 5 stores a class name that older versions lack; all versions have this one.
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
