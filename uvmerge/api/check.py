@@ -62,7 +62,7 @@ def check(
             report["hashes"] = (
                 f"{len(content['files'])} files as written"
                 if content
-                else "not checked, nor what was planned: uvmerge did not write this folder"
+                else "not checked: uvmerge did not write this folder, which has no manifest"
             )
             problems += _files(folder, content)
             problems += _values(checkpoint, content)
@@ -77,7 +77,7 @@ def check(
     if sha256:
         report["sha256"] = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
     if problems:
-        raise ProblemsFound(folder, problems, "Do not use it: run the surgery again.")
+        raise ProblemsFound(folder, problems, "Do not use this checkpoint: make it again.")
     return report
 
 

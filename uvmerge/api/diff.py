@@ -110,7 +110,8 @@ def diff(
         The findings; for an unrelated pair too, whose `verdict` is `unrelated`.
 
     Raises:
-        InputRefused: a checkpoint cannot be read, or names can be aligned in several ways.
+        InputRefused: a checkpoint cannot be read, or names can be aligned in no way or in
+            several ways.
         Unrelated: hardly any name matches.
         UsageError: an option is wrong, or no checkpoint is given.
     """

@@ -26,8 +26,7 @@ def opened(
 
     Raises:
         InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
-        inconsistent,
-            quantised, or was saved without its data.
+            inconsistent, quantised, or was saved without its data.
     """
     found: dict[str, Checkpoint] = {}
     try:

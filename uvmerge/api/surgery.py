@@ -241,7 +241,7 @@ class Surgery:
         """
         from ..engine import compute
 
-        self.progress.say("looking for NaN and Inf in what will be edited")
+        self.progress.say("looking for NaN and Inf in the tensors to edit")
         plans = [each.plan for each in runs]
         once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
         with compute.editor(plans, checkpoints, planned.engine) as editor:

@@ -76,7 +76,9 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     else:
         progress.say(result.summary)
         if result.kept is not None:
-            progress.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
+            progress.say(
+                f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
+            )
         click.echo(inert(result.out))
 
 

@@ -100,7 +100,7 @@ def _rounding(moving: Sequence[Measured]) -> str:
         return ""
     how = ", ".join(f"{percent(ROUNDING[it])} for {it}" for it in dict.fromkeys(dtypes))
     where = "that" if len(moving) == 1 else f"in {len(dtypes)} of {_matrices(len(moving))} that"
-    return f"; {where} is no more than storage makes ({how}), and may come from rounding alone"
+    return f"; {where} is no more than rounding to the dtype makes ({how}), and may come from rounding alone"
 
 
 def _mean_angles(entries: Sequence[Entry]) -> str:
@@ -156,7 +156,7 @@ def _most_turned_groups(moving: Sequence[Measured]) -> str:
             alike.append(f"Every {kind} turned alike ({lowest} to {highest}).")
         else:
             parts.append(f"by {kind}, {most} ({highest}; least {least}, {lowest})")
-    first = [f"They turned most: {'; '.join(parts)}."] if parts else []
+    first = [f"Vectors turned most: {'; '.join(parts)}."] if parts else []
     return " ".join([*first, *alike])
 
 
