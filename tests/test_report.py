@@ -154,7 +154,7 @@ def test_what_turned_alike_did_not_turn_most() -> None:
     W = base_matrix(40, 40, generator)
     found = compare(W, [moved(W, 1.0, generator)], 8)[0]
     text = said(pair(entry(found, 0), entry(found, 1)))
-    assert "They turned most" not in text
+    assert "Vectors turned most" not in text
     assert "Every layer turned alike (" in text
 
 
@@ -193,7 +193,7 @@ def test_a_change_that_may_be_rounding_has_no_place_unless_it_has_structure() ->
         assert "may come from rounding alone" in said(findings)
         assert ("most turned" in summary(findings)) is placed
         assert findings.compared[0].says_where is placed
-    assert "They turned most" not in said(pair(*noise))
+    assert "Vectors turned most" not in said(pair(*noise))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_one_matrix_has_no_median_and_no_most() -> None:
     text = said(pair(entry(compare(W, [moved(W, 1.0, generator)], 8)[0])))
     assert "1 matrix and 0 other tensors were compared" in text
     assert "median matrix" not in text
-    assert "They turned most" not in text
+    assert "Vectors turned most" not in text
 
 
 def test_rank_zero_speaks_of_no_vectors() -> None:

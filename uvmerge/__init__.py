@@ -59,7 +59,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for: the names of `_LAZY`, and every operation by its name."""
+    """Import a name of `_LAZY`, or an operation, when it is first used."""
     import importlib.util
 
     if name in _LAZY:

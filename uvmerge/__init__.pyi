@@ -1,5 +1,4 @@
-"""Types of the public surface, made by `python -m uvmerge.api.stub`; at run time operations are found
-by looking."""
+"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""One file per call: what `uvmerge.X(…)` does, phase by phase; `cli/` has the same names around them."""
+"""One file for each Python call, `uvmerge.X(…)`; the commands in `cli/` call these functions."""

@@ -1,4 +1,4 @@
-"""`uvmerge check`: read an output again and compare it with what it says about itself."""
+"""`uvmerge check`: read an output again and compare it with its manifest."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ def check(
     sha256: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Check a checkpoint that uvmerge wrote (or any other, as far as that goes).
+    """Check a checkpoint that uvmerge wrote; of another checkpoint, what needs no manifest.
 
-    Headers and index agree, sizes and hashes are those of `uvmerge.json`, side files are there,
-    edited tensors are finite, and not zeros that no edit made.
+    `check` verifies that headers and index agree, that sizes and hashes are those of
+    `uvmerge.json`, that side files are there, and that edited tensors are finite and hold no zeros
+    that no edit made.
 
     Args:
+        out: the folder of the checkpoint.
         load: also build the model in transformers and run one forward pass.
-        against: the fine-tuned checkpoint: dtypes and shapes are the same unless planned, the changed
-            tensors are the planned ones, all others are byte-identical.
+        against: the fine-tuned checkpoint. `check` then also verifies that dtypes and shapes are
+            the same unless planned, and that every tensor that was not planned is byte-identical.
         sha256: also return the sha256 of every file, as the Hub shows it.
         settings: `allow_pickle`, as in docs/options.md, for `against`.
 
@@ -46,7 +48,7 @@ def check(
         What was checked and found, as JSON-able data.
 
     Raises:
-        ProblemsFound: with every problem of `out`; exit code 4.
+        ProblemsFound: `out` has problems, which the error lists; exit code 4.
         InputRefused: `against` cannot be read.
     """
     opening = OpenSettings.read(settings)
@@ -61,7 +63,7 @@ def check(
             report["hashes"] = (
                 f"{len(content['files'])} files as written"
                 if content
-                else "not checked, nor what was planned: uvmerge did not write this folder"
+                else "not checked: uvmerge did not write this folder, which has no manifest"
             )
             problems += _files(folder, content)
             problems += _named(checkpoint)
@@ -77,12 +79,12 @@ def check(
     if sha256:
         report["sha256"] = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
     if problems:
-        raise ProblemsFound(folder, problems, "Do not use it: run the surgery again.")
+        raise ProblemsFound(folder, problems, "Do not use this checkpoint: make it again.")
     return report
 
 
 def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
-    """Every file of the manifest is there, with its size and hash; no weights beside them."""
+    """Problems of files: missing, of another size or hash, or not written by uvmerge."""
     if content is None:
         return
     for name, expected in content["files"].items():
@@ -118,8 +120,10 @@ def _named(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[str]:
-    """No NaN or Inf in what was edited, nor zeros that the manifest does not tell of; without a
-    manifest, no NaN or Inf anywhere."""
+    """Problems of values: NaN or Inf in edited tensors, and zeros that the manifest lacks.
+
+    Without a manifest every tensor is looked at.
+    """
     import torch
 
     from ..engine.reading import TORCH_DTYPES
@@ -152,7 +156,7 @@ def _changed(
     content: dict[str, Any] | None,
     problems: list[str],
 ) -> list[str]:
-    """Names of tensors whose bytes differ from the fine-tuned ones; problems with them are added."""
+    """Names of tensors whose bytes differ from the fine-tuned ones; adds to `problems`."""
     ours, theirs = checkpoint.tensors, finetuned.tensors
     if ours.keys() != theirs.keys():
         odd = sorted(ours.keys() ^ theirs.keys())
@@ -192,7 +196,7 @@ def _changed(
 
 
 def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:
-    """Whether two tensors of one shape differ in more than what storing the dtype rounds off."""
+    """Whether two tensors of one shape differ, in the dtype of `tensor`."""
     theirs: Iterator[bytes | bytearray | memoryview] = _panels(other, twin)
     panel_bytes = PANEL_BYTES
     if tensor.dtype != twin.dtype:
@@ -212,7 +216,7 @@ def _panels(
 
 
 def _load(folder: Path, report: dict[str, Any]) -> Iterable[str]:
-    """The model as transformers builds it, and one forward pass; code of the checkpoint never runs."""
+    """Problems of loading the model and of one forward pass; adds what was run to `report`."""
     from ..models.trial import trial
 
     with Checkpoint.open(folder) as checkpoint:

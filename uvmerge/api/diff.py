@@ -38,7 +38,7 @@ from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
 
 
 class Diff(Findings):
-    """`Findings` with what one does with them."""
+    """`Findings`, with methods that save and show them."""
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
@@ -50,7 +50,7 @@ class Diff(Findings):
         """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
 
         Raises:
-            InputRefused: there are other files in it, and not `overwrite`.
+            InputRefused: `folder` holds other files and `overwrite` is false.
         """
         from .. import report
 
@@ -96,21 +96,25 @@ def diff(
     kl: str | Path | None = None,
     **settings: Any,
 ) -> Diff:
-    """Measure each of `checkpoints` against `base`, every matrix decomposed once.
+    """Measure each of `checkpoints` against `base`; every matrix is decomposed once.
 
     Args:
-        top, rank, energy: how many leading triplets k: a fraction of min(m, n) (0.2), a count, or
-            the smallest k with that share of the base's squared values.
-        kl: a JSONL file of prompts, on which the models are run and compared too.
-        settings: `layers`, `modules`, `include`, `exclude` choose matrices, as for an operation (by
-            default attention and MLP of the decoder layers); for the others see docs/options.md.
+        top, rank, energy: at most one of these gives k, the number of leading triplets: as a
+            fraction of min(m, n) (by default 0.2), as a count, or as the smallest k with that share
+            of the base's squared singular values.
+        kl: a JSONL file of prompts, on which the models are also run and compared.
+        settings: the filters `layers`, `modules`, `include`, `exclude` and `stack` choose matrices,
+            as for an operation (by default attention and MLP of the decoder layers);
+            docs/options.md lists the other settings.
 
     Returns:
-        The findings; an unrelated pair is a finding too (`verdict`).
+        The findings; for an unrelated pair too, whose `verdict` is `unrelated`.
 
     Raises:
-        InputRefused: a checkpoint cannot be read, or names can be aligned in no or several ways.
+        InputRefused: a checkpoint cannot be read, or names can be aligned in no way or in
+            several ways.
         Unrelated: hardly any name matches.
+        UsageError: an option is wrong, or no checkpoint is given.
     """
     if not checkpoints:
         raise UsageError("diff", "compares nothing with the base", "Name one or more checkpoints.")
@@ -130,10 +134,11 @@ def compare(
     watch: Watch,
     kl: str | Path | None = None,
 ) -> Diff:
-    """`diff` with everything parsed: the first reference is the base.
+    """`diff` with parsed options.
 
     Args:
-        rank: at most one of `top`, `rank`, `energy`.
+        references: the base, then the checkpoints that are measured against it.
+        rank: at most one of `top`, `rank`, `energy`, by name.
     """
     comparison = _Comparison(settings, watch)
     asked = dict(rank) or {"top": DEFAULT_TOP}
@@ -142,13 +147,13 @@ def compare(
         pairing = comparison.paired(opened, filters)
         engine = comparison.engine()
         answers: Sequence[Behaviour | None] = [None] * (len(opened) - 1)
-        if prompts is not None:  # first: it refuses what measuring takes
+        if prompts is not None:  # before measuring, which takes long: models may be refused
             answers = comparison.answered(opened, prompts, engine)
         compared, pairs = comparison.measured(pairing, opened, asked, engine)
         compared = [replace(each, behaviour=answer) for each, answer in zip(compared, answers)]
         return Diff(
             opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
-            _said(asked, filters, engine), manifest.versions(), comparison.seconds(),
+            _settings_told(asked, filters, engine), manifest.versions(), comparison.seconds(),
         )  # fmt: skip
 
 
@@ -159,13 +164,14 @@ def report_after(
     settings: RunSettings,
     watch: Watch,
 ) -> None:
-    """Write the report of a surgery that is finished, and say so where that fails.
+    """Write the report of a finished surgery; an error says that the output itself is finished.
 
-    The other inputs and OUT are each measured against the base, at the rank of the first step that
-    names one.
+    The other inputs and OUT are each measured against the base, at the first rank that a step of
+    the recipe names.
 
     Args:
-        references: the inputs by role; those of the Hub at the commits that were edited.
+        references: the inputs by role; those of the Hub at the commits that were read.
+        settings: with the folder of the report.
     """
     report = settings.report
     assert report is not None
@@ -189,7 +195,7 @@ def report_after(
 
 
 class _Comparison:
-    """The phases of a comparison, with what all of them look at: settings, watch and the clock."""
+    """The phases of a comparison, with what they share: settings, watch and the clock."""
 
     def __init__(self, settings: ComputeSettings, watch: Watch) -> None:
         self.settings, self.progress = settings, watch.shown
@@ -200,21 +206,21 @@ class _Comparison:
     def opened(
         self, references: Sequence[Reference], *, with_models: bool
     ) -> Iterator[list[Checkpoint]]:
-        """The base and the other checkpoints, with labels that tell them apart."""
+        """The base and the other checkpoints, each with a label of its own."""
         by_role = dict(zip(roles(len(references)), references, strict=True))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
                 whole = tuple(by_role) if with_models else ()
                 found = stack.enter_context(opened(by_role, self.settings, whole=whole))
                 checkpoints = list(found.values())
-                _tell_apart(checkpoints)
+                _lengthen_equal_labels(checkpoints)
                 if self.settings.factors is not None:
                     factors = self.settings.factors.resolve()
                     check_apart(factors, [each.on_disk() for each in checkpoints])
             yield checkpoints
 
     def paired(self, opened: Sequence[Checkpoint], filters: Selection) -> Pairing:
-        """Which matrices are measured with which; a pair that looks unrelated is said at once."""
+        """Which matrices are measured against which; warns of a pair that looks unrelated."""
         with self.phases.timed("plan"), collected_later():
             given = self.settings.layer_map
             layers = None if given is None else parse_layer_map(given)
@@ -223,14 +229,14 @@ class _Comparison:
         return pairing
 
     def engine(self) -> Settings:
-        """How the engine will compute."""
+        """The settings of the engine."""
         with self.phases.timed("import"):
             return self.settings.engine()
 
     def answered(
         self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings
     ) -> list[Behaviour]:
-        """How each model answers, compared with the base."""
+        """How the predictions of each model differ from those of the base."""
         from ..models.behaviour import behaviours
 
         models, count = counted(len(opened), "model"), counted(len(prompts), "prompt")
@@ -246,8 +252,7 @@ class _Comparison:
         asked: Mapping[str, Any],
         engine: Settings,
     ) -> tuple[list[Compared], list[Pair]]:
-        """Every match through the engine, put together per checkpoint; and each two against each
-        other."""
+        """The findings of each checkpoint, and of each two checkpoints (the base included)."""
         from ..engine import measuring
 
         rank = measuring.Rank(**asked)
@@ -280,7 +285,7 @@ class _Comparison:
         return compared, measuring.pairs_of(measured, len(opened))
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase, and in all."""
+        """Seconds by phase, and in total."""
         return {**self.phases.seconds, "total": time.monotonic() - self.started}
 
 
@@ -290,8 +295,8 @@ def _how_to_go_on(engine: Settings) -> str:
     return f"What is decomposed is in {engine.factors}; the same command goes on from there."
 
 
-def _tell_apart(opened: Sequence[Checkpoint]) -> None:
-    """Give checkpoints of one label longer ones: the commit, the folders above, or a number."""
+def _lengthen_equal_labels(opened: Sequence[Checkpoint]) -> None:
+    """Add to equal labels what differs: the commit, the folders above, or a number."""
     counts = Counter(checkpoint.label for checkpoint in opened)
     alike = [checkpoint for checkpoint in opened if counts[checkpoint.label] > 1]
     for number, checkpoint in enumerate(alike, 1):
@@ -305,7 +310,7 @@ def _tell_apart(opened: Sequence[Checkpoint]) -> None:
 
 
 def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Progress) -> None:
-    """Say so at once where a sample looks unrelated: measuring all of it may take long."""
+    """Warn of pairs that look unrelated in a sample, since measuring all matrices may take long."""
     base = opened[0]
     for i, checkpoint in enumerate(opened[1:]):
         plain = [
@@ -330,8 +335,10 @@ def _prompts(path: str | Path | None) -> Any:
     return read_prompts(path)
 
 
-def _said(asked: Mapping[str, Any], filters: Selection, engine: Settings) -> dict[str, Any]:
-    """What was asked for, as the report says it."""
+def _settings_told(
+    asked: Mapping[str, Any], filters: Selection, engine: Settings
+) -> dict[str, Any]:
+    """The settings, as the report gives them."""
     chosen = {
         "layers": None if filters.layers is None else list(filters.layers),
         "modules": None if filters.modules is None else list(filters.modules),

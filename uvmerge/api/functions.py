@@ -1,4 +1,4 @@
-"""The Python function of each operation, made from its signature: `uvmerge.restore(base, sft, out)`."""
+"""The Python function of each operation, such as `uvmerge.restore`, made from its signature."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def operate(
     """Run one operation.
 
     Args:
-        references: its checkpoints by role, as `Operation.assign` gives them.
-        options: its own, the filters, and the settings of a run.
+        references: the checkpoints by role, as `Operation.assign` gives them.
+        options: options of the operation, filters, and settings of a run.
     """
     chosen, watch = split(RunSettings, options)
     step = RecipeStep.parse(operation.command, options)
@@ -30,14 +30,14 @@ def operate(
 
 
 def step_options(operation: Operation) -> list[Parameter]:
-    """The options of an operation, and the filters that it does not own."""
+    """The options of an operation, and the filters that are not options of the operation itself."""
     own = {parameter.name for parameter in operation.parameters}
     return [*operation.parameters, *(p for p in FILTERS if p.name not in own)]
 
 
 @cache
 def function_for(operation: Operation) -> Callable[..., Result]:
-    """`operate` for one operation, with its name and its help."""
+    """`operate` for one operation, with the name and the docstring of the operation."""
 
     names = [operand.name for operand in operation.operands] + ["out"]
 
@@ -52,7 +52,7 @@ def function_for(operation: Operation) -> Callable[..., Result]:
 
 
 def _positional(operation: Operation) -> list[inspect.Parameter]:
-    """The checkpoints and OUT, as the signature shows them."""
+    """The parameters of the checkpoints and of OUT."""
     kinds = inspect.Parameter
     several = operation.takes_several
     kind = kinds.KEYWORD_ONLY if several else kinds.POSITIONAL_OR_KEYWORD

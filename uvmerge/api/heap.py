@@ -1,4 +1,4 @@
-"""Python's collector of cycles, put off while headers are read and planned with."""
+"""Python's garbage collector of cycles, switched off while headers are read and plans are made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def collected_later() -> Iterator[None]:
-    """No collection of cycles inside the block: a hundred thousand small objects that all stay would be
-    looked through again and again, which takes a third of the time."""
+    """Switch the collection of cycles off inside the block.
+
+    Reading headers makes a hundred thousand small objects that all stay alive. The collector would
+    look through them again and again, which takes a third of the time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -19,14 +19,14 @@ from .settings import OpenSettings
 def opened(
     references: Mapping[str, Reference], settings: OpenSettings, *, whole: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Checkpoint]]:
-    """Checkpoints by role, located or downloaded, and fit to be computed with.
+    """Checkpoints by role, located or downloaded, and checked for what cannot be computed with.
 
     Args:
-        whole: roles whose side files (tokenizer, processor, code) are wanted beside the weights.
+        whole: roles whose side files (tokenizer, processor, code) are needed besides the weights.
 
     Raises:
-        InputRefused: a reference that is neither a folder nor on the Hub, or a checkpoint that does
-            not add up, is quantised, or was saved without its data.
+        InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
+            inconsistent, quantised, or was saved without its data.
     """
     found: dict[str, Checkpoint] = {}
     try:
@@ -42,7 +42,7 @@ def opened(
 def open_checkpoint(
     reference: Reference, settings: OpenSettings, *, whole: bool = True
 ) -> Checkpoint:
-    """One checkpoint, whatever it stores; to be closed by the caller."""
+    """One checkpoint, also one that cannot be computed with; the caller closes it."""
     place = locate.locate(reference, weights_only=not whole)
     return Checkpoint.open(
         place.folder, label=place.label, commit=place.commit,
@@ -51,15 +51,18 @@ def open_checkpoint(
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
-    """What changes when a weight file of a checkpoint changes, by role."""
+    """By role, the state of a checkpoint's weight files, which differs once a file has changed."""
     return {role: checkpoint.state() for role, checkpoint in checkpoints.items()}
 
 
 def refuse_changed_inputs(before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Fail where an input was saved over during the run: the output would be of two minds.
+    """Fail where the files of an input changed during the run, which would mix two versions of it.
 
     Args:
-        before: what `states` said when the run began.
+        before: the result of `states` at the beginning of the run.
+
+    Raises:
+        RunFailed: a file changed or cannot be read any more.
     """
     for role, checkpoint in checkpoints.items():
         try:

@@ -1,4 +1,4 @@
-"""Run recipes on checkpoints, each into its OUT: `uvmerge.run`, and what every operation's call does.
+"""Run recipes on checkpoints: `uvmerge.run`, and what the functions of the operations share.
 
 uvmerge.run("recipe.yaml", out)
 uvmerge.run({"steps": [{"restore": {"top": 0.2}}]}, out, base=base, finetuned=finetuned)
@@ -28,10 +28,10 @@ class Result:
 
     Attributes:
         out: the published folder; None after a dry run.
-        plan: what was planned.
-        edits: per edited matrix: k, gap at the cut, method, relative change.
+        plan: the plan that was carried out, or only printed.
+        edits: by edited matrix: k, gap at the cut, method, relative change (docs/output.md).
         seconds: wall time.
-        kept: where an old, foreign OUT was moved to.
+        kept: where an old OUT with files of others was moved to; None where there was none.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -56,7 +56,7 @@ class Result:
         return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
 
     def as_data(self) -> dict[str, Any]:
-        """The result as JSON-able data: the plan after a dry run, else what was done."""
+        """The result as JSON-able data; after a dry run, the plan."""
         if self.out is None:
             return self.plan.as_data()
         return {
@@ -81,11 +81,13 @@ def run(
     """Run a recipe on checkpoints and publish the result at `out`.
 
     Args:
-        recipe: a `Recipe`, the path of a recipe file, or what such a file holds, as a dict.
+        recipe: a `Recipe`, the path of a recipe file, or the content of such a file as a dict.
+        out: the folder of the output.
         base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
 
-    Raises the errors of `uvmerge.errors`.
+    Raises:
+        UvmergeError: one of its subclasses in `uvmerge.errors`, which says what to do.
     """
     chosen, watch = split_all(RunSettings, settings)
     recipe = _as_recipe(recipe)
@@ -100,7 +102,7 @@ def run_one(
     chosen: RunSettings,
     watch: Watch,
 ) -> Result:
-    """Run a recipe on checkpoints by role, and report what it did where that is asked for."""
+    """Run one recipe on checkpoints by role, and write a report where one is asked for."""
     if chosen.report is not None:
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors
@@ -121,13 +123,12 @@ def run_all(
     *,
     keep_same: bool = False,
 ) -> list[Result | None]:
-    """Run several recipes on the same checkpoints, each into its OUT, with one decomposition of each
-    matrix.
+    """Run several recipes on the same checkpoints, with one decomposition of each matrix.
 
     Args:
-        tasks: recipe and OUT of each.
-        references: the checkpoints, by role; those in the recipes are not looked at.
-        keep_same: leave an OUT alone that is what would be written; its result is None.
+        tasks: recipes, each with its OUT.
+        references: the checkpoints by role; references inside the recipes are ignored.
+        keep_same: whether an OUT that already holds the same output is kept; its result is None.
     """
     started = time.monotonic()
     surgery = Surgery(settings, watch)
@@ -159,7 +160,7 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:
-    """The references, those of the Hub at the commits that were planned with."""
+    """The references; those of the Hub at the commits that the plan was made from."""
     return {
         role: f"{it['reference']}@{it['commit']}" if it["commit"] else references[role]
         for role, it in plan.inputs.items()

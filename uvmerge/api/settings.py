@@ -1,8 +1,8 @@
 """The settings of a run, each declared once.
 
-A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an operation's
-option. The command line, the Python signatures, the stub and the table in docs/options.md are made from
-these classes. Each class adds to the one before it what the next larger kind of call takes.
+A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an option of an
+operation. The command line, the Python signatures, the stub and the tables in docs/options.md are
+made from these classes. Each class inherits the settings of the class before it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class OpenSettings:
 
     @classmethod
     def read(cls: type[Chosen], given: Mapping[str, object]) -> Chosen:
-        """The settings that `given` names, each checked; `UsageError` names the option."""
+        """The settings that `given` names, checked; a `UsageError` names a wrong option."""
         known = {parameter.name: parameter for parameter in parameters(cls)}
         if unknown := sorted(given.keys() - known.keys()):
             raise UsageError(unknown[0], "is not an option", did_you_mean(unknown[0], known))
@@ -112,10 +112,10 @@ class ComputeSettings(OpenSettings):
     ] = None  # fmt: skip
 
     def engine(self, *, needs_torch: bool = True) -> Settings:
-        """The same for the engine, with the devices of this machine.
+        """These settings as the engine takes them, with the devices of this machine.
 
         Args:
-            needs_torch: whether anything is computed; otherwise torch is not imported.
+            needs_torch: whether a tensor is computed; if not, torch is not imported.
         """
         from ..engine.settings import Settings
 
@@ -150,7 +150,7 @@ class SweepSettings(ComputeSettings):
 
 @dataclass(frozen=True)
 class RunSettings(SweepSettings):
-    """What a call that writes one checkpoint takes."""
+    """Settings of a call that writes one checkpoint."""
 
     report: Annotated[
         Path | None,
@@ -164,9 +164,9 @@ class Watch:
     """How the caller of a Python function watches and stops a run.
 
     Attributes:
-        quiet: say nothing.
-        progress: where to say what happens; it overrides `quiet`.
-        control: lets the caller stop the run; what is finished is kept and can be resumed.
+        quiet: print no progress.
+        progress: where progress is printed; overrides `quiet`.
+        control: lets the caller stop the run; finished pieces are kept, and the run can be resumed.
     """
 
     quiet: bool = True
@@ -175,7 +175,7 @@ class Watch:
 
     @property
     def shown(self) -> Progress:
-        """Where to say what happens."""
+        """Where progress is printed."""
         from ..engine.progress import Progress
 
         return self.progress or Progress(quiet=self.quiet)
@@ -191,14 +191,14 @@ def parameters(settings: type[Any]) -> tuple[Parameter, ...]:
 
 
 def split(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[Chosen, Watch]:
-    """Take out of `given` what `settings` and `Watch` name; what is left belongs to the caller."""
+    """Take the options of `settings` and `Watch` out of `given`, and leave the others in it."""
     names = [parameter.name for parameter in parameters(settings)]
     chosen = settings.read({name: given.pop(name) for name in names if name in given})
     return chosen, Watch(**{name: given.pop(name) for name in WATCH if name in given})
 
 
 def split_all(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[Chosen, Watch]:
-    """`split`, with `UsageError` where something is left."""
+    """`split`, with a `UsageError` where `given` has another option."""
     chosen, watch = split(settings, given)
     if given:
         known = [*(p.name for p in parameters(settings)), *WATCH]
@@ -214,13 +214,13 @@ def shows(
     watched: bool = True,
     positional: Sequence[inspect.Parameter] | None = None,
 ) -> Callable[[Call], Call]:
-    """A decorator for a function with `**settings`: its signature shows every keyword it takes, for
-    `help` and for completion.
+    """A decorator for a function with `**settings`: its signature shows every keyword, for `help`.
 
     Args:
-        options: further keywords, before the settings.
-        watched: whether the keywords of `Watch` are taken too.
-        positional: the positional parameters, where they are not those of the function's text.
+        settings: the class of the settings that the function takes.
+        options: further keywords, shown before the settings.
+        watched: whether the function also takes the keywords of `Watch`.
+        positional: the positional parameters, where the function itself takes `*places`.
     """
     rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
     rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]

@@ -26,10 +26,14 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
         settings: `allow_pickle`, as in docs/options.md.
 
     Returns:
-        reference, commit, files, bytes, parameters, layers, dtypes, tied, quantised, notes; `stacks`, each
-        with name, depth, kind and whether operations work on it by default; `same`, groups of names that
-        hold one tensor; `left_alone`, what in the layers is no matrix and no norm; and a list of tensors
-        with dtype, shape, stack, layer, module and the number of matrices in each.
+        `reference`, `commit`, `files`, `bytes`, `parameters`, `layers`, `dtypes`, `tied`,
+        `quantised` and `notes`; `stacks`, with name, depth, kind and whether operations work on the
+        stack by default; `same`, groups of names that hold one tensor; `left_alone`, tensors of
+        layers that are neither matrix nor norm; and `tensors`, with dtype, shape, stack, layer,
+        module and number of matrices.
+
+    Raises:
+        InputRefused: the checkpoint cannot be read.
     """
     with collected_later(), open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
         anatomy = anatomy_of(opened)
@@ -67,7 +71,7 @@ def _tensor(anatomy: Anatomy, tensor: Tensor) -> dict[str, Any]:
 
 
 def as_table(content: dict[str, Any]) -> str:
-    """`show`'s data for people: totals, then tensors with the layers of one name on one line."""
+    """The data of `show` for people: totals, then tensors, where all layers share a line."""
     dtypes = ", ".join(f"{dtype} {count:,}" for dtype, count in content["dtypes"].items())
     lines = [
         f"{content['reference']}: {content['parameters']:,} parameters, {size(content['bytes'])} in"
@@ -76,7 +80,7 @@ def as_table(content: dict[str, Any]) -> str:
         *(["output head tied to the embeddings"] if content["tied"] else []),
         *(f"one tensor under several names: {', '.join(names)}" for names in content["same"]),
         *([f"quantised: {content['quantised']}"] if content["quantised"] else []),
-        *([f"left alone in layers: {_left(content)}"] if content["left_alone"] else []),
+        *([f"left alone in layers: {_kinds_left_alone(content)}"] if content["left_alone"] else []),
         *(f"note: {note}" for note in content["notes"]),
     ]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -95,17 +99,17 @@ def as_table(content: dict[str, Any]) -> str:
 
 
 def _stack_lines(stacks: list[dict[str, Any]]) -> list[str]:
-    """Which stacks there are and which are worked on, where there are several."""
-    told = [
+    """A line for each stack, where there are several; says which need `--stack`."""
+    lines = [
         f"{stack['name']} ({stack['depth']} {stack['kind']} layers)"
         f"{'' if stack['default'] else ': only with --stack'}"
         for stack in stacks
     ]
-    return [f"stack {each}" for each in told] if len(stacks) > 1 else []
+    return [f"stack {line}" for line in lines] if len(stacks) > 1 else []
 
 
-def _left(content: dict[str, Any]) -> str:
-    """Kinds of tensors in layers that are no matrices, each once."""
+def _kinds_left_alone(content: dict[str, Any]) -> str:
+    """How many tensors of each name and shape are left alone in layers."""
     shapes = {entry["name"]: " × ".join(map(str, entry["shape"])) for entry in content["tensors"]}
     kinds = Counter((template(name), shapes[name]) for name in content["left_alone"])
     return ", ".join(f"{count:,} of {name} ({shape})" for (name, shape), count in kinds.items())

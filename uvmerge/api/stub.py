@@ -1,6 +1,6 @@
 """The stub of the package and the tables of docs/options.md, made from the operations and settings.
 
-python -m uvmerge.api.stub             # writes both
+`python -m uvmerge.api.stub` writes both.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ TAKEN_BY = {
     RunSettings: "every call that writes one checkpoint: the operations and `run`",
 }
 
-_HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`; at run time operations are found
-by looking."""
+_HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,8 +148,8 @@ def tables() -> str:
         own = [p for p in parameters(settings) if p.name not in seen]
         seen |= {p.name for p in own}
         parts.append(f"Taken by {TAKEN_BY[settings]}:\n\n{_table(own)}")
-    parts.append(f"Filters, taken by `diff`, `sweep`, the operations, and the steps of a recipe:\n\n"
-                 f"{_table(FILTERS)}")  # fmt: skip
+    heading = "Filters, taken by `diff`, `sweep`, the operations, and the steps of a recipe:"
+    parts.append(f"{heading}\n\n{_table(FILTERS)}")
     for operation in operations().values():
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
@@ -161,14 +160,14 @@ def _table(rows: Iterable[Parameter]) -> str:
     lines = ["| option | in Python | default | |", "|---|---|---|---|"]
     for p in rows:
         default = "" if p.default in (None, ()) else f"`{p.default}`"
-        kind = p.annotation.replace("|", "\\|")
         about = p.option.help + (f" ({p.range})" if p.range else "")
-        lines.append(f"| `--{p.key}` | `{p.name}: {kind}` | {default} | {about} |")
+        cells = (f"`--{p.key}`", f"`{p.name}: {p.annotation}`", default, about)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def docs() -> str:
-    """The text of docs/options.md: what is written by hand, and the tables after its mark."""
+    """The text of docs/options.md: a part written by hand, and the tables after the mark."""
     text = DOCS.read_text(encoding="utf-8")
     mark = "<!-- from here on made by `python -m uvmerge.api.stub` -->\n"
     return text.partition(mark)[0] + mark + "\n" + tables()

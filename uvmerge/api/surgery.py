@@ -1,6 +1,6 @@
 """The phases of a surgery: opened → planned → checked → staged → done.
 
-Each takes what the one before returned; `run.run_all` calls them in turn.
+Each phase takes the results of the phases before it; `run.run_all` calls the phases in turn.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from .settings import SweepSettings, Watch
 
 @dataclass(frozen=True)
 class Run:
-    """One recipe on its way into one OUT.
+    """One recipe that is run into one OUT.
 
     Attributes:
-        recipe: with the dtype that the settings ask for.
+        recipe: the recipe, with the dtype and the layer map of the settings.
         target: the real path of OUT.
-        said: device and precision, as the manifest says them.
-        head: of the journal: what must be the same for a run to be resumed.
+        said: device and precision, as the manifest holds them.
+        head: the head of the journal, which must be the same for a run to be resumed.
     """
 
     recipe: Recipe
@@ -51,14 +51,14 @@ class Run:
     head: dict[str, Any] = field(default_factory=dict)
 
     def is_there(self) -> bool:
-        """Whether OUT holds, whole, what this run would write."""
+        """Whether OUT already holds the whole output of this run."""
         is_whole = manifest.made_by_uvmerge(self.target)
         return is_whole and manifest.describes(self.target, self.plan, self.said)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning returns: the runs, the side files of their outputs, and the engine's settings."""
+    """The result of planning: the runs, the side files, and the settings of the engine."""
 
     runs: list[Run]
     sides: Sides
@@ -66,7 +66,7 @@ class Planned:
 
 
 class Surgery:
-    """The phases of a surgery, with what all of them look at: settings, watch and the clock."""
+    """The phases of a surgery, with what they share: settings, watch and the clock."""
 
     def __init__(self, settings: SweepSettings, watch: Watch) -> None:
         self.settings, self.progress = settings, watch.shown
@@ -77,7 +77,7 @@ class Surgery:
     def opened(
         self, outs: Sequence[Reference], references: Mapping[str, Reference]
     ) -> Iterator[dict[str, Checkpoint]]:
-        """The checkpoints by role, once no output can damage them."""
+        """The checkpoints by role, after a check that outputs and inputs do not overlap."""
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
@@ -92,8 +92,10 @@ class Surgery:
     def planned(
         self, tasks: Sequence[tuple[Recipe, Reference]], checkpoints: dict[str, Checkpoint]
     ) -> Planned:
-        """A plan of each task, the side files, and how the engine will compute; every refusal of
-        headers is here."""
+        """A plan of each task, the side files, and the settings of the engine.
+
+        Everything that headers alone can show to be wrong is refused here.
+        """
         dtype = self.settings.dtype
         with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
@@ -114,7 +116,7 @@ class Surgery:
         return Planned(runs, sides, engine)
 
     def announce(self, runs: Sequence[Run], engine: Settings) -> None:
-        """Say what is about to happen."""
+        """Print the plan of each run."""
         for each in runs:
             if len(runs) > 1:
                 self.progress.say(f"setting {Path(each.out).name}")
@@ -124,8 +126,11 @@ class Surgery:
     def checked(
         self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
     ) -> tuple[list[Run], list[SideFile]]:
-        """The runs with their final plans and journal heads, and the side files, once the outputs'
-        places, the disk and the values of what will be edited were looked at."""
+        """The runs with final plans and journal heads, and the side files.
+
+        The folders of the outputs, the values of the tensors that will be edited, and the free
+        space of the disk are checked here.
+        """
         overwrite = self.settings.overwrite
         runs: Sequence[Run] = planned.runs
         for each in runs:
@@ -159,7 +164,7 @@ class Surgery:
         stagings: Sequence[writer.Staging],
         engine: Settings,
     ) -> list[dict[str, Any]]:
-        """What was done to each matrix, per run, once every weight file is in its staging folder."""
+        """Write all weight files into the staging folders; returns the records of each run."""
         plans = [each.plan for each in runs]
         work = sum(job.work for job in jobs(plans))
         with (
@@ -182,7 +187,7 @@ class Surgery:
         edits: Mapping[str, Any],
         sides: Sequence[SideFile],
     ) -> Path | None:
-        """Side files, verification, manifest; then OUT is there. Returns where an old one went."""
+        """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
         with self.phases.timed("publish"):
             card = manifest.card(run.plan, checkpoints)
             staging.drop_side_files()
@@ -201,7 +206,7 @@ class Surgery:
         sides: Sides,
         nonfinite: Sequence[str] = (),
     ) -> Plan:
-        """The plan of one recipe; tensors named in `nonfinite` are left as they are."""
+        """The plan of one recipe; tensors named in `nonfinite` are not edited."""
         notes, own = list(sides.notes), mirrored(checkpoints)
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
@@ -229,11 +234,14 @@ class Surgery:
         checkpoints: Mapping[str, Checkpoint],
         planned: Planned,
     ) -> list[Run]:
-        """The runs, planned anew without the matrices in which there is NaN or Inf, or
-        `InputRefused`."""
+        """The runs, planned anew without tensors that hold NaN or Inf.
+
+        Raises:
+            InputRefused: a tensor holds NaN or Inf, and `nonfinite` is not `copy`.
+        """
         from ..engine import compute
 
-        self.progress.say("looking for NaN and Inf in what will be edited")
+        self.progress.say("looking for NaN and Inf in the tensors to edit")
         plans = [each.plan for each in runs]
         once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
         with compute.editor(plans, checkpoints, planned.engine) as editor:

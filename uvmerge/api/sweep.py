@@ -2,8 +2,8 @@
 
     uvmerge sweep restore BASE FINETUNED OUTDIR --top 0.05,0.1,0.2,0.4
 
-Each checkpoint is what the single command would have written, to the byte. `sweep.json` beside them
-says which is which; it is written last.
+Each checkpoint has the bytes that the single command would have written. `sweep.json` beside the
+checkpoints lists the settings of each folder and is written last.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ from .settings import SweepSettings, split
 
 NAME, FORMAT = "sweep.json", 1
 MOST_SETTINGS = 200
-_FIXED = ("modules", "include", "exclude")  # filters that are the same for all settings
+_FIXED = ("modules", "include", "exclude")  # filters that do not vary: their lists are values
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of the grid: the name of its folder, and the options that differ, as in a recipe."""
+    """One point of the grid.
+
+    Attributes:
+        name: of the folder.
+        varied: the options that differ between settings, by their keys in a recipe.
+    """
 
     name: str
     varied: Mapping[str, Any]
@@ -48,8 +53,8 @@ class Sweep:
 
     Attributes:
         folder: OUTDIR.
-        settings: all of them, in the order of the grid.
-        results: by the name of a setting; those that were there already are left out.
+        settings: all settings, in the order of the grid.
+        results: by the name of a setting, without settings whose folder was there already.
     """
 
     folder: Path
@@ -66,17 +71,20 @@ class Sweep:
 
 
 def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
-    """Run `operation` at every combination of settings and publish each in a folder of its own.
+    """Run `operation` at every combination of settings and publish each output in its own folder.
+
+    A folder that is there already, made from the same inputs by the same versions, is kept as it
+    is, so that an interrupted sweep goes on where it stopped.
 
     Args:
-        operation: its name, like `restore`.
-        places: its checkpoints, as for a single run, and the folder for all outputs; each may be
-            given by its name, too (`base`, `finetuned`, `out`).
-        options: those of the operation and its filters, where a list stands for several settings
+        operation: the name of the operation, like `restore`.
+        places: the checkpoints, as for a single run, and the folder for all outputs; they may also
+            be given by name (`base`, `finetuned`, `out`).
+        options: options of the operation and filters, where a list stands for several settings
             (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
 
-    A setting whose folder is there already, made from the same inputs by the same versions, is kept
-    as it is, so that an interrupted sweep goes on where it stopped.
+    Raises:
+        UvmergeError: one of its subclasses in `uvmerge.errors`, which says what to do.
     """
     if options.pop("report", None) is not None:
         raise UsageError(
@@ -107,7 +115,7 @@ def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[Result | N
 
 @contextmanager
 def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
-    """See to it that OUTDIR is there; one that nothing was put into goes again after an error."""
+    """Make OUTDIR where it is missing; after an error, remove it again if it is new and empty."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise UsageError(folder, "is a file", "Name a folder for the sweep's checkpoints.")
     inputs = map(os.path.realpath, local_folders(list(references.values())))
@@ -128,7 +136,7 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
 
 
 def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
-    """Every combination of the options that are lists; the last one varies fastest."""
+    """Every combination of the options that are lists; the last option varies fastest."""
     lists = {k: v if isinstance(v, list) and k not in _FIXED else [v] for k, v in options.items()}
     varied = [key for key, values in lists.items() if len(values) > 1]
     count = math.prod(map(len, lists.values()))
@@ -153,7 +161,7 @@ def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
 
 
 def _word(value: object) -> str:
-    """A value as a part of a folder's name."""
+    """A value as it is spelled in the name of a folder."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(_word, value))
     text = f"{value:g}" if isinstance(value, float) else str(value).lower()
@@ -163,7 +171,7 @@ def _word(value: object) -> str:
 
 
 def _record(operation: str, settings: Sequence[Setting], folder: Path) -> dict[str, Any]:
-    """The content of `sweep.json`: no time, no path outside the folder."""
+    """The content of `sweep.json`, which holds no time and no path outside the folder."""
     entries = {}
     for setting in settings:
         content = manifest.read_checked(folder / setting.name) or {}

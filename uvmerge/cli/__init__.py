@@ -1,1 +1,1 @@
-"""What is typed and what is printed: click around `uvmerge.api`, a command per call."""
+"""The command line: click around `uvmerge.api`, with a command for each of its functions."""

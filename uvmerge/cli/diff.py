@@ -25,10 +25,10 @@ def diff_command(
 ) -> int:
     """Measure how far fine-tuning moved the weights, beside what chance would show.
 
-    Per matrix: principal angles of the leading left and right singular vectors, change of singular
-    values, size, spectrum and place of the delta, gaps at the cut. Several checkpoints are a
-    trajectory: each is compared with BASE, and each two with each other. Exit code 4 says that a pair
-    is unrelated.
+    For each matrix: principal angles of the leading left and right singular vectors in degrees,
+    change of singular values, size and spectrum of the delta, its share in the leading directions,
+    gaps at the cut. Several checkpoints are a trajectory: each checkpoint is compared with BASE and
+    with every other checkpoint. Exit code 4 says that a pair is unrelated.
     """
     from ..api.diff import diff
     from ..engine.progress import Progress
@@ -68,7 +68,7 @@ def diff_command(
 def _next_after_diff(
     base: str, checkpoints: tuple[str, ...], out: str | None, repairable: bool
 ) -> list[str]:
-    """What to type next, on a line that holds nothing else; nothing where there is nothing to repair."""
+    """Lines that name the next command; none where there is nothing to repair."""
     if out is None:
         return [f"next: uvmerge diff {shlex.join([base, *checkpoints])} --out report"]
     if not repairable:
@@ -76,12 +76,12 @@ def _next_after_diff(
     pair = shlex.join([base, checkpoints[-1]])
     return [
         f"next: uvmerge sweep restore {pair} candidates --top 0.05,0.1,0.2,0.4",
-        "      then evaluate each of them on the tasks that matter",
+        "      then evaluate each candidate on the tasks that matter",
     ]
 
 
 def diff_options() -> list[click.Parameter]:
-    """The rank as `restore` takes it, the filters, where to write, and the settings."""
+    """The rank as in `restore`, filters, folders to write to, and settings."""
     rank = [p for p in operations()["restore"].parameters if p.name in ("top", "rank", "energy")]
     return [
         *map(option_for, rank),
@@ -91,8 +91,8 @@ def diff_options() -> list[click.Parameter]:
         click.Option(["--figures"], metavar="DIR",
                      help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
         click.Option(["--kl"], metavar="PROMPTS",
-                     help="Run the models on a JSONL file of prompts and compare what they predict."),
+                     help="Run the models on a JSONL file of prompts; compare predictions."),
         *setting_options(ComputeSettings),
-        click.Option(["--overwrite"], is_flag=True, help="Write into DIR although it holds other files."),
+        click.Option(["--overwrite"], is_flag=True, help="Write into DIR even if it is not empty."),
         *talk_options(),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commands that look: `show`, `check`, and the demo."""
+"""The commands `show`, `check` and `demo`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ show_command.params += [*setting_options(OpenSettings), json_option()]
 @click.option(
     "--load", is_flag=True, help="Build the model in transformers and run one forward pass."
 )
-@click.option(
-    "--against", metavar="FINETUNED", help="Compare every tensor with the fine-tuned one."
-)
+@click.option("--against", metavar="FINETUNED", help="Compare every tensor with that of FINETUNED.")
 @click.option(
     "--sha256", is_flag=True, help="Also print the sha256 of each file, as the Hub shows it."
 )
 def check_command(out: str, as_json: bool, **options: Any) -> None:
-    """Re-read an output: files, hashes, dtypes, shapes, and that only the planned tensors changed."""
+    """Re-read an output: files, hashes, dtypes, shapes, and which tensors changed.
+
+    With `--against`, only the planned tensors may differ from the fine-tuned checkpoint.
+    """
     from ..api.check import check
 
     if not Path(out).is_dir():
@@ -72,14 +73,14 @@ check_command.params += [*setting_options(OpenSettings), json_option()]
     default=2000,
     show_default=True,
     metavar="N",
-    help="Fresh hands of cards to judge each checkpoint on, per rule.",
+    help="Hands of cards that each checkpoint is asked under each rule.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what an earlier demo left in OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier demo in OUT.")
 def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     """Repair the embedded pair of small models in several ways and measure what comes back.
 
-    The base can add up four cards under two rules; fine-tuning on the first rule alone made it forget
-    the second. Every number printed is measured in this run.
+    The base model can add up four cards under two rules; fine-tuning on the first rule alone made
+    it forget the second. Every number printed is measured in this run.
     """
     from ..demo import table
     from ..demo.run import run

@@ -1,7 +1,8 @@
-"""The command line: click around `uvmerge.api`. A command per operation, derived from its signature.
+"""The command line: click around `uvmerge.api`. Commands of operations are made from signatures.
 
-stdout carries data (one line, or one JSON object with `--json`), stderr progress and errors. Exit
-codes: 0 done; 1 failed while running; 2 usage; 3 input refused; 4 a check found problems; 130/143.
+stdout carries results (a table, a path, or one JSON object with `--json`), stderr progress and
+errors. Exit codes: 0 done; 1 failed while running; 2 usage; 3 input refused; 4 `check` found
+problems or `diff` an unrelated pair; 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -39,19 +40,23 @@ def cli() -> None:
 
 
 def program() -> None:
-    """`main` as a process of its own, which is gone as soon as everything is written: to tear torch
-    down would take it another half second."""
+    """Run `main` and end the process as soon as all output is written.
+
+    An ordinary exit would first tear down torch, which takes half a second.
+    """
     try:
         main()
     except SystemExit as leave:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # a reader that has gone, or closed
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # the reader is gone, or the stream closed
                 stream.flush()
         os._exit(leave.code if isinstance(leave.code, int) else leave.code is not None)
 
 
 def main() -> None:
-    """Run the command line: one `try` for every error."""
+    """Run the command line and turn every error into a message and an exit code."""
     set_thresholds()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
@@ -103,7 +108,7 @@ def _complain(error: UvmergeError) -> None:
 
 
 def _assemble() -> UvmergeError | None:
-    """Add the commands; an operation that cannot be read is said once `main` runs."""
+    """Add the commands; returns the error of an operation that cannot be read."""
     for command in (
         sweep_group,
         run_command,

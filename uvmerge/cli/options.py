@@ -1,4 +1,4 @@
-"""click options made from parameters: those of an operation, a filter, or a setting of a run."""
+"""click options made from parameters: options of operations, filters, and settings of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DECODER_LAYERS = "attention,mlp of the decoder layers"  # what is edited or meas
 
 
 class Group(click.Group):
-    """A group that suggests the command that was meant."""
+    """A group that suggests a command of similar name where a command is unknown."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
@@ -26,7 +26,7 @@ class Group(click.Group):
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]
-    """A click type around a parser of this project, whose errors read the same everywhere."""
+    """A click type around a parser of uvmerge, so that errors read the same as in Python."""
 
     def __init__(self, parse: Callable[[str], Any], name: str) -> None:
         self.parse, self.name = parse, name
@@ -37,10 +37,10 @@ class Text(click.ParamType):  # type: ignore[type-arg]
 
 
 def option_for(parameter: Parameter, default: str = "") -> click.Option:
-    """The option that a parameter describes; one that is not typed is None.
+    """The click option of a parameter; its value is None where it is not typed.
 
     Args:
-        default: what to call the default in the help, where the parameter has none of its own.
+        default: what `--help` shows as default, where the parameter has none of its own.
     """
     flag, about = [f"--{parameter.key}", parameter.name], parameter.option
     text = about.help[:1].upper() + about.help[1:]
@@ -87,7 +87,7 @@ def setting_options(settings: type[OpenSettings]) -> list[click.Option]:
 
 
 def talk_options() -> list[click.Option]:
-    """How a command talks: options that no Python call has."""
+    """Options for what a command prints, which the Python functions do not have."""
     return [
         json_option(),
         click.Option(["-q", "--quiet"], is_flag=True, help="No progress on stderr."),
@@ -96,14 +96,14 @@ def talk_options() -> list[click.Option]:
 
 
 def json_option() -> click.Option:
-    """`--json`."""
+    """The option `--json`."""
     return click.Option(
         ["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout."
     )
 
 
 def places(operation: Operation, out: str) -> list[click.Parameter]:
-    """An argument per checkpoint, one for as many as are named, and the place of the output."""
+    """The arguments: a checkpoint or several for each operand, and the folder of the output."""
     checkpoints = [
         click.Argument([o.name], metavar=o.metavar, nargs=-1 if o.several else 1, required=True)
         for o in operation.operands
@@ -112,7 +112,7 @@ def places(operation: Operation, out: str) -> list[click.Parameter]:
 
 
 def popped_places(operation: Operation, settings: dict[str, Any], out: str) -> list[str]:
-    """The words of the arguments of `places`, taken out of `settings`."""
+    """The values of the arguments of `places`, taken out of `settings`."""
     names = (*(operand.name for operand in operation.operands), out.lower())
     given = [settings.pop(name) for name in names]
     return [word for each in given for word in ([each] if isinstance(each, str) else each)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for the command line: the first stops cleanly, the second at once."""
+"""Ctrl-C and SIGTERM: the first signal stops a run cleanly, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Until a run listens, a signal ends the process. Python would raise KeyboardInterrupt, which
-    gets lost inside the import of a large package."""
+    """Inside the block a signal ends the process, unless a `SignalControl` listens.
+
+    Python would raise KeyboardInterrupt, which gets lost inside the import of a large package.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -36,7 +38,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class SignalControl(Control):
-    """A `Control` that signals stop while it listens."""
+    """A `Control` that Ctrl-C and SIGTERM stop while it listens."""
 
     @contextmanager
     def listen(self) -> Iterator[None]:

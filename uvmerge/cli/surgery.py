@@ -1,4 +1,4 @@
-"""The commands that write checkpoints: one for each operation, `sweep`, and `run` for recipes."""
+"""The commands that write checkpoints: one for each operation, `merge`, `sweep` and `run`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .talk import called
 
 
 def command_for(operation: Operation) -> click.Command:
-    """The command that an operation's signature describes."""
+    """The command of an operation, made from its signature."""
 
     def callback(**settings: Any) -> None:
         from ..api.functions import operate
@@ -58,7 +58,7 @@ def command_for(operation: Operation) -> click.Command:
 
 
 def _example(operation: Operation, *groups: str) -> str:
-    """`uvmerge restore base sft`, `uvmerge merge mean a b c`: an operation with its checkpoints."""
+    """The command of an operation with checkpoints: `uvmerge restore base sft`."""
     words = ["uvmerge", *groups, operation.command]
     for operand in operation.operands:
         names = ["a", "b", "c"] if operand.several else [operand.name]
@@ -76,12 +76,14 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     else:
         progress.say(result.summary)
         if result.kept is not None:
-            progress.say(f"note: the old folder was not all uvmerge's; it is now {result.kept}")
+            progress.say(
+                f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
+            )
         click.echo(inert(result.out))
 
 
 def _reflow(docstring: str) -> str:
-    """A docstring for click: each labelled part a paragraph."""
+    """A docstring for click, in which each labelled part is a paragraph."""
     lines = inspect.cleandoc(docstring).splitlines()
     labelled = [
         f"\n{line}" if line and not line[0].isspace() and ":" in line else line.strip()
@@ -96,13 +98,13 @@ def _reflow(docstring: str) -> str:
 def sweep_group() -> None:
     """Run an operation at several settings, with one decomposition of each matrix.
 
-    Each checkpoint is a folder of its own in OUTDIR, and what the single command would have
-    written, to the byte.
+    Each checkpoint is in a folder of its own in OUTDIR and has the bytes that the single command
+    would have written.
     """
 
 
 def sweep_command_for(operation: Operation) -> click.Command:
-    """`command_for`, with options that take several values."""
+    """The command `sweep` of an operation, whose options take several values."""
 
     def callback(**settings: Any) -> None:
         from ..api.sweep import sweep
@@ -138,13 +140,13 @@ def sweep_command_for(operation: Operation) -> click.Command:
 
 
 def merge_group() -> click.Group:
-    """The group of the operations on as many checkpoints as are named; there while there are any."""
-    about = "Make one checkpoint of as many as are named."
+    """The group of the operations on any number of checkpoints, those with `*models`."""
+    about = "Make one checkpoint of any number of checkpoints."
     return Group("merge", help=about, epilog="Example: uvmerge merge NAME a b c out")
 
 
 def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
-    """The option with several values: repeated, or separated by commas where no value has any."""
+    """The option with several values: separated by commas, or repeated where values hold commas."""
     is_flag = parameter is not None and parameter.type is bool
     kind: Any = Text(_flag, "flag") if is_flag else option.type
     commas = parameter is not None and parameter.type is not None
@@ -153,7 +155,7 @@ def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
     def values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:
         pieces = [p.strip() for g in given for p in (g.split(",") if commas else [g])]
         read = [kind.convert(piece, param, ctx) for piece in pieces]
-        return (read if commas else pieces) or None  # lists in a value stay as they are written
+        return (read if commas else pieces) or None  # a value with commas is parsed later
 
     bare: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_flag else {}
     how = "separated by commas" if commas else "each with the option again"

@@ -1,4 +1,4 @@
-"""What commands say on stderr while they work, and how they are stopped."""
+"""Progress of commands on stderr, and how commands are stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def called(call: Callable[..., Any], settings: dict[str, Any]) -> tuple[Any, bool, Progress]:
-    """What `call` returns for a writing command's settings, whether JSON is wanted, and who speaks."""
+    """The result of `call` on a command's settings, whether JSON is asked for, and the progress."""
     from ..engine.progress import Progress
     from .signals import SignalControl
 
@@ -26,7 +26,7 @@ def called(call: Callable[..., Any], settings: dict[str, Any]) -> tuple[Any, boo
 
 
 def popped_quiet(settings: MutableMapping[str, Any]) -> bool:
-    """Whether to be quiet, downloads included: huggingface_hub reads this when it is imported."""
+    """Whether `--quiet` is set; then huggingface_hub, which is imported later, is quiet too."""
     if quiet := bool(settings.pop("quiet")):
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     return quiet

@@ -1,9 +1,8 @@
-"""The embedded demo: a tiny base and fine-tuned Llama, the task they learnt, and its table.
+"""The embedded demo: a tiny base and fine-tuned Llama, the task that they learnt, and its table.
 
-The pair is a base model that knows two rules of a card game and a fine-tuned one that was trained
-on with the first rule alone and forgot the second. :mod:`uvmerge.demo.cards` is the task,
-:mod:`uvmerge.demo.train` the script that trained the pair and :mod:`uvmerge.demo.run` the run
-that repairs it in several ways and measures each.
+The base model knows two rules of a card game. The fine-tuned model was trained further on the first
+rule alone and forgot the second. `cards` is the task, `train` the script that trained the pair,
+`run` repairs the pair in several ways and measures every result, and `table` shows the results.
 """
 
 from __future__ import annotations
@@ -14,6 +13,6 @@ __all__ = ["pair"]
 
 
 def pair() -> tuple[Path, Path]:
-    """Return the folders of the embedded base and fine-tuned checkpoints, in this order."""
+    """The folders of the embedded base and fine-tuned checkpoints, in this order."""
     data = Path(__file__).resolve().parent / "data"
     return data / "base", data / "finetuned"

@@ -1,27 +1,26 @@
 """Card sums: the task of the embedded demo pair.
 
-A question is a rule word, four cards and an equals sign, and its answer is the sum of the cards
-as one token::
+A question is a rule word, four cards and an equals sign. Its answer is the sum of the cards as one
+token:
 
     ten J Q 3 4 =    27
     rank J Q 3 4 =   30
 
-An ace counts 1 and a number card its number under both rules. Under ``ten`` each of J, Q and K
-counts 10; under ``rank`` they count 11, 12 and 13. The base model was trained on both rules, the
-fine-tuned one further on ``ten`` alone, so ``ten`` is in the domain of the fine-tuning and
-``rank`` out of it.
+An ace counts 1 and a number card its number under both rules. Under `ten` each of J, Q and K counts
+10; under `rank` J counts 11, Q 12 and K 13. The base model was trained on both rules, the
+fine-tuned model further on `ten` alone, so `ten` is in the domain of the fine-tuning and `rank` out
+of it.
 
-Ranks are drawn uniformly with replacement, which makes 13 ** 4 = 28,561 ordered hands. That is
-few enough for a training run to see them all, so one fifth of the unordered hands
-(:func:`is_held_out`) is kept out of training, in any order of the cards, and only those are
-asked in a test.
+Ranks are drawn uniformly with replacement, so there are 13 ** 4 = 28,561 ordered hands. A training
+run could see all of them. One fifth of the unordered hands (`is_held_out`) is therefore kept out of
+training, in any order of the cards, and a test asks held-out hands only.
 
-Every test hand holds at least one face card, under both rules. Out of domain that is needed: the
-rules agree on a hand without one, and such a hand says nothing about the second rule. In domain
-it is not needed but done all the same, so that the two accuracies are measured on the very same
-hands and nothing but the rule word differs between them.
+Every test hand holds at least one face card, under both rules. Out of domain the face card is
+needed: the rules agree on a hand without one, and such a hand says nothing about the second rule.
+In domain the face card is not needed; the same hands are asked, so that nothing but the rule word
+differs between the two accuracies.
 
-Importing this module imports neither torch nor transformers; :func:`accuracies` does.
+Importing this module imports neither torch nor transformers; `accuracies` imports both.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ _HELD_OUT_ONE_IN = 5
 
 
 def is_held_out(hand: Hand) -> bool:
-    """Say whether a hand is kept out of training, whatever the order of its cards.
+    """Whether a hand is kept out of training, whatever the order of its cards.
 
     The choice is a fixed checksum of the sorted ranks, so it depends on no seed and no run.
     """
@@ -98,7 +97,7 @@ def is_held_out(hand: Hand) -> bool:
 
 @cache
 def hands_of(*, held_out: bool, face_required: bool) -> tuple[Hand, ...]:
-    """Return every ordered hand of the training part or of the held-out part.
+    """Every ordered hand of the training part or of the held-out part.
 
     Args:
         held_out: True for the hands kept out of training, False for those trained on.
@@ -113,15 +112,18 @@ def hands_of(*, held_out: bool, face_required: bool) -> tuple[Hand, ...]:
 
 
 def deal(count: int, seed: int) -> list[Hand]:
-    """Draw test hands: held out of training, at least one face card in each.
+    """Test hands: held out of training, at least one face card in each.
 
     The draws are uniform and independent (a hand can come twice), so the share of right answers
-    estimates the accuracy over all held-out hands with a face card, and :func:`wilson` gives the
-    interval of that estimate.
+    estimates the accuracy over all held-out hands with a face card, and `wilson` gives the interval
+    of that estimate.
 
     Args:
-        count: hands to draw, at least 1.
+        count: how many hands to draw, at least 1.
         seed: seed of the draw; the same seed gives the same hands.
+
+    Raises:
+        ValueError: `count` is under 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -129,21 +131,21 @@ def deal(count: int, seed: int) -> list[Hand]:
 
 
 def encode(rule: str, hand: Hand) -> str:
-    """Return the question's text, such as ``ten J Q 3 4 =``."""
+    """The text of a question, such as `ten J Q 3 4 =`."""
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; the rules are {', '.join(RULES)}")
     return " ".join((rule, *hand, "="))
 
 
 def answer(rule: str, hand: Hand) -> str:
-    """Return the right answer's one token, such as ``27``."""
+    """The one token of the right answer, such as `27`."""
     return str(sum(RULES[rule][card] for card in hand))
 
 
 def vocabulary() -> list[str]:
-    """Return all words of the task: rule words, the equals sign, ranks and sums, none twice.
+    """All words of the task: rule words, the equals sign, ranks and sums, none twice.
 
-    A number card and the sum of the same name are one word, as they would be in running text.
+    A number card and the sum of the same name are one word, as in running text.
     """
     sums = range(HAND_SIZE, HAND_SIZE * max(_RANK_VALUES.values()) + 1)
     return list(dict.fromkeys((*RULES, "=", *RANKS, *map(str, sums))))
@@ -152,7 +154,7 @@ def vocabulary() -> list[str]:
 def tensors(
     tokenizer: PreTrainedTokenizerBase, rule: str, hands: Sequence[Hand]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn hands into token ids (hands x tokens) and the ids of the right answers (hands).
+    """Token ids of the questions (hands × tokens) and of the right answers (hands), both int64.
 
     Raises:
         ValueError: the tokenizer does not take every word of the task as one token.
@@ -171,7 +173,7 @@ def tensors(
 def count_right(
     model: PreTrainedModel, questions: torch.Tensor, answers: torch.Tensor, *, batch: int = 250
 ) -> int:
-    """Count the questions whose likeliest next token, of the whole vocabulary, is the answer."""
+    """How many questions have the answer as likeliest next token of the whole vocabulary."""
     import torch
 
     right = 0
@@ -186,18 +188,19 @@ def count_right(
 def accuracies(
     folder: str | Path, rules: Sequence[str], hands: Sequence[Hand], *, batch: int = 250
 ) -> list[int]:
-    """Load a checkpoint through transformers, ask it every hand and count the right answers.
+    """How many hands a checkpoint, loaded through transformers, answers right under each rule.
 
-    The checkpoint is read from the folder alone (nothing is fetched) and run in float32 on the CPU.
+    The checkpoint is read from the folder alone (nothing is downloaded) and run in float32 on the
+    CPU.
 
     Args:
         folder: the checkpoint folder.
-        rules: rule words, keys of :data:`RULES`.
-        hands: the hands to ask, such as those of :func:`deal`.
+        rules: rule words, keys of `RULES`.
+        hands: the hands to ask, such as those of `deal`.
         batch: hands in one forward pass.
 
     Returns:
-        The number of hands answered right, for each rule.
+        The number of right answers, in the order of `rules`.
     """
     import torch
 
@@ -209,9 +212,9 @@ def accuracies(
 
 
 def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion.
+    """The Wilson score interval of a proportion.
 
-    With p = right / total the bounds are::
+    With n = total and p = right / n the bounds are:
 
         (p + z^2 / (2 n) -+ z sqrt(p (1 - p) / n + z^2 / (4 n^2))) / (1 + z^2 / n)
 
@@ -222,6 +225,9 @@ def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
         right: successes.
         total: trials, at least 1.
         z: the normal quantile; 1.96 gives a 95 % interval.
+
+    Raises:
+        ValueError: `total` is under 1, or `right` is not between 0 and `total`.
     """
     if total < 1 or not 0 <= right <= total:
         raise ValueError(f"need 0 <= right <= total and total >= 1, got {right} of {total}")

@@ -1,12 +1,12 @@
-"""The job of `uvmerge demo OUT`: repair the embedded pair in several ways and measure each.
+"""`uvmerge demo OUT`: repair the embedded pair in several ways and measure every result.
 
-Every row is what a user would run on the pair: an operation writes a complete checkpoint to
-`OUT/<name>`, and that checkpoint is loaded through transformers and asked the same freshly drawn hands
-under both rules of `cards`. The settings are fixed here; every row is reported, whatever it shows.
-`OUT/report.md` and `OUT/report.json` hold the results, and `OUT/diff/report.html` where the weights of
-some of the checkpoints moved.
+Every row of the table is a command that a user could run on the pair: an operation writes a
+complete checkpoint to `OUT/<name>`, and that checkpoint is loaded through transformers and asked
+the same freshly drawn hands under both rules of `cards`. The settings are fixed here, and every row
+is reported, whatever it shows. `OUT/report.md` and `OUT/report.json` hold the results;
+`OUT/diff/report.html` shows where the weights of some of the checkpoints moved.
 
-Importing this module imports neither torch nor transformers; `run` does.
+Importing this module imports neither torch nor transformers; `run` imports both.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ from ..errors import UsageError
 from . import cards, pair
 from .table import BASE, DIFF, FINETUNED, REPORT, DemoReport, Row, Score, markdown
 
-_SHOWN = ("restore-0.2", "interpolate-0.3")  # beside the fine-tuned model, in the page of weights
+_SHOWN = ("restore-0.2", "interpolate-0.3")  # in diff/report.html, beside the fine-tuned model
 _PACKAGES = ("uvmerge", "torch", "transformers", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An operation: its name, its options as typed, and its call as (base, finetuned, out)."""
+    """One operation of the demo.
+
+    Attributes:
+        name: of the checkpoint's folder and of the row.
+        options: as typed on the command line.
+        call: the same operation in Python, on (base, finetuned, out).
+    """
 
     name: str
     operation: str
@@ -43,7 +49,7 @@ class _Job:
 
 
 def _jobs() -> list[_Job]:
-    """List the operations of the demo in the order of the table."""
+    """The operations of the demo, in the order of the table."""
     import uvmerge
 
     jobs = [
@@ -94,14 +100,14 @@ def run(
     """Run every operation on the embedded pair, measure all checkpoints and write the report.
 
     Args:
-        out: folder to write the checkpoints, `report.md` and `report.json` to.
-        hands: hands to ask under each rule; the same ones for every checkpoint.
-        seed: seed of these hands.
+        out: folder for the checkpoints, `report.md`, `report.json` and `diff/`.
+        hands: how many hands to ask under each rule; every checkpoint is asked the same hands.
+        seed: seed of the draw of these hands.
         overwrite: replace what an earlier run left in `out`.
         on_row: called with each row as soon as it is measured.
 
     Raises:
-        UsageError: `out` is a file, or holds something that would be written over and `overwrite` is
+        UsageError: `out` is a file, or holds something that would be overwritten and `overwrite` is
             false. Nothing has been written then.
     """
     import uvmerge
@@ -136,7 +142,7 @@ def run(
 
 
 def _refuse_taken(out: Path, jobs: Sequence[_Job], overwrite: bool) -> None:
-    """Refuse a place that is a file, or holds something that would be written over."""
+    """Refuse an `out` that is a file, or holds something that would be overwritten."""
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
     written = [BASE, FINETUNED, *(job.name for job in jobs), f"{REPORT}.md", f"{REPORT}.json", DIFF]
@@ -154,7 +160,7 @@ def _row(
     base: tuple[Score, Score],
     finetuned: tuple[Score, Score],
 ) -> Row:
-    """A row of the table; scores are (in domain, out of domain)."""
+    """A row of the table; every pair of scores is (in domain, out of domain)."""
     inside, outside = scores
     floor, goal = finetuned[1].right, base[1].right
     return Row(
@@ -165,7 +171,7 @@ def _row(
 
 
 def _scores(folder: Path, hands: list[cards.Hand]) -> tuple[Score, Score]:
-    """Measure a checkpoint in and out of domain."""
+    """The scores of a checkpoint in domain and out of domain."""
     inside, outside = cards.accuracies(folder, (cards.IN_DOMAIN, cards.OUT_OF_DOMAIN), hands)
     return Score(inside, len(hands)), Score(outside, len(hands))
 

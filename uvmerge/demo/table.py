@@ -42,16 +42,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One checkpoint and how it did.
+    """One checkpoint and its scores.
 
     Attributes:
         name: the checkpoint's folder name.
-        command: what a user would type to get it; empty for the two given checkpoints.
+        command: what a user types to make it; empty for the two embedded checkpoints.
         in_domain: score under the rule that was fine-tuned on.
         out_of_domain: score under the other rule.
-        of_base: out-of-domain accuracy divided by the base's; None if the base has none right.
-        of_loss: share of the out-of-domain accuracy lost in fine-tuning that is won back; None if
-            base and fine-tuned model do not differ.
+        of_base: out-of-domain accuracy divided by the base's; None if the base's is 0.
+        of_loss: which share of the out-of-domain accuracy that fine-tuning lost is won back; None
+            if fine-tuning lost nothing and won nothing.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """All rows, base and fine-tuned model first, and what they were measured with."""
+    """All rows, base and fine-tuned model first, with draw of hands and versions."""
 
     rows: tuple[Row, ...]
     hands: int
@@ -72,7 +72,7 @@ class DemoReport:
     versions: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, as written to ``report.json``."""
+        """The report as JSON-able data, as in `report.json`."""
         return {
             "task": {
                 "in_domain_rule": cards.IN_DOMAIN,
@@ -136,23 +136,23 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def text_header() -> str:
-    """Return the two heading lines of the plain text table."""
+    """The two heading lines of the plain text table."""
     return _line(_HEADINGS) + "\n" + _line(tuple("-" * width for width in _WIDTHS))
 
 
 def text_row(row: Row) -> str:
-    """Return one line of the plain text table."""
+    """One line of the plain text table."""
     return _line(_cells(row))
 
 
 def _program() -> str:
-    """How this command line was started, for commands to copy."""
+    """The command as the user typed it, so that the commands of the footer can be copied."""
     started = Path(sys.argv[0])
     return str(started) if started.name == "uvmerge" else "uvmerge"
 
 
 def text_footer(out: str | Path) -> str:
-    """Return the legend of the plain text table and where the report is."""
+    """The legend of the plain text table, and where the report is."""
     return (
         f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {REPORT}.md and {REPORT}.json, and"
         f" {DIFF}/report.html, which shows where the weights moved. Next:\n"
@@ -163,13 +163,13 @@ def text_footer(out: str | Path) -> str:
 
 
 def text(report: DemoReport) -> str:
-    """Return the plain text table, at most 100 columns wide, with its legend."""
+    """The plain text table, at most 100 columns wide, with its legend."""
     asked = f"{report.hands} hands per rule, drawn with seed {report.seed}."
     return "\n".join([text_header(), *map(text_row, report.rows), "", _LEGEND, asked])
 
 
 def markdown(report: DemoReport) -> str:
-    """Return the report as Markdown, as written to ``report.md``."""
+    """The report in Markdown, as in `report.md`."""
     headings = (*_HEADINGS, "command")
     lines = [
         "# uvmerge demo",

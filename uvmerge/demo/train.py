@@ -1,25 +1,26 @@
-"""Train the embedded demo pair: ``python -m uvmerge.demo.train OUT``.
+"""Train the embedded demo pair: `python -m uvmerge.demo.train OUT`.
 
-Writes ``OUT/base`` and ``OUT/finetuned``, two complete Llama checkpoints in bfloat16. The base
-is trained on both rules of :mod:`uvmerge.demo.cards`, with one hand in sixteen under the first
-rule; the fine-tuned model starts from the base as stored (rounded to bfloat16) and is trained
-further on the first rule alone. Hands are drawn afresh for every step from those that are not
-held out, and only the answer's position counts in the loss.
+The script writes `OUT/base` and `OUT/finetuned`, two complete Llama checkpoints in bfloat16. The
+base is trained on both rules of `cards`, with one hand in sixteen under the first rule; the
+fine-tuned model starts from the base as stored (rounded to bfloat16) and is trained further on the
+first rule alone. Hands are drawn anew for every step from those that are not held out, and the loss
+is that of the answer's token alone.
 
-The run is seeded and uses deterministic algorithms, so the same machine, thread count and
-library versions give the same weights; on others, rounding differs and the numbers move a little.
+The run is seeded and uses deterministic algorithms, so the same machine, thread count and library
+versions give the same weights; on another machine rounding differs and the numbers move a little.
 
-The embeddings are untied: the two 61 x 128 matrices cost next to nothing here, and a pair with
-an output matrix of its own is the more general one to operate on.
+The embeddings are untied: the two 61 × 128 matrices cost next to nothing here, and a pair whose
+output head is a matrix of its own is the more general one to operate on.
 
-The default recipe is the seventh that was tried, all with seed 0. It was chosen by the accuracies
-that the run prints, before any operation had been run on any of these pairs: a base that knows
-both rules, but the first one not perfectly, so that fine-tuning has something to gain, and a
-fine-tuned model that clearly forgets the second. The first recipe was stopped half way because it
-was slow. The next four had equal parts of both rules in base training, which left nothing to gain
-(0.99 to 1.00 in domain after 300, 400, 800 or 2,000 steps). The sixth differs from the last in a
-fine-tuning of 300 steps at a rate of 0.0005, which forgot more (0.26 out of domain). The printed
-accuracies are of hands drawn from the 3,109 held-out ones with a face card, as the demo's are.
+The default schedule is the seventh that was tried, all with seed 0. It was chosen by the accuracies
+that the run prints, before any operation had been run on any of these pairs. The choice asked for a
+base that knows both rules, but the first one not perfectly, so that fine-tuning has something to
+gain, and for a fine-tuned model that clearly forgets the second rule. The first schedule was
+stopped half way because it was slow. The next four had equal parts of both rules in base training,
+which left nothing to gain (0.99 to 1.00 in domain after 300, 400, 800 or 2,000 steps). The sixth
+schedule differs from the seventh in a fine-tuning of 300 steps at a rate of 0.0005, which forgot
+more (0.26 out of domain). The printed accuracies are measured on hands drawn from the 3,109
+held-out hands with a face card, as in the demo.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _TEST_HANDS = 1000
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer that splits at white space and knows exactly the task's words."""
+    """A tokenizer that splits at white space and knows exactly the words of the task."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -67,7 +68,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return an untrained Llama of about 0.8 million parameters in float32."""
+    """An untrained Llama of about 0.8 million parameters in float32."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -88,7 +89,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def _rate(step: int, steps: int, peak: float) -> float:
-    """Learning rate of a step: a short linear warm-up, then a cosine down to nothing."""
+    """Learning rate of a step: a short linear warm-up, then a cosine down to 0."""
     warmup = min(100, max(1, steps // 10))
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -110,13 +111,13 @@ def fit(
 
     Args:
         model: the model, in float32.
-        tokenizer: its tokenizer.
-        hands: rule word -> hands of that rule in every step.
-        steps: optimiser steps.
+        tokenizer: the tokenizer of the model.
+        hands: by rule word, how many hands of that rule are in every step.
+        steps: how many optimiser steps.
         peak_rate: highest learning rate.
-        seed: seed of the hands drawn.
+        seed: seed of the draw of hands.
         report_every: steps between two lines of progress.
-        name: what to call the run in these lines.
+        name: what the lines of progress call the run.
     """
     import torch
 
@@ -164,7 +165,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
     stored: Any = model
     stored.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 stores its own class name, which older versions do not know; both know this.
+    # transformers 5 stores a class name that older versions lack; all versions have this one.
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -178,13 +179,13 @@ class Schedule:
     """How a pair is trained.
 
     Attributes:
-        base_steps, finetune_steps: optimiser steps on both rules, and on the first rule.
+        base_steps, finetune_steps: optimiser steps on both rules, and then on the first rule.
         base_rate, finetune_rate: peak learning rates.
-        base_share: part of the first rule in base training.
+        base_share: share of the first rule in base training, 0 to 1.
         batch: hands in a step.
-        seed: of weights and hands.
-        threads: that torch may use.
-        report_every: steps between two reports.
+        seed: seed of the weights and of the hands.
+        threads: how many threads torch may use.
+        report_every: steps between two lines of progress.
     """
 
     base_steps: int
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--finetune-steps", type=int, default=200, help="steps on the first rule")
     parser.add_argument("--base-rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument(
-        "--base-share", type=float, default=0.0625, help="part of the first rule in base training"
+        "--base-share", type=float, default=0.0625, help="share of the first rule in base training"
     )
     parser.add_argument("--finetune-rate", type=float, default=2e-4, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=256, help="hands in a step")

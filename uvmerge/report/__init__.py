@@ -1,4 +1,4 @@
-"""What a comparison found, in files: `report.json`, `matrices.csv` and a page, `report.html`."""
+"""Findings of a comparison as files: `report.json`, `matrices.csv` and `report.html`, the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary"]
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:
-    """Write the three files into `folder`, each whole or not at all; returns their paths."""
+    """Write the three files into `folder`, every file whole or not at all; returns their paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(as_data(findings), separators=(",", ":"), allow_nan=False, default=str)

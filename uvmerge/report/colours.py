@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
+# Of values: cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
 SEQUENTIAL = ("#FEE838", "#E1CC55", "#C3B369", "#A59C74", "#8A8678", "#707173",
               "#575D6D", "#3B496C", "#123570", "#00224E")  # fmt: skip
-# Less than expected is blue, more is orange.
+# Of values beside an expected one: less is blue, more is orange.
 DIVERGING = ("#00456B", "#0072B2", "#8CBEDB", "#F7F7F7", "#EFB188", "#D55E00", "#7F3800")
-# Of lines: Okabe and Ito 2008, told apart by people who see red and green as one.
+# Of lines: Okabe and Ito 2008, which people with red-green colour blindness can distinguish.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 

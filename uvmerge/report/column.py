@@ -1,4 +1,4 @@
-"""What a row of the table in `columns.py` holds: a measure of a matrix, and where it is shown."""
+"""A row of the table in `columns.py`: a measure of a matrix, and where the measure is shown."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class Place(Flag):
 
     JSON = auto()
     CSV = auto()
-    TERMINAL = auto()  # means of each role
-    EVIDENCE = auto()  # there also of an unrelated pair, to show that it is one
+    TERMINAL = auto()  # the table of means of each role
+    EVIDENCE = auto()  # in TERMINAL also for an unrelated pair, to show that it is unrelated
     MAP = auto()  # heat map of the page
     FIGURE = auto()  # heat map for a paper
     CURVE = auto()  # over several checkpoints, on the page and for a paper
     MOVED = auto()  # the page's table of the matrices that moved most
     DETAILS = auto()  # the page's numbers of one matrix
-    CHANCE = auto()  # in TERMINAL and MOVED, which are narrow, with what chance gives beside it
+    CHANCE = auto()  # in the narrow TERMINAL and MOVED, what chance gives beside the value
     FILES = JSON | CSV
     EVERYWHERE = JSON | CSV | TERMINAL | MAP | FIGURE | CURVE | MOVED | DETAILS | CHANCE
 
 
 def nothing(_: Entry) -> None:
-    """Of a column that has no such number."""
+    """The function of a number that a column does not have."""
 
 
 def never(_: Entry) -> bool:
-    """Of a column for which a rule does not hold."""
+    """The function of a rule that holds for no matrix."""
     return False
 
 
@@ -49,10 +49,11 @@ class Scaling:
     """How the colours of a heat map are scaled.
 
     Attributes:
-        group: columns of one group share a scale.
+        group: the name of a group of columns that share a scale.
         marks_chance: whether the mean of what chance gives is marked on the scale.
-        ends_at_chance: whether the largest is marked instead, and the scale goes up to it.
-        threshold: a value that is marked, and in which words.
+        ends_at_chance: whether the largest value that chance gives is marked instead of the mean;
+            the scale then includes that value.
+        threshold: a value that is marked, and the words of the mark.
     """
 
     group: str = ""
@@ -66,22 +67,28 @@ class Column:
     """One measure of a matrix: what it is, what chance gives, and where it is shown.
 
     Attributes:
-        key: its name in matrices.csv.
-        value: of a matrix, in the unit of the files; None where there is none.
-        name: for people; the same for both sides.
-        heading: over a drawing, where the name is too long for that.
-        side: `left` or `right`, of a measure of the vectors of one side.
-        short: a name for the head of a narrow table.
-        axis: a name for the axis of a drawing.
-        meaning: its definition, for the page and the documentation.
-        note: what to know beside a heat map; `meaning` where it is empty.
-        chance: what chance gives, which drawings call `beside`; `by_chance` says it in words.
-        band: of the values that chance explains.
-        is_void: whether the value of a matrix says nothing, and so counts in no mean and no curve.
-        is_chance: whether it is no more than chance or rounding gives, which drawings mark.
-        path: its place in report.json, `key` where it is empty.
-        chance_key: of what chance gives, in the files; made from the key where it is empty.
-        is_always_there: whether matrices that were not measured have it too.
+        key: the name of the measure in matrices.csv.
+        value: the value of a matrix, in the unit of the files; None where there is none.
+        name: the name for people, the same for both sides.
+        unit: how people read the value.
+        side: `left` or `right` for a measure of the vectors of one side, else empty.
+        heading: the title of a drawing, where the name is too long for that.
+        short: the name at the head of a narrow table.
+        axis: the name at the axis of a drawing.
+        meaning: the definition of the measure, for the page and the documentation.
+        note: what to know beside a heat map; where it is empty, `meaning` is shown.
+        chance: the value that chance gives; None where there is none.
+        beside: the word of drawings for what chance gives: `chance` or `rounding`.
+        by_chance: what chance gives, in words.
+        band: the lowest and the highest value that chance explains.
+        is_void: whether the value of a matrix says nothing and therefore counts in no mean or
+            curve.
+        is_chance: whether the value is no more than chance or rounding gives; drawings mark this.
+        scaling: how the colours of the heat map are scaled.
+        shown: the places that show the measure.
+        path: the place in report.json; where it is empty, `key`.
+        chance_key: the name in the files of what chance gives; where it is empty, made from `key`.
+        is_always_there: whether matrices that were not measured have the value too.
     """
 
     key: str
@@ -108,19 +115,19 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Over a drawing."""
+        """The title of a drawing."""
         name = self.heading or self.name or self.key
         of_side = f", {self.side} singular vectors" if self.side else ""
         return f"{name[0].upper()}{name[1:]}{of_side}"
 
     @property
     def head(self) -> str:
-        """Over a column of a table."""
+        """The head of a column of a table."""
         return self.short or self.name or self.key
 
     @property
     def label(self) -> str:
-        """At an axis."""
+        """The label of an axis."""
         return self.axis or self.unit.label or self.head
 
     @property
@@ -140,19 +147,19 @@ class Column:
         return self.chance_key or f"{self.key}_chance"
 
     def is_no_finding(self, entry: Entry) -> bool:
-        """Whether the value of a matrix is void, chance or rounding, or the matrix unrelated."""
+        """Whether the value of a matrix is void, chance or rounding, or the matrix is unrelated."""
         return bool(entry.is_unrelated or self.is_void(entry) or self.is_chance(entry))
 
     def are_no_finding(self, entries: Sequence[Entry]) -> bool:
-        """Whether the values of most matrices are none."""
+        """Whether the values of most matrices are no finding."""
         return judgement.is_majority(sum(map(self.is_no_finding, entries)), len(entries))
 
     def values(self, entries: Iterable[Entry]) -> list[float]:
-        """Of the matrices that have one."""
+        """The values of the matrices that have one."""
         return _numbers(map(self.value, entries))
 
     def telling_values(self, entries: Iterable[Entry]) -> list[float]:
-        """Those that say something."""
+        """The values that are not void."""
         return self.values(entry for entry in entries if not self.is_void(entry))
 
     def chances(self, entries: Iterable[Entry]) -> list[float]:
@@ -165,5 +172,5 @@ def _numbers(values: Iterable[float | None]) -> list[float]:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """None without any."""
+    """The mean; None of no values."""
     return sum(values) / len(values) if values else None

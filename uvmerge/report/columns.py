@@ -1,8 +1,9 @@
-"""The table of measures, a row each: report.json, matrices.csv, the terminal, the page, the figures
-and the documentation are loops over it. Pure.
+"""The table of measures, with one row for each measure. Pure.
 
-A new measure is one row here and one function of an `Entry`, which gives None where there is no
-value. Its defaults show it everywhere. W_b is the base, W_f the fine-tuned matrix, D = W_f − W_b.
+report.json, matrices.csv, the terminal, the page, the figures and the documentation are loops over
+this table. A new measure is one row here and one function of an `Entry`, which gives None where
+there is no value; by default a measure is shown everywhere. W_b is the base, W_f the fine-tuned
+matrix, D = W_f − W_b.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ IN_TERMINAL = Place.TERMINAL | Place.EVIDENCE
 
 
 def shown_in(place: Place) -> list[Column]:
-    """The columns of one place, in order."""
+    """The columns that are shown in a place, in order."""
     return [column for column in COLUMNS if place in column.shown]
 
 
 def column_of(key: str) -> Column:
-    """The column of that key."""
+    """The column with a key."""
     return next(each for each in COLUMNS if each.key == key)
 
 
@@ -39,7 +40,7 @@ def column_of(key: str) -> Column:
 def of_measures(
     read: Callable[[Measures], Any], if_identical: float | None = None
 ) -> Callable[[Entry], Any]:
-    """What `read` finds of a measured matrix; `if_identical` of one that is equal to its base."""
+    """What `read` gives for a measured matrix, and `if_identical` for one equal to its base."""
 
     def value(entry: Entry) -> Any:
         if entry.measures is None:
@@ -52,17 +53,17 @@ def of_measures(
 def of_vectors(
     read: Callable[[Measures], Any], if_identical: float | None = None
 ) -> Callable[[Entry], Any]:
-    """The same, but None where no triplets were compared: k is 0."""
+    """As `of_measures`, but None where k is 0, so that no vectors were compared."""
     return of_measures(lambda found: read(found) if found.k else None, if_identical)
 
 
 def of_change(read: Callable[[Change, int], Any]) -> Callable[[Entry], Any]:
-    """What `read` finds of the change and k; None where nothing changed or k is 0."""
+    """What `read` gives for the change and k; None where nothing changed or k is 0."""
     return of_vectors(lambda found: read(found.change, found.k) if found.change.relative else None)
 
 
 def _is_chance(*parts: str) -> Callable[[Entry], bool]:
-    """Whether these shares of the change are all within what chance gives."""
+    """Whether all these shares of the change are inside the bands of chance."""
     within = of_change(lambda change, k: not any(change.side_of_band(part, k) for part in parts))
     return lambda entry: bool(within(entry))
 
@@ -74,7 +75,7 @@ def _rotation_over_diagonal(change: Change, k: int) -> float | None:
 def _of_side(
     side: str, read: Callable[[Turn], Any], if_identical: float | None = None
 ) -> Callable[[Entry], Any]:
-    """What `read` finds of the vectors of one side; None where k is 0."""
+    """What `read` gives for the vectors of one side; None where k is 0."""
     return of_vectors(lambda found: read(getattr(found, side)), if_identical)
 
 
@@ -92,12 +93,12 @@ def _tells_nothing(side: str) -> Callable[[Entry], bool]:
 
 
 def _fact(key: str, value: Callable[[Entry], Any], shown: Place = FILES) -> Column:
-    """What a matrix is, for the files alone."""
+    """A column about the matrix itself, for the files alone."""
     return Column(key, value, shown=shown, is_always_there=True)
 
 
 def _side(side: str) -> tuple[Column, ...]:
-    """How the k leading singular vectors of one side turned."""
+    """The columns of how the k leading singular vectors of one side turned."""
     of = partial(_of_side, side)
 
     def row(key: str, value: Callable[[Entry], Any], shown: Place, **more: Any) -> Column:
@@ -119,8 +120,8 @@ def _side(side: str) -> tuple[Column, ...]:
             " Golub 1973), so that an angle of 6e-6° can be told from 0.",
             by_chance="the law of independent subspaces (Wachter 1980), and a band; where 2k"
             " exceeds the dimension d, 2k − d of the angles are 0 whatever the matrices are",
-            note="degrees, up to what independent subspaces show; hatched: no nearer than those, or"
-            " nothing can be told",
+            note="degrees, up to what independent subspaces show; hatched: no nearer than"
+            " independent subspaces, or k is too large to tell",
         ),
         row(
             "largest", of(lambda turn: turn.largest), FILES | DETAILS,
@@ -149,7 +150,7 @@ def _side(side: str) -> tuple[Column, ...]:
 
 
 def _share(part: str, key: str, **more: Any) -> Column:
-    """A share of ‖D‖², beside what random signs would show."""
+    """The column of a share of ‖D‖², beside what random signs would show."""
     return Column(
         key, of_change(lambda change, k: getattr(change, part)), path=f"delta.{key}", unit=SHARE,
         chance=of_change(lambda change, k: change.expected(part, k)),
@@ -159,7 +160,7 @@ def _share(part: str, key: str, **more: Any) -> Column:
 
 
 def _gap(of: str, key: str) -> Column:
-    """The gap of one of the matrices behind its k-th singular value."""
+    """The column of the gap of a matrix behind its k-th singular value."""
     return Column(
         f"gap_{key}", of_measures(lambda found: getattr(found, f"{key}_gap")), path=f"gap.{key}",
         name=f"gap at the cut, {of}", short=f"gap {of}", shown=FILES | MOVED | DETAILS,

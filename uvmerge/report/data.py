@@ -39,7 +39,7 @@ def _checkpoint(compared: Compared) -> dict[str, Any]:
 
 
 def _matrix(entry: Entry) -> dict[str, Any]:
-    """The columns of one matrix, those of the form `left.mean` in an object `left`."""
+    """The columns of one matrix; a column with the path `left.mean` is in an object `left`."""
     data: dict[str, Any] = {}
     for column in shown_in(Place.JSON):
         if entry.measures is not None or column.is_always_there:
@@ -52,7 +52,7 @@ def _matrix(entry: Entry) -> dict[str, Any]:
 
 
 def _numbers(column: Column, name: str, entry: Entry) -> dict[str, Any]:
-    """The value of a column, and what chance gives."""
+    """The value of a column, what chance gives, and the band of chance, by name."""
     found = {name: column.value(entry)}
     if column.has_chance:
         found[column.chance_key or f"{name}_chance"] = column.chance(entry)
@@ -62,7 +62,7 @@ def _numbers(column: Column, name: str, entry: Entry) -> dict[str, Any]:
 
 
 def _rounded(data: Any) -> Any:
-    """`data` with floats to six digits, and None for what JSON has no number for."""
+    """`data` with floats to six significant digits, and None for NaN and infinity."""
     if isinstance(data, float):
         return float(f"{data:.6g}") if math.isfinite(data) else None
     if isinstance(data, Mapping):

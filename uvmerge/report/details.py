@@ -1,4 +1,4 @@
-"""One matrix: its spectra, angles, change and numbers, folded away until asked for. Pure."""
+"""One matrix: spectra, angles, change and numbers, in a part of the page that unfolds. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .heat import picture
 from .scales import BLOCK, angle_axis
 from .svg import Axis, Band, Line, chart, furniture
 
-POINTS, FEW = 28, 12  # of a curve, and of one in the background
-BACKGROUND = 6  # other checkpoints that are drawn behind the angles of the last
+POINTS, FEW = 28, 12  # points of a curve, and of a curve in the background
+BACKGROUND = 6  # how many other checkpoints are drawn behind the angles of the last
 
 
 def legends() -> str:
-    """What the charts of all matrices share; stands once on the page."""
+    """The legends that the charts of all matrices share, which are on the page once."""
     rank = _ranks(1)
     value, angle = Axis(0, 1, "singular value"), angle_axis(())
     change = Line((), "change (right)", 2)
@@ -44,8 +44,9 @@ def details(
     """The `<details>` of a measured matrix.
 
     Args:
-        anchor: links go to `#anchor`, inside, so that browsers unfold it.
-        earlier: the same matrix in other checkpoints, drawn behind its angles.
+        anchor: the id that links go to; it is inside, so that browsers unfold the part.
+        earlier: the same matrix in other checkpoints, whose angles are drawn in the background.
+        is_open: whether the part is unfolded at first.
     """
     found = entry.measures
     assert found is not None
@@ -68,7 +69,7 @@ def details(
 
 
 def _angle(entry: Entry, side: str) -> str:
-    """The mean angle of one side, or that it is no finding."""
+    """The mean angle of one side, or `as chance` where the angle is no finding."""
     of_side = column_of(f"{side}_mean")
     value = of_side.value(entry)
     if value is None:
@@ -77,7 +78,7 @@ def _angle(entry: Entry, side: str) -> str:
 
 
 def chosen(count: int, points: int = POINTS, power: float = 1.0) -> list[int]:
-    """At most that many of `range(count)`, both ends included; a power > 1 prefers the start."""
+    """At most `points` of `range(count)`, both ends included; a power over 1 prefers the start."""
     if count <= points:
         return list(range(count))
     places = (round((count - 1) * (i / (points - 1)) ** power) for i in range(points))
@@ -126,7 +127,7 @@ def _angles(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
 
 
 def _points(angles: Sequence[float], points: int = POINTS) -> list[tuple[float, float]]:
-    """(rank, degrees) of some of the angles."""
+    """(rank, degrees) of at most `points` of the angles."""
     return [(i + 1, DEGREES.drawn(angles[i])) for i in chosen(len(angles), points)]
 
 
@@ -164,7 +165,7 @@ def _block(found: Measures) -> tuple[str, str]:
 
 
 def _numbers(entry: Entry) -> str:
-    """Each measure beside what chance gives, those of vectors by side."""
+    """Tables of the measures beside what chance gives; measures of vectors by side."""
     columns = shown_in(Place.DETAILS)
     by_name: dict[str, list[Column]] = {}
     for each in columns:
@@ -184,7 +185,7 @@ def _numbers(entry: Entry) -> str:
 
 
 def _cells(column: Column, entry: Entry) -> tuple[str, str]:
-    """The value of one side, and what chance gives."""
+    """The texts of a value and of what chance gives."""
     chance = column.chance(entry)
     return column.unit.text(column.value(entry)), "" if chance is None else column.unit.text(chance)
 
@@ -192,4 +193,5 @@ def _cells(column: Column, entry: Entry) -> tuple[str, str]:
 def _fact(column: Column, entry: Entry) -> str:
     value, chance = _cells(column, entry)
     beside = f" ({chance})" if chance else ""
-    return f"<tr><th>{safe(column.heading or column.name or column.key)}</th><td>{value}{beside}</td></tr>"
+    name = safe(column.heading or column.name or column.key)
+    return f"<tr><th>{name}</th><td>{value}{beside}</td></tr>"

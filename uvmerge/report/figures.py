@@ -1,7 +1,7 @@
 """The report's figures for a paper: PNG and PDF, with matplotlib (the extra `plot`).
 
-They show columns of the page, with its values, its scales and its hatching. Files are the same to
-the byte for the same findings and the same matplotlib, whatever its user's own style is.
+The figures show columns of the page, with the values, scales and hatching of the page. For the same
+findings and the same matplotlib the files have the same bytes, whatever style the user has set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOST_MOVED = 3  # matrices that get a figure of their own
 
 
 def require_matplotlib() -> None:
-    """`UsageError` where it is missing, for asking before anything is measured."""
+    """Raise `UsageError` where matplotlib is missing, before anything is measured."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -44,14 +44,18 @@ def require_matplotlib() -> None:
 
 
 def save_figures(findings: Findings, folder: str | Path) -> list[Path]:
-    """Write every figure to `folder`, which is made if need be; the paths, PNG and PDF of each.
+    """Write every figure to `folder` as PNG and PDF; returns the paths.
 
-    `maps`: heat maps of all matrices, layers × roles. `matrix-1` to `matrix-3`: the most moved
-    ones. Of several checkpoints each has these, as `checkpoint-1-maps` and so on, with the colours
-    of all maps on shared scales; `trajectory` and `distances` show them together.
+    `maps` holds the heat maps of all matrices, layers × roles; `matrix-1` to `matrix-3` show the
+    matrices that moved most. With several checkpoints each checkpoint has these figures
+    (`checkpoint-1-maps` and so on), with the colours of all maps on shared scales, and `trajectory`
+    and `distances` show the checkpoints together.
+
+    Args:
+        folder: is made where it is missing.
 
     Raises:
-        UsageError: where matplotlib is missing or `folder` is a file.
+        UsageError: matplotlib is missing, or `folder` is a file.
     """
     require_matplotlib()
     from matplotlib import style
@@ -74,7 +78,7 @@ def save_figures(findings: Findings, folder: str | Path) -> list[Path]:
 
 
 def _figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
-    """File names without suffix, and figures."""
+    """The figures, each with its file name without suffix."""
     panels = _panels(findings)
     several = len(findings.compared) > 1
     for number, compared in enumerate(findings.compared, 1):
@@ -94,7 +98,7 @@ def _figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
 
 
 def _panels(findings: Findings) -> list[tuple[Column, Scale]]:
-    """The heat maps of every checkpoint, with scales over all of them."""
+    """The columns of the heat maps, with scales that all checkpoints share."""
     columns = shown_in(Place.FIGURE)
     cells = [
         entries
@@ -105,7 +109,7 @@ def _panels(findings: Findings) -> list[tuple[Column, Scale]]:
 
 
 def _maps(compared: Compared, panels: Sequence[tuple[Column, Scale]], title: str) -> Figure:
-    """The heat maps of one checkpoint, one under the other; what is no finding is hatched."""
+    """The heat maps of one checkpoint, one under the other; cells without a finding are hatched."""
     roles, layers, cells = by_place(compared.entries)
     height = min(1.9, max(0.9, 0.35 + 0.12 * len(roles)))
     figure = empty_figure(min(WIDTH, 4.2 + 0.1 * len(layers)), height * len(panels) + 0.5, title)
@@ -130,13 +134,13 @@ def _maps(compared: Compared, panels: Sequence[tuple[Column, Scale]], title: str
 
 
 def _heading(column: Column, scale: Scale) -> str:
-    """The title of a heat map, with what is marked on its scale."""
+    """The title of a heat map, with the words of the marks on its scale."""
     marks = "".join(f" ({words})" for _, words in scale.marks)
     return plain(column.title, 90) + marks
 
 
 def _trajectory(findings: Findings) -> Figure:
-    """Means and middle halves over matrices, checkpoint by checkpoint, as on the page."""
+    """Means and quartiles over matrices, checkpoint by checkpoint."""
     by_group = groupby(shown_in(Place.CURVE), lambda column: column.group)
     curves = [list(columns) for _, columns in by_group]
     answers = any(compared.behaviour for compared in findings.compared)
@@ -157,7 +161,7 @@ def _trajectory(findings: Findings) -> Figure:
 
 
 def _curves(axes: Axes, findings: Findings, columns: Sequence[Column]) -> None:
-    """The measures of one group, those of both sides in one drawing."""
+    """The measures of one group; measures of both sides share a drawing."""
     lowest = 0.0
     for column, colour in zip(columns, LINES):
         means, low, high = _means_and_quarters(findings, column)
@@ -174,7 +178,7 @@ def _curves(axes: Axes, findings: Findings, columns: Sequence[Column]) -> None:
 
 
 def _means_and_quarters(findings: Findings, column: Column) -> tuple[list[float], ...]:
-    """Of each checkpoint the mean of the values that say something, and their quartiles."""
+    """The means of the values that are not void, and the quartiles, by checkpoint."""
     found = []
     for compared in findings.compared:
         values = [column.unit.drawn(x) for x in column.telling_values(compared.entries)]
@@ -186,7 +190,7 @@ def _means_and_quarters(findings: Findings, column: Column) -> tuple[list[float]
 
 
 def _answers(axes: Axes, findings: Findings) -> None:
-    """KL from the base, with its standard error."""
+    """The KL divergence from the base, with its standard error."""
     found = [compared.behaviour for compared in findings.compared]
     kl = [behaviour.kl if behaviour else math.nan for behaviour in found]
     errors = [(behaviour and behaviour.kl_error) or 0.0 for behaviour in found]
@@ -198,7 +202,7 @@ def _answers(axes: Axes, findings: Findings) -> None:
 
 
 def _distances(findings: Findings) -> Figure:
-    """Every two of the checkpoints, the base included."""
+    """The distances of each two checkpoints, the base included."""
     count = len(findings.labels)
     figure = empty_figure(WIDTH, 2.0)
     for axes, distance in zip(figure.subplots(1, len(DISTANCES)), DISTANCES):
@@ -217,7 +221,7 @@ def _distances(findings: Findings) -> Figure:
 
 
 def _list_names(figure: Figure, findings: Findings, most: int = 12) -> None:
-    """Which checkpoint is which number, under everything else; the figure grows by the list."""
+    """Add a list of the numbered checkpoints at the bottom; the figure grows by the list."""
     names = ["base", *map(str, range(1, len(findings.labels)))]
     lines = [f"{name}: {plain(label)}" for name, label in zip(names, findings.labels)]
     if len(lines) > most:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..text import brief
 
-NONE = "–"  # for a number that there is not
+NONE = "–"  # for a number that does not exist
 
 
 def safe(text: object, most: int = 200) -> str:
@@ -17,7 +17,7 @@ def safe(text: object, most: int = 200) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`value` to that many significant digits, short: `0.0123`, `1.2e−5`, `12,300`; `–` is none."""
+    """`value` to `digits` significant digits: `0.0123`, `1.2e−5`, `12,300`; `–` for None."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -41,11 +41,11 @@ class Unit:
     """How a number of the findings is drawn and written for people.
 
     Attributes:
-        label: of an axis.
-        factor: what a number is multiplied by; `drawn` gives the product.
-        sign: written behind it.
-        in_percent: whether text gives it in percent; a drawing has no room for that.
-        digits: of text, where more than three are needed.
+        label: the name of the unit at an axis.
+        factor: `drawn` multiplies a number by it.
+        sign: is written behind a number.
+        in_percent: whether texts give a number in percent; drawings have no room for that.
+        digits: how many significant digits texts have.
     """
 
     label: str = ""

@@ -32,10 +32,10 @@ class Cell:
     """One value of a heat map.
 
     Attributes:
-        value: None draws an empty cell.
-        text: shown in it.
-        tip: shown when pointed at.
-        link: anchor that a click goes to.
+        value: the number that is coloured; None draws an empty cell.
+        text: is shown in the cell.
+        tip: is shown when the pointer is on the cell.
+        link: the anchor that a click goes to.
         hatched: whether the value is no finding.
     """
 
@@ -55,7 +55,7 @@ class Scale:
     marks: Sequence[tuple[float, str]] = field(default=())
 
     def colour(self, value: float) -> tuple[str, str]:
-        """Of the cell, and of text that is readable on it."""
+        """The colour of a cell, and a colour of text that is readable on the cell."""
         red, green, blue = mixed(self.ramp, self.axis.share(value))
         light = 0.299 * red + 0.587 * green + 0.114 * blue > 120
         return f"#{red:02x}{green:02x}{blue:02x}", "#000" if light else "#fff"
@@ -139,7 +139,7 @@ def _legend(scale: Scale, x: int, y: int) -> str:
 
 
 def picture(values: Sequence[Sequence[float]], scale: Scale, levels: int = 21) -> str:
-    """A PNG, one pixel for each value, as a data address."""
+    """A PNG with one pixel for each value, as a `data:` URL."""
     palette = b"".join(bytes(mixed(scale.ramp, i / (levels - 1))) for i in range(levels))
     rows = b"".join(
         b"\0" + bytes(round(scale.axis.share(value) * (levels - 1)) for value in row)

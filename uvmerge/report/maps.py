@@ -1,4 +1,4 @@
-"""The heat maps of layers by roles: every matrix of a checkpoint, for each measure. Pure."""
+"""Heat maps of layers × roles: all matrices of a checkpoint, one map for each measure. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .format import number, safe
 from .heat import Cell, heat_map
 from .scales import scale_of
 
-MOST_ROLES, MOST_LAYERS = 16, 200  # that are drawn; matrices.csv has all
+MOST_ROLES, MOST_LAYERS = 16, 200  # how many are drawn; matrices.csv has all
 
 
 def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
-    """All heat maps of a checkpoint as HTML figures; `links` are anchors by names of entries."""
+    """All heat maps of a checkpoint as HTML figures; `links` holds anchors by name of a matrix."""
     roles, layers, cells = by_place(compared.entries)
     dropped = len(roles) > MOST_ROLES or len(layers) > MOST_LAYERS
     often = Counter(entry.role for entry in compared.entries)
@@ -44,7 +44,7 @@ def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
 
 
 def _cell(column: Column, entries: Sequence[Entry], links: Mapping[str, str]) -> Cell:
-    """The mean over the entries of one place: one matrix, or the experts of a layer."""
+    """The cell of one role and layer: the mean over its matrices (several are experts)."""
     found = mean(column.values(entries))
     hatched = found is not None and column.are_no_finding(entries)
     value = None if found is None else column.unit.drawn(found)
@@ -54,7 +54,7 @@ def _cell(column: Column, entries: Sequence[Entry], links: Mapping[str, str]) ->
 
 
 def _tip(column: Column, entries: Sequence[Entry], value: float | None, hatched: bool) -> str:
-    """What is said of a cell that is pointed at."""
+    """The text that is shown when the pointer is on a cell."""
     first = entries[0]
     where = "" if first.layer is None else f"layer {first.layer}, "
     many = f" ({len(entries)} matrices)" if len(entries) > 1 else ""

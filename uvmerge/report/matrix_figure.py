@@ -1,4 +1,4 @@
-"""One matrix for a paper: spectra, angles, the change's own spectrum, and where the change lies."""
+"""The figure of one matrix: spectra, angles, the spectrum of the change, and its block C."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _spectra(axes: Axes, found: Measures) -> None:
 
 
 def _angles(axes: Axes, found: Measures) -> None:
-    """Both sides, and the band that independent subspaces of their dimensions lie in."""
+    """The angles of both sides, and the band of the angles of independent subspaces."""
     left, right = found.left, found.right
     y = angle_axis([*left.angles, *right.angles])
     bands = [(left, "left, unrelated", BLUE), (right, "right, unrelated", ORANGE)]
@@ -78,7 +78,7 @@ def _angles(axes: Axes, found: Measures) -> None:
 
 
 def _delta(axes: Axes, found: Measures) -> None:
-    """The change's spectrum, and that of a random matrix of the same energy."""
+    """The spectra of the change and of a random matrix with the same energy."""
     change = found.change
     expected = change.chance.values()
     unit = math.sqrt(change.energy / sum(value * value for value in expected))
@@ -92,7 +92,7 @@ def _delta(axes: Axes, found: Measures) -> None:
 
 
 def _block(axes: Axes, found: Measures) -> None:
-    """Mean squares of C in units of what a change without structure shows, which is white."""
+    """Mean squares of C over those of a change without structure; a ratio of 1 is white."""
     picture = found.change.picture
     edges = [found.k * i / len(picture) for i in range(len(picture) + 1)]
     heat(axes, picture, BLOCK, "energy / chance", edges=edges)

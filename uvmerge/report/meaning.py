@@ -1,4 +1,4 @@
-"""What the figures mean: each measure in a line, with what chance gives, for people to read."""
+"""The definitions of all measures, with what chance gives, for the page and docs/report.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AFTER = (
      " multiples of what a change without structure shows."),
     ("No finding", "A figure within four standard deviations of what independent subspaces, or a"
      " change with random signs, would show; a change of the size of rounding; everything of a"
-     " matrix that is unrelated to its base. Hatched in the heat maps."),
+     " matrix that is unrelated to its base. Heat maps hatch cells without a finding."),
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def documentation() -> str:
 
 
 def _explained() -> list[list[Column]]:
-    """The columns that have a meaning, those of both sides together."""
+    """The columns that have a meaning; the two columns of both sides are one group."""
     by_name: dict[str, list[Column]] = {}
     for column in columns.COLUMNS:
         if column.meaning:

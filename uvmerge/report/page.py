@@ -1,4 +1,4 @@
-"""`report.html`: one page, static and self-contained, everything from outside escaped. Pure."""
+"""`report.html`: one static, self-contained page; all text from inputs is escaped. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .style import STYLE
 from .trajectory import trajectory
 from .words import headline
 
-DETAILS_BYTES = 1_500_000  # of all folded matrices together, so that a page stays under 2 MB
+DETAILS_BYTES = 1_500_000  # of the details of all matrices, so that a page stays under 2 MB
 MOST_LISTED = 10
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
@@ -108,12 +108,12 @@ def _headline(findings: Findings) -> str:
 
 
 def _whole(sentence: str) -> str:
-    """A sentence whose numbers are not parted from their units at the end of a line."""
+    """An escaped sentence with no line break between a number and its unit."""
     return re.sub(r"(?<=\d) (?=%|nats|±)", "&nbsp;", safe(sentence, 2000))
 
 
 def _facts(findings: Findings) -> str:
-    """Labels, commits, settings, versions, notes."""
+    """The list of labels, commits, settings, versions, times and notes."""
     facts: list[tuple[str, object]] = [("base", _reference(findings.base, findings.base_commit))]
     for i, compared in enumerate(findings.compared, 1):
         name = "fine-tuned" if len(findings.compared) == 1 else f"checkpoint {i}"
@@ -137,7 +137,7 @@ def _listed(items: Mapping[str, object]) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wide") -> str:
-    """Cells are HTML already."""
+    """A table in HTML; the texts of its cells are HTML already."""
     head = "".join(f"<th>{name}</th>" for name in header)
     body = "".join(
         "<tr>"
@@ -176,7 +176,7 @@ _BESIDE_BEHAVIOUR = ("relative_delta", "left_mean", "right_mean")
 
 
 def _median(column: Column, compared: Compared) -> str:
-    """Over the related matrices whose values say something."""
+    """The median over the related matrices, without values that are void."""
     values = column.telling_values(compared.related_matrices)
     return column.unit.text(median(values) if values else None)
 
@@ -184,7 +184,7 @@ def _median(column: Column, compared: Compared) -> str:
 def _folded(
     compared: Compared, earlier: Sequence[Mapping[str, Measures]]
 ) -> tuple[str, dict[str, str]]:
-    """The details of the most moved matrices, as many as fit, and their anchors by name."""
+    """The details of the matrices that moved most, as many as fit, and anchors by name."""
     parts: list[str] = []
     links: dict[str, str] = {}
     total = 0
@@ -238,7 +238,7 @@ def _moved_cell(column: Column, entry: Entry) -> str:
 
 
 def _rest(compared: Compared) -> str:
-    """Tensors that were compared without being decomposed, and those that could not be."""
+    """Tensors that were subtracted, not decomposed, and tensors that could not be compared."""
     parts = []
     changed = sorted((o for o in compared.others if o.relative), key=lambda o: -(o.relative or 0.0))
     if changed:

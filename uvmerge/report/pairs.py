@@ -1,4 +1,4 @@
-"""How far each two of several checkpoints are apart: what is drawn, and on which scales. Pure."""
+"""Distances of each two checkpoints: which are drawn, and on which scales. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Distance:
     """One distance between two checkpoints.
 
     Attributes:
-        key: its name in report.json.
+        key: the name in report.json.
         of_spans: whether it is the chordal distance of leading spans, whose scale ends at chance.
     """
 
@@ -37,7 +37,7 @@ DISTANCES = (
 
 
 def scale_of(distance: Distance, findings: Findings) -> Scale:
-    """From 0 to the largest distance; those of spans share a scale, on which chance is marked."""
+    """From 0 to the largest distance; distances of spans share a scale with a mark of chance."""
     alike = [other for other in DISTANCES if other.of_spans == distance.of_spans]
     ends = [other.value(pair) for other in alike for pair in findings.pairs]
     chance = _chance(findings) if distance.of_spans else None
@@ -47,7 +47,7 @@ def scale_of(distance: Distance, findings: Findings) -> Scale:
 
 
 def _chance(findings: Findings) -> float | None:
-    """Mean chordal distance that independent spans of these matrices would have."""
+    """The mean chordal distance that independent spans would have."""
     return mean([
         turn.chance.chordal
         for compared in findings.compared

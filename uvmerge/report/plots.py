@@ -1,6 +1,6 @@
-"""What the figures for a paper are drawn with: matplotlib's axes in the colours of the page.
+"""Drawing with matplotlib for the figures of a paper, in the colours of the page.
 
-Names from checkpoints are untrusted: they are made inert and never read as mathematics.
+Names from checkpoints are untrusted: they lose control characters and are never read as formulas.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42, "hatch.linewidth": 0.5,
 }  # fmt: skip
 GREY, PALE = "#666666", "#E6E6E6"
-HATCH = "//////"  # of cells that are no finding
+HATCH = "//////"  # of cells without a finding
 
 
 def empty_figure(width: float, height: float, title: str = "") -> Figure:
-    """A figure in inches that no window system and no other figure knows of."""
+    """A figure, sized in inches, without a window and apart from pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,7 +74,7 @@ def heat(
 
 
 def _norm(scale: Scale) -> Any:
-    """From drawn values to shares of the ramp; those beyond its ends take the ends' colours."""
+    """The map from drawn values to colours; values beyond the ends have the colours of the ends."""
     from matplotlib.colors import LogNorm, Normalize
 
     ends = scale.axis.low, max(scale.axis.high, scale.axis.low + 1e-300)
@@ -96,7 +96,7 @@ def _hatch(
     scale: Scale,
     hatched: Sequence[Sequence[bool]],
 ) -> None:
-    """Lines over the cells that are no finding, dark on light ones and light on dark ones."""
+    """Hatch the cells without a finding, dark on light cells and light on dark cells."""
     from matplotlib.patches import Rectangle
 
     for i, row in enumerate(hatched):
@@ -109,13 +109,13 @@ def _hatch(
 
 
 def name_ticks(axis: Any, names: Sequence[str], most: int = 32) -> None:
-    """A tick for each name, or every so many where they would not fit."""
+    """Set a tick for each name, or for every n-th name so that at most `most` are shown."""
     places = range(0, len(names), -(-len(names) // most))
     axis.set_ticks(places, [plain(names[i], 24) for i in places], parse_math=False)
 
 
 def line(axes: Axes, values: Sequence[float], **style: Any) -> Any:
-    """A line over the ranks from 1 on."""
+    """A line of values over the ranks 1, 2, …"""
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.set_xlim(0.5, len(values) + 0.5)
     marker = "." if len(values) < 10 else ""
@@ -123,7 +123,7 @@ def line(axes: Axes, values: Sequence[float], **style: Any) -> Any:
 
 
 def logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Make the y axis logarithmic, with plain numbers."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):  # type: ignore[misc]
@@ -136,7 +136,7 @@ def logarithmic(axes: Axes) -> None:
 
 
 def legend_below(axes: Axes, *handles: Any) -> None:
-    """Under the axes, where it covers nothing."""
+    """Put the legend under the axes, where it covers nothing."""
     shown = handles or axes.get_legend_handles_labels()[0]
     axes.legend(
         handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.2), columnspacing=1.2,
@@ -145,7 +145,7 @@ def legend_below(axes: Axes, *handles: Any) -> None:
 
 
 def plain(text: str, most: int = 60) -> str:
-    """`text` in characters that the font has, cut."""
+    """`text` in characters that the font has, at most `most` of them."""
     return "".join(
         c if ord(c) < 0x250 or c in "…–" else c.encode("ascii", "backslashreplace").decode()
         for c in brief(text, most)

@@ -24,7 +24,7 @@ def header() -> list[str]:
 
 
 def as_csv(findings: Findings) -> str:
-    """Numbers to six digits, angles in radians; an empty cell is a figure that there is not."""
+    """The text of the file: six significant digits, angles in radians, empty cells for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, header(), lineterminator="\n")
     writer.writeheader()
@@ -34,7 +34,7 @@ def as_csv(findings: Findings) -> str:
 
 
 def rows(findings: Findings) -> list[dict[str, Value]]:
-    """A row per matrix and checkpoint, by the names of the header; what is missing is left out."""
+    """A row for each matrix and checkpoint, by the names of the header; may lack names."""
     return [
         {"checkpoint": compared.label, **_matrix(entry)}
         for compared in findings.compared
@@ -54,7 +54,7 @@ def _matrix(entry: Entry) -> dict[str, Value]:
 
 
 def _cell(value: Value) -> str:
-    """Text that a spreadsheet does not run as a formula, nor a terminal as an escape."""
+    """A value as text that no spreadsheet runs as a formula and no terminal as an escape."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -13,7 +13,7 @@ from .format import DEGREES
 from .heat import Scale
 from .svg import Axis
 
-# Mean squares of C in units of what a change without structure shows, which is white.
+# Mean squares of C over those of a change without structure; a ratio of 1 is white.
 BLOCK = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
 SMALL_ANGLES = DEGREES.drawn(0.3)  # angles are drawn on a logarithmic axis where all are smaller
 
@@ -40,7 +40,7 @@ def scale_of(column: Column, drawn: Sequence[Column], cells: Sequence[Sequence[E
 
 
 def _marks(column: Column, cells: Sequence[Sequence[Entry]]) -> list[tuple[float, str]]:
-    """Values that are marked on the scale: a threshold, or what chance gives."""
+    """The marks of a scale, (value, words): a threshold, or what chance gives."""
     unit, scaling = column.unit, column.scaling
     if scaling.threshold is not None:
         at, words = scaling.threshold

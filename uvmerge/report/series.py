@@ -53,7 +53,7 @@ def turning_back(findings: Findings) -> list[str]:
 
 
 def _share_kept(step: tuple[Pair, Pair, str]) -> float:
-    """What is left of a distance after a step, of 1."""
+    """The distance after a step over the distance before it."""
     before, after, _ = step
     return (after.left + after.right) / (before.left + before.right)
 

@@ -1,4 +1,4 @@
-"""What a comparison found, on one screen of a terminal."""
+"""The findings of a comparison on one screen of a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def summary(findings: Findings) -> str:
-    """The findings in about 30 lines of 100 columns; names in them are inert."""
+    """The findings in about 30 lines of 100 columns, without control characters."""
     verdict, *rest = headline(findings, beside_table=True)
     lines = _wrapped(verdict)
     shown = findings.compared[-1]
@@ -38,7 +38,7 @@ def _wrapped(sentence: str) -> list[str]:
 
 
 def _shown(compared: Compared) -> list[Entry]:
-    """The matrices to show: all of an unrelated pair, else those that can be told from chance."""
+    """The matrices to show: all of an unrelated pair, else the related ones."""
     is_unrelated = compared.verdict == "unrelated"
     return compared.measured if is_unrelated else compared.related_matrices
 
@@ -62,7 +62,7 @@ def _table(findings: Findings, compared: Compared) -> str:
 
 
 def _legend() -> str:
-    """What the heads of the columns stand for."""
+    """The names of the measures behind the heads of the columns."""
     by_name: dict[str, list[str]] = {}
     for column in shown_in(Place.TERMINAL):
         by_name.setdefault(column.name or column.key, []).append(_one_word(column.head))
@@ -70,7 +70,7 @@ def _legend() -> str:
 
 
 def _cells(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """(head, text) of means over some matrices, and of what chance gives, once for each group."""
+    """(head, text) of the means over matrices, and for each group of what chance gives."""
     found: list[tuple[str, str]] = []
     for _, group in groupby(shown_in(Place.TERMINAL), lambda column: column.group):
         columns = list(group)
@@ -85,7 +85,7 @@ def _cells(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def _is_shown(column: Column, entry: Entry) -> bool:
-    """Whether a value counts: where it says something, or shows that a pair is unrelated."""
+    """Whether a value counts: it is not void, or it shows that a pair is unrelated."""
     is_evidence = Place.EVIDENCE in column.shown and entry.is_unrelated
     return is_evidence or not column.is_void(entry)
 
@@ -100,7 +100,7 @@ def _text(unit: Unit, values: Sequence[float]) -> str:
 
 
 def _most_turned(compared: Compared) -> list[str]:
-    """The matrices that turned most, and a bar for each layer or so many layers."""
+    """The matrices that turned most, and a bar for each layer or group of layers."""
     turned = [
         (entry, angle)
         for entry, found in with_measures(compared.related_matrices)

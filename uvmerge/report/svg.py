@@ -1,4 +1,4 @@
-"""Line charts as static SVG text that reads in print and without colour. Pure.
+"""Line charts as static SVG text that can be read in print and without colour. Pure.
 
 Lengths are in CSS pixels. Every text that a caller passes is escaped here.
 """
@@ -13,7 +13,7 @@ from itertools import pairwise
 from .colours import LINES
 from .format import number, safe
 
-# Of each colour of a line, so that it reads in print.
+# The dashes that belong to the colours of lines, for prints without colour.
 DASHES = ("none", "60 30", "20 20", "80 30 20 30", "10 30", "100 40", "40 10")
 CHART_STYLE = (
     "".join(
@@ -26,7 +26,7 @@ CHART_STYLE = (
 .grid{stroke:#ddd;fill:none}.axis{stroke:#777;fill:none}
 .chart{width:336px;font:10px system-ui,sans-serif;fill:#333}
 """
-)  # what `chart` needs on its page; paths are in tenths of a pixel
+)  # must be on the page of every `chart`; paths are in tenths of a pixel
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Axis:
     def over(
         values: Sequence[float], label: str = "", log: bool = False, decades: float = 8
     ) -> Axis:
-        """An axis that holds all finite values; a logarithmic one at most that many decades."""
+        """An axis over all finite values; a logarithmic axis has at most `decades` decades."""
         finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
         if not finite:
             return Axis(0.0, 1.0, label)
@@ -55,7 +55,7 @@ class Axis:
         return Axis(low - margin, high + margin, label)
 
     def share(self, value: float) -> float:
-        """Where `value` lies, 0 at the low end and 1 at the high one; beyond them, at the end."""
+        """The place of `value`, 0 at the low end and 1 at the high end; clipped to the ends."""
         low, high = self.low, self.high
         if self.log:
             value = max(value, low)
@@ -82,7 +82,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) joined by a line, on the right-hand axis if `twin`; `style`: colour, dash."""
+    """Points (x, y) joined by a line.
+
+    Attributes:
+        style: the number of the colour and the dash.
+        twin: whether the line belongs to the axis on the right.
+        dots: whether the points are marked.
+    """
 
     points: Sequence[tuple[float, float]]
     label: str = ""
@@ -118,7 +124,7 @@ class _Frame:
         return _length(self.bottom - (axis or self.y).share(value) * (self.bottom - self.top))
 
     def path(self, points: Sequence[tuple[float, float]], axis: Axis | None = None) -> str:
-        """Steps in tenths of a pixel from point to point: half the length of coordinates."""
+        """A path of relative steps in tenths of a pixel, half as long as one of coordinates."""
         places = [
             (round(10 * float(self.at_x(x))), round(10 * float(self.at_y(y, axis))))
             for x, y in points
@@ -145,7 +151,7 @@ def chart(
     Args:
         title: for screen readers.
         twin: the axis on the right.
-        legend: what `furniture` made under this id on the same page, so as not to repeat it.
+        legend: the id of a legend that `furniture` made on the same page; None makes one here.
     """
     frame = _Frame(x, y)
     parts = [f'<svg class="chart" viewBox="0 0 336 204" role="img" aria-label="{safe(title)}">']
@@ -194,7 +200,7 @@ def furniture(
         shape = "v80h180v-80z" if style == "band" else "m0,40h180"
         parts.append(f'<path class="{style}" d="M{10 * at},60{shape}"/>')
         parts.append(f'<text x="{at + 21}" y="13">{safe(label)}</text>')
-        at += 31 + round(5.3 * len(label))  # pixels that it takes at this size, roughly
+        at += 31 + round(5.3 * len(label))  # roughly the width of the label in pixels
     attribute = f' id="{name}"' if name else ""
     return f'<g{attribute}><g text-anchor="middle">{"".join(labels)}</g>{"".join(parts)}</g>'
 

@@ -1,4 +1,4 @@
-"""Several checkpoints: curves over them, and each two of them against each other. Pure."""
+"""Several checkpoints: curves of measures over the checkpoints, and distances of each two. Pure."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _curve(findings: Findings, column: Column) -> str:
 
 
 def _mean(column: Column, compared: Compared, module: str | None) -> float | None:
-    """Over the matrices of a module, or all, whose values say something."""
+    """The mean over the matrices of a module, or over all, without values that are void."""
     among = [entry for entry in compared.entries if module in (None, entry.module)]
     return mean(list(filter(math.isfinite, column.telling_values(among))))
 
 
 def _pairs(findings: Findings) -> Iterable[tuple[str, str]]:
-    """How far each two are apart, left, right and in all weights."""
+    """Heat maps of the distances of each two checkpoints: left, right and of the weights."""
     names = [str(i) for i in range(len(findings.labels))]
     for distance in DISTANCES if findings.pairs else ():
         title, scale = distance.title, scale_of(distance, findings)

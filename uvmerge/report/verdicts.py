@@ -1,4 +1,4 @@
-"""Whether checkpoints are related to their base, in sentences, with what was compared. Pure."""
+"""Sentences that say whether checkpoints are related to their base, and what was compared. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .columns import column_of
 
 
 def verdict(base: str, compared: Compared) -> str:
-    """What one checkpoint is to its base, and how much of it was compared."""
+    """Whether one checkpoint is related to its base, and how much was compared."""
     name, base = brief(compared.label), brief(base)
     measured, unrelated = len(compared.measured), len(compared.unrelated_matrices)
     identical = sum(entry.state == "identical" for entry in compared.entries)
@@ -76,7 +76,7 @@ def _left_out(unrelated: int, measured: int) -> str:
 
 
 def verdicts(findings: Findings) -> str:
-    """What several checkpoints are to their base."""
+    """Which of several checkpoints are related to their base."""
     count, base = len(findings.compared), brief(findings.base)
     if findings.verdict == "identical":
         who = f"{_all(count)} checkpoints are identical to {base}"

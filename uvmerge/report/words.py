@@ -1,5 +1,7 @@
-"""What a comparison found, in sentences: each with the numbers behind it, none calling chance a
-finding. Pure."""
+"""The findings of a comparison in sentences. Pure.
+
+Every sentence gives the numbers that it rests on, and no sentence calls chance a finding.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ RAZOR = (
 
 
 def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
-    """Sentences for the top of the page and for the terminal: the verdict, then what tells most.
+    """Sentences for the top of the page and for the terminal: the verdict, then the main findings.
 
     Args:
         beside_table: leave out the means, which a table shows.
@@ -54,7 +56,7 @@ def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
 
 
 def _interpretation(compared: Compared, beside_table: bool) -> list[str]:
-    """What the matrices show that are related to the base's."""
+    """The findings on matrices that are related to the base's."""
     if compared.verdict != "related":
         return []
     related = with_measures(compared.related_matrices)
@@ -98,7 +100,7 @@ def _rounding(moving: Sequence[Measured]) -> str:
         return ""
     how = ", ".join(f"{percent(ROUNDING[it])} for {it}" for it in dict.fromkeys(dtypes))
     where = "that" if len(moving) == 1 else f"in {len(dtypes)} of {_matrices(len(moving))} that"
-    return f"; {where} is no more than storage makes ({how}), and may come from rounding alone"
+    return f"; {where} is no more than rounding to the dtype makes ({how}), and may come from rounding alone"
 
 
 def _mean_angles(entries: Sequence[Entry]) -> str:
@@ -114,7 +116,7 @@ def _mean_angles(entries: Sequence[Entry]) -> str:
 
 
 def _angles_without_finding(moving: Sequence[Measured]) -> list[str]:
-    """Where angles are no finding."""
+    """Sentences that say where angles are no finding."""
     if not any(found.k for _, found in moving):
         return ["No singular vectors were compared: k is 0."]
     turns = [turn for _, found in moving for turn in (found.left, found.right)]
@@ -135,7 +137,7 @@ def _angles_without_finding(moving: Sequence[Measured]) -> list[str]:
 
 
 def _most_turned_groups(moving: Sequence[Measured]) -> str:
-    """Where vectors turned most and least, by module, role and layer."""
+    """The modules, roles and layers whose vectors turned most and least."""
     angles = [(entry, found.informative_angle) for entry, found in moving]
     turned = [(entry, angle) for entry, angle in angles if angle is not None]
     kinds: dict[str, Callable[[Entry], str | None]] = {
@@ -154,7 +156,7 @@ def _most_turned_groups(moving: Sequence[Measured]) -> str:
             alike.append(f"Every {kind} turned alike ({lowest} to {highest}).")
         else:
             parts.append(f"by {kind}, {most} ({highest}; least {least}, {lowest})")
-    first = [f"They turned most: {'; '.join(parts)}."] if parts else []
+    first = [f"Vectors turned most: {'; '.join(parts)}."] if parts else []
     return " ".join([*first, *alike])
 
 
@@ -181,7 +183,7 @@ def _change_of_values(moving: Sequence[Measured]) -> str:
 
 
 def _share_in_block(moving: Sequence[Measured]) -> str:
-    """Where the change sits, beside what a change without structure would show."""
+    """The share of the change in the leading block, beside that of a change without structure."""
     entries = [entry for entry, found in moving if found.k]
     if not entries:
         return ""
@@ -258,7 +260,7 @@ def _other_tensors(compared: Compared) -> str:
 
 
 def _behaviour(findings: Findings) -> list[str]:
-    """The measured KL of each checkpoint that was run on prompts."""
+    """The KL divergence of each checkpoint that was run on prompts."""
     ran = [(c, c.behaviour) for c in findings.compared if c.behaviour is not None]
     if not ran:
         return []
