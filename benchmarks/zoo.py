@@ -1,0 +1,116 @@
+"""Every family that transformers can build small, and what its module tree says of its tensors.
+
+    python benchmarks/zoo.py CACHE [--only FAMILY ...]
+
+Each family is built from a shrunk configuration and saved in CACHE/FAMILY as bfloat16, with a
+truth.json beside the weights. What cannot be built is named with its reason in CACHE/families.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+SECONDS = 60  # the most that one family may take
+PARAMETERS = 8_000_000  # the most that one family may have
+
+
+def build(cache: Path, only: list[str]) -> dict[str, str]:
+    """Build the families that the cache does not hold yet; name -> "built" or why not."""
+    from families import families
+
+    outcome: dict[str, str] = {}
+    for family in families():
+        if only and family.name not in only:
+            continue
+        folder = cache / family.name
+        if not (folder / "truth.json").exists():
+            reason = _within(SECONDS, lambda family=family, folder=folder: _build(family, folder))
+            if reason:
+                shutil.rmtree(folder, ignore_errors=True)
+                outcome[family.name] = reason
+                print(f"{family.name}: {reason}", file=sys.stderr)
+                continue
+        outcome[family.name] = "built"
+    return outcome
+
+
+def _build(family: Any, folder: Path) -> None:
+    import torch
+    import transformers
+    from families import small_config
+    from module_tree import truth
+
+    model_class, config = getattr(transformers, family.architecture), small_config(family)
+    with torch.device("meta"):
+        size = sum(p.numel() for p in model_class(config).parameters())
+    if size > PARAMETERS:
+        raise ValueError(f"{size:,} parameters remain")
+    torch.manual_seed(0)
+    model = model_class(small_config(family)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter += 0.02 * torch.randn(parameter.shape)
+    model.to(torch.bfloat16)
+    model.save_pretrained(folder)
+    found = {"family": family.name, "model_type": family.model_type} | truth(model, folder)
+    (folder / "truth.json").write_text(json.dumps(found, indent=1))
+
+
+def _within(seconds: int, work: Any) -> str | None:
+    """Run `work`; why it failed, in a sentence, or None."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"more than {seconds} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - a family that fails is a finding, not an end
+        text = " ".join(str(error).split())
+        return f"{type(error).__name__}: {text[-300:]}"
+    finally:
+        signal.alarm(0)
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    options = parser.parse_args()
+    _quiet()
+    start = time.monotonic()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    outcome = build(options.cache, options.only)
+    failed = {name: reason for name, reason in outcome.items() if reason != "built"}
+    if not options.only:
+        (options.cache / "families.json").write_text(json.dumps(outcome, indent=1))
+    print(f"{len(outcome) - len(failed)} built, {len(failed)} not, {time.monotonic() - start:.0f} s")
+
+
+def _quiet() -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.simplefilter("ignore")
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    main()
