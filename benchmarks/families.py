@@ -16,8 +16,8 @@ Config = dict[str, Any]
 # What a family is tried as, the first that has it; the causal class is a family of its own.
 MAPPINGS = (
     "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "MASKED_LM",
-    "CAUSAL_LM", "CTC", "ZERO_SHOT_IMAGE_CLASSIFICATION", "IMAGE_CLASSIFICATION",
-    "AUDIO_CLASSIFICATION", "TEXT_ENCODING", "OBJECT_DETECTION", "TEXT_TO_WAVEFORM",
+    "TEXT_TO_WAVEFORM", "CAUSAL_LM", "CTC", "ZERO_SHOT_IMAGE_CLASSIFICATION", "IMAGE_CLASSIFICATION",
+    "AUDIO_CLASSIFICATION", "TEXT_ENCODING", "OBJECT_DETECTION",
 )  # fmt: skip
 
 # Sizes that differ for different meanings, so that shapes tell tensors apart. The first pattern
@@ -29,19 +29,31 @@ SIZES: tuple[tuple[str, Size], ...] = (
     (r"(num_)?encoder_(hidden_|num_)?layers|conf_num_hidden_layers|n_encoder_layers", 3),
     (r"(num_)?decoder_(hidden_|num_)?layers|n_decoder_layers|speech_encoder_layers", 4),
     (r"(qformer|resampler|perceiver|predictor|pred|t2u_(en|de)coder)_.*(layers|depth)", 2),
-    (r"hidden_size|d_model|n_embd|embed_dim|dim|emb_dim|n_embed|model_dim|width", (48, 32, 56)),
-    (r"(linear_)?(attention_)?hidden_size_(text|lm)|text_(hidden|embed)_(size|dim)", 48),
-    (r"out_hidden_size|text_dim|text_hidden_size|lm_hidden_size|output_hidden_size", 48),
+    (r"hidden_size|d_model|n_embd|embed_dim|(hidden_)?dim|emb_dim|n_embed|model_dim|width", (48, 32, 56)),
+    (r"hidden_size_(text|lm)|text_(hidden|embed)_(size|dim)|out_hidden_size|text_dim", 48),
+    (r"lm_hidden_size|output_hidden_size|condition_dim|thinker_hidden_size|image_token_embed_dim", 48),
+    (r"backbone_hidden_size|hidden_size_global|audio_prompt_dim|lru_width|conv_dim", 48),
+    (r"cross_attention_hidden_size|cross_hidden_size|vision_output_dim|projector_(in|out)put_dim", 48),
+    (r"audio_hidden_size|enc_dim", 56),
     (r"moe_intermediate_size|expert_ffn_hidden_size|moe_ffn_hidden_size", 36),
     (r"(moe_)?shared_expert_intermediate_size|shared_experts?_intermediate_size", 28),
     (r"shared_intermediate_size", 28),
     (r"intermediate_size(_mlp)?|dense_intermediate_size|ffn_(hidden_)?(dim|size)", (80, 88, 96)),
     (r"(encoder_|decoder_|t2u_.*|speech_.*)?ffn_dim|d_ff|n_inner|mlp_dim|feedforward_dim", (80, 88, 96)),
     (r"(encoder|decoder|speech_encoder|projector)_(intermediate_size|ffn_dim|mlp_dim)", 80),
+    (r"dff|dim_ff|d_inner|projection_intermediate_size|feed_forward_size|word_embed_dim", 80),
+    (r"num_filters", 4), (r"base_channels|latent_channels|nemo_conv_channels", 32), (r"upsample_groups", 8),
+    (r"encoder_hidden_dim|attention_hidden_size", 64), (r"alignment_intermediate_size", 92),
+    (r"ext_pw_out_channel|depthwise_separable_out_channel|downsample_hidden_size", 40),
+    (r"output_channels|upsample_initial_channel|subsampling_conv_channels|codebook_dim", 32),
+    (r"o_lora_rank|hc_lowrank|embedding_rank|gated_norm_rank|loop_gate_rank|laurel_rank", 10),
+    (r"moe_hidden_size|moe_latent_size", 44), (r"num_kv_shared_layers", 0),
+    (r"max_image_size|max_img_size", 64), (r"block_size|context_length|context_size|canvas_length|position_embedding_size", 64),
+    (r"max_2d_position_embeddings|pos_emb_(height|width)|max_pos_emb", 16),
     (r"(num_)?key_value_heads|num_kv_heads|n_kv_heads|.*num_key_value_heads", 2),
     (r".*(attention_heads|num_heads|n_heads?|n_head)", (4, 2, 4)),
     (r"linear_num_key_heads|linear_num_value_heads|linear_num_heads", 4),
-    (r"head_dim|attention_head_dim|swa_head_dim|d_head|d_kv|global_head_dim", (16, 16, 14)),
+    (r"head_dim|dim_head|attention_head_dim|swa_head_dim|d_head|d_kv|global_head_dim", (16, 16, 14)),
     (r"linear_(key_|value_)?head_dim", 8),
     (r"kv_lora_rank", 20), (r"q_lora_rank", 24),
     (r"qk_rope_head_dim", 8), (r"qk_nope_head_dim", 16), (r"qk_head_dim", 24), (r"v_head_dim", 12),
@@ -57,21 +69,28 @@ SIZES: tuple[tuple[str, Size], ...] = (
     (r"num_mel_bins|input_feat_size|feature_size|input_dim|mel_dim", 16),
     (r"projection_dim|proj_dim", 44), (r"projector_hidden_size|projection_hidden_dim", 52),
     (r"embedding_size|word_embed_proj_dim", 26),
-    (r"mamba_(n|num)_heads|n_mamba_heads", 4), (r"mamba_(d_)?head(_dim)?|mamba_d_head", 8),
+    (r"mamba_(n|num)_heads", 4), (r"mamba_d_head|mamba_head_dim", 24),
     (r"(mamba_)?(d_state|state_size|ssm_state_size)", 12), (r"(mamba_)?chunk_size", 8),
     (r"sliding_window|attention_window|local_attention|attention_chunk_size", 8),
     (r"num_position_embeddings", 64), (r"type_vocab_size", 3),
     (r"num_conv_pos_embeddings", 8), (r"num_conv_pos_embedding_groups", 2),
-    (r"codebook_size", 70), (r"codevector_dim|proj_codevector_dim", 16),
+    (r"codebook_size|num_embeddings", 64), (r"codevector_dim|proj_codevector_dim", 16),
     (r"hidden_size_per_layer_input", 12), (r"vocab_size_per_layer_input", 136),
     (r"(attn_layer|expert_layer|full_attention|global_attn).*(period|interval|layers)", 2),
     (r"(attn_layer|expert_layer)_offset", 1), (r"decoder_sparse_step|encoder_sparse_step", 1),
-    (r"num_buckets|relative_attention_num_buckets", 18), (r"num_labels", 5),
+    (r"encoder_hash_byte_group_vocab", 112), (r"num_buckets|relative_attention_num_buckets", 18), (r"num_labels", 5),
 )  # fmt: skip
 
 _VISION = re.compile(r"visi|visual|image|video|vit|pixel|dino|sam|siglip|vq_|backbone|detector")
 _AUDIO = re.compile(r"audio|speech|codec|mimi|acoustic|sound|whisper|depth_dec|decoder_audio")
 _DEPTH = re.compile(r"(num_|n_)?(hidden_|decoder_)?(layers?|blocks)|depth|encoder_layers")
+WIDTHS = re.compile(
+    r"hidden_sizes|depths|block_sizes|blocks_per_stage|embed_dims?|embed_dim_per_stage|conv_dim"
+    r"|encoder_hidden_sizes|neck_hidden_sizes|stage_\w*channels|downsample_channels|num_filters"
+    r"|encoder_in_channels|decoder_in_channels|stem_channels|enc_channels|hidden_dims?|dims"
+    r"|key_dim|backbone_channel_list|fpn_\w*_channels|neck_out_channels|num_blocks"
+)
+DERIVED = ("out_features", "out_indices", "stage_names")  # follow from the depth
 _TOKEN = re.compile(r".*(token_id|token_index|_token_ids?|_index|^pad_idx|_idx)$")
 
 
@@ -87,10 +106,10 @@ class Family:
 
 def families() -> list[Family]:
     """Every family of the installed transformers, by the name of its model type."""
+    import transformers
     from transformers.models.auto import modeling_auto
 
     tables = [getattr(modeling_auto, f"MODEL_FOR_{m}_MAPPING_NAMES", {}) for m in MAPPINGS]
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     found: dict[str, Family] = {}
     for model_type in sorted({key for table in tables for key in table}):
         first = next(table[model_type] for table in tables if model_type in table)
@@ -99,10 +118,12 @@ def families() -> list[Family]:
         if model_type in tables[0]:
             name = f"{model_type}@even"
             found[name] = Family(name, model_type, architecture, even=True)
-        other = causal.get(model_type, architecture)
-        if other != architecture:
-            name = f"{model_type}@causal"
-            found[name] = Family(name, model_type, other)
+    for model_type, architecture in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        if any(f.architecture == architecture for f in found.values()):
+            continue  # the text part of a multimodal family, under the text part's own type
+        own = getattr(transformers, architecture).config_class
+        name = f"{model_type}@causal"
+        found[name] = Family(name, own.model_type if own else model_type, architecture)
     return list(found.values())
 
 
@@ -111,14 +132,15 @@ def small_config(family: Family) -> Any:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    model_class = getattr(transformers, family.architecture)
-    config_class = model_class.config_class or CONFIG_MAPPING[family.model_type]
-    if config_class.model_type != family.model_type and family.model_type in CONFIG_MAPPING:
-        config_class = CONFIG_MAPPING[family.model_type]
-    changes = EXCEPTIONS.get(family.name.partition("@")[0], {})
-    start = {key: value for key, value in changes.items() if key.startswith("!")}
-    defaults = config_class(**{key[1:]: value for key, value in start.items()}).to_dict()
-    small = shrunk(defaults, "")
+    known = family.model_type in CONFIG_MAPPING
+    config_class = (
+        CONFIG_MAPPING[family.model_type]
+        if known
+        else getattr(transformers, family.architecture).config_class
+    )
+    changes = EXCEPTIONS.get(family.name) or EXCEPTIONS.get(family.name.partition("@")[0], {})
+    start = {key[1:]: value for key, value in changes.items() if key.startswith("!")}
+    small = shrunk(config_class(**start).to_dict(), "")
     for path, value in changes.items():
         if not path.startswith("!"):
             _put(small, path.split("."), value)
@@ -130,17 +152,25 @@ def small_config(family: Family) -> Any:
 def shrunk(config: Config, path: str) -> Config:
     """`config` with small sizes in it and in every configuration below it."""
     small: Config = {}
-    depths = {k: v for k, v in config.items() if _DEPTH.fullmatch(k) and type(v) is int}
     for key, value in config.items():
         where = f"{path}.{key}".lower()
-        if isinstance(value, dict):
-            small[key] = shrunk(value, where) if key.endswith(("config", "cfg")) else value
+        if key in DERIVED and "num_hidden_layers" in config:
+            continue
+        if isinstance(value, dict) and (key.endswith("config") or "model_type" in value):
+            small[key] = shrunk(value, where)
         elif type(value) is int:
             small[key] = _small(key, value, where)
+        elif isinstance(value, list | tuple) and WIDTHS.fullmatch(key):
+            small[key] = _narrow(key, value)
+        elif isinstance(value, list) and key.endswith("intermediate_size"):
+            small[key] = [_small(key, v, where) for v in value]
         else:
             small[key] = copy.deepcopy(value)
-    for depth, old in depths.items():
-        _trim(small, config, old, small[depth])
+    for key, old in config.items():
+        if _DEPTH.fullmatch(key) and type(old) is int and old > small[key]:
+            _trim(small, config, old, small[key])
+    if "kv_lora_rank" in config and small.get("num_key_value_heads"):
+        small["num_key_value_heads"] = small["num_attention_heads"]
     _tokens(small, small.get("vocab_size") or 136)
     _rope(small)
     return small
@@ -157,18 +187,39 @@ def _small(key: str, value: int, where: str) -> int:
     return value
 
 
+def _narrow(key: str, values: list[Any] | tuple[Any, ...]) -> list[Any]:
+    """Widths or depths of stages, at most 96 and 2; what was equal stays equal."""
+    numbers = [v for v in values if type(v) is int]
+    if len(numbers) != len(values):
+        return list(values)
+    if key in ("depths", "block_sizes", "blocks_per_stage", "num_blocks"):
+        return [min(v, 2) for v in values]
+    factor = 1
+    while max(numbers) // factor > 96 and all(v % (2 * factor) == 0 for v in numbers):
+        factor *= 2
+    return [v // factor for v in values]
+
+
 def _trim(small: Config, config: Config, old: int, new: int) -> None:
-    """Lists with an entry a layer keep `new` entries, of every kind that there was."""
-    for key, value in config.items():
-        if not isinstance(value, list | tuple) or len(value) != old or old <= new:
-            continue
-        kinds = list(dict.fromkeys(str(v) for v in value))
-        first = {str(v): v for v in reversed(value)}
-        short = list(value[:new])
-        absent = [k for k in kinds if k not in {str(v) for v in short}]
-        for i, kind in enumerate(absent[: new - 1]):
-            short[new - 1 - i] = first[kind]
-        small[key] = short
+    """Lists with an entry a layer keep `new` layers, among them one of every kind."""
+    lists = {
+        key: list(small[key])
+        for key, value in config.items()
+        if isinstance(value, list | tuple) and len(value) == old and key in small
+    }
+    counted = {key for key, value in lists.items() if value == list(range(old))}
+    kinds = [tuple(str(v[i]) for k, v in lists.items() if k not in counted) for i in range(old)]
+    kept = sorted(sorted(range(old), key=lambda i: (kinds[:i].count(kinds[i]), i))[:new])
+    for key, value in lists.items():
+        small[key] = list(range(new)) if key in counted else [value[i] for i in kept]
+    by_layer = config.get("per_layer_config")
+    if isinstance(by_layer, dict):
+        own = {int(key): value for key, value in by_layer.items()}
+        small["per_layer_config"] = {
+            str(new_index): {k: 2 * _small(k, v, "") for k, v in own[i].items() if k == "head_dim"}
+            for new_index, i in enumerate(kept)
+            if i in own
+        }
 
 
 def _tokens(small: Config, vocab: int) -> None:
@@ -186,7 +237,7 @@ def _tokens(small: Config, vocab: int) -> None:
 
 def _rope(small: Config) -> None:
     """Sections of a rotary embedding add up to half a head's width."""
-    head = small.get("head_dim")
+    head = small.get("qk_rope_head_dim") or small.get("head_dim")
     if not isinstance(head, int):
         width, heads = small.get("hidden_size"), small.get("num_attention_heads")
         head = width // heads if isinstance(width, int) and isinstance(heads, int) else 16
@@ -224,4 +275,127 @@ def _even(config: Config) -> None:
 
 
 DROP = object()
-EXCEPTIONS: dict[str, Config] = {}
+_ROPES = {
+    kind: {"rope_theta": 10000.0, "rope_type": "default"}
+    for kind in ("full_attention", "sliding_attention")
+}
+_INDEXER = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16}
+_INDEXER |= {"indexer_budget": 8, "indexer_compress_ratio": 2}
+_REFORMER = {"axial_pos_embds_dim": [16, 32], "axial_pos_shape": [8, 13], "attention_head_size": 16}
+_REFORMER |= {"attn_layers": ["local", "lsh", "local", "lsh"]}
+_NARROW = {"embed_dim": 24}
+_SPEECH = {"encoder_config.context_size": 12, "projector_config.encoder_hidden_size": 48}
+_CHANNELS = {"width_coefficient": 0.1, "depth_coefficient": 0.2, "hidden_dim": 64}
+# What the defaults need besides small sizes: a path of keys and a value; `!key` is given to the
+# configuration's constructor before it is shrunk.
+EXCEPTIONS: dict[str, Config] = {
+    "align": {f"vision_config.{key}": value for key, value in _CHANNELS.items()},
+    "apertus1p5": {
+        "audio_config.codebook_dim": 56,
+        "image_token_offset": 8,
+        "audio_token_offset": 72,
+    },
+    "bit": {"num_groups": 2},
+    "chameleon": {"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}, "vq_config.resolution": 16},
+    "cohere_compass": {"text_config.rope_parameters": _ROPES},
+    "cohere_compass_text": {"rope_parameters": _ROPES},
+    "d_fine": {"head_dim": 12},
+    "dbrx": {
+        "attn_config.rope_theta": 1e4,
+        "attn_config.kv_n_heads": 2,
+        "ffn_config.hidden_size": 48,
+    },
+    "deepseek_ocr2": {
+        "text_config.mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
+        "text_config.num_experts_per_tok": 2,
+    },
+    "deimv2": {"head_dim": 12},
+    "diffusion_gemma": {
+        "text_config.num_experts": 6,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 36,
+    },
+    "donut-swin": _NARROW,
+    "dory": {
+        "num_hidden_layers": 8,
+        "n_input_layers": 2,
+        "n_recurrent_layers": 4,
+        "n_output_layers": 2,
+        "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"] * 2,
+    },
+    "dots1": {"n_routed_experts": 6, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    "efficientnet": _CHANNELS,
+    "emu3": {"vocabulary_map": {"<image>": 5, "<|extra_200|>": 6}},
+    "dots3_note": {
+        "text_config.per_layer_config": {},
+        "text_config.head_dim": 24,
+        "vision_config.adapter_in_dim": 32,
+        "vision_config.adapter_out_dim": 48,
+        "audio_config.adapter_input_size": 56,
+        "audio_config.adapter_out_dim": 48,
+    },
+    "dots3_note_text": {"per_layer_config": {}, "head_dim": 24},
+    "ernie4_5_vl_moe": {
+        "text_config.moe_intermediate_size": [36, 28],
+        "text_config.rope_parameters.mrope_section": [2, 2, 2],
+    },
+    "esm": {"vocab_size": 136, "mask_token_id": 3, "pad_token_id": 0},
+    "esmc": {"num_key_value_heads": 4},
+    "falcon_h1": {"mamba_d_ssm": 32},
+    "focalnet": _NARROW,
+    "fun_asr_nano": {"adaptor_config.intermediate_size": 12},
+    "gemma4_assistant": {
+        "!text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+    },
+    "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_topk": 16},
+    "granite4_vision": {
+        "deepstack_layer_map": [[-2, 0]],
+        "downsample_rate": "4/8",
+        "spatial_target_layers": [1],
+        "vision_config.hidden_size": 64,
+        "qformer_config.hidden_size": 64,
+        "qformer_config.encoder_hidden_size": 64,
+    },
+    "granite_speech": _SPEECH,
+    "granite_speech_plus": _SPEECH,
+    "hiera": _NARROW,
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16, "num_experts": 6},
+    "hunyuan_vl": {"text_config.head_dim": 16},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "longcat_flash": {"zero_expert_num": 2},
+    "lw_detr": {"backbone_config.num_windows": 4, "num_windows": 4},
+    "mamba2": {"head_dim": 24, "num_heads": 4, "n_groups": 2},
+    "ministral": {"head_dim": 16},
+    "molmo2": {
+        "adapter_config.vision_feature_layer": [1, 0],
+        "vision_config.image_size": [32, 32],
+        "vision_config.num_position_embeddings": 16,
+    },
+    "moonshine_streaming": {"num_key_value_heads": 4},
+    "nemotron": {"num_key_value_heads": 2},
+    "perceiver": {
+        "d_latents": 48,
+        "d_model": 56,
+        "num_cross_attention_heads": 4,
+        "num_latents": 20,
+        "num_self_attends_per_block": 4,
+        "num_self_attention_heads": 4,
+    },
+    "qwen3_omni_moe": {
+        "talker_config.text_config.shared_expert_intermediate_size": 28,
+        "talker_config.spatial_merge_size": 2,
+        "code2wav_config.decoder_dim": 48,
+    },
+    "qwen4_exp": {f"text_config.{key}": value for key, value in _INDEXER.items()},
+    "qwen4_exp_text": _INDEXER,
+    "reformer": _REFORMER,
+    "reformer@causal": _REFORMER | {"is_decoder": True},
+    "squeezebert": {"embedding_size": 48},
+    "swin": _NARROW,
+    "swinv2": _NARROW,
+    "tipsv2": {"vision_config.hidden_size": 48, "vision_config.num_attention_heads": 4},
+    "wav2vec2-bert": {"vocab_size": 136},
+    "wav2vec2-conformer": {"vocab_size": 136},
+    "xlnet": {"d_head": 12},
+}

@@ -41,6 +41,7 @@ TABLE: tuple[tuple[str, str, str, int | None], ...] = (
     (r"FunnelRelMultiheadAttention", "r_kernel", "blocks", None),
     (r"XLNetRelativeAttention", r"[qkvor]", "blocks", None),
     (r"\w*RelativeLogits|\w*RelativePositionBias", "proj", "table", None),
+    (r"\w+DynamicShortConvolution|Phi4\w+ImageEmbedding", r"\w+", "table", None),
     (r"\w+", r"\w*(token|tokens|latents?|query|quer(y|ies)|probe|cls_emb)", "table", None),
     (r"\w+", r"\w*(pos|position)\w*", "position", None),
     (r"\w+", r"\w*(bias|biases|b[12]|scale|A_log|time_\w+|lambda\w*|embedding|emb\w*)\w*", "table", None),
@@ -67,10 +68,12 @@ _WORDS = (
     ("mlp", re.compile(r"mlp|ffn?\d?|fc_?\d|feed_forward|intermediate|linear\d|dense")),
 )
 _VISION = re.compile(
-    r"visi|visual|image(?!_text)|video|vit_|dino|sam_|siglip|vq_?model|backbone|pixel|swin", re.IGNORECASE
+    r"visi|visual|image(?!_text)|video|vit_|dino|sam_|siglip|vq_?model|backbone|pixel|swin",
+    re.IGNORECASE,
 )
 _AUDIO = re.compile(
-    r"audio|speech_?(enc|model)|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav|wav2vec", re.IGNORECASE
+    r"audio|speech_?(enc|model)|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav|wav2vec",
+    re.IGNORECASE,
 )
 _AUXILIARY = re.compile(
     r"q_?former|resampler|perceiver|talker|mtp|depth_decoder|connector|adapter|predictor"
@@ -230,21 +233,8 @@ def _kind(module: nn.Module, own: str, tensor: torch.Tensor) -> tuple[str, int |
 
 
 def _stacks(model: Any) -> list[Stack]:
-    """Lists of at least two like blocks, outer ones first."""
-    stacks: list[Stack] = []
-    groups: dict[str, list[tuple[str, nn.Module]]] = defaultdict(list)
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList | nn.Sequential) and path:
-            groups[path.rpartition(".")[0]].append((path, module))
-    for parent, lists in groups.items():
-        blocks = [(path, m) for path, m in lists if _repeats(path, m)]
-        for path, module in blocks:
-            depth = len(list(module.children()))
-            beside = [p for p, m in lists if p != path and _leaves(m) and len(m) == depth]
-            rows = [p for p, m in blocks if len(m) == depth] + beside if beside else [path]
-            name = f"{parent}.{'|'.join(rows)}" if len(rows) > 1 else path
-            if not any(s.lists == rows for s in stacks):
-                stacks.append(Stack(name, depth, rows, inner=False))
+    """Lists of at least two like blocks, outer ones first; of one where a model has no other."""
+    stacks = _lists_of_blocks(model, least=2) or _lists_of_blocks(model, least=1)
     stacks.sort(key=lambda s: s.lists[0].count("."))
     for stack in stacks:
         stack.inner = any(
@@ -254,13 +244,34 @@ def _stacks(model: Any) -> list[Stack]:
     return stacks
 
 
-def _repeats(path: str, module: nn.Module) -> bool:
+def _lists_of_blocks(model: Any, least: int) -> list[Stack]:
+    stacks: list[Stack] = []
+    groups: dict[str, list[tuple[str, nn.Module]]] = defaultdict(list)
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential) and path:
+            groups[path.rpartition(".")[0]].append((path, module))
+    for parent, lists in groups.items():
+        blocks = [(path, m) for path, m in lists if _repeats(path, m, least)]
+        for path, module in blocks:
+            depth = len(list(module.children()))
+            beside = [p for p, m in lists if p != path and _leaves(m) and len(m) == depth]
+            rows = [p for p, m in blocks if len(m) == depth] + beside if beside else [path]
+            name = f"{parent}.{'|'.join(rows)}" if len(rows) > 1 else path
+            if not any(s.lists == rows for s in stacks):
+                stacks.append(Stack(name, depth, rows, inner=False))
+    return stacks
+
+
+def _repeats(path: str, module: nn.Module, least: int) -> bool:
+    """Whether a list holds `least` blocks that are alike, each of several modules with weights."""
     children = list(module.children())
-    if len(children) < 2 or re.search(r"experts?$", path):
+    if re.search(r"experts?$", path):
         return False
     inside = [c for c in children if next(c.children(), None) is not None]
-    if len(inside) < 2 or sum(1 for c in inside if next(c.parameters(), None) is not None) < 2:
+    if sum(1 for c in inside if next(c.parameters(), None) is not None) < least:
         return False
+    if least == 1:
+        return bool(inside) and isinstance(module, nn.ModuleList)
     classes = Counter(type(c).__name__ for c in inside)
     names = Counter(frozenset(n for n, _ in c.named_children()) for c in inside)
     common = set.intersection(*(set(dict(c.named_children())) for c in inside))
@@ -331,7 +342,10 @@ def _ends(model: Any) -> dict[int, str]:
     for module in model.modules():
         if not hasattr(module, "get_input_embeddings"):
             continue
-        for role, get in (("head", "get_output_embeddings"), ("embeddings", "get_input_embeddings")):
+        for role, get in (
+            ("head", "get_output_embeddings"),
+            ("embeddings", "get_input_embeddings"),
+        ):
             try:
                 end = getattr(module, get)()
             except (AttributeError, NotImplementedError, TypeError):
@@ -391,15 +405,16 @@ def _standing(model: Any, parameter: Parameter, stacks: list[Stack]) -> dict[str
         record["inner"] = inside[1:]
     block = record.pop("_block", None)
     if block is not None:
-        record["module"] = _module(model, parameter, block)
+        spread = any(s.name == record["stack"] and len(s.lists) > 1 for s in stacks)
+        record["module"] = _module(model, parameter, len(block) - spread)
     return record
 
 
-def _module(model: Any, parameter: Parameter, block: str) -> str | None:
+def _module(model: Any, parameter: Parameter, lowest: int) -> str | None:
     """What a parameter inside a block belongs to, by the innermost class that tells."""
     if parameter.kind == "norm":
         return "norm"
-    path, lowest = parameter.owner, len(block)
+    path = parameter.owner
     while len(path) > lowest:
         found = type(model.get_submodule(path)).__name__
         for module, pattern in _MODULES:
@@ -436,7 +451,9 @@ def _linear(
             (axis[0] if axis else 0) if tensor.ndim == 3 else probes.index(name, 0)
         )
         if re.search(r"gate_up|input_linear", first.name) and tensor.ndim == 3:
-            record["parts"] = "halves" if getattr(module, "is_concatenated", True) else "alternating"
+            record["parts"] = (
+                "halves" if getattr(module, "is_concatenated", True) else "alternating"
+            )
     if first.kind == "flat experts":
         record["flat_experts"] = int(parameter.shape[0] // module.ffn_hidden_size)
     return record

@@ -98,7 +98,9 @@ def main() -> None:
     failed = {name: reason for name, reason in outcome.items() if reason != "built"}
     if not options.only:
         (options.cache / "families.json").write_text(json.dumps(outcome, indent=1))
-    print(f"{len(outcome) - len(failed)} built, {len(failed)} not, {time.monotonic() - start:.0f} s")
+    print(
+        f"{len(outcome) - len(failed)} built, {len(failed)} not, {time.monotonic() - start:.0f} s"
+    )
 
 
 def _quiet() -> None:
