@@ -144,8 +144,8 @@ def small_config(family: Family) -> Any:
     for path, value in changes.items():
         if not path.startswith("!"):
             _put(small, path.split("."), value)
-    if family.even:
-        _even(small)
+    if small.get("is_encoder_decoder") or "encoder_layers" in small or family.even:
+        _encoder_depth(small, 4 if family.even else 3)
     return config_class.from_dict(small)
 
 
@@ -263,15 +263,20 @@ def _put(config: Config, path: list[str], value: Any) -> None:
         config[path[-1]] = value
 
 
-def _even(config: Config) -> None:
-    for key in ("encoder_layers", "decoder_layers", "num_decoder_layers", "num_encoder_layers"):
-        if key in config:
-            config[key] = 3
+def _encoder_depth(config: Config, depth: int) -> None:
+    """Encoders get `depth` layers; the decoders that stand beside them keep their 4."""
     if "num_decoder_layers" in config and "num_layers" in config:
-        config["num_layers"] = 3
-    for part in config.values():
-        if isinstance(part, dict):
-            _even(part)
+        config["num_layers"] = depth
+    for key in ("encoder_layers", "num_encoder_layers", "encoder_num_hidden_layers"):
+        if key in config:
+            config[key] = depth
+    encoder = config.get("encoder", config.get("encoder_config"))
+    if isinstance(encoder, dict):
+        text = encoder.get("text_config", encoder)
+        if "num_hidden_layers" in text:
+            text["num_hidden_layers"] = depth
+        if isinstance(text.get("layer_types"), list):
+            text["layer_types"] = (text["layer_types"] * 2)[:depth]
 
 
 DROP = object()
@@ -364,7 +369,10 @@ EXCEPTIONS: dict[str, Config] = {
     "hunyuan_vl": {"text_config.head_dim": 16},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "longcat_flash": {"zero_expert_num": 2},
-    "lw_detr": {"backbone_config.num_windows": 4, "num_windows": 4},
+    "lw_detr": {
+        "backbone_config.num_windows": 4,
+        "num_windows": 4,
+    },
     "mamba2": {"head_dim": 24, "num_heads": 4, "n_groups": 2},
     "ministral": {"head_dim": 16},
     "molmo2": {
@@ -382,6 +390,7 @@ EXCEPTIONS: dict[str, Config] = {
         "num_self_attends_per_block": 4,
         "num_self_attention_heads": 4,
     },
+    "qwen2_5_omni": {"token2wav_config.bigvgan_config.upsample_initial_channel": 128},
     "qwen3_omni_moe": {
         "talker_config.text_config.shared_expert_intermediate_size": 28,
         "talker_config.spatial_merge_size": 2,

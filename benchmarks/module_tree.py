@@ -37,47 +37,64 @@ TABLE: tuple[tuple[str, str, str, int | None], ...] = (
     (r"\w*(Top[Kk]|Hash)Router|\w*Gate", "weight", "linear", 0),
     (r"\w*HyperConnection|\w*HyperHead", r"(hc_)?fn", "linear", 0),
     (r"\w*MultiModalProjector", "mm_input_projection_weight", "linear", 1),
+    (r"ZambaMambaMixer", r"(x|dt)_proj_weight", "blocks", 1),
+    (r"CsmCodebooksHead", "weight", "blocks", 2),
+    (r"Glm5NextTextIndexer", "index_kpool_compress_gate", "linear", 0),
+    (r"Glm5NextTextIndexer", "index_kpool_compress_ape", "position", None),
     (r"RecurrentGemmaRglru", r"\w*gate_weight", "blocks", 2),
     (r"FunnelRelMultiheadAttention", "r_kernel", "blocks", None),
     (r"XLNetRelativeAttention", r"[qkvor]", "blocks", None),
     (r"\w*RelativeLogits|\w*RelativePositionBias", "proj", "table", None),
-    (r"\w+DynamicShortConvolution|Phi4\w+ImageEmbedding", r"\w+", "table", None),
+    (r"\w+DynamicShortConvolution|Phi4\w+ImageEmbedding|ConvNextV2GRN", r"\w+", "table", None),
     (r"\w+", r"\w*(token|tokens|latents?|query|quer(y|ies)|probe|cls_emb)", "table", None),
     (r"\w+", r"\w*(pos|position)\w*", "position", None),
     (r"\w+", r"\w*(bias|biases|b[12]|scale|A_log|time_\w+|lambda\w*|embedding|emb\w*)\w*", "table", None),
     (r"SwiftFormer\w+", r"w_g", "table", None),
+    (r"ZambaMambaMixer", "D", "table", None),
+    (r"ParameterList", r"\d+", "position", None),
     (r"VitsElementwiseAffine", r"translate", "table", None),
 )  # fmt: skip
 
 _NORM = re.compile(r"Norm\d?d?$|Norm(?!al)\w*$|LayerNorm|RMSNorm|GroupNorm|BatchNorm|ScaledL2Clip")
-# The innermost class, from a parameter up to its block, that tells what it belongs to.
+# The innermost class, from a parameter up to its block, that tells what it belongs to; the
+# family's own name is taken off the class first (`KimiLinear` is no linear attention).
 _MODULES = (
-    ("router", re.compile(r"Router|TopKGating|MoeGate|MoEGate")),
-    ("experts", re.compile(r"Experts?$|Experts\w*|ExpertGLU|ParallelExperts|ExpertMLP")),
-    ("mixer", re.compile(
-        r"Mixer(?!Layer)|Mamba2?$|SSM|Rglru|RecurrentBlock|ShortConv|GatedDelta|DeltaNet|DeltaAttention"
-        r"|LightningAttention|RwkvSelfAttention|Xlstm|xLSTM|mLSTM|LinearAttention|ForgetGate")),
-    ("attention", re.compile(r"Attention|Attn|SelfOutput|CrossAtt")),
-    ("mlp", re.compile(
-        r"MLP|Mlp|FeedForward|FFN|FeedForwardLayer|Dense\w*Dense|Intermediate$|[a-z]Output$|MoE|Moe\w*Block"
-        r"|SparseMoe|Ffn|SwiGLU|GLU$")),
-)  # fmt: skip
+    ("other", re.compile(r"HyperConnection|AltUp|Laurel")),
+    ("router", re.compile(r"Router|TopKGating|M[oO][eE](V\d)?Gate$")),
+    ("experts", re.compile(r"(?<!Shared)Experts?$|ExpertGLU|ParallelExperts")),
+    ("mlp", re.compile(r"SharedExperts?MLP")),
+    (
+        "mixer",
+        re.compile(
+            r"Mixer(?!Layer)|Mamba|SSM|Rglru|RecurrentBlock|ShortConv$|Delta(Net|Attention)"
+            r"|LightningAttention|^SelfAttention$|mLSTM|LinearAttention|ForgetGate"
+        ),
+    ),
+    ("attention", re.compile(r"Attention|Attn|SelfOutput|CrossAtt|ShortConv")),
+    (
+        "mlp",
+        re.compile(
+            r"MLP|Mlp|FeedForward|FFN|Dense\w*Dense|Intermediate$|[a-z]Output$|MoE|Moe\w*Block|MoE$"
+            r"|SparseMoe|Moe$|Ffn|SwiGLU|GLU$"
+        ),
+    ),
+)
 _WORDS = (
     ("norm", re.compile(r"norm|(^|_)ln(_|\d|$)", re.IGNORECASE)),
     ("attention", re.compile(r"attn|attention|[qkvo]_proj|query|key|value", re.IGNORECASE)),
     ("mlp", re.compile(r"mlp|ffn?\d?|fc_?\d|feed_forward|intermediate|linear\d|dense")),
 )
-_VISION = re.compile(
-    r"visi|visual|image(?!_text)|video|vit_|dino|sam_|siglip|vq_?model|backbone|pixel|swin",
-    re.IGNORECASE,
+_GATE = re.compile(r"\.(shared_expert_gate|gate\.wg|router)$")
+_TEXT = re.compile(
+    r"(^|[._])(text|language)_?(model|encoder|decoder)|talker|thinker\.model\.layers"
 )
+_VISION = re.compile(r"visi|visual|image(?!_text)|video|vqmodel|sam_encoder|pixel", re.IGNORECASE)
 _AUDIO = re.compile(
-    r"audio|speech_?(enc|model)|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav|wav2vec",
-    re.IGNORECASE,
+    r"audio|speech_enc|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav", re.IGNORECASE
 )
 _AUXILIARY = re.compile(
-    r"q_?former|resampler|perceiver|talker|mtp|depth_decoder|connector|adapter|predictor"
-    r"|projector|patcher|local_(en|de)coder|t2u|code_predictor|flow|duration|protein|semantic"
+    r"q_?former|resampler|perceiver|talker|mtp|depth_decoder|connector|adapter|predictor|diffusion"
+    r"|projector|patcher|local_(en|de)coder|t2u|flow|duration|protein|semantic|embed(_|$)|_head"
 )
 
 
@@ -254,9 +271,10 @@ def _lists_of_blocks(model: Any, least: int) -> list[Stack]:
         blocks = [(path, m) for path, m in lists if _repeats(path, m, least)]
         for path, module in blocks:
             depth = len(list(module.children()))
-            beside = [p for p, m in lists if p != path and _leaves(m) and len(m) == depth]
+            beside = [p for p, m in lists if _leaves(m) and len(m) == depth]
             rows = [p for p, m in blocks if len(m) == depth] + beside if beside else [path]
-            name = f"{parent}.{'|'.join(rows)}" if len(rows) > 1 else path
+            ends = [row.rpartition(".")[2] for row in rows]
+            name = f"{parent}.{'|'.join(ends)}" if len(rows) > 1 else path
             if not any(s.lists == rows for s in stacks):
                 stacks.append(Stack(name, depth, rows, inner=False))
     return stacks
@@ -280,7 +298,10 @@ def _repeats(path: str, module: nn.Module, least: int) -> bool:
 
 
 def _leaves(module: nn.Module) -> bool:
+    """Whether a list holds single layers, as FlauBERT's list of norms does."""
     children = list(module.children())
+    if not isinstance(module, nn.ModuleList):
+        return False
     return len(children) > 1 and all(next(c.children(), None) is None for c in children)
 
 
@@ -297,16 +318,20 @@ def _name_kinds(model: Any, stacks: list[Stack]) -> None:
 
 
 def _stack_kind(model: Any, path: str, owner: Any) -> str:
-    config_class = type(owner.config).__name__
-    for word, pattern in (("audio", _AUDIO), ("vision", _VISION)):
-        if pattern.search(path) or pattern.search(re.sub(r"(?<!^)([A-Z])", r"_\1", config_class)):
-            return word
+    config_class = re.sub(r"(?<!^)([A-Z])", r"_\1", type(owner.config).__name__)
+    if not _TEXT.search(path):
+        for word, pattern in (("audio", _AUDIO), ("vision", _VISION)):
+            if pattern.search(path) or pattern.search(config_class):
+                return word
     if _AUXILIARY.search(path):
         return "other"
-    main_input = getattr(owner, "main_input_name", "input_ids")
-    if main_input == "pixel_values" and owner is model:
-        return "vision"
-    if main_input in ("input_values", "input_features") and "decoder" not in path:
+    whole, own = (getattr(m, "main_input_name", "input_ids") for m in (model, owner))
+    if not _TEXT.search(path) and not _generates(model):
+        if "pixel_values" in (whole, own):
+            return "vision"
+        if {"input_values", "input_features"} & {whole, own}:
+            return "audio"
+    if own in ("input_values", "input_features") and "decoder" not in path:
         return "audio"
     if getattr(model.config, "is_encoder_decoder", False):
         return "text decoder" if "decoder" in path else "text encoder"
@@ -324,8 +349,10 @@ def _main_stacks(model: Any, stacks: list[Stack]) -> list[str]:
     if not text:
         return []
     if getattr(model.config, "is_encoder_decoder", False):
-        halves = [[s for s in text if ("decoder" in s.lists[0]) == side] for side in (True, False)]
-        return [max(half, key=lambda s: s.size).name for half in halves if half]
+        decoders = [s for s in text if "decoder" in s.lists[0]]
+        encoders = [s for s in outer if "encoder" in s.lists[0] and s not in decoders]
+        encoders = [s for s in encoders if s.kind != "vision"]
+        return [max(half, key=lambda s: s.size).name for half in (decoders, encoders) if half]
     inside = _decoder_path(model)
     own = [s for s in text if inside and s.lists[0].startswith(f"{inside}.")] or text
     return [max(own, key=lambda s: s.size).name]
@@ -415,10 +442,14 @@ def _module(model: Any, parameter: Parameter, lowest: int) -> str | None:
     if parameter.kind == "norm":
         return "norm"
     path = parameter.owner
+    family = re.match(r"(\w+?)(Text)?(For[A-Z]|LMHead|Model|With|Decoder$)", type(model).__name__)
+    own_name = family[1] if family else ""
     while len(path) > lowest:
-        found = type(model.get_submodule(path)).__name__
+        found = type(model.get_submodule(path)).__name__.removeprefix(own_name).removeprefix("Text")
         for module, pattern in _MODULES:
             if pattern.search(found):
+                if module == "mlp" and _GATE.search(parameter.owner):
+                    return "router"
                 return module
         path = path.rpartition(".")[0]
     for segment in reversed(parameter.owner[lowest:].split(".")):
@@ -462,7 +493,7 @@ def _linear(
 def _stack_record(stack: Stack, tensors: dict[str, Any]) -> dict[str, Any]:
     record = {"name": stack.name, "depth": stack.depth, "kind": stack.kind, "inner": stack.inner}
     record["lists"] = stack.lists
-    prefixes = Counter()
+    prefixes: Counter[str] = Counter()
     for name, tensor in tensors.items():
         if tensor.get("stack") == stack.name:
             prefixes.update(_prefixes(name, tensor["layer"]))

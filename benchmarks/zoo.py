@@ -78,7 +78,7 @@ def _within(seconds: int, work: Any) -> str | None:
     signal.alarm(seconds)
     try:
         work()
-    except Exception as error:  # noqa: BLE001 - a family that fails is a finding, not an end
+    except Exception as error:  # a family that fails is a finding, not an end
         text = " ".join(str(error).split())
         return f"{type(error).__name__}: {text[-300:]}"
     finally:
