@@ -26,8 +26,8 @@ Size = int | tuple[int, int, int]
 SIZES: tuple[tuple[str, Size], ...] = (
     (r"vocab_size|text_vocab_size|n_token|.*_vocab_size|n_words", 136),
     (r"(n_|num_)?(hidden_|block_)?(layers|layer|blocks)|depth|num_layers|n_layers", (4, 2, 3)),
-    (r"(num_)?encoder_(hidden_|num_)?layers|conf_num_hidden_layers|n_encoder_layers", 3),
-    (r"(num_)?decoder_(hidden_|num_)?layers|n_decoder_layers|speech_encoder_layers", 4),
+    (r"(num_)?encoder_(num_)?(hidden_)?layers|conf_num_hidden_layers|n_encoder_layers", 3),
+    (r"(num_)?decoder_(num_)?(hidden_)?layers|n_decoder_layers|speech_encoder_layers", 4),
     (r"(qformer|resampler|perceiver|predictor|pred|t2u_(en|de)coder)_.*(layers|depth)", 2),
     (r"hidden_size|d_model|n_embd|embed_dim|(hidden_)?dim|emb_dim|n_embed|model_dim|width", (48, 32, 56)),
     (r"hidden_size_(text|lm)|text_(hidden|embed)_(size|dim)|out_hidden_size|text_dim", 48),
@@ -381,6 +381,9 @@ EXCEPTIONS: dict[str, Config] = {
         "vision_config.num_position_embeddings": 16,
     },
     "moonshine_streaming": {"num_key_value_heads": 4},
+    "nemo_speechlm": {
+        "text_config.layers_block_type": ["linear_attention", "moe", "full_attention", "moe"]
+    },
     "nemotron": {"num_key_value_heads": 2},
     "perceiver": {
         "d_latents": 48,

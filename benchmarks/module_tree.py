@@ -90,7 +90,8 @@ _TEXT = re.compile(
 )
 _VISION = re.compile(r"visi|visual|image(?!_text)|video|vqmodel|sam_encoder|pixel", re.IGNORECASE)
 _AUDIO = re.compile(
-    r"audio|speech_enc|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav", re.IGNORECASE
+    r"audio|speech\w*_encoder(?!_decoder)|codec|mimi|acoustic|sound|vocoder|code2wav|token2wav",
+    re.IGNORECASE,
 )
 _AUXILIARY = re.compile(
     r"q_?former|resampler|perceiver|talker|mtp|depth_decoder|connector|adapter|predictor|diffusion"
@@ -286,7 +287,7 @@ def _repeats(path: str, module: nn.Module, least: int) -> bool:
     if re.search(r"experts?$", path):
         return False
     inside = [c for c in children if next(c.children(), None) is not None]
-    if sum(1 for c in inside if next(c.parameters(), None) is not None) < least:
+    if sum(1 for c in inside if _linear_size(c) or _convolves(c)) < least:
         return False
     if least == 1:
         return bool(inside) and isinstance(module, nn.ModuleList)
@@ -297,10 +298,16 @@ def _repeats(path: str, module: nn.Module, least: int) -> bool:
     return alike and (isinstance(module, nn.ModuleList) or len(classes) == 1)
 
 
+def _convolves(module: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+
+
 def _leaves(module: nn.Module) -> bool:
-    """Whether a list holds single layers, as FlauBERT's list of norms does."""
+    """Whether a list holds norms alone, as FlauBERT's do."""
     children = list(module.children())
     if not isinstance(module, nn.ModuleList):
+        return False
+    if not all(_NORM.search(type(c).__name__) for c in children):
         return False
     return len(children) > 1 and all(next(c.children(), None) is None for c in children)
 
@@ -309,7 +316,7 @@ def _name_kinds(model: Any, stacks: list[Stack]) -> None:
     modules = dict(model.named_modules())
     for stack in stacks:
         for path in stack.lists:
-            stack.size += sum(p.numel() for p in modules[path].parameters())
+            stack.size += _linear_size(modules[path])
         ancestors = [modules[""]]
         parts = stack.lists[0].split(".")
         ancestors += [modules[".".join(parts[: i + 1])] for i in range(len(parts) - 1)]
@@ -317,15 +324,25 @@ def _name_kinds(model: Any, stacks: list[Stack]) -> None:
         stack.kind = _stack_kind(model, stack.lists[0], owner)
 
 
+def _linear_size(blocks: nn.Module) -> int:
+    """Elements of the linear maps; a stack of convolutions is no language model."""
+    others = nn.Embedding | nn.modules.conv._ConvNd
+    skipped = {id(p) for m in blocks.modules() if isinstance(m, others) for p in m.parameters()}
+    return sum(p.numel() for p in blocks.parameters() if p.ndim in (2, 3) and id(p) not in skipped)
+
+
 def _stack_kind(model: Any, path: str, owner: Any) -> str:
     config_class = re.sub(r"(?<!^)([A-Z])", r"_\1", type(owner.config).__name__)
+    own_config = owner.config is not model.config
     if not _TEXT.search(path):
         for word, pattern in (("audio", _AUDIO), ("vision", _VISION)):
-            if pattern.search(path) or pattern.search(config_class):
+            if pattern.search(path) or (own_config and pattern.search(config_class)):
                 return word
     if _AUXILIARY.search(path):
         return "other"
     whole, own = (getattr(m, "main_input_name", "input_ids") for m in (model, owner))
+    if own == "pixel_values" and own_config:
+        return "vision"
     if not _TEXT.search(path) and not _generates(model):
         if "pixel_values" in (whole, own):
             return "vision"
@@ -339,7 +356,8 @@ def _stack_kind(model: Any, path: str, owner: Any) -> str:
 
 
 def _generates(model: Any) -> bool:
-    return bool(re.search(r"Causal|LMHead|Conditional|Generation|Decoder", type(model).__name__))
+    words = re.search(r"Causal|LMHead|Conditional|Generation|Decoder", type(model).__name__)
+    return bool(words) or bool(getattr(model, "can_generate", lambda: False)())
 
 
 def _main_stacks(model: Any, stacks: list[Stack]) -> list[str]:
@@ -350,12 +368,18 @@ def _main_stacks(model: Any, stacks: list[Stack]) -> list[str]:
         return []
     if getattr(model.config, "is_encoder_decoder", False):
         decoders = [s for s in text if "decoder" in s.lists[0]]
-        encoders = [s for s in outer if "encoder" in s.lists[0] and s not in decoders]
-        encoders = [s for s in encoders if s.kind != "vision"]
-        return [max(half, key=lambda s: s.size).name for half in (decoders, encoders) if half]
-    inside = _decoder_path(model)
+        encoders = [s for s in text if "encoder" in s.lists[0] and s not in decoders]
+        speech = [s for s in outer if "encoder" in s.lists[0] and s.kind == "audio"]
+        return [_heaviest(half).name for half in (decoders, encoders or speech) if half]
+    inside = _decoder_path(model) if _generates(model) else None
     own = [s for s in text if inside and s.lists[0].startswith(f"{inside}.")] or text
-    return [max(own, key=lambda s: s.size).name]
+    best = _heaviest(own)
+    twins = [s for s in own if s.size == best.size and s.lists[0].count(".") == 2 and s is not best]
+    return [best.name, *(s.name for s in twins)]
+
+
+def _heaviest(stacks: list[Stack]) -> Stack:
+    return max(stacks, key=lambda s: s.size)
 
 
 def _decoder_path(model: Any) -> str | None:
