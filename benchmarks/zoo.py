@@ -27,7 +27,7 @@ PARAMETERS = 8_000_000  # the most that one family may have
 
 def build(cache: Path, only: list[str]) -> dict[str, str]:
     """Build the families that the cache does not hold yet; name -> "built" or why not."""
-    from families import families
+    from families.configs import families
 
     outcome: dict[str, str] = {}
     for family in families():
@@ -48,8 +48,8 @@ def build(cache: Path, only: list[str]) -> dict[str, str]:
 def _build(family: Any, folder: Path) -> None:
     import torch
     import transformers
-    from families import small_config
-    from module_tree import truth
+    from families.configs import small_config
+    from families.truth import truth
 
     model_class, config = getattr(transformers, family.architecture), small_config(family)
     with torch.device("meta"):

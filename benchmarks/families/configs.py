@@ -1,7 +1,7 @@
 """The families of the installed transformers, each with a configuration small enough to build.
 
 A family is one model class of transformers' auto mappings with one configuration. Configurations
-are shrunk by the names of their keys, at any depth; `EXCEPTIONS` holds what that cannot know.
+are shrunk by the names of their keys, at any depth; `exceptions` holds what that cannot know.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-Config = dict[str, Any]
+from .exceptions import EXCEPTIONS, Config
 
 # What a family is tried as, the first that has it; the causal class is a family of its own.
 MAPPINGS = (
@@ -257,10 +257,7 @@ def _split(total: int, parts: int) -> list[int]:
 def _put(config: Config, path: list[str], value: Any) -> None:
     for key in path[:-1]:
         config = config.setdefault(key, {})
-    if value is DROP:
-        config.pop(path[-1], None)
-    else:
-        config[path[-1]] = value
+    config[path[-1]] = value
 
 
 def _encoder_depth(config: Config, depth: int) -> None:
@@ -277,137 +274,3 @@ def _encoder_depth(config: Config, depth: int) -> None:
             text["num_hidden_layers"] = depth
         if isinstance(text.get("layer_types"), list):
             text["layer_types"] = (text["layer_types"] * 2)[:depth]
-
-
-DROP = object()
-_ROPES = {
-    kind: {"rope_theta": 10000.0, "rope_type": "default"}
-    for kind in ("full_attention", "sliding_attention")
-}
-_INDEXER = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16}
-_INDEXER |= {"indexer_budget": 8, "indexer_compress_ratio": 2}
-_REFORMER = {"axial_pos_embds_dim": [16, 32], "axial_pos_shape": [8, 13], "attention_head_size": 16}
-_REFORMER |= {"attn_layers": ["local", "lsh", "local", "lsh"]}
-_NARROW = {"embed_dim": 24}
-_SPEECH = {"encoder_config.context_size": 12, "projector_config.encoder_hidden_size": 48}
-_CHANNELS = {"width_coefficient": 0.1, "depth_coefficient": 0.2, "hidden_dim": 64}
-# What the defaults need besides small sizes: a path of keys and a value; `!key` is given to the
-# configuration's constructor before it is shrunk.
-EXCEPTIONS: dict[str, Config] = {
-    "align": {f"vision_config.{key}": value for key, value in _CHANNELS.items()},
-    "apertus1p5": {
-        "audio_config.codebook_dim": 56,
-        "image_token_offset": 8,
-        "audio_token_offset": 72,
-    },
-    "bit": {"num_groups": 2},
-    "chameleon": {"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}, "vq_config.resolution": 16},
-    "cohere_compass": {"text_config.rope_parameters": _ROPES},
-    "cohere_compass_text": {"rope_parameters": _ROPES},
-    "d_fine": {"head_dim": 12},
-    "dbrx": {
-        "attn_config.rope_theta": 1e4,
-        "attn_config.kv_n_heads": 2,
-        "ffn_config.hidden_size": 48,
-    },
-    "deepseek_ocr2": {
-        "text_config.mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
-        "text_config.num_experts_per_tok": 2,
-    },
-    "deimv2": {"head_dim": 12},
-    "diffusion_gemma": {
-        "text_config.num_experts": 6,
-        "text_config.top_k_experts": 2,
-        "text_config.moe_intermediate_size": 36,
-    },
-    "donut-swin": _NARROW,
-    "dory": {
-        "num_hidden_layers": 8,
-        "n_input_layers": 2,
-        "n_recurrent_layers": 4,
-        "n_output_layers": 2,
-        "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"] * 2,
-    },
-    "dots1": {"n_routed_experts": 6, "n_shared_experts": 1, "first_k_dense_replace": 1},
-    "efficientnet": _CHANNELS,
-    "emu3": {"vocabulary_map": {"<image>": 5, "<|extra_200|>": 6}},
-    "dots3_note": {
-        "text_config.per_layer_config": {},
-        "text_config.head_dim": 24,
-        "vision_config.adapter_in_dim": 32,
-        "vision_config.adapter_out_dim": 48,
-        "audio_config.adapter_input_size": 56,
-        "audio_config.adapter_out_dim": 48,
-    },
-    "dots3_note_text": {"per_layer_config": {}, "head_dim": 24},
-    "ernie4_5_vl_moe": {
-        "text_config.moe_intermediate_size": [36, 28],
-        "text_config.rope_parameters.mrope_section": [2, 2, 2],
-    },
-    "esm": {"vocab_size": 136, "mask_token_id": 3, "pad_token_id": 0},
-    "esmc": {"num_key_value_heads": 4},
-    "falcon_h1": {"mamba_d_ssm": 32},
-    "focalnet": _NARROW,
-    "fun_asr_nano": {"adaptor_config.intermediate_size": 12},
-    "gemma4_assistant": {
-        "!text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
-    },
-    "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_topk": 16},
-    "granite4_vision": {
-        "deepstack_layer_map": [[-2, 0]],
-        "downsample_rate": "4/8",
-        "spatial_target_layers": [1],
-        "vision_config.hidden_size": 64,
-        "qformer_config.hidden_size": 64,
-        "qformer_config.encoder_hidden_size": 64,
-    },
-    "granite_speech": _SPEECH,
-    "granite_speech_plus": _SPEECH,
-    "hiera": _NARROW,
-    "hunyuan_v1_dense": {"head_dim": 16},
-    "hunyuan_v1_moe": {"head_dim": 16, "num_experts": 6},
-    "hunyuan_vl": {"text_config.head_dim": 16},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
-    "longcat_flash": {"zero_expert_num": 2},
-    "lw_detr": {
-        "backbone_config.num_windows": 4,
-        "num_windows": 4,
-    },
-    "mamba2": {"head_dim": 24, "num_heads": 4, "n_groups": 2},
-    "ministral": {"head_dim": 16},
-    "molmo2": {
-        "adapter_config.vision_feature_layer": [1, 0],
-        "vision_config.image_size": [32, 32],
-        "vision_config.num_position_embeddings": 16,
-    },
-    "moonshine_streaming": {"num_key_value_heads": 4},
-    "nemo_speechlm": {
-        "text_config.layers_block_type": ["linear_attention", "moe", "full_attention", "moe"]
-    },
-    "nemotron": {"num_key_value_heads": 2},
-    "perceiver": {
-        "d_latents": 48,
-        "d_model": 56,
-        "num_cross_attention_heads": 4,
-        "num_latents": 20,
-        "num_self_attends_per_block": 4,
-        "num_self_attention_heads": 4,
-    },
-    "qwen2_5_omni": {"token2wav_config.bigvgan_config.upsample_initial_channel": 128},
-    "qwen3_omni_moe": {
-        "talker_config.text_config.shared_expert_intermediate_size": 28,
-        "talker_config.spatial_merge_size": 2,
-        "code2wav_config.decoder_dim": 48,
-    },
-    "qwen4_exp": {f"text_config.{key}": value for key, value in _INDEXER.items()},
-    "qwen4_exp_text": _INDEXER,
-    "reformer": _REFORMER,
-    "reformer@causal": _REFORMER | {"is_decoder": True},
-    "squeezebert": {"embedding_size": 48},
-    "swin": _NARROW,
-    "swinv2": _NARROW,
-    "tipsv2": {"vision_config.hidden_size": 48, "vision_config.num_attention_heads": 4},
-    "wav2vec2-bert": {"vocab_size": 136},
-    "wav2vec2-conformer": {"vocab_size": 136},
-    "xlnet": {"d_head": 12},
-}
