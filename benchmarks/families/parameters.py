@@ -70,7 +70,7 @@ _MODULES = (
 _WORDS = (
     ("norm", re.compile(r"norm|(^|_)ln(_|\d|$)", re.IGNORECASE)),
     ("attention", re.compile(r"attn|attention|[qkvo]_proj|query|key|value", re.IGNORECASE)),
-    ("mlp", re.compile(r"mlp|ffn?\d?|fc_?\d|feed_forward|intermediate|linear\d|dense")),
+    ("mlp", re.compile(r"mlp|ffn?\d?|fc_?\d|feed_forward|intermediate|linear\d")),
 )
 _GATE = re.compile(r"\.(shared_expert_gate|gate\.wg|router)$")
 

@@ -114,6 +114,8 @@ class Comparison:
         self._found: dict[tuple[Any, ...], Disagreement] = {}
         self._stacks = {stack["name"]: stack for stack in self.truth["stacks"]}
         self._names = self._stack_names()
+        maps = (t for t in self.truth["tensors"].values() if t["kind"] not in ("buffer", "vector"))
+        self._hollow = set(self._stacks) - {t.get("stack") for t in maps}
         for name, true in self.truth["tensors"].items():
             if true.get("stack") is None:
                 self._outside(name, true, self.reading.tensors[name])
@@ -141,7 +143,7 @@ class Comparison:
     def _area(self, stack: str) -> str:
         """`language`, or the kind of tower."""
         kind = self._stacks[stack]["kind"]
-        speech = self.truth["encoder_decoder"] and stack in self.truth["main"]
+        speech = kind == "audio" and self.truth["encoder_decoder"] and stack in self.truth["main"]
         return "language" if kind.startswith("text") or speech else kind
 
     def _stack_names(self) -> dict[str, str | None]:
@@ -153,8 +155,11 @@ class Comparison:
         return {stack: votes[stack].most_common(1)[0][0] for stack in votes}
 
     def _is_stored_there(self, name: str, stack: str) -> bool:
-        """Whether a tensor's name stands in its stack: transformers saves some elsewhere."""
+        """Whether a tensor's name stands in its stack: transformers saves some elsewhere, and of a
+        stack that is tied to another one nothing but buffers."""
         true = self._stacks[stack]
+        if stack in self._hollow:
+            return False
         one = true["saved"] is not None and len(true["lists"]) == 1
         return not one or name.startswith(f"{true['saved']}.")
 
@@ -234,6 +239,8 @@ class Comparison:
                 str(self._names.get(name)) for name, stack in self._stacks.items()
                 if self._area(name) != "language" and not stack["inner"]
             }  # fmt: skip
+            if self.truth["encoder_decoder"] and len(main) == 1:  # its encoder sees, or listens
+                towers = {name for name in towers if "encoder" not in name}
             for name in sorted(towers - set(main)):
                 default = name in self.reading.default
                 self._say(

@@ -137,7 +137,7 @@ def _stack_kind(model: Any, path: str, owner: Any) -> str:
                 return word
     if _AUXILIARY.search(path):
         return "other"
-    whole, own = (getattr(m, "main_input_name", "input_ids") for m in (model, owner))
+    whole, own = model.main_input_name, getattr(owner, "main_input_name", model.main_input_name)
     if own == "pixel_values" and own_config:
         return "vision"
     if not _TEXT.search(path) and not _generates(model):

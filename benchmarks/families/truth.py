@@ -76,9 +76,10 @@ def _ends(model: Any) -> dict[int, set[str]]:
                 end = getattr(module, getter)()
             except (AttributeError, NotImplementedError, TypeError):
                 continue
-            if isinstance(end, nn.Module) and (role == "head" or isinstance(end, nn.Embedding)):
+            is_table = "Embedding" in type(end).__name__
+            if isinstance(end, nn.Module) and (role == "head" or is_table):
                 for parameter in end.parameters(recurse=False):
-                    ends[id(parameter)].add(role)
+                    ends[id(parameter)] |= {role} | ({"embeddings"} if is_table else set())
     return ends
 
 
@@ -144,7 +145,11 @@ def _linear(
         record["experts"] = parameter.shape[0]
         if tensor.ndim == 3:
             record["expert_axis"] = next(iter(probes.varies(name, 0)), 0)
-            if "gate_up" in source.name and tensor.numel() == parameter.numel():
+            parent = type(model.get_submodule(source.owner.rpartition(".")[0])).__name__
+            both = "gate_up" in source.name or (
+                source.owner.endswith("input_linear") and parent.endswith("MoE")
+            )
+            if both and tensor.numel() == parameter.numel():
                 halves = getattr(
                     module, "is_concatenated", type(module).__name__ != "GptOssExperts"
                 )
