@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "ties.json"
 SECONDS = 60  # the most that one family may take
 PARAMETERS = 8_000_000  # the most that one family may have
 
@@ -68,6 +69,25 @@ def _build(family: Any, folder: Path) -> None:
     (folder / "truth.json").write_text(json.dumps(found, indent=1))
 
 
+def ties(only: list[str]) -> dict[str, Any]:
+    """The ties of every family, by its architecture."""
+    from families.configs import families
+    from families.ties import ties_of
+
+    found: dict[str, Any] = {}
+    for family in families():
+        if family.even or (only and family.name not in only):
+            continue
+
+        def look(family: Any = family) -> None:
+            own = ties_of(family)
+            found[family.architecture] = own | found.get(family.architecture, own)
+
+        if reason := _within(SECONDS, look):
+            print(f"{family.name}: {reason}", file=sys.stderr)
+    return found
+
+
 def _within(seconds: int, work: Any) -> str | None:
     """Run `work`; why it failed, in a sentence, or None."""
 
@@ -90,9 +110,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--ties", action="store_true", help="write uvmerge/checkpoint/ties.json")
     options = parser.parse_args()
     _quiet()
     start = time.monotonic()
+    if options.ties:
+        from families.ties import as_text, table
+        from transformers import __version__
+
+        TIES.write_text(as_text(table(ties(options.only), __version__)), encoding="utf-8")
+        return
     options.cache.mkdir(parents=True, exist_ok=True)
     outcome = build(options.cache, options.only)
     failed = {name: reason for name, reason in outcome.items() if reason != "built"}

@@ -1,0 +1,74 @@
+"""Names that are one tensor in each architecture of transformers: the table in ties.json.
+
+`benchmarks/zoo.py --ties` writes the table from the installed transformers, and a test compares the
+two. Each row holds names that are equal, `*` for any number and `#` for one and the same number in
+all of them, and the architectures that it holds for. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+Names = tuple[str, ...]
+FLAG = "tie_word_embeddings"
+
+
+def tied_sets(config: Mapping[str, Any], names: Iterable[str]) -> list[frozenset[str]]:
+    """Sets of names that are one tensor in a model of this config, each with one of `names` at least.
+
+    A set holds names that are absent from `names` too: the head is not stored where it is the
+    embeddings. Of names with `*` those alone that are there can be told.
+    """
+    present = list(names)
+    found: set[frozenset[str]] = set()
+    for row in tied_names(config):
+        plain = [name for name in row if "*" not in name]
+        groups: dict[tuple[str, ...], set[str]] = {}
+        for pattern in map(_pattern, row):
+            for name in present:
+                if match := pattern.fullmatch(name):
+                    groups.setdefault(match.groups(), set()).add(name)
+        found |= {frozenset(own | {_filled(p, at) for p in plain}) for at, own in groups.items()}
+    largest = sorted(found, key=lambda own: (-len(own), sorted(own)))
+    kept = [own for i, own in enumerate(largest) if not any(own < other for other in largest[:i])]
+    return [own for own in kept if len(own) > 1]
+
+
+def tied_names(config: Mapping[str, Any]) -> list[Names]:
+    """Rows of the table for the architecture that `config` names, if the config ties names at all.
+
+    It does where it, or its text part, says so with `tie_word_embeddings`; where neither says
+    anything, the architecture's default counts.
+    """
+    table = _table()
+    text = config.get("text_config")
+    said = (part.get(FLAG) for part in (config, text) if isinstance(part, Mapping))
+    flags = [flag for flag in said if isinstance(flag, bool)]
+    rows: list[Names] = []
+    for architecture in config.get("architectures") or ():
+        if any(flags) if flags else architecture not in table["untied_by_default"]:
+            rows += (tuple(r["names"]) for r in table["rows"] if architecture in r["architectures"])
+    return rows
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("ties.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", r"\d+").replace(r"\#", r"(\d+)"))
+
+
+def _filled(name: str, numbers: tuple[str, ...]) -> str:
+    """A name with the numbers of another one of its row for each `#`."""
+    remaining = iter(numbers)
+    return re.sub("#", lambda _: next(remaining), name)
