@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from uvmerge.operations.restore import restore
-from uvmerge.spectral.dense import DenseMatrix, rows_of
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import POLICIES, single_threaded
+from uvmerge.spectral.recombine import rows_of
 
 TOP = 0.2
 SIDE = 2048  # of the product whose rate sets the floor
@@ -77,7 +78,7 @@ def edit(pair: Pair, policy: str) -> None:
     base, finetuned = (DenseMatrix(name, W, POLICIES[policy]) for name, W in zip("bf", pair))
     result = restore(base, finetuned, top=TOP)
     assert isinstance(result, DenseMatrix)
-    for _ in rows_of([result]):
+    for _ in rows_of([result.sum], POLICIES[policy].combine):
         pass
 
 

@@ -112,7 +112,7 @@ def errors(pair: tuple[Path, Path], names: Sequence[str], device: str) -> list[d
     from safetensors import safe_open
 
     from uvmerge.operations.restore import restore
-    from uvmerge.spectral.dense import DenseMatrix
+    from uvmerge.spectral.matrix import DenseMatrix
     from uvmerge.spectral.precision import POLICIES as PRECISIONS, single_threaded
 
     found = []

@@ -168,9 +168,11 @@ def restore(base: Path, finetuned: Path, out: Path, *options: object) -> Outcome
     return uvmerge("restore", base, finetuned, out, *RESTORE, *options)
 
 
-def done(outcome: Outcome) -> Outcome:
-    """The run succeeded."""
+def done(outcome: Outcome, *sentences: str) -> Outcome:
+    """The run succeeded, and said these sentences."""
     assert outcome.code == 0, outcome
+    for sentence in sentences:
+        assert sentence in outcome, (sentence, outcome.err)
     return outcome
 
 

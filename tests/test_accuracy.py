@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from reference import Array
 
 from uvmerge import operations
 from uvmerge.operations.denoise import gavish_donoho_factor, marchenko_pastur_median
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral import Factors
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
 
 Pair = tuple[Array, Array]
@@ -208,8 +210,8 @@ def planted(kind: str, rank: int = 3) -> Pair:
 def test_accuracy_does_not_hang_on_the_panels(
     panel_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uvmerge.spectral.dense.PANEL_BYTES", panel_bytes)
-    monkeypatch.setattr("uvmerge.spectral.dense.PANEL_ROWS", panel_bytes // 100 + 1)
+    monkeypatch.setattr("uvmerge.spectral.recombine.PANEL_BYTES", panel_bytes)
+    monkeypatch.setattr("uvmerge.spectral.recombine.PANEL_ROWS", panel_bytes // 100 + 1)
     for kind in ("tall", "wide"):
         W_b, W_f = reference.pair(kind, 1e-2)
         expected = reference.restore(W_b, W_f, 9)
@@ -308,16 +310,15 @@ def test_both_sides_swapped_is_restore() -> None:
 class Flipped(DenseMatrix):
     """The same matrix with every other singular pair (u, v) negated."""
 
-    def _flip(self, factors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        U, S, Vh = factors
-        signs = torch.ones_like(S)
+    def _flip(self, factors: Factors) -> Factors:
+        signs = torch.ones_like(factors.S)
         signs[::2] = -1
-        return U * signs, S, Vh * signs[:, None]
+        return replace(factors, U=factors.U * signs, Vh=factors.Vh * signs[:, None])
 
-    def top(self, k: int) -> Any:
+    def top(self, k: int) -> Factors:
         return self._flip(super().top(k))
 
-    def tail(self, k: int) -> Any:
+    def tail(self, k: int) -> Factors:
         return self._flip(super().tail(k))
 
 

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge import InputRefused, UsageError
-from uvmerge.models import behaviour
-from uvmerge.models.behaviour import Prompt, behaviours, read_prompts
+from uvmerge.models import behaviour, prompts as prompts_module
+from uvmerge.models.behaviour import behaviours
+from uvmerge.models.prompts import Prompt, read_prompts
 
 DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
 BASE, FINETUNED = DEMO / "base", DEMO / "finetuned"
@@ -100,9 +101,9 @@ def test_a_file_that_holds_no_prompts_is_named(
     assert "is a folder" in refusal(tmp_path)
     assert "has no prompts\n  Write {" in refusal(lines(tmp_path, "", " "))
     path = lines(tmp_path, *['"a"'] * 4, name="\x1b[31m.jsonl")
-    monkeypatch.setattr(behaviour, "LIMIT_PROMPTS", 3)
+    monkeypatch.setattr(prompts_module, "LIMIT_PROMPTS", 3)
     assert refusal(path).startswith("\\x1b[31m.jsonl: has more than 3 prompts")
-    monkeypatch.setattr(behaviour, "LIMIT_BYTES", 2)
+    monkeypatch.setattr(prompts_module, "LIMIT_BYTES", 2)
     assert "is larger than" in refusal(path)
 
 

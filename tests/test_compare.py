@@ -8,6 +8,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from torch import Tensor
 from uvmerge.measure.compare import Apart, chordal, measure, measure_all
 from uvmerge.measure.measures import Measures
 from uvmerge.measure.null import RandomSubspaces
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral import Factors
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
 
 Random = np.random.Generator
@@ -414,7 +416,7 @@ def test_stored_types_are_taken_at_their_values(
 
 # --- what a decomposition leaves open ----------------------------------------------------------
 
-Top = Callable[[DenseMatrix, int], tuple[Tensor, Tensor, Tensor]]
+Top = Callable[[DenseMatrix, int], Factors]
 
 
 def with_every_decomposition(
@@ -423,10 +425,10 @@ def with_every_decomposition(
     """From here on, (U, Vhᵀ) come out multiplied by change(S) (k, k)."""
     top: Top = DenseMatrix.top
 
-    def changed(self: DenseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        U, S, Vh = top(self, k)
-        R = change(S)
-        return U @ R, S, R.mT @ Vh
+    def changed(self: DenseMatrix, k: int) -> Factors:
+        found = top(self, k)
+        R = change(found.S)
+        return replace(found, U=found.U @ R, Vh=R.mT @ found.Vh)
 
     monkeypatch.setattr(DenseMatrix, "top", changed)
 
@@ -718,7 +720,7 @@ def test_however_many_have_intruders_the_base_is_decomposed_whole_once(
     asked: list[tuple[str, int]] = []
     top: Top = DenseMatrix.top
 
-    def counted(self: DenseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    def counted(self: DenseMatrix, k: int) -> Factors:
         asked.append((self.name, k))
         return top(self, k)
 

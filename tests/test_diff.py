@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import zoo
 import uvmerge
 from uvmerge.engine.settings import Control
 from uvmerge.measure import compare
-from uvmerge.measure.findings import Entry, Findings, as_data
-from uvmerge.spectral import dense
+from uvmerge.measure.findings import Entry, Findings
+from uvmerge.report import as_data
 from uvmerge.spectral.gram import Eigenpairs
+from uvmerge.spectral.ladder import Ladder
 
 Pair = tuple[Path, Path]
 DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
@@ -70,7 +72,7 @@ def test_the_matrices_compared_are_those_that_an_edit_would_edit(
 ) -> None:
     pair = zoo.pair(family, tmp_path)
     plan = uvmerge.restore(*pair, tmp_path / "out", dry_run=True).plan
-    edited = {b.finetuned.label: b.finetuned.shape for step in plan.edits for b in step.blocks}
+    edited = {b.view.label: b.view.shape for step in plan.edits for b in step.blocks}
     found = uvmerge.diff(*pair)
     assert {name: entry.shape for name, entry in entries(found).items()} == edited
     assert found.verdict == "related"
@@ -208,13 +210,14 @@ def test_names_that_hardly_match_are_unrelated(tmp_path: Path) -> None:
     }
     other = faults.write(tmp_path / "other", odd)
     outcome = faults.uvmerge("diff", base, other)
-    faults.failed(outcome, "unrelated by their names", "the base lacks 6 tensors", code=4)
+    faults.failed(outcome, "nothing matched: the base has no 6 selected tensors", code=4)
 
 
 def test_a_checkpoint_of_another_size_is_unrelated(tmp_path: Path) -> None:
     base = faults.write(tmp_path / "base", faults.tensors())
     other = faults.write(tmp_path / "other", faults.tensors(hidden=32))
-    faults.failed(faults.uvmerge("diff", base, other), "unrelated by their names", "shapes differ", code=4)  # fmt: skip
+    outcome = faults.uvmerge("diff", base, other)
+    faults.failed(outcome, "shapes differ in 6 selected tensors", code=4)
 
 
 def test_identical_tensors_are_recognised_before_any_decomposition(
@@ -360,7 +363,7 @@ def test_a_matrix_that_one_checkpoint_lacks_is_left_out_of_the_distances(
     )
     found = uvmerge.diff(*llama, less)
     assert name in entries(found, 0) and name not in entries(found, 1)
-    assert any("only in the base" in note for note in found.compared[1].notes)
+    assert any("only in base" in note for note in found.compared[1].notes)
     whole = uvmerge.diff(*llama, exclude=[name])
     chordals = [e.measures.left.chordal for e in whole.compared[0].measured if e.measures]
     pair = next(p for p in found.pairs if (p.first, p.second) == (0, 1))
@@ -403,16 +406,22 @@ def test_fast_says_nearly_the_same(llama: Pair) -> None:
 
 
 def test_no_decomposition_outlives_its_matrix(llama: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[weakref.ref[Ladder]] = []
     held: list[int] = []
-    real = compare.Leading.of.__func__  # type: ignore[attr-defined]
+    top, of = Ladder.top, compare.Leading.of.__func__  # type: ignore[attr-defined]
 
-    def of(cls: Any, matrix: dense.DenseMatrix, k: int) -> Any:
-        leading = real(cls, matrix, k)
-        held.append(sum(x is not None for x in (matrix._gram, matrix._svd, matrix._refiner)))
-        return leading
+    def noted(self: Ladder, k: int) -> Any:
+        used.append(weakref.ref(self))
+        return top(self, k)
 
-    monkeypatch.setattr(compare.Leading, "of", classmethod(of))
-    uvmerge.diff(*llama)
+    def leading(cls: Any, matrix: Any, k: int) -> Any:
+        found = of(cls, matrix, k)
+        held.append(used.pop()() is not None)
+        return found
+
+    monkeypatch.setattr(Ladder, "top", noted)
+    monkeypatch.setattr(compare.Leading, "of", classmethod(leading))
+    uvmerge.diff(*llama, workers=1)
     assert held and not any(held)
 
 

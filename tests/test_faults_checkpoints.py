@@ -1119,7 +1119,7 @@ def test_an_empty_tensor_before_an_edited_one_is_no_piece_of_its_own(tmp_path: P
     base, finetuned, _ = faults.pair_of(tmp_path, made, config={})
     recipe = Recipe.parse("{uvmerge: 1, steps: [{restore: {top: 0.25}}]}")
     with Checkpoint.open(base) as one, Checkpoint.open(finetuned) as two:
-        found = jobs([plan.build(recipe, one, two)])
+        found = jobs([plan.build(recipe, {"base": one, "finetuned": two})])
     assert sum(job.size_bytes for job in found) == 2 * 8 * 8 * 4
     assert len({(job.steps[0].file, job.offset) for job in found}) == len(found)
 

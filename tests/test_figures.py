@@ -14,7 +14,7 @@ from uvmerge.measure.compare import measure
 from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Pair
 from uvmerge.report import figures
 from uvmerge.report.figures import save_figures
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT
 
 SHAPES = {"q_proj": (16, 16), "up_proj": (24, 16), "down_proj": (16, 24)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 import uvmerge
-from uvmerge.spectral.dense import BLOCK, DenseMatrix, rows_of
+from uvmerge.spectral import Factors
 from uvmerge.spectral.gram import _STRIPE, Eigenpairs, Refiner, gram
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
+from uvmerge.spectral.recombine import BLOCK, rows_of
 
 R = 260  # of the matrices here; blocks of the refined rung hold a fifth
 SHAPES = [(300, R), (R, 300), (R, R)]
@@ -78,20 +80,16 @@ def test_fast_refines_up_to_two_fifths_of_the_triplets(shape: tuple[int, int]) -
     stored = with_values(POWER_LAW, *shape)
     methods = {}
     for k in (1, 52, 53, 104, 105, R):
-        operand = fast(stored)
-        operand.top(k)
-        methods[k] = operand.methods
-    assert methods == {
-        1: ["refined"], 52: ["refined"], 53: ["refined"], 104: ["refined"], 105: ["gram"], R: ["gram"]
-    }  # fmt: skip
+        methods[k] = fast(stored).top(k).method
+    refined = dict.fromkeys((1, 52, 53, 104), "refined")
+    assert methods == {**refined, 105: "gram", R: "gram"}
 
 
 def test_small_matrices_and_exact_are_not_refined() -> None:
     small = fast(with_values(POWER_LAW[:255], 300, 255))
     exact = DenseMatrix("W", with_values(POWER_LAW), EXACT)
     for operand in (small, exact):
-        operand.top(20)
-        assert operand.methods == ["gram"]
+        assert operand.top(20).method == "gram"
 
 
 def test_a_refined_matrix_costs_no_large_float64_eigenproblem(
@@ -146,13 +144,10 @@ def test_what_cannot_be_refined_goes_to_the_next_rung(
 ) -> None:
     stored = with_values(S)
     for k in refined:
-        operand = fast(stored)
-        operand.top(k)
-        assert operand.methods == ["refined"], (what, k)
+        assert fast(stored).top(k).method == "refined", (what, k)
     for k in given_up:
-        operand = fast(stored)
-        U, _, Vh = operand.top(k)
-        assert operand.methods in (["gram"], ["svd"]), (what, k)
+        U, _, Vh = found = fast(stored).top(k)
+        assert found.method in ("gram", "svd"), (what, k)
         for Q in (U, Vh.mT):
             assert (Q.mT @ Q - torch.eye(k)).abs().max() < 1e-5, (what, k)
 
@@ -161,8 +156,8 @@ def test_what_cannot_be_refined_goes_to_the_next_rung(
 def test_exact_refines_large_matrices_to_its_own_residual(shape: tuple[int, int]) -> None:
     stored = with_values(POWER_LAW, *shape).double()
     eager = DenseMatrix("W", stored, dataclasses.replace(EXACT, smallest_refined=R))
-    U, S, Vh = eager.top(52)
-    assert eager.methods == ["refined"]
+    U, S, Vh = found = eager.top(52)
+    assert found.method == "refined"
     np.testing.assert_allclose((U * S) @ Vh, reference.best(np.asarray(stored), 52), atol=1e-10)
     assert max(float((Q.mT @ Q - torch.eye(52)).abs().max()) for Q in (U, Vh.mT)) < 1e-12
 
@@ -170,9 +165,8 @@ def test_exact_refines_large_matrices_to_its_own_residual(shape: tuple[int, int]
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
 def test_refining_knows_no_scale(scale: float) -> None:
     """What over- or underflows in float32 goes to the next rung; everything else is refined."""
-    operand = fast(with_values(POWER_LAW * scale))
-    U, S, Vh = operand.top(52)
-    assert operand.methods == (["refined"] if 1e-20 < scale < 1e20 else ["svd"])
+    U, S, Vh = found = fast(with_values(POWER_LAW * scale)).top(52)
+    assert found.method == ("refined" if 1e-20 < scale < 1e20 else "svd")
     np.testing.assert_allclose(S.double() / scale, POWER_LAW[:52], rtol=2e-6)
     assert all((Q.mT @ Q - torch.eye(52)).abs().max() < 1e-5 for Q in (U, Vh.mT))
 
@@ -180,8 +174,7 @@ def test_refining_knows_no_scale(scale: float) -> None:
 def test_a_refiner_that_does_not_get_there_says_so() -> None:
     impossible = dataclasses.replace(FAST, residual=1e-30)
     operand = DenseMatrix("W", with_values(POWER_LAW), impossible)
-    operand.top(10)
-    assert operand.methods == ["gram"]
+    assert operand.top(10).method == "gram"
 
 
 # --- the same bits, whatever was asked before --------------------------------------------------
@@ -197,11 +190,11 @@ LADDER = {  # policy, singular values, and the rungs that top(k) takes for the k
 KS = (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 51, 52, 53, 104, 105, 2 * BLOCK, R - 1, R)
 
 
-def tops(operand: DenseMatrix, ks: Sequence[int]) -> dict[int, tuple[Tensor, ...]]:
+def tops(operand: DenseMatrix, ks: Sequence[int]) -> dict[int, Factors]:
     return {k: operand.top(k) for k in ks}
 
 
-def same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+def same(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -215,10 +208,12 @@ def test_top_gives_the_same_bits_whatever_was_asked_before(
     alone = {k: DenseMatrix("W", stored, precision).top(k) for k in KS}
     shuffled = [int(k) for k in np.random.default_rng(1).permutation(KS)]
     for order in (KS, KS[::-1], shuffled):
-        together = tops(operand := DenseMatrix("W", stored, precision), order)
+        together = tops(DenseMatrix("W", stored, precision), order)
         assert [k for k in KS if not same(alone[k], together[k])] == [], order
+        for one, other in ((alone[k], together[k]) for k in KS):
+            assert (one.gap, one.method) == (other.gap, other.method)
     expected = {rung.strip() for rung in rungs.replace("then", "").split(",")} - {"exactly"}
-    assert expected <= set(operand.methods)
+    assert expected <= {found.method for found in alone.values()}
 
 
 @pytest.mark.parametrize("precision", [EXACT, FAST], ids=["exact", "fast"])
@@ -249,7 +244,7 @@ def test_restore_gives_the_same_bits_alone_and_in_a_sweep(
     base, finetuned = operands()
     for order in (settings, settings[::-1]):
         results = [restore(base, finetuned, **setting) for setting in order]
-        together = [torch.cat(panels) for panels in zip(*rows_of(results))]
+        together = all_rows(results)
         expected = alone if order is settings else alone[::-1]
         assert same(together, expected)
 
@@ -257,8 +252,16 @@ def test_restore_gives_the_same_bits_alone_and_in_a_sweep(
 # --- several sums at once ----------------------------------------------------------------------
 
 
+def panels_of(results: Sequence[DenseMatrix]) -> Iterator[list[Tensor]]:
+    return rows_of([result.sum for result in results], results[0].precision.combine)
+
+
+def all_rows(results: Sequence[DenseMatrix]) -> list[Tensor]:
+    return [torch.cat(panels) for panels in zip(*panels_of(results), strict=True)]
+
+
 def rows(result: DenseMatrix) -> Tensor:
-    return torch.cat([panel for (panel,) in rows_of([result])])
+    return all_rows([result])[0]
 
 
 def term(k: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -291,7 +294,7 @@ def test_each_sum_is_the_same_alone_and_among_others(
     precision: Precision, panel_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All pairs, all triples of those that share something, and all at once, in any order."""
-    monkeypatch.setattr("uvmerge.spectral.dense.PANEL_BYTES", panel_bytes)
+    monkeypatch.setattr("uvmerge.spectral.recombine.PANEL_BYTES", panel_bytes)
     stored = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
     W = DenseMatrix("W", stored, precision)
     results = {name: W.plus(*terms) for name, terms in SUMS.items()}
@@ -305,9 +308,9 @@ def test_each_sum_is_the_same_alone_and_among_others(
     if panel_bytes == 1:
         groups = groups[::7]
     for group in [*groups, tuple(SUMS), tuple(SUMS)[::-1], ("one", "one", "one")]:
-        panels = zip(*rows_of([results[name] for name in group]), strict=True)
-        for name, found in zip(group, panels, strict=True):
-            assert torch.equal(torch.cat(found), alone[name]), (name, group)
+        together = all_rows([results[name] for name in group])
+        for name, found in zip(group, together, strict=True):
+            assert torch.equal(found, alone[name]), (name, group)
 
 
 def test_sums_on_different_matrices_do_not_mix() -> None:
@@ -317,8 +320,7 @@ def test_sums_on_different_matrices_do_not_mix() -> None:
         DenseMatrix("W", W, EXACT).plus(*SUMS[name])
         for name in ("100 of both", "120 of both", "both") for W in (one, other)
     ]  # fmt: skip
-    together = [torch.cat(panels) for panels in zip(*rows_of(results))]
-    assert same(together, [rows(result) for result in results])
+    assert same(all_rows(results), [rows(result) for result in results])
 
 
 def test_yielded_panels_are_the_callers_own() -> None:
@@ -328,7 +330,7 @@ def test_yielded_panels_are_the_callers_own() -> None:
     W = DenseMatrix("W", stored, EXACT)
     results = [W.plus(*SUMS[name]) for name in ("nothing", "100 of both", "120 of both", "both")]
     expected = [rows(result) for result in results]
-    for panels in rows_of(results):
+    for panels in panels_of(results):
         for panel, whole in zip(panels, expected):
             assert torch.equal(panel, whole)
             panel.fill_(torch.nan)
@@ -341,9 +343,7 @@ def test_eigenpairs_of_what_does_not_converge_are_none(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.linalg, "eigh", fail)
     assert Eigenpairs.all_of(torch.eye(3)) is None
-    operand = fast(with_values(POWER_LAW))
-    operand.top(20)
-    assert operand.methods == ["svd"]
+    assert fast(with_values(POWER_LAW)).top(20).method == "svd"
     monkeypatch.setattr(torch.linalg, "svd", lambda *_, **__: fail(torch.eye(1)))
     with pytest.raises(uvmerge.RunFailed):
         fast(with_values(POWER_LAW)).top(20)

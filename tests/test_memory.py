@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from uvmerge.operations import operations
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))

@@ -13,7 +13,8 @@ import reference
 import torch
 from reference import Array
 
-from uvmerge.measure.null import BAND_SD, ROUNDING, RandomMatrix, RandomSubspaces, best_cosine
+from uvmerge.measure.judgement import BAND_SD
+from uvmerge.measure.null import ROUNDING, RandomMatrix, RandomSubspaces, best_cosine
 
 # (d, k), and how many times it is drawn: k = 1, d − 1 and d, c under, at and above 1/2, tiny d.
 SHAPES = {
@@ -253,7 +254,7 @@ def test_rounding_is_that_of_torch_for_normal_numbers(name: str, scale: float) -
 # --- as a module -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["null", "measures"])
+@pytest.mark.parametrize("module", ["judgement", "null", "measures"])
 def test_chance_and_measures_are_plain_numbers_without_torch(module: str) -> None:
     code = f"import sys, uvmerge.measure.{module}\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,10 +6,11 @@ import ast
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dropped
 import numpy as np
 import pytest
 import reference
@@ -17,10 +18,12 @@ import torch
 
 from uvmerge import errors
 from uvmerge.checkpoint.anatomy import Place
+from uvmerge.checkpoint.roles import by_role, mirrored
 from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
 from uvmerge.operations.options import Parameter
-from uvmerge.plan.planner import NeedsValues, Outline
-from uvmerge.spectral.dense import DenseMatrix
+from uvmerge.plan.outline import NeedsValues, Outline
+from uvmerge.spectral import Log
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 FOLDER = Path(inspect.getfile(Operation)).parent
@@ -70,36 +73,49 @@ def all_options(operation: Operation) -> Iterator[Options]:
         for value in settings(parameter):
             for given in (example | {parameter.name: value}, {parameter.name: value}):
                 try:
-                    call(operation, *outlines("square"), given)
+                    call(operation, outlines(operation, "square"), given)
                 except errors.UsageError as error:  # excludes another one, or needs one
                     assert "--" in str(error)
                     continue
                 yield given
 
 
-def call(operation: Operation, base: Any, finetuned: Any, options: Options) -> Any:
+def call(operation: Operation, inputs: Sequence[Any], options: Options) -> Any:
     """The result, or None where outlines do not suffice."""
     place = {"place": PLACE} if operation.wants_place else {}
     try:
-        return operation.function(base, finetuned, **options, **place)
+        return operation.function(*inputs, **options, **place)
     except NeedsValues:
         return None
 
 
-def outlines(kind: str) -> list[Outline]:
-    return [Outline(role, reference.SHAPES[kind]) for role in ("base", "finetuned")]
+def roles(operation: Operation) -> list[str]:
+    """What the operation takes, three of a parameter that takes several."""
+    several = {each.name: [None] * 3 if each.several else None for each in operation.operands}
+    return list(by_role(several))
 
 
-def pair(kind: str) -> list[torch.Tensor]:
-    """A pair that every operation finds something in: noise, and a strong new direction."""
+def outlines(operation: Operation, kind: str) -> list[Outline]:
+    log = Log()
+    return [Outline(role, reference.SHAPES[kind], log) for role in roles(operation)]
+
+
+def inputs(operation: Operation, kind: str) -> list[torch.Tensor]:
+    """Matrices that every operation finds something in: noise, and a strong new direction."""
     W_b, W_f = reference.pair(kind, 0.2)
-    m, n = W_b.shape
-    spike = reference.with_values([3.0], m, n, np.random.default_rng(7))
-    return [torch.tensor(W_b), torch.tensor(W_f + spike)]
+    dice = np.random.default_rng(7)
+    spike = reference.with_values([3.0], *W_b.shape, dice)
+    known = {"base": W_b, "finetuned": W_f + spike}
+    return [
+        torch.tensor(known[role] if role in known else W_f + 0.1 * dice.normal(size=W_b.shape))
+        for role in roles(operation)
+    ]
 
 
-def operands(stored: list[torch.Tensor], precision: Precision = EXACT) -> list[DenseMatrix]:
-    return [DenseMatrix(role, W, precision) for role, W in zip(("base", "finetuned"), stored)]
+def operands(
+    operation: Operation, stored: Sequence[torch.Tensor], precision: Precision = EXACT
+) -> list[DenseMatrix]:
+    return [DenseMatrix(role, W, precision) for role, W in zip(roles(operation), stored)]
 
 
 def values(result: Any) -> torch.Tensor:
@@ -113,54 +129,82 @@ def values(result: Any) -> torch.Tensor:
 @every_shape
 @every_operation
 def test_result_has_the_shape_is_finite_and_repeatable(operation: Operation, kind: str) -> None:
-    stored = pair(kind)
+    stored = inputs(operation, kind)
     before = [W.clone() for W in stored]
     for options in all_options(operation):
-        once = values(call(operation, *operands(stored), options))
-        assert once.shape == stored[1].shape, options
+        once = values(call(operation, operands(operation, stored), options))
+        assert once.shape == stored[0].shape, options
         assert once.isfinite().all(), options
-        same = operands(stored)
+        same = operands(operation, stored)
         for _ in range(2):  # the second time with what the matrices remember
-            again = values(call(operation, *same, options))
+            again = values(call(operation, same, options))
             assert torch.equal(again, once), options
         assert all(map(torch.equal, stored, before)), options
 
 
 @every_operation
 def test_the_example_of_the_help_edits_something(operation: Operation) -> None:
-    stored = pair("square")
-    result = values(call(operation, *operands(stored), example_options(operation)))
+    stored = inputs(operation, "square")
+    result = values(call(operation, operands(operation, stored), example_options(operation)))
     if operation.name == "reset_layers":  # the second of four layers
         assert torch.equal(result, stored[1])
-        result = values(call(operation, *operands(stored), {"frac": 0.5}))
-    assert (result - stored[1]).norm() > 1e-3
+        result = values(call(operation, operands(operation, stored), {"frac": 0.5}))
+    before = dict(zip(roles(operation), stored))[mirrored(roles(operation))]
+    assert (result - before).norm() > 1e-3
+
+
+def changed_by(operation: Operation, kind: str) -> list[Options]:
+    """Options with which equal inputs do not come back: as they are, but for float64 rounding."""
+    W = inputs(operation, kind)[-1]
+    found = []
+    for options in all_options(operation):
+        equal = operands(operation, [W.clone() for _ in roles(operation)])
+        result = values(call(operation, equal, options))
+        if not (result - W).norm() <= 1e-13 * W.norm():
+            found.append(options)
+    return found
 
 
 @every_shape
 @every_operation
-def test_nothing_changes_where_base_and_finetuned_agree(operation: Operation, kind: str) -> None:
-    W = pair(kind)[1]
-    for options in all_options(operation):
-        result = values(call(operation, *operands([W, W.clone()]), options))
-        assert (result - W).norm() <= 1e-13 * W.norm(), options
+def test_what_is_declared_of_equal_inputs_is_true(operation: Operation, kind: str) -> None:
+    if operation.leaves_equal_inputs_alone:
+        assert changed_by(operation, kind) == []
+
+
+def test_a_declaration_that_is_not_true_is_seen(tmp_path: Path) -> None:
+    code = """
+    @leaves_equal_inputs_alone
+    def lazy(base: Matrix, finetuned: Matrix, *, scale: Scale = 0.5) -> Edited:
+        return scale * finetuned.tensor
+    """
+    dropped.write(tmp_path / "operations", "lazy", code)
+    with dropped.dropped(tmp_path / "operations"):
+        lazy = operations()["lazy"]
+    assert lazy.leaves_equal_inputs_alone
+    assert {"scale": 0.3} in changed_by(lazy, "square")
+    assert {"scale": 1.0} not in changed_by(lazy, "square")
 
 
 @every_operation
 def test_fast_gives_nearly_the_same(operation: Operation) -> None:
-    stored = [W.float() for W in pair("tall")]
+    stored = [W.float() for W in inputs(operation, "tall")]
     options = example_options(operation)
-    exact = values(call(operation, *operands(stored), options))
-    fast = values(call(operation, *operands(stored, FAST), options))
+    exact = values(call(operation, operands(operation, stored), options))
+    fast = values(call(operation, operands(operation, stored, FAST), options))
     assert fast.dtype == torch.float32
     assert (fast - exact).norm() <= 1e-6 * exact.norm()
 
 
 @every_operation
 def test_matrices_of_zeros_do_no_harm(operation: Operation) -> None:
-    zero, other = torch.zeros(12, 8, dtype=torch.float64), pair("square")[1][:12, :8]
-    for stored in ([zero, zero], [zero, other], [other, zero]):
+    zero = torch.zeros(12, 8, dtype=torch.float64)
+    others = [W[:12, :8] for W in inputs(operation, "square")]
+    some = [[zero if i == j else W for j, W in enumerate(others)] for i in range(len(others))]
+    for stored in ([zero for _ in others], *some):
         for options in all_options(operation):
-            assert values(call(operation, *operands(stored), options)).isfinite().all(), options
+            result = values(call(operation, operands(operation, stored), options))
+            assert result.isfinite().all(), options
 
 
 # --- the plan's outlines -----------------------------------------------------------------------
@@ -171,12 +215,12 @@ def test_matrices_of_zeros_do_no_harm(operation: Operation) -> None:
 def test_an_outline_foretells_what_happens(operation: Operation, kind: str) -> None:
     """Where an outline comes back untouched, the same operand comes back from numbers."""
     for options in all_options(operation):
-        base, finetuned = outlines(kind)
-        foretold = call(operation, base, finetuned, options)
+        several = outlines(operation, kind)
+        foretold = call(operation, several, options)
         if foretold is not None:
-            matrices = operands(pair(kind))
-            expected = matrices[[base, finetuned].index(foretold)]
-            assert call(operation, *matrices, options) is expected, options
+            matrices = operands(operation, inputs(operation, kind))
+            expected = matrices[several.index(foretold)]
+            assert call(operation, matrices, options) is expected, options
 
 
 @pytest.mark.parametrize(
@@ -186,12 +230,13 @@ def test_an_outline_foretells_what_happens(operation: Operation, kind: str) -> N
         for operation in operations().values()
         for parameter in operation.parameters
         if parameter.name in ("top", "rank", "alpha") and parameter.option.low == 0
+        if operation.edits
     ],
 )
 def test_the_plan_knows_that_zero_changes_nothing(operation: Operation, option: str) -> None:
     options = {k: v for k, v in example_options(operation).items() if k != "top"}
-    base, finetuned = outlines("tall")
-    result = call(operation, base, finetuned, options | {option: 0})
+    base, finetuned = several = outlines(operation, "tall")
+    result = call(operation, several, options | {option: 0})
     assert result is (base if operation.name == "truncate" else finetuned)
 
 
@@ -204,12 +249,15 @@ def test_every_file_is_an_operation_of_its_name() -> None:
 
 
 @every_operation
-def test_signature_is_two_checkpoints_then_options(operation: Operation) -> None:
+def test_signature_is_checkpoints_then_options(operation: Operation) -> None:
     kinds = inspect.Parameter
     parameters = list(inspect.signature(operation.function).parameters.values())
-    assert [p.name for p in parameters[:2]] == ["base", "finetuned"]
-    assert all(p.kind is kinds.POSITIONAL_OR_KEYWORD for p in parameters[:2])
-    assert all(p.kind is kinds.KEYWORD_ONLY for p in parameters[2:])
+    count = len(operation.operands)
+    assert [p.name for p in parameters[:count]] == [each.name for each in operation.operands]
+    for parameter, operand in zip(parameters, operation.operands):
+        expected = kinds.VAR_POSITIONAL if operand.several else kinds.POSITIONAL_OR_KEYWORD
+        assert parameter.kind is expected
+    assert all(p.kind is kinds.KEYWORD_ONLY for p in parameters[count:])
     assert operation.function.__module__ == f"uvmerge.operations.{operation.name}"
 
 
@@ -246,6 +294,37 @@ def test_no_files_casts_devices_or_torch_in_an_operation(name: str) -> None:
     called |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert not called & {"to", "double", "float32", "half", "bfloat16", "cuda", "cpu", "device"}
     assert not called & {"open", "Path", "print", "click", "torch", "dtype"}
+
+
+def test_a_merge_that_is_dropped_in_passes_what_every_operation_passes(tmp_path: Path) -> None:
+    code = """
+    def mean(base: Matrix, *models: Matrix, scale: Scale = 0.5) -> Edited:
+        '''Add the mean difference of several models.
+
+        Formula: W_b + c Σ (W_i - W_b) / N.
+        Exact: c = 0 copies the base.
+        Cost: reading and writing.
+        Source: task arithmetic.
+        '''
+        if scale == 0:
+            return base
+        deltas = [(model - base).tensor for model in models]
+        return base.tensor + scale * sum(deltas[1:], deltas[0]) / len(deltas)
+    """
+    dropped.write(tmp_path / "operations", "mean", code)
+    with dropped.dropped(tmp_path / "operations"):
+        mean = operations()["mean"]
+    for kind in reference.SHAPES:
+        test_result_has_the_shape_is_finite_and_repeatable(mean, kind)
+        test_what_is_declared_of_equal_inputs_is_true(mean, kind)
+        test_an_outline_foretells_what_happens(mean, kind)
+    for test in (
+        test_the_example_of_the_help_edits_something, test_fast_gives_nearly_the_same,
+        test_matrices_of_zeros_do_no_harm, test_signature_is_checkpoints_then_options,
+        test_docstring_has_its_five_parts_in_order, test_every_option_says_what_it_does,
+    ):  # fmt: skip
+        test(mean)
+    assert changed_by(mean, "square") == []  # it might declare it
 
 
 def test_importing_operations_does_not_import_torch() -> None:

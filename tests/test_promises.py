@@ -20,8 +20,9 @@ from reference import Array
 
 import uvmerge
 from uvmerge import operations
-from uvmerge.spectral.dense import DenseMatrix, rows_of
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision, single_threaded
+from uvmerge.spectral.recombine import rows_of
 
 Random = np.random.Generator
 
@@ -197,7 +198,9 @@ def broken_promises(
             operands = operands_of(W_b, W_f, stored, precision)
             try:
                 result = operations.get(operation).function(*operands, **options)
-                found = np.asarray(torch.cat([p for (p,) in rows_of([result])]).double())
+                found = np.asarray(
+                    torch.cat([p for (p,) in rows_of([result.sum], precision.combine)]).double()
+                )
             except uvmerge.RunFailed:
                 continue
             if expected is None:
@@ -230,9 +233,10 @@ def broken_factors(W: Array, operand: DenseMatrix, bounds: Bounds) -> Iterator[s
     for k in sorted({1, -(-r // 5), -(-2 * r // 5), r - 1, r} - {0}):
         for call, values in (("top", S[:k]), ("tail", S[r - k :])):
             try:
-                U, found, Vh = (np.asarray(f.double()) for f in getattr(operand, call)(k))
+                factors = getattr(operand, call)(k)
             except uvmerge.RunFailed:
                 continue
+            U, found, Vh = (np.asarray(f.double()) for f in factors)
             shapes = (U.shape, found.shape, Vh.shape)
             if shapes != ((len(W), k), (k,), (k, W.shape[1])):
                 yield f"{call}({k}): shapes {shapes}"
@@ -249,7 +253,7 @@ def broken_factors(W: Array, operand: DenseMatrix, bounds: Bounds) -> Iterator[s
             }  # fmt: skip
             for what, share in missed.items():
                 if not share <= 1:
-                    yield f"{call}({k}) from {operand.methods}: {what} {share:.1e} times the bound"
+                    yield f"{call}({k}) from {factors.method}: {what} {share:.1e} times the bound"
     found = np.asarray(operand.values().double())
     if not abs(found - S).max() <= bounds.value * (S[0] or 1.0):
         yield f"values(): off by {abs(found - S).max() / S[0]:.1e}"
@@ -301,7 +305,9 @@ def test_where_the_cut_falls_among_equal_values_the_result_is_one_of_many(
         k = -(-min(W_b.shape) // 2)
         base, finetuned = operands_of(W_b, W_f, stored, precision)
         result = operations.get("restore").function(base, finetuned, rank=k)
-        found = np.asarray(torch.cat([panel for (panel,) in rows_of([result])]).double())
+        found = np.asarray(
+            torch.cat([panel for (panel,) in rows_of([result.sum], precision.combine)]).double()
+        )
         assert np.isfinite(found).all(), name
         (_, S, _), (U_b, _, Vh_b) = finetuned.top(k), base.top(k)
         (U_f, _, Vh_f) = (np.asarray(f.double()) for f in finetuned.top(k))

@@ -14,94 +14,26 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from findings import ROLES, base_matrix, compare, entry, model, moved, pair
 
 from uvmerge import report
-from uvmerge.measure.compare import measure
 from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Other, Pair
-from uvmerge.measure.measures import Measures
 from uvmerge.measure.null import RandomSubspaces
+from uvmerge.report.colours import DIVERGING
 from uvmerge.report.details import _band, chosen
 from uvmerge.report.format import number, percent
-from uvmerge.report.heat import DIVERGING, Scale, picture
-from uvmerge.report.rows import COLUMNS
+from uvmerge.report.heat import Scale, picture
+from uvmerge.report.rows import header
 from uvmerge.report.summary import summary
 from uvmerge.report.svg import Axis, Line, chart
-from uvmerge.report.words import says_where
-from uvmerge.spectral.dense import DenseMatrix
-from uvmerge.spectral.precision import EXACT
 
-ROLES = {
-    "q_proj": ("attention", 40, 40), "k_proj": ("attention", 20, 40), "v_proj": ("attention", 20, 40),
-    "o_proj": ("attention", 40, 40), "gate_proj": ("mlp", 96, 40), "up_proj": ("mlp", 96, 40),
-    "down_proj": ("mlp", 40, 96),
-}  # fmt: skip
 HOSTILE = "model.layers.0.<script>alert(1)</script>.\x1b[31m\"onload='x'.q_proj.weight"
 VOID = {"meta", "link", "img", "br", "wbr"}
-
-
-def base_matrix(m: int, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Random singular vectors, falling values."""
-    U, _, Vh = torch.linalg.svd(
-        torch.randn(m, n, dtype=torch.float64, generator=generator), full_matrices=False
-    )
-    values = 3 * torch.arange(1, min(m, n) + 1, dtype=torch.float64) ** -0.5
-    return U * values @ Vh
-
-
-def moved(W: torch.Tensor, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """`W` with a change of rank two and a little noise."""
-    m, n = W.shape
-    low = torch.randn(m, 2, dtype=torch.float64, generator=generator) @ torch.randn(
-        2, n, dtype=torch.float64, generator=generator
-    )
-    noise = torch.randn(m, n, dtype=torch.float64, generator=generator)
-    return W + scale * (0.01 * low + 0.003 * noise)
-
-
-def compare(base: torch.Tensor, others: Sequence[torch.Tensor], k: int) -> list[Measures]:
-    matrices = [DenseMatrix("f", other, EXACT) for other in others]
-    return measure(DenseMatrix("b", base, EXACT), matrices, k)
-
-
-def entry(
-    found: Measures | None, layer: int | None = 0, role: str = "q_proj", **more: Any
-) -> Entry:
-    module, m, n = ROLES.get(role, ("other", 40, 40))
-    fields = {
-        "name": f"model.layers.{layer}.{role}.weight", "layer": layer, "module": module, "role": role,
-        "shape": found.change.shape if found else (m, n), "dtype": "F32",
-        "state": "measured" if found else "identical", "measures": found,
-    } | more  # fmt: skip
-    return Entry(**fields)
-
-
-def model(
-    change: Callable[[torch.Tensor, torch.Generator], Sequence[torch.Tensor]],
-    layers: int = 2,
-    top: float = 0.2,
-) -> list[tuple[Entry, ...]]:
-    """The entries of each checkpoint that `change` makes of the base's matrices."""
-    generator = torch.Generator().manual_seed(0)
-    made: list[list[Entry]] = []
-    for layer in range(layers):
-        for role, (_, m, n) in ROLES.items():
-            W = base_matrix(m, n, generator)
-            found = compare(W, change(W, generator), round(top * min(m, n)))
-            made = made or [[] for _ in found]
-            for entries, measures in zip(made, found):
-                entries.append(entry(measures, layer, role))
-    return [tuple(entries) for entries in made]
-
-
-def pair(*entries: Entry, label: str = "tuned", **more: Any) -> Findings:
-    return Findings("base", None, (Compared(label, None, entries, **more),))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +126,7 @@ def test_sentences_carry_the_numbers_behind_them(related: Findings) -> None:
     text = said(related)
     assert percent((sizes[6] + sizes[7]) / 2) in text
     assert f"({percent(sizes[0])} to {percent(sizes[-1])})" in text
-    assert f"left ones by {number(left)} rad (independent: " in text
+    assert f"left ones by {number(math.degrees(left))}° (independent: " in text
     assert f"Of the change's energy {percent(inside)} lies in" in text
     assert "0.12 ± 0.011" in text
 
@@ -260,7 +192,7 @@ def test_a_change_that_may_be_rounding_has_no_place_unless_it_has_structure() ->
         findings = pair(*entries)
         assert "may come from rounding alone" in said(findings)
         assert ("most turned" in summary(findings)) is placed
-        assert says_where(findings.compared[0]) is placed
+        assert findings.compared[0].says_where is placed
     assert "They turned most" not in said(pair(*noise))
 
 
@@ -294,7 +226,7 @@ def test_an_unrelated_pair_is_not_interpreted(unrelated: Findings) -> None:
     sentences = report.headline(unrelated)
     assert sentences[0].startswith("tuned is unrelated to base: in 14 of 14 matrices")
     assert len(sentences) == 1
-    assert " rad" not in said(unrelated)
+    assert "°" not in said(unrelated)
 
 
 def test_identical_checkpoints_are_said_to_be_so() -> None:
@@ -320,7 +252,7 @@ def test_identical_matrices_beside_a_changed_norm() -> None:
     text = said(pair(entry(None), others=(Other("norm.weight", "norm", 0.01),)))
     assert "All matrices of tuned that could be compared are identical" in text
     assert "1 changed, norm.weight by 1 %" in text
-    assert "rad" not in text
+    assert "°" not in text
 
 
 def test_one_matrix_has_no_median_and_no_most() -> None:
@@ -337,7 +269,7 @@ def test_rank_zero_speaks_of_no_vectors() -> None:
     W = base_matrix(40, 40, generator)
     text = said(pair(entry(compare(W, [moved(W, 1.0, generator)], 0)[0])))
     assert "No singular vectors were compared: k is 0." in text
-    for word in (" rad", "intruder", "block", "singular values changed"):
+    for word in ("°", "intruder", "block", "singular values changed"):
         assert word not in text
     W = base_matrix(40, 40, generator)
     shown = summary(pair(entry(compare(W, [moved(W, 1.0, generator)], 0)[0])))
@@ -639,8 +571,8 @@ def test_the_null_band_is_drawn_as_narrow_as_it_is() -> None:
         places = {at for at, _, _ in _band(forced).points}
         assert {forced.zeros + 3, forced.zeros + 4} <= places  # where the lower limit leaves 0
     assert len(drawn) < 24
-    assert drawn[4] == (low[3], high[3])
-    assert low[3] > 0.5
+    assert drawn[4] == pytest.approx((math.degrees(low[3]), math.degrees(high[3])))
+    assert drawn[4][0] > 28
 
 
 def test_chosen_points_hold_both_ends() -> None:
@@ -706,7 +638,7 @@ def test_json_has_no_nan(related: Findings, tmp_path: Path) -> None:
 def test_csv_has_a_row_for_each_matrix_and_checkpoint(trajectory: Findings, tmp_path: Path) -> None:
     path = report.save(trajectory, tmp_path)[1]
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == header()
     assert len(rows) == 5 * 14
     entries = [(c.label, e) for c in trajectory.compared for e in c.entries]
     for row, (label, e) in zip(rows, entries):

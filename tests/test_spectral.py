@@ -16,16 +16,24 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 import uvmerge
 from uvmerge.engine import compute, reading
-from uvmerge.spectral import leading_count
+from uvmerge.spectral import Log, leading_count
 from uvmerge.spectral.align import align_block
-from uvmerge.spectral.dense import DenseMatrix, rows_of
+from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, single_threaded
+from uvmerge.spectral.recombine import rows_of
 
 REAL_SVD, REAL_EIGH = torch.linalg.svd, torch.linalg.eigh
 
 
 def matrix(W: Any, name: str = "W") -> DenseMatrix:
     return DenseMatrix(name, torch.tensor(np.asarray(W, dtype=np.float64)), EXACT)
+
+
+def noted(W: Any) -> tuple[DenseMatrix, Log]:
+    """A matrix, and the log of what is asked of it."""
+    log = Log()
+    stored = torch.tensor(np.asarray(W, dtype=np.float64))
+    return DenseMatrix("W", stored, EXACT, log=log, operand="base"), log
 
 
 def spread(decades: float, m: int = 40, n: int = 30) -> reference.Array:
@@ -123,17 +131,17 @@ def test_fast_keeps_factors_in_float32_and_decomposes_in_float64() -> None:
 
 def test_the_gap_at_each_cut_is_relative_to_the_value_before() -> None:
     W = matrix(reference.with_values([4, 2, 2, 0.5], 6, 4, np.random.default_rng(0)))
-    for k in (0, 1, 2, 3, 4):
-        W.top(k)
-    assert W.cuts.keys() == {1, 2, 3, 4}
-    assert W.cuts[4] is None
-    assert [W.cuts[k] for k in (1, 2, 3)] == pytest.approx([0.5, 0, 0.75], abs=1e-12)
-    other = matrix(reference.with_values([4, 2, 2, 0.5], 6, 4, np.random.default_rng(0)))
-    other.tail(1)
-    assert other.cuts == pytest.approx({3: 0.75})
-    zero = matrix(np.zeros((4, 3)))
-    zero.top(1)
-    assert zero.cuts == {1: 0.0}
+    assert [W.top(k).gap for k in (1, 2, 3)] == pytest.approx([0.5, 0, 0.75], abs=1e-12)
+    assert W.top(0).gap is W.top(4).gap is W.tail(4).gap is W.tail(0).gap is None
+    assert W.tail(1).gap == pytest.approx(0.75)
+    assert matrix(np.zeros((4, 3))).top(1).gap == 0.0
+
+
+def test_factors_are_three_tensors_and_what_is_known_of_them() -> None:
+    factors = matrix(spread(2)).top(7)
+    U, S, Vh = factors
+    assert U is factors.U and S is factors.S and Vh is factors.Vh
+    assert factors.method == "gram" and 0 < (factors.gap or 0) < 1
 
 
 def test_a_matrix_decomposes_itself_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,15 +164,17 @@ def test_a_sum_of_terms_is_a_matrix_like_any_other(monkeypatch: pytest.MonkeyPat
     W, A, B = (random.standard_normal(shape) for shape in ((30, 20), (30, 3), (3, 20)))
     terms = torch.tensor(A), torch.tensor(B)
     for panel_bytes in (100, 3000, 10**9):
-        monkeypatch.setattr("uvmerge.spectral.dense.PANEL_BYTES", panel_bytes)
-        monkeypatch.setattr("uvmerge.spectral.dense.PANEL_ROWS", panel_bytes // 100 + 1)
+        monkeypatch.setattr("uvmerge.spectral.recombine.PANEL_BYTES", panel_bytes)
+        monkeypatch.setattr("uvmerge.spectral.recombine.PANEL_ROWS", panel_bytes // 100 + 1)
         for flip in (False, True):
             left, right = (terms[1].mT, terms[0].mT) if flip else terms
             expected = (W + 2 * A @ B).T if flip else W + 2 * A @ B
             total = matrix(W.T if flip else W).plus((left, right)).plus((left, right))
             np.testing.assert_allclose(total.tensor, expected, atol=1e-13)
             np.testing.assert_allclose(
-                torch.cat([panel for (panel,) in rows_of([total])]), expected, atol=1e-13
+                torch.cat([panel for (panel,) in rows_of([total.sum], torch.float64)]),
+                expected,
+                atol=1e-13,
             )
             np.testing.assert_allclose(total.values(), reference.svd(expected)[1], rtol=1e-12)
             U, S, Vh = total.top(5)
@@ -177,9 +187,8 @@ def test_a_sum_of_terms_is_a_matrix_like_any_other(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_gram_matrix_is_used_where_it_is_exact_enough() -> None:
-    W = matrix(spread(2))
-    U, _, Vh = W.top(30)
-    assert W.methods == ["gram"]
+    U, _, Vh = found = matrix(spread(2)).top(30)
+    assert found.method == "gram"
     assert max(crooked(U), crooked(Vh.mT)) < 1e-10
 
 
@@ -187,24 +196,19 @@ def test_the_gram_matrix_is_used_where_it_is_exact_enough() -> None:
 def test_the_gram_matrix_is_rejected_where_it_loses_orthogonality(
     shape: tuple[int, int],
 ) -> None:
-    W = matrix(spread(6, *shape))
-    U, _, Vh = W.top(30)
-    assert W.methods == ["svd"]
+    U, _, Vh = found = matrix(spread(6, *shape)).top(30)
+    assert found.method == "svd"
     assert max(crooked(U), crooked(Vh.mT)) < 1e-13
 
     lenient = dataclasses.replace(EXACT, orthogonality=1.0)
-    accepted = DenseMatrix("W", torch.tensor(spread(6, *shape)), lenient)
-    U, _, Vh = accepted.top(30)
-    assert accepted.methods == ["gram"]
+    U, _, Vh = found = DenseMatrix("W", torch.tensor(spread(6, *shape)), lenient).top(30)
+    assert found.method == "gram"
     assert max(crooked(U), crooked(Vh.mT)) > 1e-7  # this is what was rejected
 
 
 def test_leading_triplets_of_an_ill_conditioned_matrix_come_from_the_gram_matrix() -> None:
     W = matrix(spread(8))
-    W.top(5)
-    assert W.methods == ["gram"]
-    W.top(30)
-    assert W.methods == ["gram", "svd"]
+    assert [W.top(k).method for k in (5, 30, 5)] == ["gram", "svd", "gram"]
 
 
 @pytest.mark.parametrize("decades", [3, 5, 8])
@@ -230,9 +234,8 @@ def test_an_svd_that_does_not_converge_is_tried_on_the_transpose(
 ) -> None:
     monkeypatch.setattr(torch.linalg, "svd", fail_unless(transposed=True))
     tall = spread(8)
-    W = matrix(tall)
-    U, S, Vh = W.top(30)
-    assert W.methods == ["svd of the transpose"]
+    U, S, Vh = found = matrix(tall).top(30)
+    assert found.method == "svd of the transpose"
     np.testing.assert_allclose((U * S) @ Vh, tall, atol=1e-14)
     assert (U.shape, Vh.shape) == ((40, 30), (30, 30))
 
@@ -245,9 +248,9 @@ def test_an_svd_that_converges_to_something_else_is_not_believed(
         return (U, S * 1.000001, Vh) if W.shape[0] > W.shape[1] else (U, S, Vh)
 
     monkeypatch.setattr(torch.linalg, "svd", wrong)
-    W = matrix(spread(8))
-    np.testing.assert_allclose(W.tail(30)[1], np.logspace(0, -8, 30), atol=1e-14)
-    assert W.methods == ["svd of the transpose"]
+    found = matrix(spread(8)).tail(30)
+    np.testing.assert_allclose(found.S, np.logspace(0, -8, 30), atol=1e-14)
+    assert found.method == "svd of the transpose"
 
     monkeypatch.setattr(torch.linalg, "svd", lambda W, **_: (0 * v for v in REAL_SVD(W, **_)))
     with pytest.raises(uvmerge.RunFailed):
@@ -266,7 +269,7 @@ def test_an_eigh_that_does_not_converge_leads_to_the_svd(
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.linalg, "eigh", fail)
-    W = matrix(spread(2))
+    W, log = noted(spread(2))
     if call == "energy":
         assert W.rank(energy=1) == 30
     elif call == "values":
@@ -274,8 +277,7 @@ def test_an_eigh_that_does_not_converge_leads_to_the_svd(
     else:
         U, S, Vh = getattr(W, call)(30)
         np.testing.assert_allclose((U * S) @ Vh, spread(2), atol=1e-14)
-        assert W.cuts.keys() <= {30}
-    assert W.methods == ["svd"]
+    assert [asked.method for asked in log.decompositions] == ["svd"]
 
 
 # --- within a run ------------------------------------------------------------------------------

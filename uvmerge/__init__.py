@@ -30,7 +30,7 @@ _LAZY = {
     "check": "api.check:check",
     "diff": "api.diff:diff",
     "run": "api.run:run",
-    "run_demo": "demo.table:run",
+    "run_demo": "demo.run:run",
     "show": "api.show:show",
     "sweep": "api.sweep:sweep",
 }

@@ -45,6 +45,7 @@ class _ComputeSettings(_OpenSettings, total=False):
     workers: int
     memory: str | int | None
     factors: str | Path | None
+    layer_map: str | None
 
 class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32"]
@@ -61,6 +62,7 @@ class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
     include: Sequence[str]
     exclude: Sequence[str]
+    stack: str | Sequence[str] | None
 
 class _Filters(_Others, total=False):
     layers: str | Sequence[int] | None
@@ -181,11 +183,10 @@ def run(
     *,
     base: _Reference | None = ...,
     finetuned: _Reference | None = ...,
+    models: Sequence[_Reference] = ...,
     **settings: Unpack[_Run],
 ) -> Result: ...
-def sweep(
-    operation: str, base: _Reference, finetuned: _Reference, out: _Reference, **options: Any
-) -> _Sweep: ...
+def sweep(operation: str, *places: _Reference, **options: Any) -> _Sweep: ...
 def diff(
     base: _Reference,
     *checkpoints: _Reference,

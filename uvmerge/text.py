@@ -46,7 +46,10 @@ def duration(seconds: float) -> str:
 
 def inert(text: object) -> str:
     """`text` with everything a terminal could act on (escapes, controls, bidi marks) spelled out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 def brief(text: object, most: int = 120) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint, Tensor
@@ -16,9 +16,6 @@ from ..output import manifest
 from ..output.places import Reference
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
-
-if TYPE_CHECKING:
-    import torch
 
 PANEL_BYTES = 8 << 20
 
@@ -197,47 +194,18 @@ def _panels(
         yield checkpoint.read(tensor.file, tensor.offset + start, count)
 
 
-def _load(folder: Path, report: dict[str, Any]) -> Iterator[str]:
+def _load(folder: Path, report: dict[str, Any]) -> Iterable[str]:
     """The model as transformers builds it, and one forward pass; code of the checkpoint never runs."""
-    import torch
-    import transformers
-    from transformers.utils import logging
+    from ..models.trial import trial
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     with Checkpoint.open(folder) as checkpoint:
-        config, depth = checkpoint.config, Anatomy(checkpoint).depth
-    names = config.get("architectures") or []
-    kind = getattr(transformers, names[0], None) if names else None
-    if kind is None:
-        if "auto_map" in config:
-            yield "its model class is Python code of its own, which is not run here"
-            return
-        kind = transformers.AutoModel
-    try:
-        model, loading = kind.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype="auto"
-        )
-    except Exception as error:
-        yield f"transformers cannot load it: {str(error).strip().splitlines()[0]}"
-        return
-    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if keys := sorted(map(str, loading[what])):
-            yield f"transformers reports {what.replace('_', ' ')}: {listed(keys, 'tensor')}"
-    output = _forward(model.eval())
-    report["loaded"] = f"{type(model).__name__}, {counted(depth, 'layer')}"
-    if not bool(torch.isfinite(output).all()):
-        yield "the forward pass gives NaN or Inf"
-
-
-def _forward(model: Any) -> torch.Tensor:
-    """The model's first output for a few token ids that every vocabulary has."""
-    import torch
-
-    token_ids = torch.arange(1, 9).remainder(model.config.get_text_config().vocab_size)[None]
-    with torch.inference_mode():
-        output = model(input_ids=token_ids)[0]
-    return output.float()
+        depth = Anatomy(checkpoint).depth
+    tried = trial(folder)
+    report["loaded"] = tried.loaded
+    if tried.forward is not None:
+        report["loaded"] += f", {counted(depth, 'layer')}"
+        report["forward"] = tried.forward
+    return tried.problems
 
 
 def _sha256(path: Path) -> str:

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.selection import Selection
+from ..checkpoint.roles import BASE
+from ..checkpoint.selection import Selection, parse_layer_map
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
-from ..measure.findings import Behaviour, Compared, Findings, Pair, as_data
-from ..measure.measures import UNRELATED_COSINE
+from ..measure.findings import Behaviour, Compared, Findings, Pair
+from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
 from ..output import manifest, writer
 from ..output.places import Reference, check_apart, report_folder
 from ..plan import preflight
-from ..plan.pairing import Pairing, pair
-from ..plan.planner import BASE, FINETUNED
+from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
 from .opening import opened, refuse_changed_inputs, states
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
@@ -40,7 +40,9 @@ class Diff(Findings):
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
-        return as_data(self)
+        from .. import report
+
+        return report.as_data(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
@@ -157,15 +159,16 @@ def report_after(
 ) -> None:
     """Write the report of a surgery that is finished, and say so where that fails.
 
-    The fine-tuned checkpoint and OUT are each measured against the base, at the rank of the first step
-    that names one.
+    The other inputs and OUT are each measured against the base, at the rank of the first step that
+    names one.
 
     Args:
-        references: base and fine-tuned; those of the Hub at the commits that were edited.
+        references: the inputs by role; those of the Hub at the commits that were edited.
     """
     report = settings.report
     assert report is not None
-    inputs = [references[BASE], references[FINETUNED], out]
+    first = BASE if BASE in references else next(iter(references))
+    inputs = [references[first], *(r for role, r in references.items() if role != first), out]
     words = shlex.join(map(str, inputs))
     do = f"{out} is finished; for the report: uvmerge diff {words} --out {report}"
     named = (
@@ -196,7 +199,7 @@ class _Comparison:
         self, references: Sequence[Reference], *, with_models: bool
     ) -> Iterator[list[Checkpoint]]:
         """The base and the other checkpoints, with labels that tell them apart."""
-        by_role = {_role(number): each for number, each in enumerate(references)}
+        by_role = dict(zip(roles(len(references)), references, strict=True))
         with ExitStack() as stack:
             with self.phases.timed("open"):
                 whole = tuple(by_role) if with_models else ()
@@ -211,7 +214,9 @@ class _Comparison:
     def paired(self, opened: Sequence[Checkpoint], filters: Selection) -> Pairing:
         """Which matrices are measured with which; a pair that looks unrelated is said at once."""
         with self.phases.timed("plan"):
-            pairing = pair(opened[0], opened[1:], filters)
+            given = self.settings.layer_map
+            layers = None if given is None else parse_layer_map(given)
+            pairing = pair(opened[0], opened[1:], filters, layers)
             _warn_unrelated(pairing, opened, self.progress)
         return pairing
 
@@ -277,11 +282,6 @@ class _Comparison:
         return {**self.phases.seconds, "total": time.monotonic() - self.started}
 
 
-def _role(number: int) -> str:
-    """What the checkpoint `number` is called in a refusal."""
-    return f"checkpoint {number}" if number else BASE
-
-
 def _how_to_go_on(engine: Settings) -> str:
     if engine.factors is None:
         return "Nothing was written."
@@ -322,7 +322,7 @@ def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Pr
 def _prompts(path: str | Path | None) -> Any:
     if path is None:
         return None
-    from ..models.behaviour import read_prompts
+    from ..models.prompts import read_prompts
 
     return read_prompts(path)
 

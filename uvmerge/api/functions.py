@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -11,18 +11,22 @@ from ..operations import Operation
 from ..operations.options import FILTERS, Parameter
 from ..output.places import Reference
 from ..recipe.recipe import Recipe, RecipeStep
-from .run import Result, run
-from .settings import WATCH, RunSettings, parameters, shows
+from .run import Result, run_one
+from .settings import RunSettings, shows, split
 
 
 def operate(
-    operation: Operation, base: Reference, finetuned: Reference, out: Reference, **options: Any
+    operation: Operation, references: Mapping[str, Reference], out: Reference, **options: Any
 ) -> Result:
-    """Run one operation; `options` are its own, the filters, and the settings of a run."""
-    known = (*(parameter.name for parameter in parameters(RunSettings)), *WATCH)
-    settings = {name: options.pop(name) for name in known if name in options}
+    """Run one operation.
+
+    Args:
+        references: its checkpoints by role, as `Operation.assign` gives them.
+        options: its own, the filters, and the settings of a run.
+    """
+    chosen, watch = split(RunSettings, options)
     step = RecipeStep.parse(operation.command, options)
-    return run(Recipe((step,)), out, base=base, finetuned=finetuned, **settings)
+    return run_one(Recipe((step,)), references, out, chosen, watch)
 
 
 def step_options(operation: Operation) -> list[Parameter]:
@@ -35,10 +39,29 @@ def step_options(operation: Operation) -> list[Parameter]:
 def function_for(operation: Operation) -> Callable[..., Result]:
     """`operate` for one operation, with its name and its help."""
 
-    def call(base: Reference, finetuned: Reference, out: Reference, **options: Any) -> Result:
-        return operate(operation, base, finetuned, out, **options)
+    names = [operand.name for operand in operation.operands] + ["out"]
+
+    def call(*places: Reference, **options: Any) -> Result:
+        named = {name: options.pop(name) for name in names if name in options}
+        return operate(operation, *operation.assign(places, named), **options)
 
     call.__name__ = call.__qualname__ = operation.name
     call.__module__ = "uvmerge"
     call.__doc__ = inspect.getdoc(operation.function)
-    return shows(RunSettings, step_options(operation))(call)
+    return shows(RunSettings, step_options(operation), positional=_positional(operation))(call)
+
+
+def _positional(operation: Operation) -> list[inspect.Parameter]:
+    """The checkpoints and OUT, as the signature shows them."""
+    kinds = inspect.Parameter
+    several = operation.takes_several
+    kind = kinds.KEYWORD_ONLY if several else kinds.POSITIONAL_OR_KEYWORD
+    shown = [
+        kinds(
+            o.name,
+            kinds.VAR_POSITIONAL if o.several else kinds.POSITIONAL_OR_KEYWORD,
+            annotation="Reference",
+        )
+        for o in operation.operands
+    ]
+    return [*shown, kinds("out", kind, annotation="Reference")]

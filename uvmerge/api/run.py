@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..checkpoint.roles import spelled
 from ..output.places import Reference, check_apart, report_folder, target_of
-from ..plan.planner import BASE, FINETUNED, Plan
+from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, size
 from . import diff
@@ -51,7 +51,7 @@ class Result:
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
         elif not changed:
-            rest = "the output equals the fine-tuned checkpoint"
+            rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"
         return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
 
@@ -75,20 +75,32 @@ def run(
     *,
     base: Reference | None = None,
     finetuned: Reference | None = None,
+    models: Sequence[Reference] = (),
     **settings: Any,
 ) -> Result:
-    """Run a recipe on a pair of checkpoints and publish the result at `out`.
+    """Run a recipe on checkpoints and publish the result at `out`.
 
     Args:
         recipe: a `Recipe`, the path of a recipe file, or what such a file holds, as a dict.
-        base, finetuned: references that replace those of the recipe.
+        base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
 
     Raises the errors of `uvmerge.errors`.
     """
     chosen, watch = split_all(RunSettings, settings)
     recipe = _as_recipe(recipe)
-    references = _references(recipe, base, finetuned)
+    references = recipe.inputs({"base": base, "finetuned": finetuned, "models": [*models]})
+    return run_one(recipe, references, out, chosen, watch)
+
+
+def run_one(
+    recipe: Recipe,
+    references: Mapping[str, Reference],
+    out: Reference,
+    chosen: RunSettings,
+    watch: Watch,
+) -> Result:
+    """Run a recipe on checkpoints by role, and report what it did where that is asked for."""
     if chosen.report is not None:
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors
@@ -109,33 +121,34 @@ def run_all(
     *,
     keep_same: bool = False,
 ) -> list[Result | None]:
-    """Run several recipes on one pair, each into its OUT, with one decomposition of each matrix.
+    """Run several recipes on the same checkpoints, each into its OUT, with one decomposition of each
+    matrix.
 
     Args:
         tasks: recipe and OUT of each.
-        references: the pair, by role; those in the recipes are not looked at.
+        references: the checkpoints, by role; those in the recipes are not looked at.
         keep_same: leave an OUT alone that is what would be written; its result is None.
     """
     started = time.monotonic()
     surgery = Surgery(settings, watch)
     with surgery.opened([out for _, out in tasks], references) as checkpoints:
-        runs, engine = surgery.planned(tasks, checkpoints)
+        planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
-            surgery.announce(runs, engine)
-            return [Result(None, each.plan) for each in runs]
-        todo = [each for each in runs if not (keep_same and each.is_there())]
+            surgery.announce(planned.runs, planned.engine)
+            return [Result(None, each.plan) for each in planned.runs]
+        todo = [each for each in planned.runs if not (keep_same and each.is_there())]
         results: dict[Path, Result] = {}
         if todo:
-            checked, sides = surgery.checked(todo, checkpoints, engine)
+            checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
             with surgery.staged(checked) as stagings:
-                records = surgery.edited(checked, checkpoints, stagings, engine)
+                records = surgery.edited(checked, checkpoints, stagings, planned.engine)
                 for each, staging, record in zip(checked, stagings, records, strict=True):
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
                         Path(each.out), each.plan, record, 0.0, kept, surgery.phases.seconds
                     )
     seconds = time.monotonic() - started
-    found = (results.get(each.target) for each in runs)
+    found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]
 
 
@@ -143,24 +156,6 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     return Recipe.from_data(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
-
-
-def _references(
-    recipe: Recipe, base: Reference | None, finetuned: Reference | None
-) -> dict[str, Reference]:
-    """The references by role: those that were given, else the recipe's."""
-    found: dict[str, Reference] = {}
-    for role, given, named in (
-        (BASE, base, recipe.base), (FINETUNED, finetuned, recipe.finetuned)
-    ):  # fmt: skip
-        reference = given if given is not None else named
-        if reference is None:
-            raise UsageError(
-                "recipe", f"names no {role}",
-                f"Add `{role}:` to the recipe, or pass --{role}.",
-            )  # fmt: skip
-        found[role] = reference
-    return found
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import Option, Parameter, did_you_mean
 from ..text import parse_size
@@ -42,6 +43,12 @@ def _parse_factors(value: object) -> Path | None:
     if value == "":
         raise UsageError("--factors", "is empty", "Name a folder.")
     return None if value is None else Path(str(value))
+
+
+def _parse_layer_map(value: object) -> str | None:
+    if value is not None:
+        parse_layer_map(value)
+    return None if value is None else str(value)
 
 
 def _parse_path(value: object) -> Path | None:
@@ -87,6 +94,12 @@ class ComputeSettings(OpenSettings):
         Path | None,
         Option("keep decompositions in DIR, and use those that are there",
                parse=_parse_factors, accepts="str | Path", metavar="DIR"),
+    ] = None  # fmt: skip
+
+    layer_map: Annotated[
+        str | None,
+        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
+               parse=_parse_layer_map, accepts="str", metavar="MAP"),
     ] = None  # fmt: skip
 
     def engine(self, *, needs_torch: bool = True) -> Settings:
@@ -186,7 +199,11 @@ def split_all(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[
 
 
 def shows(
-    settings: type[OpenSettings], options: Sequence[Parameter] = (), *, watched: bool = True
+    settings: type[OpenSettings],
+    options: Sequence[Parameter] = (),
+    *,
+    watched: bool = True,
+    positional: Sequence[inspect.Parameter] | None = None,
 ) -> Callable[[Call], Call]:
     """A decorator for a function with `**settings`: its signature shows every keyword it takes, for
     `help` and for completion.
@@ -194,6 +211,7 @@ def shows(
     Args:
         options: further keywords, before the settings.
         watched: whether the keywords of `Watch` are taken too.
+        positional: the positional parameters, where they are not those of the function's text.
     """
     rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
     rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]
@@ -205,6 +223,7 @@ def shows(
     def decorate(call: Call) -> Call:
         signature = inspect.signature(call)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own = own if positional is None else list(positional)
         shown = signature.replace(parameters=[*own, *keywords])
         call.__signature__ = shown  # type: ignore[attr-defined]
         return call

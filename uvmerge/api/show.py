@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
-from ..checkpoint.anatomy import Anatomy
+from ..checkpoint.anatomy import Anatomy, anatomy_of
+from ..checkpoint.folder import Tensor
+from ..checkpoint.quantisation import quantisation
+from ..checkpoint.stacks import template
+from ..checkpoint.ties import equal_tensors, is_tied
 from ..output.places import Reference
-from ..plan.preflight import quantisation
 from ..text import inert, size, table
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
@@ -21,39 +25,44 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
         settings: `allow_pickle`, as in docs/options.md.
 
     Returns:
-        reference, commit, files, bytes, parameters, layers, dtypes, tied, quantised, notes, and a
-        list of tensors with dtype, shape, layer, module and the number of matrices in each.
+        reference, commit, files, bytes, parameters, layers, dtypes, tied, quantised, notes; `stacks`, each
+        with name, depth, kind and whether operations work on it by default; `same`, groups of names that
+        hold one tensor; `left_alone`, what in the layers is no matrix and no norm; and a list of tensors
+        with dtype, shape, stack, layer, module and the number of matrices in each.
     """
     with open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
-        anatomy = Anatomy(opened)
-        tensors, parameters = [], 0
-        for tensor in opened.tensors.values():
-            place = anatomy.place(tensor)
-            matrices = len(anatomy.views(tensor)) if place.is_matrix else 0
-            count = 1
-            for length in tensor.shape:
-                count *= length
-            parameters += count
-            tensors.append({
-                "name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape),
-                "layer": place.layer, "module": place.module, "matrices": matrices,
-                "bytes": tensor.size_bytes, "file": tensor.file,
-            })  # fmt: skip
-        modules = {entry["module"] for entry in tensors}
+        anatomy = anatomy_of(opened)
+        tensors = [_tensor(anatomy, tensor) for tensor in opened.tensors.values()]
         quantised = quantisation(opened)
         return {
             "reference": opened.label,
             "commit": opened.commit,
             "files": len(opened.headers),
             "bytes": opened.size_bytes,
-            "parameters": parameters,
+            "parameters": sum(math.prod(tensor.shape) for tensor in opened.tensors.values()),
             "layers": anatomy.depth,
+            "stacks": [
+                {"name": s.name, "depth": s.depth, "kind": s.kind, "default": s in anatomy.main}
+                for s in anatomy.stacks.all
+            ],
             "dtypes": dict(Counter(entry["dtype"] for entry in tensors)),
-            "tied": "embeddings" in modules and "head" not in modules,
-            "quantised": quantised[0] if quantised else None,
+            "tied": is_tied(anatomy),
+            "same": equal_tensors(opened, anatomy),
+            "quantised": quantised.method if quantised.packed else None,
+            "left_alone": [tensor.name for tensor in anatomy.left_alone()],
             "notes": opened.notes + anatomy.notes,
             "tensors": tensors,
         }
+
+
+def _tensor(anatomy: Anatomy, tensor: Tensor) -> dict[str, Any]:
+    place = anatomy.place(tensor)
+    return {
+        "name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape),
+        "stack": place.stack, "layer": place.layer, "module": place.module,
+        "matrices": len(anatomy.views(tensor)) if place.is_matrix else 0,
+        "bytes": tensor.size_bytes, "file": tensor.file,
+    }  # fmt: skip
 
 
 def as_table(content: dict[str, Any]) -> str:
@@ -62,8 +71,11 @@ def as_table(content: dict[str, Any]) -> str:
     lines = [
         f"{content['reference']}: {content['parameters']:,} parameters, {size(content['bytes'])} in"
         f" {content['files']} file(s), {content['layers']} layers, tensors: {dtypes}",
+        *_stack_lines(content["stacks"]),
         *(["output head tied to the embeddings"] if content["tied"] else []),
+        *(f"one tensor under several names: {', '.join(names)}" for names in content["same"]),
         *([f"quantised: {content['quantised']}"] if content["quantised"] else []),
+        *([f"left alone in layers: {_left(content)}"] if content["left_alone"] else []),
         *(f"note: {note}" for note in content["notes"]),
     ]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -79,3 +91,20 @@ def as_table(content: dict[str, Any]) -> str:
     ]
     header = ("tensor", "dtype", "shape", "module", "count", "matrices")
     return "\n".join(map(inert, lines)) + "\n" + table(header, rows, right="count matrices")
+
+
+def _stack_lines(stacks: list[dict[str, Any]]) -> list[str]:
+    """Which stacks there are and which are worked on, where there are several."""
+    told = [
+        f"{stack['name']} ({stack['depth']} {stack['kind']} layers)"
+        f"{'' if stack['default'] else ': only with --stack'}"
+        for stack in stacks
+    ]
+    return [f"stack {each}" for each in told] if len(stacks) > 1 else []
+
+
+def _left(content: dict[str, Any]) -> str:
+    """Kinds of tensors in layers that are no matrices, each once."""
+    shapes = {entry["name"]: " × ".join(map(str, entry["shape"])) for entry in content["tensors"]}
+    kinds = Counter((template(name), shapes[name]) for name in content["left_alone"])
+    return ", ".join(f"{count:,} of {name} ({shape})" for (name, shape), count in kinds.items())

@@ -67,11 +67,10 @@ _CALLS = """def run(
     *,
     base: _Reference | None = ...,
     finetuned: _Reference | None = ...,
+    models: Sequence[_Reference] = ...,
     **settings: Unpack[_Run],
 ) -> Result: ...
-def sweep(
-    operation: str, base: _Reference, finetuned: _Reference, out: _Reference, **options: Any
-) -> _Sweep: ...
+def sweep(operation: str, *places: _Reference, **options: Any) -> _Sweep: ...
 def diff(
     base: _Reference,
     *checkpoints: _Reference,
@@ -129,10 +128,14 @@ def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
 def _function(operation: Operation) -> str:
     own = [f"    {p.name}: {p.annotation} = ...," for p in operation.parameters]
     owns_layers = any(p.name == "layers" for p in operation.parameters)
+    several = operation.takes_several
+    inputs = [f"    {'*' if o.several else ''}{o.name}: _Reference," for o in operation.operands]
     lines = [
         f"def {operation.name}(",
-        *(f"    {name}: _Reference," for name in ("base", "finetuned", "out")),
-        *(["    *,", *own] if own else []),
+        *inputs,
+        "    out: _Reference,",
+        *(["    *,"] if own and not several else []),
+        *own,
         f"    **options: Unpack[_Options{'ButLayers' if owns_layers else ''}],",
         ") -> Result: ...",
     ]

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
 from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
-from ..output.sidefiles import SideFile, runs_code, side_files
+from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight
-from ..plan.planner import BASE, FINETUNED, Plan
+from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import size
 from .opening import opened, refuse_changed_inputs, states
@@ -52,6 +55,15 @@ class Run:
         return is_whole and manifest.describes(self.target, self.plan, self.said)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What planning returns: the runs, the side files of their outputs, and the engine's settings."""
+
+    runs: list[Run]
+    sides: Sides
+    engine: Settings
+
+
 class Surgery:
     """The phases of a surgery, with what all of them look at: settings, watch and the clock."""
 
@@ -70,7 +82,7 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"):
-                opening = opened(references, self.settings, whole=(FINETUNED,))
+                opening = opened(references, self.settings, whole=(mirrored(references),))
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
@@ -78,21 +90,26 @@ class Surgery:
 
     def planned(
         self, tasks: Sequence[tuple[Recipe, Reference]], checkpoints: dict[str, Checkpoint]
-    ) -> tuple[list[Run], Settings]:
-        """A plan of each task, and how the engine will compute; every refusal of headers is here."""
+    ) -> Planned:
+        """A plan of each task, the side files, and how the engine will compute; every refusal of
+        headers is here."""
         dtype = self.settings.dtype
         with self.phases.timed("plan"):
+            sides = sides_of(checkpoints[mirrored(checkpoints)])
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
-            plans = [self._plan(recipe, checkpoints) for recipe in recipes]
+            if layers := self.settings.layer_map:
+                recipes = [replace(recipe, layer_map=layers) for recipe in recipes]
+            plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
             engine = self.settings.engine(needs_torch=needs_torch)
-        return [
+        runs = [
             Run(recipe, plan, out, target_of(out), _said(plan, engine))
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
-        ], engine
+        ]
+        return Planned(runs, sides, engine)
 
     def announce(self, runs: Sequence[Run], engine: Settings) -> None:
         """Say what is about to happen."""
@@ -103,21 +120,22 @@ class Surgery:
             self.progress.plan(each.plan, engine, available_memory(), free)
 
     def checked(
-        self, runs: Sequence[Run], checkpoints: Mapping[str, Checkpoint], engine: Settings
+        self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
     ) -> tuple[list[Run], list[SideFile]]:
         """The runs with their final plans and journal heads, and the side files, once the outputs'
         places, the disk and the values of what will be edited were looked at."""
         overwrite = self.settings.overwrite
+        runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
-        self.announce(runs, engine)
-        sides = side_files(checkpoints[FINETUNED], runs[0].plan)
+        self.announce(runs, planned.engine)
+        sides = side_files(planned.sides, checkpoints[mirrored(checkpoints)], runs[0].plan)
         runs = [replace(each, head=_head(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         if any(each.plan.needs_torch for each in runs):
             with self.phases.timed("scan"):
-                runs = self._scanned(runs, checkpoints, engine)
+                runs = self._scanned(runs, checkpoints, planned)
         _refuse_full_disk(runs, sides)
         return list(runs), sides
 
@@ -164,7 +182,7 @@ class Surgery:
     ) -> Path | None:
         """Side files, verification, manifest; then OUT is there. Returns where an old one went."""
         with self.phases.timed("publish"):
-            card = manifest.card(run.plan, checkpoints[BASE], checkpoints[FINETUNED])
+            card = manifest.card(run.plan, checkpoints)
             staging.drop_side_files()
             for side in [SideFile.of(manifest.CARD, card), *sides]:
                 staging.add_side_file(side.name, side.read)
@@ -174,53 +192,68 @@ class Surgery:
             staging.add_side_file(manifest.NAME, lambda: record)
             return staging.publish()
 
-    def _plan(self, recipe: Recipe, checkpoints: dict[str, Checkpoint]) -> Plan:
-        force = self.settings.force
+    def _plan(
+        self,
+        recipe: Recipe,
+        checkpoints: Mapping[str, Checkpoint],
+        sides: Sides,
+        nonfinite: Sequence[str] = (),
+    ) -> Plan:
+        """The plan of one recipe; tensors named in `nonfinite` are left as they are."""
+        notes, own = list(sides.notes), mirrored(checkpoints)
+        if runs_code(checkpoints[own]):
+            notes.append("brings Python files (auto_map): they are copied and never run here")
+        if nonfinite:
+            names = listed(sorted(nonfinite), "tensor")
+            notes.append(f"NaN or Inf, left as {spelled(own)}: {names}")
+        if not self.settings.force and recipe.layer_map is None:
+            preflight.refuse_other_depths(checkpoints)
         plan = planning.build(
             recipe,
-            checkpoints[BASE],
-            checkpoints[FINETUNED],
+            checkpoints,
             max_shard_bytes=self.settings.max_shard_size,
-            force=force,
+            force=self.settings.force,
+            left_alone=nonfinite,
+            tied=equal_tensors(checkpoints[own], anatomy_of(checkpoints[own])),
+            notes=notes,
         )
-        if runs_code(checkpoints[FINETUNED]):
-            note = "brings Python files (auto_map): they are copied and never run here"
-            plan = replace(plan, notes=(*plan.notes, note))
-        if not force:
+        if not self.settings.force:
             preflight.refuse_unrelated(plan, checkpoints)
         return plan
 
     def _scanned(
-        self, runs: Sequence[Run], checkpoints: Mapping[str, Checkpoint], engine: Settings
+        self,
+        runs: Sequence[Run],
+        checkpoints: Mapping[str, Checkpoint],
+        planned: Planned,
     ) -> list[Run]:
-        """The runs without the matrices in which there is NaN or Inf, or `InputRefused`."""
+        """The runs, planned anew without the matrices in which there is NaN or Inf, or
+        `InputRefused`."""
         from ..engine import compute
 
         self.progress.say("looking for NaN and Inf in what will be edited")
         plans = [each.plan for each in runs]
         once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
-        with compute.editor(plans, checkpoints, engine) as editor:
+        with compute.editor(plans, checkpoints, planned.engine) as editor:
             names = editor.find_nonfinite(once.values())
         if names and self.settings.nonfinite != "copy":
             raise InputRefused(
-                "base and fine-tuned", f"NaN or Inf in {listed(names, 'tensor')}",
-                "--nonfinite copy leaves them as fine-tuned; or restore the checkpoint that was"
-                " damaged.",
+                " and ".join(map(spelled, checkpoints)), f"NaN or Inf in {listed(names, 'tensor')}",
+                f"--nonfinite copy leaves them as {spelled(mirrored(checkpoints))}; or restore the"
+                " checkpoint that was damaged.",
             )  # fmt: skip
-        left = [_without(each, names, checkpoints) for each in runs]
-        notes = (new.plan.notes[-1] for new, old in zip(left, runs) if new is not old)
+        notes: list[str] = []
+        left: list[Run] = []
+        for each in runs:
+            edited = {step.tensor for step in each.plan.edits}
+            if mine := [name for name in names if name in edited]:
+                plan = self._plan(each.recipe, checkpoints, planned.sides, mine)
+                notes.append(plan.notes[-1])
+                each = replace(each, plan=plan)
+            left.append(each)
         for note in dict.fromkeys(notes):
             self.progress.say(f"note: {note}")
         return left
-
-
-def _without(run: Run, names: Sequence[str], checkpoints: Mapping[str, Checkpoint]) -> Run:
-    """The run with those of the named tensors left as fine-tuned that it would edit."""
-    edited = {step.tensor for step in run.plan.edits}
-    mine = [name for name in names if name in edited]
-    if not mine:
-        return run
-    return replace(run, plan=planning.leave_alone(run.plan, mine, checkpoints[FINETUNED]))
 
 
 def _head(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
 from ..output.places import Reference, local_folders, target_of
-from ..plan.planner import BASE, FINETUNED
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief
 from .run import Result, run_all
@@ -66,17 +65,13 @@ class Sweep:
         }
 
 
-def sweep(
-    operation: str,
-    base: Reference,
-    finetuned: Reference,
-    out: Reference,
-    **options: Any,
-) -> Sweep:
-    """Run `operation` at every combination of settings and publish each in a folder under `out`.
+def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
+    """Run `operation` at every combination of settings and publish each in a folder of its own.
 
     Args:
         operation: its name, like `restore`.
+        places: its checkpoints, as for a single run, and the folder for all outputs; each may be
+            given by its name, too (`base`, `finetuned`, `out`).
         options: those of the operation and its filters, where a list stands for several settings
             (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
 
@@ -88,18 +83,21 @@ def sweep(
             "--report", "is for one output", "Compare all: uvmerge diff BASE OUTDIR/*."
         )
     shared, watch = split(SweepSettings, options)
-    settings = grid(operations.get(operation), options)
+    found = operations.get(operation)
+    names = (*(operand.name for operand in found.operands), "out")
+    named = {name: options.pop(name) for name in names if name in options}
+    references, out = found.assign(places, named)
+    settings = grid(found, options)
     folder = target_of(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
-    references = {BASE: base, FINETUNED: finetuned}
     if shared.dry_run:
         return _swept(folder, settings, run_all(tasks, references, shared, watch))
     with _made(folder, references):
-        found = run_all(tasks, references, shared, watch, keep_same=True)
+        results = run_all(tasks, references, shared, watch, keep_same=True)
     record = manifest.to_bytes(_record(operation, settings, folder))
     with writer.disk_errors(folder / NAME, folder):
         manifest.write_whole(folder / NAME, record)
-    return _swept(folder, settings, found)
+    return _swept(folder, settings, results)
 
 
 def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[Result | None]) -> Sweep:
@@ -182,7 +180,8 @@ def _record(operation: str, settings: Sequence[Setting], folder: Path) -> dict[s
     return {
         "format": FORMAT,
         "operation": operations.get(operation).command,
-        "base": recipe.get(BASE),
-        "finetuned": recipe.get(FINETUNED),
+        **{
+            operand.name: recipe.get(operand.name) for operand in operations.get(operation).operands
+        },
         "checkpoints": entries,
     }

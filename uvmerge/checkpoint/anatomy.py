@@ -1,30 +1,35 @@
-"""What each tensor of a checkpoint is: its layer, its module, and the matrices inside it.
+"""What each tensor of a checkpoint is: its stack and layer, its module, and the matrices inside it.
 
-Read off names, shapes and the layer count of the config; there is no table of architectures. Pure.
+Read off names, shapes, neighbours and the config; there is no table of architectures. Names that differ
+in numbers alone are decided once. Pure.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from .experts import Experts
 from .folder import Checkpoint, Tensor
 from .header import FLOATS
+from .modules import MODULES, inside_module, outside_module
+from .stacks import Position, Stack, Stacks, template
 
-MODULES = ("attention", "mlp", "router", "norm", "embeddings", "head", "final-norm", "other")
+__all__ = ["MODULES", "Anatomy", "Place", "View", "anatomy_of"]
 
-_OTHER_TOWER = re.compile(r"visi|visual|image|audio|speech|multi_modal|mm_projector|connector")
-_EMBEDDINGS = re.compile(r"embed|(^|\.)w[tp]e\.")
-_HEAD = re.compile(r"head|classifier|score|pooler|(^|\.)cls\.|(^|\.)output\.weight$")
-_NORM = re.compile(r"norm|(^|\.)ln_?\w*\.", re.IGNORECASE)
-_ROUTER = re.compile(r"router|(^|\.)(gate|shared_expert_gate|gate_network)\.(weight|bias)$")
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
-_DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers")
-_EXPERT_ROLES = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up",
-                 "down_proj": "down", "w2": "down"}  # fmt: skip
+# Tensors of two axes in a layer that are no weights of linear maps, by their innermost words.
+_NO_MATRIX = re.compile(
+    r"(^|[._])(bias|A_log|D|dt_bias|state|scale_shift_table|rotary\w*|inv_freq)$"
+    r"|relative_attention_bias|rel_pos|relative_position|position_embed|pos_embed|positional|embed_positions"
+    r"|lora_[AB]|lora_embedding|conv1d|dwconv|_embedding\.|embeddings?\.weight$|embed\w*\.weight$"
+)
+_VOCABULARY = ("vocab_size", "n_vocab", "n_words", "text_vocab_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,27 @@ class Place:
     """Where a tensor stands in the model; operations may ask for it with a keyword `place`.
 
     Attributes:
-        layer: index of its decoder layer, or None outside them.
-        depth: number of decoder layers L.
+        layer: index of its layer in its stack, or None outside of every stack.
+        depth: number of layers L of its stack; outside, of the heaviest one.
         module: one of `MODULES`.
         is_matrix: whether it is a weight matrix (or a stack of them), not a bias, norm or buffer.
+        stack: name of its stack, like `model.layers`.
+        kind: what that stack works on: `text`, `vision`, …
+        is_main: whether operations work on that stack unless told otherwise.
     """
 
     layer: int | None
     depth: int
     module: str
     is_matrix: bool
+    stack: str | None = None
+    kind: str = ""
+    is_main: bool = True
+
+    @property
+    def outside(self) -> Place:
+        """The same for an operation that does not work on its stack."""
+        return replace(self, layer=None, module="other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class View:
 
     Attributes:
         tensor: name of the stored tensor.
-        expert: index on the first axis of a fused expert tensor, or None for a plain matrix.
+        expert: index of an expert among those that share the tensor, or None for a plain matrix.
         part: (start, stop, step) on the out axis, where gate and up share a tensor.
         transposed: whether the tensor stores (in, out), as Conv1D does.
         shape: (out, in), or the tensor's own where it is not a matrix.
@@ -63,6 +79,17 @@ class View:
     shape: tuple[int, ...]
 
     @property
+    def stored(self) -> tuple[int, ...]:
+        """Shape of the expert that it belongs to as it is stored, gate and up together."""
+        out, inner = self.shape
+        out *= 1 if self.part is None else 2
+        return (inner, out) if self.transposed else (out, inner)
+
+    def experts_in(self, shape: tuple[int, ...]) -> int:
+        """How many experts share its tensor, whose shape is given."""
+        return math.prod(shape) // math.prod(self.stored)
+
+    @property
     def label(self) -> str:
         """The tensor's name, with expert and rows where it holds several matrices."""
         expert = "" if self.expert is None else f"[{self.expert}]"
@@ -71,122 +98,131 @@ class View:
 
 
 class Anatomy:
-    """The layers, modules and matrices of one checkpoint."""
+    """The stacks, modules and matrices of one checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self.tensors = checkpoint.tensors
-        self.notes: list[str] = []
+        self.tensors, self.config = checkpoint.tensors, checkpoint.config
+        sizes = {tensor.name: tensor.size_bytes for tensor in self.tensors.values()}
+        self.stacks = Stacks(sizes, self.config)
+        self.notes = list(self.stacks.notes)
         self._places: dict[str, Place] = {}
-        stack, self.depth = self._decoder_stack(checkpoint.config)
-        self._stack_prefix = f"{stack}." if stack else None
-        self._transposed = self._stores_in_out()
+        self._decided: dict[tuple[object, ...], tuple[str, bool]] = {}
+        self.experts = Experts(self.tensors, self._position, self.config)
+
+    @cached_property
+    def depth(self) -> int:
+        """Layers of the heaviest stack that operations work on by default."""
+        names = self.stacks.default()
+        return self.stacks.by_name[names[0]].depth if names else 0
+
+    @property
+    def main(self) -> tuple[Stack, ...]:
+        """The stacks that operations work on by default, heaviest first."""
+        return tuple(self.stacks.by_name[name] for name in self.stacks.default())
+
+    @cached_property
+    def _main(self) -> frozenset[str]:
+        return frozenset(self.stacks.default())
 
     def place(self, tensor: Tensor) -> Place:
         """Where `tensor` stands."""
-        if tensor.name not in self._places:
-            layer = self._layer(tensor.name)
-            module = self._module(tensor, layer)
-            is_matrix = self._is_matrix(tensor, layer)
-            self._places[tensor.name] = Place(layer, self.depth, module, is_matrix)
-        return self._places[tensor.name]
+        found = self._places.get(tensor.name)
+        if found is None:
+            position = self._position(tensor.name)
+            module, is_matrix = self._decide(tensor, position)
+            if position is None:
+                found = Place(None, self.depth, module, is_matrix, None)
+            else:
+                stack = self.stacks.by_name[position.stack]
+                found = Place(
+                    position.layer, stack.depth, module, is_matrix, stack.name, stack.kind,
+                    stack.name in self._main,
+                )  # fmt: skip
+            self._places[tensor.name] = found
+        return found
 
     def views(self, tensor: Tensor) -> list[View]:
         """The matrices inside `tensor`, in the order of their rows; any other tensor is one view."""
         if not self.place(tensor).is_matrix:
             return [View(tensor.name, None, None, False, tensor.shape)]
-        if len(tensor.shape) == 3:
-            return self._expert_views(tensor)
-        transposed = self._transposed and self._layer(tensor.name) is not None
+        fused = self.experts.fused(tensor)
+        if fused is not None:
+            return [
+                View(tensor.name, expert, part, fused.transposed, fused.shape_of(part))
+                for expert in range(fused.count)
+                for part in fused.parts
+            ]
+        transposed = self._stores_in_out and self._position(tensor.name) is not None
         shape = tensor.shape[::-1] if transposed else tensor.shape
         return [View(tensor.name, None, None, transposed, shape)]
 
     def expert_key(self, view: View) -> tuple[int, int, str] | None:
         """(layer, expert, gate|up|down) of an expert's matrix, however the checkpoint stores it."""
-        layer = self._layer(view.tensor)
-        if layer is None or "experts" not in view.tensor:
-            return None
-        segments = view.tensor.split(".")
-        if view.expert is not None:
-            if view.part is None:
-                role = _EXPERT_ROLES.get(segments[-1], segments[-1])
-            else:
-                role = "gate" if view.part[0] == 0 else "up"
-            return layer, view.expert, role
-        match = re.search(r"\.experts\.(\d+)\.(\w+)\.weight$", view.tensor)
-        if not match:
-            return None
-        return layer, int(match[1]), _EXPERT_ROLES.get(match[2], match[2])
+        return self.experts.key(view.tensor, view.expert, view.part)
 
-    def _layer(self, name: str) -> int | None:
-        if self._stack_prefix is None or not name.startswith(self._stack_prefix):
-            return None
-        index, _, rest = name[len(self._stack_prefix) :].partition(".")
-        inside = index.isdecimal() and len(index) < 10 and rest and int(index) < self.depth
-        return int(index) if inside else None
+    def left_alone(self) -> list[Tensor]:
+        """Floating tensors of two or more axes inside of layers that are neither matrices nor norms: what
+        operations on matrices leave as it is."""
+        return [
+            tensor
+            for tensor in self.tensors.values()
+            if len(tensor.shape) > 1 and tensor.dtype in FLOATS and 0 not in tensor.shape
+            and (place := self.place(tensor)).layer is not None
+            and not place.is_matrix and place.module != "norm"
+        ]  # fmt: skip
 
-    def _module(self, tensor: Tensor, layer: int | None) -> str:
-        name = tensor.name
-        if layer is not None:
-            rest = name[len(self._stack_prefix or "") :]
-            for module, pattern in (
-                ("norm", _NORM),
-                ("router", _ROUTER),
-                ("attention", _ATTENTION),
-            ):
-                if pattern.search(rest):
-                    return module
-            return "mlp"
-        if _OTHER_TOWER.search(name) or re.search(r"\.\d+\.", name):
-            return "other"
-        for module, pattern in (
-            ("embeddings", _EMBEDDINGS),
-            ("head", _HEAD),
-            ("final-norm", _NORM),
-        ):
-            if pattern.search(name):
-                return module
-        return "other"
+    def _position(self, name: str) -> Position | None:
+        return self.stacks.position(name)
 
-    def _is_matrix(self, tensor: Tensor, layer: int | None) -> bool:
+    def _decide(self, tensor: Tensor, position: Position | None) -> tuple[str, bool]:
+        """Module, and whether it is a matrix; once for all tensors alike but for numbers."""
+        kind = "" if position is None else position.stack
+        rest = template(tensor.name) if position is None else position.rest
+        key: tuple[object, ...] = (kind, rest, tensor.shape, tensor.dtype in FLOATS)
+        if position is not None and position.layer and len(tensor.shape) == 3:
+            key = (*key, position.layer)  # experts in some layers, convolutions in others
+        if key not in self._decided:
+            is_matrix = self._is_matrix(tensor, position)
+            self._decided[key] = self._module(tensor, position, rest), is_matrix
+        return self._decided[key]
+
+    def _module(self, tensor: Tensor, position: Position | None, rest: str) -> str:
+        if position is None:
+            return outside_module(tensor.name, tensor.shape, self._vocabulary)
+        neighbours = self._neighbours[position.stack, position.layer]
+        return inside_module(rest, len(tensor.shape), neighbours)
+
+    def _is_matrix(self, tensor: Tensor, position: Position | None) -> bool:
         if tensor.dtype not in FLOATS or 0 in tensor.shape:
             return False
-        if len(tensor.shape) == 3:
-            return layer is not None and ".experts." in tensor.name and "bias" not in tensor.name
-        return len(tensor.shape) == 2 and tensor.name.endswith("weight")
+        if self.experts.fused(tensor) is not None:
+            return True
+        if len(tensor.shape) != 2 or not tensor.name.endswith("weight"):
+            return False
+        if position is None or not _NO_MATRIX.search(position.rest):
+            return True
+        bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
+        return (
+            bias is not None and bias.shape == tensor.shape[:1]
+        )  # a linear map, whatever its name
 
-    def _decoder_stack(self, config: Mapping[str, Any]) -> tuple[str | None, int]:
-        """The name prefix of the numbered decoder layers, and how many there are."""
-        indices: dict[str, set[int]] = defaultdict(set)
-        weight: dict[str, int] = defaultdict(int)
-        for tensor in self.tensors.values():
-            segments = tensor.name.split(".")
-            at = next((i for i, s in enumerate(segments) if s.isdecimal()), 0)
-            if at and len(segments[at]) < 10:
-                prefix = ".".join(segments[:at])
-                indices[prefix].add(int(segments[at]))
-                weight[prefix] += tensor.size_bytes
-        depth = config_depth(config)
-        towers = {p for p in indices if _OTHER_TOWER.search(p)}
-        stacks = [p for p in indices if p not in towers] or list(indices)
-        whole = [
-            p for p in stacks
-            if depth and len(indices[p]) >= depth and all(i in indices[p] for i in range(depth))
-        ]  # fmt: skip
-        if not stacks:
-            return None, 0
-        best = max(whole or stacks, key=lambda p: ("decoder" in p, weight[p]))
-        if whole and depth:
-            if len(indices[best]) > depth:
-                found = len(indices[best])
-                self.notes.append(
-                    f"the config says {depth} layers, the weights have {found} ({best})"
-                )
-            return best, depth
-        found = max(indices[best]) + 1
-        if depth:
-            self.notes.append(f"the config says {depth} layers, the weights have {found} ({best})")
-        return best, found
+    @cached_property
+    def _neighbours(self) -> Mapping[tuple[str, int], frozenset[str]]:
+        """Per layer the names in it, without their numbers."""
+        found: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for name in self.tensors:
+            if (position := self._position(name)) is not None:
+                found[position.stack, position.layer].add(position.rest)
+        kept: dict[frozenset[str], frozenset[str]] = {}
+        frozen = ((at, frozenset(names)) for at, names in found.items())
+        return {at: kept.setdefault(names, names) for at, names in frozen}
 
+    @cached_property
+    def _vocabulary(self) -> frozenset[int]:
+        """Sizes of vocabularies that the config states, at any depth."""
+        return frozenset(_sizes(self.config))
+
+    @cached_property
     def _stores_in_out(self) -> bool:
         """Whether layer weights are stored (in, out), as GPT-2's Conv1D does.
 
@@ -194,52 +230,32 @@ class Anatomy:
         """
         votes = []
         for tensor in self.tensors.values():
-            if len(tensor.shape) != 2 or self._layer(tensor.name) is None:
+            if len(tensor.shape) != 2 or tensor.shape[0] == tensor.shape[1]:
                 continue
             bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
-            if bias is not None and len(bias.shape) == 1 and tensor.shape[0] != tensor.shape[1]:
+            if bias is None or len(bias.shape) != 1 or self._position(tensor.name) is None:
+                continue
+            if bias.shape[0] in tensor.shape:
                 votes.append(bias.shape[0] == tensor.shape[1])
         return bool(votes) and all(votes)
 
-    def _expert_views(self, tensor: Tensor) -> list[View]:
-        """A fused tensor (experts, …, …) as matrices; gate and up are split where they share it."""
-        experts, rows, columns = tensor.shape
-        in_out = self._experts_in_out(tensor)
-        out, inner = (columns, rows) if in_out else (rows, columns)
-        parts: list[tuple[int, int, int] | None] = [None]
-        if "gate_up" in tensor.name and out % 2 == 0:
-            # gpt-oss, the one layout with a bias, stores gate and up in alternating rows.
-            interleaved = f"{tensor.name}_bias" in self.tensors
-            half = out // 2
-            parts = [(0, out, 2), (1, out, 2)] if interleaved else [(0, half, 1), (half, out, 1)]
-        return [
-            View(tensor.name, expert, part, in_out, (out if part is None else out // 2, inner))
-            for expert in range(experts)
-            for part in parts
-        ]
 
-    def _experts_in_out(self, tensor: Tensor) -> bool:
-        """Whether a fused expert tensor stores (in, out): its sibling's axes tell.
-
-        With I the experts' width and H the model's, (out, in) is gate_up (2I, H) and down (H, I);
-        (in, out) is gate_up (H, 2I) and down (I, H).
-        """
-        gate_up = self.tensors.get(tensor.name.replace("down_proj", "gate_up_proj"))
-        down = self.tensors.get(tensor.name.replace("gate_up_proj", "down_proj"))
-        if gate_up is None or down is None or len(gate_up.shape) != 3 or len(down.shape) != 3:
-            return False
-        (_, a, b), (_, c, d) = gate_up.shape, down.shape
-        return (b, a) == (2 * c, d)
+_known: WeakKeyDictionary[Checkpoint, Anatomy] = WeakKeyDictionary()
 
 
-def config_depth(config: Mapping[str, Any]) -> int | None:
-    """Number of decoder layers that the config states; the text part of a multimodal one first."""
-    nested = [v for k, v in config.items() if isinstance(v, dict) and not _OTHER_TOWER.search(k)]
-    nested.sort(key=lambda part: part is not config.get("text_config"))
-    for part in (
-        (*nested[:1], config, *nested[1:]) if "text_config" in config else (config, *nested)
-    ):
-        for key in _DEPTH_KEYS:
-            if type(part.get(key)) is int and part[key] > 0:
-                return int(part[key])
-    return None
+def anatomy_of(checkpoint: Checkpoint) -> Anatomy:
+    """The anatomy of a checkpoint, read once while the checkpoint is open."""
+    if checkpoint not in _known:
+        _known[checkpoint] = Anatomy(checkpoint)
+    return _known[checkpoint]
+
+
+def _sizes(config: Mapping[str, Any], most: int = 12) -> list[int]:
+    """Every size of a vocabulary in a config and in those nested in it."""
+    found: list[int] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and most:
+            found += _sizes(value, most - 1)
+        elif type(value) is int and key in _VOCABULARY:
+            found.append(value)
+    return found

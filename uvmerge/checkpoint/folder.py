@@ -6,7 +6,9 @@ that only what an edit needs is ever read.
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +19,13 @@ from ..errors import InputRefused, listed
 from ..text import brief
 from . import header
 from .header import Header, Source
+from .strangers import no_weights, pickles, refuse_pointer
+from .wrappers import unwrapped
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_VARIANT_FILE = re.compile(r"model\.[\w-]+\.safetensors")
+_VARIANT_INDEX = re.compile(r"model\.safetensors\.index\.[\w-]+\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Tensor:
     size_bytes: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Checkpoint:
     """A folder of weights with its config; open one with `Checkpoint.open`.
 
@@ -55,6 +60,11 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     index: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    _weights: frozenset[str] = frozenset()  # names on disk of the files that `sources` read
+
+    @property
+    def _is_variant(self) -> bool:
+        return not self.sources.keys() <= self._weights
 
     @classmethod
     def open(
@@ -76,32 +86,61 @@ class Checkpoint:
         notes: list[str] = []
         config = _json_file(folder, "config.json") or {}
         files, index = _weight_files(folder, notes)
+        sources: dict[str, Source] = {
+            name: header.LocalFile(inside(folder, stored)) for name, stored in files.items()
+        }
+        stored = frozenset(files.values())
         if not files and load_pickles and pickles(folder):
-            sources: dict[str, Source] = load_pickles(folder)
+            sources = load_pickles(folder)
+            stored = frozenset(path.name for path in pickles(folder))
         elif not files:
-            raise _nothing_to_open(folder)
-        else:
-            sources = {name: header.LocalFile(inside(folder, name)) for name in files}
+            raise no_weights(folder)
         headers = {name: header.read(source) for name, source in sources.items()}
         checkpoint = cls(
-            label or folder_label(folder), folder, commit, headers, sources, config, index, notes
+            label or folder_label(folder),
+            folder,
+            commit,
+            headers,
+            sources,
+            config,
+            index,
+            notes,
+            stored,
         )
         checkpoint._check_index()
         return checkpoint
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, in file order."""
+        """Every tensor by name, in file order; names without wrappers (see `wrappers`)."""
         found: dict[str, Tensor] = {}
         for file, head in self.headers.items():
             for e in head.entries:
-                if e.name in found:
+                name = self.renamed.get(e.name, e.name)
+                if name in found:
                     raise InputRefused(
-                        self._folder, f"{e.name} is both in {found[e.name].file} and in {file}",
+                        self._folder, f"{name} is both in {found[name].file} and in {file}",
                         "Save the checkpoint again; one of the two files is stale.",
                     )  # fmt: skip
-                found[e.name] = Tensor(e.name, e.dtype, e.shape, file, e.offset, e.size_bytes)
+                found[name] = Tensor(name, e.dtype, e.shape, file, e.offset, e.size_bytes)
         return found
+
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """The plain name of each tensor whose stored name a wrapper has changed."""
+        names = [entry.name for head in self.headers.values() for entry in head.entries]
+        renamed, wrappers = unwrapped(names)
+        if renamed:
+            self.notes.append(f"names are read and written without {' and '.join(wrappers)}")
+        return renamed
+
+    @property
+    def has_right_index(self) -> bool:
+        """Whether the index on disk fits the weights: its names, and their size in its metadata."""
+        if self.index is None or self.renamed or self._is_variant:
+            return False
+        metadata = self.index.get("metadata")
+        return isinstance(metadata, dict) and metadata.get("total_size") == self.size_bytes
 
     @property
     def size_bytes(self) -> int:
@@ -138,7 +177,7 @@ class Checkpoint:
             for each in path.iterdir() if path.is_dir() else [path]:
                 if each.is_file() or (each.is_symlink() and not each.is_dir()):
                     found.append(each.relative_to(self._folder).as_posix())
-        return sorted(name for name in found if name not in self.sources)
+        return sorted(name for name in found if name not in self._weights)
 
     def side_size(self, name: str) -> int:
         """Bytes of one of `side_names`.
@@ -170,7 +209,7 @@ class Checkpoint:
     def _check_index(self) -> None:
         if self.index is None:
             return
-        weight_map = self.index["weight_map"]
+        weight_map = {self.renamed.get(n, n): f for n, f in self.index["weight_map"].items()}
         missing = [
             n for n, f in weight_map.items() if getattr(self.tensors.get(n), "file", "") != f
         ]
@@ -223,44 +262,58 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def pickles(folder: Path) -> list[Path]:
-    """Weight files in Python's pickle format, index order; optimizer and trainer files aside."""
-    trainer = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "global_step")
-    found = sorted(p for p in folder.iterdir() if p.suffix in PICKLES and p.is_file())
-    return [path for path in found if not path.name.startswith(trainer)]
-
-
-def _weight_files(folder: Path, notes: list[str]) -> tuple[list[str], dict[str, Any] | None]:
-    """Names of the safetensors files to open, and the index if there is one."""
+def _weight_files(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """The safetensors files to open, by the name that each has in the checkpoint, and the index if there
+    is one. The two names differ where the folder holds a variant (`model.fp16.safetensors`) alone."""
     indexes = sorted(path.name for path in folder.glob("*.safetensors.index.json"))
     single = (folder / SINGLE_FILE).exists()
     if len(indexes) > 1 and INDEX not in indexes:
-        raise InputRefused(
-            folder, f"has several indexes: {', '.join(indexes)}", "Keep one of them."
-        )
+        what = f"has several indexes: {', '.join(indexes)}"
+        raise InputRefused(folder, what, "Keep one of them.")
     if not indexes:
-        return ([SINGLE_FILE] if single else []), None
+        return ({SINGLE_FILE: SINGLE_FILE}, None) if single else _variant(folder, notes)
     name = INDEX if INDEX in indexes else indexes[0]
+    index = _read_index(folder, name)
+    files = list(dict.fromkeys(index["weight_map"].values()))
+    if single and files != [SINGLE_FILE]:
+        _check_same_keys(folder, name, index["weight_map"])
+        notes.append(f"{SINGLE_FILE} and {name} name the same tensors; {SINGLE_FILE} is used")
+        return {SINGLE_FILE: SINGLE_FILE}, None
+    return {file: file for file in files}, index
+
+
+def _read_index(folder: Path, name: str) -> dict[str, Any]:
+    """An index whose weight_map names safetensors files that are there."""
     index = _json_file(folder, name) or {}
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise InputRefused(folder / name, "has no weight_map from tensor names to file names")
-    files = list(dict.fromkeys(weight_map.values()))
-    for file in files:
+    for file in dict.fromkeys(weight_map.values()):
         path = inside(folder, file)
         if not file.endswith(".safetensors"):
-            raise InputRefused(
-                folder / name, f"names '{brief(file)}', which is not a .safetensors file"
-            )
+            what = f"names '{brief(file)}', which is not a .safetensors file"
+            raise InputRefused(folder / name, what)
         if not path.is_file():
-            raise InputRefused(
-                folder, f"the shard {file} is missing", "Download the checkpoint again."
-            )
-    if single and files != [SINGLE_FILE]:
-        _check_same_keys(folder, name, weight_map)
-        notes.append(f"{SINGLE_FILE} and {name} name the same tensors; {SINGLE_FILE} is used")
-        return [SINGLE_FILE], None
-    return files, index
+            what = f"the shard {file} is missing"
+            raise InputRefused(folder, what, "Download the checkpoint again.")
+    return index
+
+
+def _variant(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """Weights that the folder holds as a variant alone, under the names they would have without it."""
+    indexes = [p for p in folder.iterdir() if _VARIANT_INDEX.fullmatch(p.name)]
+    singles = [p for p in folder.iterdir() if _VARIANT_FILE.fullmatch(p.name)]
+    if len(indexes) + len(singles) != 1:
+        return {}, None
+    if singles:
+        notes.append(f"read as {SINGLE_FILE}: the variant {singles[0].name}")
+        return {SINGLE_FILE: singles[0].name}, None
+    index = _read_index(folder, indexes[0].name)
+    variant = indexes[0].name.split(".")[-2]
+    plain = {file: file.replace(f".{variant}", "", 1) for file in index["weight_map"].values()}
+    notes.append(f"read as {INDEX}: the variant {indexes[0].name}")
+    weight_map = {name: plain[file] for name, file in index["weight_map"].items()}
+    return {plain[file]: file for file in plain}, index | {"weight_map": weight_map}
 
 
 def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) -> None:
@@ -275,28 +328,6 @@ def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) 
         )  # fmt: skip
 
 
-def _nothing_to_open(folder: Path) -> InputRefused:
-    if (folder / "adapter_config.json").exists():
-        return InputRefused(
-            folder, "is a PEFT adapter, not a model",
-            "Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…).",
-        )  # fmt: skip
-    if found := pickles(folder):
-        return InputRefused(
-            folder, f"holds its weights as pickles ({listed([p.name for p in found], 'file')})",
-            "Convert them with AutoModel.from_pretrained(folder).save_pretrained(new_folder), or"
-            " pass --allow-pickle, which loads them with weights_only=True.",
-        )  # fmt: skip
-    if loose := sorted(path.name for path in folder.glob("*.safetensors")):
-        return InputRefused(
-            folder, f"has neither {SINGLE_FILE} nor an index, only {listed(loose, 'file')}",
-            f"A sharded checkpoint needs its {INDEX}; a single file must be named {SINGLE_FILE}.",
-        )  # fmt: skip
-    return InputRefused(
-        folder, "holds no weights", f"A model folder has a {SINGLE_FILE} or a {INDEX}."
-    )
-
-
 def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
     if not (folder / name).exists():
         return None
@@ -304,6 +335,8 @@ def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
     if not path.is_file():
         raise InputRefused(path, "is not a file", header.AGAIN)
     try:
-        return header.parse_json(path.read_bytes(), str(path), "it")
+        raw = path.read_bytes()
+        refuse_pointer(path, raw[:64], len(raw))
+        return header.parse_json(raw.removeprefix(codecs.BOM_UTF8), str(path), "it")
     except OSError as error:
         raise InputRefused(path, f"cannot be read: {error.strerror}") from None

@@ -20,6 +20,7 @@ import xxhash
 
 from ..errors import InputRefused, RunFailed
 from ..text import brief
+from .strangers import refuse_pointer
 
 # Bits per element of every dtype the format knows, in the format's own names.
 DTYPE_BITS = {
@@ -124,6 +125,10 @@ def read(source: Source) -> Header:
     prefix = bytearray(8)
     source.read_into(0, memoryview(prefix))
     (length,) = struct.unpack("<Q", prefix)
+    if prefix.startswith((b"version ", b"# xet ve")):  # as lengths, these would be exabytes
+        start = bytearray(min(64, source.size))
+        source.read_into(0, memoryview(start))
+        refuse_pointer(source.name, bytes(start), source.size)
     if length > min(HEADER_LIMIT_BYTES, source.size - 8):
         raise _refused(
             source, f"claims a header of {length:,} bytes, the file has {source.size:,} bytes in all"
@@ -185,23 +190,28 @@ def parse_json(raw: bytes, file: str, what: str) -> dict[str, Any]:
 
 
 def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
-    shown = f"'{brief(name)}'"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        raise _refused(source, f"tensor {shown} has a name that is not valid text")
+    def refused(what: str) -> InputRefused:
+        return _refused(source, f"tensor '{brief(name)}' {what}")
+
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        raise refused("has a name that is not valid text") from None
     try:
         dtype, shape, (start, stop) = field["dtype"], tuple(field["shape"]), field["data_offsets"]
         numbers = (*shape, start, stop)
     except (TypeError, KeyError, ValueError):
-        raise _refused(source, f"tensor {shown} lacks dtype, shape or offsets") from None
+        raise refused("lacks dtype, shape or offsets") from None
     if any(type(n) is not int or not 0 <= n < 2**100 for n in numbers) or stop < start:
-        raise _refused(source, f"tensor {shown} has impossible shape or offsets {brief(field)}")
+        raise refused(f"has impossible shape or offsets {brief(field)}")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise _refused(source, f"tensor {shown} has the unknown dtype '{brief(dtype)}'")
+        raise refused(f"has the unknown dtype '{brief(dtype)}'")
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits != 8 * (stop - start):
-        raise _refused(
-            source, f"tensor {shown} of {dtype} {brief(list(shape))} needs {_figure(bits)} bytes,"
-            f" the header gives it {stop - start:,}")  # fmt: skip
+        raise refused(
+            f"of {dtype} {brief(list(shape))} needs {_figure(bits)} bytes, the header gives it"
+            f" {stop - start:,}"
+        )
     return Entry(name, dtype, shape, data_start + start, stop - start)
 
 

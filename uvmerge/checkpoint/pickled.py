@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputRefused
 from . import header
-from .folder import pickles
+from .strangers import pickles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from ..errors import InputRefused, UsageError
 from ..text import brief
 from .anatomy import MODULES, Place
+from .stacks import Stack
 
-DEFAULT_MODULES = ("attention", "mlp")
+DEFAULT_MODULES = ("attention", "mlp", "mixer")
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,25 @@ class Selection:
         modules: names out of `MODULES`, or `all`.
         include: globs on tensor names; with them alone, every module is eligible.
         exclude: globs on tensor names to leave out.
+        stack: stacks by name (`model.layers`), by the start of it (`model`), or by kind (`vision`).
     """
 
     layers: tuple[int, ...] | None = None
     modules: tuple[str, ...] | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    stack: tuple[str, ...] | None = None
+
+    def seen(self, place: Place) -> Place:
+        """A place as the step sees it: a tensor in a stack that the step does not work on stands outside
+        of all layers for it."""
+        return place if place.stack is None or self.covers(place) else place.outside
+
+    def covers(self, place: Place) -> bool:
+        """Whether the step works on the stack that a tensor stands in."""
+        if self.stack is None or place.stack is None:
+            return place.is_main
+        return any(_means(word, place.stack, place.kind) for word in self.stack)
 
     def names_module(self, module: str) -> bool:
         """Whether `module` was asked for by name (or with `all`), not by default."""
@@ -36,11 +50,15 @@ class Selection:
     def picks(self, name: str, place: Place, *, matrices_only: bool) -> bool:
         """Whether the tensor `name` at `place` is selected.
 
-        By default an operation on matrices gets the attention and MLP matrices of the decoder
-        layers, an operation on tensors of any shape gets every tensor.
+        By default an operation on matrices gets the attention, MLP and mixer matrices in the layers of
+        the main stacks, an operation on tensors of any shape gets every tensor. Where stacks are
+        named, nothing outside of them is selected.
         """
         if matrices_only and not place.is_matrix:
             return False
+        if self.stack is not None and (place.stack is None or not self.covers(place)):
+            return False
+        place = self.seen(place)
         if self.layers is not None and place.layer not in self.layers:
             return False
         modules = self.modules
@@ -52,14 +70,35 @@ class Selection:
             return False
         return not any(fnmatchcase(name, glob) for glob in self.exclude)
 
-    def check(self, depth: int) -> None:
-        """Refuse layers that the model does not have."""
+    def check(self, stacks: Sequence[Stack], main: Sequence[Stack]) -> None:
+        """Refuse stacks and layers that the model does not have.
+
+        Args:
+            stacks: all of the model; main: those that operations work on by default.
+        """
+        chosen = list(main)
+        if self.stack is not None:
+            chosen = []
+            for word in self.stack:
+                meant = [stack for stack in stacks if _means(word, stack.name, stack.kind)]
+                if not meant:
+                    raise InputRefused(
+                        "stack", f"the model has no stack {brief(word)!r}",
+                        f"It has {', '.join(map(str, stacks)) or 'none'}.",
+                    )  # fmt: skip
+                chosen += meant
+        depth = max((stack.depth for stack in chosen), default=0)
         beyond = [layer for layer in self.layers or () if layer >= depth]
         if beyond:
             raise InputRefused(
                 "layers", f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
-                f" {', '.join(map(str, beyond[:5]))}", "Layers are counted from 0.",
+                f" {', '.join(map(str, beyond[:5]))}", "Layers are counted from 0, in each stack.",
             )  # fmt: skip
+
+
+def _means(word: str, name: str, kind: str) -> bool:
+    """Whether a word of `--stack` means the stack of this name and kind."""
+    return word in (name, kind) or name.startswith(f"{word}.")
 
 
 def parse_layers(value: object) -> tuple[int, ...]:
@@ -89,6 +128,24 @@ def parse_layers(value: object) -> tuple[int, ...]:
             )
         layers.update(range(start, stop + 1))
     return tuple(sorted(layers))
+
+
+def parse_layer_map(value: object) -> dict[int, int]:
+    """`0-2:0-2,3-5:5-7` (FINETUNED:BASE) as which layer of the fine-tuned is which of the base."""
+    found: dict[int, int] = {}
+    for piece in str(value).split(","):
+        ours, colon, theirs = piece.partition(":")
+        if not colon:
+            what = f"'{brief(piece)}' is not a pair of layers"
+            raise UsageError("layer-map", what, "Write it like 0-2:0-2,3-5:5-7 (FINETUNED:BASE).")
+        mine, other = parse_layers(ours), parse_layers(theirs)
+        if len(mine) != len(other):
+            what = f"'{brief(piece)}' maps {len(mine)} layers to {len(other)}"
+            raise UsageError("layer-map", what, "Both ranges need the same length.")
+        if twice := found.keys() & set(mine):
+            raise UsageError("layer-map", f"maps layer {min(twice)} twice", "Map each layer once.")
+        found |= dict(zip(mine, other))
+    return found
 
 
 def parse_modules(value: object) -> tuple[str, ...]:

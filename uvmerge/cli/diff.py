@@ -32,7 +32,6 @@ def diff_command(
     """
     from ..api.diff import diff
     from ..engine.progress import Progress
-    from ..report.words import says_where
     from .signals import SignalControl
 
     as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
@@ -60,7 +59,7 @@ def diff_command(
         progress.say(f"wrote {path}")
     last = found.compared[-1]
     if not as_json and found.verdict == "related" and last.measured:
-        repairable = says_where(last) and all(e.state != "nonfinite" for e in last.entries)
+        repairable = last.says_where and all(e.state != "nonfinite" for e in last.entries)
         for line in _next_after_diff(base, checkpoints, out, repairable):
             progress.say(line)
     return 4 if found.verdict == "unrelated" else 0

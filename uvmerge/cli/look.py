@@ -82,15 +82,14 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     the second. Every number printed is measured in this run.
     """
     from ..demo import table
+    from ..demo.run import run
 
     def show_row(row: table.Row) -> None:
         if row.name == table.BASE:
             click.echo(table.text_header())
         click.echo(table.text_row(row))
 
-    report = table.run(
-        Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
-    )
+    report = run(Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row)
     click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out))
 
 

@@ -21,7 +21,7 @@ from .heap import set_thresholds
 from .look import check_command, demo_command, show_command
 from .options import Group
 from .signals import stopping_at_once
-from .surgery import command_for, run_command, sweep_command_for, sweep_group
+from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -115,9 +115,12 @@ def _assemble() -> UvmergeError | None:
         cli.add_command(command)
     try:
         diff_command.params += diff_options()
+        merge = merge_group()
         for operation in operations().values():
-            cli.add_command(command_for(operation))
+            (merge if operation.takes_several else cli).add_command(command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))
+        if merge.commands:
+            cli.add_command(merge)
     except UvmergeError as error:
         return error
     return None

@@ -102,6 +102,17 @@ def json_option() -> click.Option:
     )
 
 
-def paths(*names: str) -> list[click.Argument]:
-    """Positional arguments of these names."""
-    return [click.Argument([name.lower()], metavar=name) for name in names]
+def places(operation: Operation, out: str) -> list[click.Parameter]:
+    """An argument per checkpoint, one for as many as are named, and the place of the output."""
+    checkpoints = [
+        click.Argument([o.name], metavar=o.metavar, nargs=-1 if o.several else 1, required=True)
+        for o in operation.operands
+    ]
+    return [*checkpoints, click.Argument([out.lower()], metavar=out)]
+
+
+def popped_places(operation: Operation, settings: dict[str, Any], out: str) -> list[str]:
+    """The words of the arguments of `places`, taken out of `settings`."""
+    names = (*(operand.name for operand in operation.operands), out.lower())
+    given = [settings.pop(name) for name in names]
+    return [word for each in given for word in ([each] if isinstance(each, str) else each)]

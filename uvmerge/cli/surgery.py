@@ -10,39 +10,60 @@ from typing import Any
 import click
 
 from ..api.settings import RunSettings, SweepSettings
+from ..checkpoint.roles import FINETUNED
 from ..errors import UsageError
 from ..operations import Operation
 from ..operations.options import Parameter
 from ..text import inert
-from .options import Group, Text, operation_options, paths, setting_options, talk_options
+from .options import (
+    Group,
+    Text,
+    operation_options,
+    places,
+    popped_places,
+    setting_options,
+    talk_options,
+)
 from .talk import called
 
 
 def command_for(operation: Operation) -> click.Command:
     """The command that an operation's signature describes."""
 
-    def callback(base: str, finetuned: str, out: str, **settings: Any) -> None:
+    def callback(**settings: Any) -> None:
         from ..api.functions import operate
 
+        assigned = operation.assign(popped_places(operation, settings, "OUT"))
+
         def call(**options: Any) -> Any:
-            return operate(operation, base, finetuned, out, **options)
+            return operate(operation, *assigned, **options)
 
         _perform(call, settings)
 
+    group = ["merge"] if operation.takes_several else []
     example = next((p.option.example for p in operation.parameters if p.option.example), "")
     return click.Command(
         operation.command,
         callback=callback,
         params=[
-            *paths("BASE", "FINETUNED", "OUT"),
+            *places(operation, "OUT"),
             *operation_options(operation),
             *setting_options(RunSettings),
             *talk_options(),
         ],
         help=_reflow(operation.function.__doc__ or ""),
         short_help=operation.summary.rstrip("."),
-        epilog=f"Example: uvmerge {operation.command} base sft out {example}".rstrip(),
+        epilog=f"Example: {_example(operation, *group)} out {example}".rstrip(),
     )
+
+
+def _example(operation: Operation, *groups: str) -> str:
+    """`uvmerge restore base sft`, `uvmerge merge mean a b c`: an operation with its checkpoints."""
+    words = ["uvmerge", *groups, operation.command]
+    for operand in operation.operands:
+        names = ["a", "b", "c"] if operand.several else [operand.name]
+        words += ["sft"] if operand.name == FINETUNED else names
+    return " ".join(words)
 
 
 def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
@@ -83,11 +104,13 @@ def sweep_group() -> None:
 def sweep_command_for(operation: Operation) -> click.Command:
     """`command_for`, with options that take several values."""
 
-    def callback(base: str, finetuned: str, outdir: str, **settings: Any) -> None:
+    def callback(**settings: Any) -> None:
         from ..api.sweep import sweep
 
+        words = popped_places(operation, settings, "OUTDIR")
+
         def call(**options: Any) -> Any:
-            return sweep(operation.command, base, finetuned, outdir, **options)
+            return sweep(operation.command, *words, **options)
 
         _perform_sweep(call, settings)
 
@@ -103,15 +126,21 @@ def sweep_command_for(operation: Operation) -> click.Command:
         operation.command,
         callback=callback,
         params=[
-            *paths("BASE", "FINETUNED", "OUTDIR"),
+            *places(operation, "OUTDIR"),
             *own,
             *setting_options(SweepSettings),
             *talk_options(),
         ],
         help=_reflow(operation.function.__doc__ or ""),
         short_help=operation.summary.rstrip("."),
-        epilog=f"Example: uvmerge sweep {operation.command} base sft out {example}".rstrip(),
+        epilog=f"Example: {_example(operation, 'sweep')} out {example}".rstrip(),
     )
+
+
+def merge_group() -> click.Group:
+    """The group of the operations on as many checkpoints as are named; there while there are any."""
+    about = "Make one checkpoint of as many as are named."
+    return Group("merge", help=about, epilog="Example: uvmerge merge NAME a b c out")
 
 
 def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
@@ -165,14 +194,16 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
 @click.option(
     "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
 )
-def run_command(
-    recipe: str, out: str, base: str | None, finetuned: str | None, **settings: Any
-) -> None:
+@click.option(
+    "--models", metavar="REF", multiple=True,
+    help="A model to merge, instead of the recipe's; may be repeated.",
+)  # fmt: skip
+def run_command(recipe: str, out: str, **settings: Any) -> None:
     """Run a recipe: several operations, chained per tensor, as one YAML file."""
     from ..api.run import run
 
     def call(**options: Any) -> Any:
-        return run(recipe, out, base=base, finetuned=finetuned, **options)
+        return run(recipe, out, **options)
 
     _perform(call, settings)
 

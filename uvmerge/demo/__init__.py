@@ -2,7 +2,7 @@
 
 The pair is a base model that knows two rules of a card game and a fine-tuned one that was trained
 on with the first rule alone and forgot the second. :mod:`uvmerge.demo.cards` is the task,
-:mod:`uvmerge.demo.train` the script that trained the pair and :mod:`uvmerge.demo.table` the run
+:mod:`uvmerge.demo.train` the script that trained the pair and :mod:`uvmerge.demo.run` the run
 that repairs it in several ways and measures each.
 """
 

@@ -21,7 +21,7 @@ rules agree on a hand without one, and such a hand says nothing about the second
 it is not needed but done all the same, so that the two accuracies are measured on the very same
 hands and nothing but the rule word differs between them.
 
-Importing this module imports neither torch nor transformers; :func:`accuracy` does.
+Importing this module imports neither torch nor transformers; :func:`accuracies` does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ __all__ = [
     "RANKS",
     "RULES",
     "Hand",
-    "accuracy",
+    "accuracies",
     "answer",
     "count_right",
     "deal",
@@ -183,39 +183,29 @@ def count_right(
     return right
 
 
-def accuracy(folder: str | Path, rule: str, hands: Sequence[Hand], *, batch: int = 250) -> int:
+def accuracies(
+    folder: str | Path, rules: Sequence[str], hands: Sequence[Hand], *, batch: int = 250
+) -> list[int]:
     """Load a checkpoint through transformers, ask it every hand and count the right answers.
 
-    The checkpoint is read with ``AutoModelForCausalLM`` and ``AutoTokenizer`` from the folder
-    alone (nothing is fetched) and run in float32 on the CPU.
+    The checkpoint is read from the folder alone (nothing is fetched) and run in float32 on the CPU.
 
     Args:
         folder: the checkpoint folder.
-        rule: a rule word, a key of :data:`RULES`.
+        rules: rule words, keys of :data:`RULES`.
         hands: the hands to ask, such as those of :func:`deal`.
         batch: hands in one forward pass.
 
     Returns:
-        The number of hands answered right.
+        The number of hands answered right, for each rule.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    loader: Any = logging
-    bars = loader.is_progress_bar_enabled()
-    loader.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), local_files_only=True, dtype=torch.float32
-        )
-    finally:
-        if bars:
-            loader.enable_progress_bar()
-    model.train(False)
-    questions, answers = tensors(tokenizer, rule, hands)
-    return count_right(model, questions, answers, batch=batch)
+    from ..models.load import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    model = load_model(folder, dtype=torch.float32, causal=True).model
+    return [count_right(model, *tensors(tokenizer, rule, hands), batch=batch) for rule in rules]
 
 
 def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:

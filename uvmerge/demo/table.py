@@ -1,43 +1,13 @@
-"""The job of ``uvmerge demo OUT``: repair the embedded pair in several ways and measure each.
-
-Every row is what a user would run on the pair: an operation writes a complete checkpoint to
-``OUT/<name>``, and that checkpoint is loaded through transformers and asked the same freshly
-drawn hands under both rules of :mod:`uvmerge.demo.cards`. The settings are fixed here; every row
-is reported, whatever it shows. ``OUT/report.md`` and ``OUT/report.json`` hold the results, and
-``OUT/diff/report.html`` where the weights of some of the checkpoints moved.
-
-Importing this module imports neither torch nor transformers; :func:`run` does.
-"""
+"""The table of the demo: rows of scores, as text, Markdown and data."""
 
 from __future__ import annotations
 
-import json
-import platform
-import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from . import cards, pair
-
-__all__ = [
-    "BASE",
-    "FINETUNED",
-    "DemoReport",
-    "Row",
-    "Score",
-    "markdown",
-    "run",
-    "text",
-    "text_footer",
-    "text_header",
-    "text_row",
-]
+from . import cards
 
 BASE = "base"
 """Name of the base model's row."""
@@ -45,9 +15,7 @@ BASE = "base"
 FINETUNED = "finetuned"
 """Name of the fine-tuned model's row."""
 
-_REPORT, _DIFF = "report", "diff"
-_SHOWN = ("restore-0.2", "interpolate-0.3")  # beside the fine-tuned model, in the page of weights
-_PACKAGES = ("uvmerge", "torch", "transformers", "tokenizers", "safetensors")
+REPORT, DIFF = "report", "diff"  # names of the files and the folder beside the checkpoints
 
 
 @dataclass(frozen=True)
@@ -127,147 +95,6 @@ class DemoReport:
         }
 
 
-@dataclass(frozen=True)
-class _Job:
-    """An operation: its name, its options as typed, and its call as (base, finetuned, out)."""
-
-    name: str
-    operation: str
-    options: str
-    call: Callable[..., object]
-
-    @property
-    def command(self) -> str:
-        return f"uvmerge {self.operation} base finetuned {self.name} {self.options}"
-
-
-def _jobs() -> list[_Job]:
-    """List the operations of the demo in the order of the table."""
-    import uvmerge
-
-    jobs = [
-        _Job(f"restore-{top}", "restore", f"--top {top}", partial(uvmerge.restore, top=top))
-        for top in (0.05, 0.1, 0.2, 0.5)
-    ]
-    jobs += [
-        _Job(
-            "restore-0.2-alpha-0.5",
-            "restore",
-            "--top 0.2 --alpha 0.5",
-            partial(uvmerge.restore, top=0.2, alpha=0.5),
-        ),
-        _Job(
-            "project-right-0.2",
-            "project",
-            "--top 0.2 --side right",
-            partial(uvmerge.project, top=0.2, side="right"),
-        ),
-        _Job("values-0.2", "values", "--top 0.2", partial(uvmerge.values, top=0.2)),
-        _Job(
-            "reset-layers-0.25",
-            "reset-layers",
-            "--frac 0.25",
-            partial(uvmerge.reset_layers, frac=0.25),
-        ),
-    ]
-    jobs += [
-        _Job(
-            f"interpolate-{scale}",
-            "interpolate",
-            f"--scale {scale}",
-            partial(uvmerge.interpolate, scale=scale),
-        )
-        for scale in (0.1, 0.3, 0.5)
-    ]
-    return jobs
-
-
-def run(
-    out: Path,
-    *,
-    hands: int = 2000,
-    seed: int = 1927,
-    overwrite: bool = False,
-    on_row: Callable[[Row], None] | None = None,
-) -> DemoReport:
-    """Run every operation on the embedded pair, measure all checkpoints and write the report.
-
-    Args:
-        out: folder to write the checkpoints and ``report.md`` and ``report.json`` to.
-        hands: hands to ask under each rule; the same ones for every checkpoint.
-        seed: seed of these hands.
-        overwrite: replace what an earlier run left in ``out``.
-        on_row: called with each row as soon as it is measured.
-
-    Raises:
-        UsageError: ``out`` is a file, or holds something that would be written over and
-            ``overwrite`` is false. Nothing has been written then.
-    """
-    import uvmerge
-
-    jobs = _jobs()
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(out, "is a file", "Name a folder.")
-    targets = [
-        BASE,
-        FINETUNED,
-        *(job.name for job in jobs),
-        f"{_REPORT}.md",
-        f"{_REPORT}.json",
-        _DIFF,
-    ]
-    taken = [name for name in targets if (out / name).exists()]
-    if taken and not overwrite:
-        raise UsageError(
-            out, f"already holds {', '.join(taken)}", "Name another folder, or pass --overwrite."
-        )
-    dealt = cards.deal(hands, seed)
-    base, finetuned = out / BASE, out / FINETUNED
-    for source, copy in zip(pair(), (base, finetuned), strict=True):
-        shutil.copytree(source, copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    base_scores, finetuned_scores = _scores(base, dealt), _scores(finetuned, dealt)
-    rows: list[Row] = []
-
-    def add(name: str, command: str, scores: tuple[Score, Score]) -> None:
-        inside, outside = scores
-        floor, goal = finetuned_scores[1].right, base_scores[1].right
-        row = Row(
-            name=name,
-            command=command,
-            in_domain=inside,
-            out_of_domain=outside,
-            of_base=outside.right / goal if goal else None,
-            of_loss=(outside.right - floor) / (goal - floor) if goal != floor else None,
-        )
-        rows.append(row)
-        if on_row is not None:
-            on_row(row)
-
-    add(BASE, "", base_scores)
-    add(FINETUNED, "", finetuned_scores)
-    for job in jobs:
-        folder = out / job.name
-        job.call(base, finetuned, folder, overwrite=overwrite, quiet=True)
-        add(job.name, job.command, _scores(folder, dealt))
-
-    report = DemoReport(tuple(rows), hands, seed, _versions())
-    (out / f"{_REPORT}.json").write_text(
-        json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8"
-    )
-    (out / f"{_REPORT}.md").write_text(markdown(report), encoding="utf-8")
-    shown = [out / name for name in _SHOWN]
-    uvmerge.diff(base, finetuned, *shown).save(out / _DIFF, overwrite=True)
-    return report
-
-
-def _scores(folder: Path, hands: list[cards.Hand]) -> tuple[Score, Score]:
-    """Measure a checkpoint in and out of domain."""
-    inside = cards.accuracy(folder, cards.IN_DOMAIN, hands)
-    outside = cards.accuracy(folder, cards.OUT_OF_DOMAIN, hands)
-    return Score(inside, len(hands)), Score(outside, len(hands))
-
-
 def _plain(score: Score) -> dict[str, Any]:
     return {
         "right": score.right,
@@ -275,16 +102,6 @@ def _plain(score: Score) -> dict[str, Any]:
         "accuracy": score.accuracy,
         "wilson_95": list(score.interval),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
 
 
 def _share(value: float | None) -> str:
@@ -337,8 +154,8 @@ def _program() -> str:
 def text_footer(out: str | Path) -> str:
     """Return the legend of the plain text table and where the report is."""
     return (
-        f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {_REPORT}.md and {_REPORT}.json, and"
-        f" {_DIFF}/report.html, which shows where the weights moved. Next:\n"
+        f"\n{_LEGEND}\n\nWritten to {out}: every checkpoint, {REPORT}.md and {REPORT}.json, and"
+        f" {DIFF}/report.html, which shows where the weights moved. Next:\n"
         f"  {_program()} check {out}/interpolate-0.3 --load --against {out}/{FINETUNED}\n"
         f"  {_program()} restore --top 0.3 {out}/{BASE} {out}/{FINETUNED} {out}/mine\n"
         "  and the same two commands on your own base and fine-tuned checkpoint."

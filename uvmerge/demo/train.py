@@ -29,6 +29,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,38 +173,51 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
         file.chmod(0o644)
 
 
-def train_pair(
-    out: Path,
-    *,
-    base_steps: int,
-    finetune_steps: int,
-    base_rate: float,
-    base_share: float,
-    finetune_rate: float,
-    batch: int,
-    seed: int,
-    threads: int,
-    report_every: int = 100,
-) -> None:
-    """Train base and fine-tuned model and write them to ``out/base`` and ``out/finetuned``."""
+@dataclass(frozen=True)
+class Schedule:
+    """How a pair is trained.
+
+    Attributes:
+        base_steps, finetune_steps: optimiser steps on both rules, and on the first rule.
+        base_rate, finetune_rate: peak learning rates.
+        base_share: part of the first rule in base training.
+        batch: hands in a step.
+        seed: of weights and hands.
+        threads: that torch may use.
+        report_every: steps between two reports.
+    """
+
+    base_steps: int
+    finetune_steps: int
+    base_rate: float
+    finetune_rate: float
+    base_share: float
+    batch: int
+    seed: int
+    threads: int
+    report_every: int
+
+
+def train_pair(out: Path, schedule: Schedule) -> None:
+    """Train base and fine-tuned model and write them to `out/base` and `out/finetuned`."""
     import torch
     from transformers import LlamaForCausalLM
 
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
+    torch.set_num_threads(schedule.threads)
+    torch.manual_seed(schedule.seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    few = round(batch * base_share)
+    few = round(schedule.batch * schedule.base_share)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     fit(
         model,
         tokenizer,
-        {cards.IN_DOMAIN: few, cards.OUT_OF_DOMAIN: batch - few},
-        steps=base_steps,
-        peak_rate=base_rate,
-        seed=seed,
-        report_every=report_every,
+        {cards.IN_DOMAIN: few, cards.OUT_OF_DOMAIN: schedule.batch - few},
+        steps=schedule.base_steps,
+        peak_rate=schedule.base_rate,
+        seed=schedule.seed,
+        report_every=schedule.report_every,
         name="base",
     )
     _save(model, tokenizer, out / "base")
@@ -213,11 +227,11 @@ def train_pair(
     fit(
         model,
         tokenizer,
-        {cards.IN_DOMAIN: batch},
-        steps=finetune_steps,
-        peak_rate=finetune_rate,
-        seed=seed + 1,
-        report_every=report_every,
+        {cards.IN_DOMAIN: schedule.batch},
+        steps=schedule.finetune_steps,
+        peak_rate=schedule.finetune_rate,
+        seed=schedule.seed + 1,
+        report_every=schedule.report_every,
         name="fine-tuning",
     )
     _save(model, tokenizer, out / "finetuned")
@@ -242,7 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and hands")
     parser.add_argument("--threads", type=int, default=2, help="threads torch may use")
     parser.add_argument("--report-every", type=int, default=100, help="steps between two reports")
-    train_pair(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    train_pair(given.pop("out"), Schedule(**given))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,11 +13,15 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.folder import Checkpoint
-from ..errors import RunFailed, UvmergeError
-from ..plan.planner import BASE, FINETUNED, Block, Plan, Range, Step
-from ..spectral.dense import DenseMatrix, DenseOperand, rows_of
+from ..errors import RunFailed
+from ..plan.steps import Plan, Range, Step
+from ..spectral import Log
+from ..spectral.matrix import DenseOperand
 from ..spectral.precision import single_threaded
-from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes, equal
+from ..spectral.recombine import Sum, rows_of
+from .chain import Alike, Chain, alike_by
+from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
+from .record import Change, decompositions
 from .settings import Phases, Settings
 
 PANEL_ROWS = 64  # rounded or compared at a time
@@ -84,12 +86,12 @@ class Editor(Reader):
         return products
 
     def find_nonfinite(self, steps: Iterable[Step]) -> list[str]:
-        """Names of edited tensors that hold NaN or Inf on either side."""
+        """Names of edited tensors that hold NaN or Inf in any of their operands."""
         spans: dict[tuple[str, Span], str] = {}
         for step in steps:
             for block in step.blocks:
-                spans[FINETUNED, self.span(FINETUNED, block.finetuned)] = step.tensor
-                spans[BASE, self.span(BASE, block.base)] = step.tensor
+                for role, view in block.operands:
+                    spans[role, self.span(role, view)] = step.tensor
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             finite = list(pool.map(lambda at: self._is_finite(*at), spans))
         return list(dict.fromkeys(n for n, good in zip(spans.values(), finite) if not good))
@@ -114,7 +116,7 @@ class Editor(Reader):
         for number, block in enumerate(requests[0][1].blocks):
             for i, (result, entry) in enumerate(self._compute(requests, number, device)):
                 results[i].append(result)
-                records[i][block.finetuned.label] = entry
+                records[i][block.view.label] = entry
         products: list[Product] = []
         for (_, step), parts, record in zip(requests, results, records):
             whole = parts[0] if len(parts) == 1 else _assemble(step, parts)
@@ -122,118 +124,109 @@ class Editor(Reader):
         return products
 
     def _streams(self, plan: int, step: Step) -> bool:
-        """Whether the edit works element by element on what lies together in both inputs."""
+        """Whether the edit works element by element on what lies together in every input."""
         if len(step.blocks) != 1:
             return False
         (block,) = step.blocks
         operations = [self.plans[plan].recipe.steps[i].operation for i in block.chain]
-        together = all(not v.transposed and v.part is None for v in (block.finetuned, block.base))
+        together = all(not v.transposed and v.part is None for _, v in block.operands)
         return together and not any(operation.matrices_only for operation in operations)
 
     def _stream(self, plan: int, step: Step) -> Product:
         """An edit in pieces that fit a processor cache; its record is there after the last one."""
         (block,) = step.blocks
         entry: dict[str, Any] = {}
-        chain = _Chain(self.plans[plan], step, block, torch.empty(0), entry)
+        chain = Chain(self.plans[plan], step, block, torch.empty(0), entry)
 
         def pieces() -> Iterator[memoryview]:
-            change = _Change()
-            spans = [
-                (FINETUNED, self.span(FINETUNED, block.finetuned)),
-                (BASE, self.span(BASE, block.base)),
-            ]
-            for before, other in zip(*(self.pieces(*at) for at in spans), strict=True):
+            change = Change()
+            roles = [role for role, _ in block.operands]
+            spans = (self.pieces(role, self.span(role, view)) for role, view in block.operands)
+            for several in zip(*spans, strict=True):
+                stored = dict(zip(roles, several))
+                before = stored[block.own]
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._by_element(chain, other, before)], out)
+                    _store(step, [self._by_element(chain, stored, alike_by(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
             entry.update(change.entry)
 
-        return pieces(), {block.finetuned.label: entry}
+        return pieces(), {block.view.label: entry}
 
-    def _by_element(self, job: _Chain, other: Tensor, before: Tensor) -> Tensor:
-        """A chain of operations on a piece of any shape."""
-        if equal(other, before):
-            return before
-        base = DenseOperand("base", other, self.precision)
-        current: Any = base
-        if job.block.start != BASE:
-            current = DenseOperand("finetuned", before, self.precision)
-        for index in job.block.chain:
-            result = _apply(job, index, base, current)
-            if isinstance(result, Tensor):
-                result = DenseOperand("finetuned", result, self.precision)
-            current = result
-        return current._stored
+    def _by_element(self, chain: Chain, stored: Mapping[str, Tensor], alike: Alike) -> Tensor:
+        """A chain of operations on tensors of any shape, or pieces of them, by role."""
+        operands = {role: DenseOperand(role, V, self.precision) for role, V in stored.items()}
+        result = chain.through(
+            operands, alike, lambda values: DenseOperand("result", values, self.precision)
+        )
+        return result.stored
 
     def _compute(
         self, requests: Sequence[Request], number: int, device: str
     ) -> list[tuple[Tensor, dict[str, Any]]]:
         """One block through each request's chain: the result as stored, and what to say of it."""
-        views = requests[0][1].blocks[number]
+        blocks = [step.blocks[number] for _, step in requests]
         with self.phases.timed("read"):
-            before = self.load(FINETUNED, views.finetuned)
-            other = self.load(BASE, views.base)
+            views = {role: view for block in blocks for role, view in block.operands}
+            stored = {role: self.load(role, view) for role, view in views.items()}
+        before, view, alike = stored[blocks[0].own], blocks[0].view, alike_by(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
-        entries: list[dict[str, Any]] = [{} for _ in requests]
-        if equal(other, before):
-            for (_, step), out in zip(requests, outs):
-                _store(step, [before], out)
-        else:
-            jobs = [
-                _Chain(self.plans[plan], step, step.blocks[number], out, entry)
-                for (plan, step), out, entry in zip(requests, outs, entries)
-            ]
-            self._chains_on_matrices(
-                [job for job in jobs if job.on_matrices], other, before, device
-            )
-            for job in jobs:
-                if not job.on_matrices:
-                    with self.phases.timed("recombine"):
-                        _store(job.step, [self._by_element(job, other, before)], job.out)
+        chains = [
+            Chain(self.plans[plan], step, block, out, {})
+            for (plan, step), block, out in zip(requests, blocks, outs)
+        ]
+        busy = []
+        for chain in chains:
+            if (role := chain.settled(alike)) is not None:
+                _store(chain.step, [stored[role]], chain.out)
+            elif chain.on_matrices:
+                busy.append(chain)
+            else:
+                with self.phases.timed("recombine"):
+                    _store(chain.step, [self._by_element(chain, stored, alike)], chain.out)
+        self._on_matrices(busy, stored, alike, device)
         with self.phases.timed("recombine"):
-            for out, entry in zip(outs, entries):
-                change = _Change()
-                for after, piece in zip(out.split(PANEL_ROWS), before.split(PANEL_ROWS)):
+            for chain in chains:
+                change = Change()
+                for after, piece in zip(chain.out.split(PANEL_ROWS), before.split(PANEL_ROWS)):
                     change.add(after, piece)
-                entry.update(change.entry)
-        turned = views.finetuned.transposed
-        return [(out.mT if turned else out, entry) for out, entry in zip(outs, entries)]
+                chain.entry.update(change.entry)
+        return [(each.out.mT if view.transposed else each.out, each.entry) for each in chains]
 
-    def _chains_on_matrices(
-        self, jobs: Sequence[_Chain], other: Tensor, before: Tensor, device: str
+    def _on_matrices(
+        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
     ) -> None:
-        """Operations that decompose: they get whole matrices, which remember what they computed."""
-        if not jobs:
+        """Operations that decompose, and then the rows of their results."""
+        if not chains:
             return
-        views = jobs[0].block
-        base = self.matrix(f"{views.base.label} (base)", other, device)
-        first = self.matrix(views.finetuned.label, before, device)
-        results = []
-        with self.phases.timed("decompose"):
-            for job in jobs:
-                base.begin()
-                first.begin()
-                current, ranks = first, []
-                for index, planned in zip(job.block.chain, job.block.ranks, strict=True):
-                    base.k = current.k = None
-                    result = _apply(job, index, base, current)
-                    chosen = base.k if base.k is not None else current.k
-                    ranks.append(planned if planned is not None else chosen)
-                    if isinstance(result, Tensor):
-                        result = DenseMatrix(views.finetuned.label, result, self.precision)
-                    current = result
-                results.append(current)
-                job.entry.update(_describe(base, first, ranks))
-            base.keep()
-            first.keep()
-        del base, first, current  # and their decompositions
+        results = self._results(chains, stored, alike, device)
         with self.phases.timed("recombine"):
-            positions = [0] * len(jobs)
-            for panels in rows_of(results):
-                for i, (job, panel) in enumerate(zip(jobs, panels)):
-                    positions[i] += _store(job.step, [panel], job.out[positions[i] :])
+            positions = [0] * len(chains)
+            for panels in rows_of(results, self.precision.combine):
+                for i, (chain, panel) in enumerate(zip(chains, panels)):
+                    positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
+
+    def _results(
+        self, chains: Sequence[Chain], stored: Mapping[str, Tensor], alike: Alike, device: str
+    ) -> list[Sum]:
+        """What each chain makes of the matrices, which remember what they computed until all chains
+        are through."""
+        views = {role: view for chain in chains for role, view in chain.block.operands}
+        own, log, results, matrices = chains[0].block.own, Log(), [], {}
+        for role, view in views.items():
+            name = view.label if role == own else f"{view.label} ({role})"
+            matrices[role] = self.matrix(name, stored[role], device, log, role)
+        with self.phases.timed("decompose"):
+            for chain in chains:
+                log.begin()
+                result = chain.through(matrices, alike, matrices[own].with_values, log)
+                results.append(result.sum)
+                of_several = len(chain.plan.recipe.steps) > 1
+                chain.entry.update(decompositions(log, chain.block.chain, of_several))
+            for matrix in matrices.values():
+                matrix.keep()
+        return results
 
     def _convert(self, step: Step, source: Range) -> Iterator[memoryview]:
         """The bytes of a copy in another dtype, in panels."""
@@ -250,47 +243,6 @@ class Editor(Reader):
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
                 )  # fmt: skip
             yield as_bytes(result)
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """What one plan does to one block: where the result goes, and what is said of it."""
-
-    plan: Plan
-    step: Step
-    block: Block
-    out: Tensor
-    entry: dict[str, Any]
-
-    @property
-    def on_matrices(self) -> bool:
-        return any(self.plan.recipe.steps[i].operation.matrices_only for i in self.block.chain)
-
-
-def _apply(job: _Chain, index: int, base: Any, current: Any) -> Any:
-    step, recipe_step = job.step, job.plan.recipe.steps[index]
-    extra = {"place": step.place} if recipe_step.operation.wants_place else {}
-    try:
-        result = recipe_step.operation.function(base, current, **recipe_step.options, **extra)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # its own algebra
-        raise RunFailed(
-            step.tensor, f"{recipe_step.operation.command} did not converge: {error}",
-            "Leave the tensor out with --exclude and report the matrix.",
-        ) from error  # fmt: skip
-    except (UvmergeError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, RuntimeError) and "allocate memory" in str(error):
-            raise
-        raise RunFailed(
-            step.tensor, f"{recipe_step.operation.command} failed: {type(error).__name__}: {error}",
-            "UVMERGE_DEBUG=1 shows where.",
-        ) from error  # fmt: skip
-    if tuple(result.shape) != current.shape:
-        raise RunFailed(
-            step.tensor, f"{recipe_step.operation.command} returned shape {list(result.shape)}"
-            f" instead of {list(current.shape)}")  # fmt: skip
-    return result
 
 
 def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
@@ -324,10 +276,10 @@ def _assemble(step: Step, results: list[Tensor]) -> Tensor:
     """The parts of one expert, gate and up, back in one stored tensor."""
     whole = torch.empty(step.elements, dtype=results[0].dtype)
     for block, result in zip(step.blocks, results, strict=True):
-        assert block.finetuned.part is not None
-        start, stop, stride = block.finetuned.part
-        rows = whole.mT if block.finetuned.transposed else whole
-        rows[start:stop:stride] = result.mT if block.finetuned.transposed else result
+        assert block.view.part is not None
+        start, stop, stride = block.view.part
+        rows = whole.mT if block.view.transposed else whole
+        rows[start:stop:stride] = result.mT if block.view.transposed else result
     return whole
 
 
@@ -359,44 +311,3 @@ def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
         step = (near < exact).int() - (near > exact).int()
         bits.view(-1)[at] += torch.where(near.isfinite() & (near != 0), step, 0)
     return single.to(dtype)
-
-
-def _describe(base: DenseMatrix, finetuned: DenseMatrix, ranks: list[int | None]) -> dict[str, Any]:
-    """k of each step, relative gap at the cuts, and the decompositions used."""
-    entry: dict[str, Any] = {"k": ranks} if any(k is not None for k in ranks) else {}
-    found = {BASE: base.cuts, FINETUNED: finetuned.cuts, "delta": finetuned.delta_cuts}
-    for role, cuts in found.items():
-        if cuts:
-            gaps = {str(k): gap and float(f"{gap:.3g}") for k, gap in sorted(cuts.items())}
-            entry.setdefault("gap", {})[role] = gaps
-    methods = sorted({*base.methods, *finetuned.methods})
-    return entry | ({"method": methods} if methods else {})
-
-
-class _Change:
-    """How far an output is from the fine-tuned tensor, summed over its pieces."""
-
-    def __init__(self) -> None:
-        self.squares = self.distance = 0.0
-        self.changed, self.is_zero = False, True
-
-    def add(self, after: Tensor, before: Tensor) -> None:
-        """Take in a piece, as stored."""
-        wide = torch.float64 if torch.float64 in (after.dtype, before.dtype) else torch.float32
-        old, new = before.to(wide), after.to(wide)
-        self.is_zero = self.is_zero and not bool(after.any())
-        self.changed |= not torch.equal(after.to(before.dtype), before)
-        norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        if not all(1e-15 < norm < 1e15 for norm in norms):  # float32 may not hold their squares
-            old, new = before.to(torch.float64), after.to(torch.float64)
-            norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        self.squares += norms[0] ** 2
-        self.distance += norms[1] ** 2
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """For the record: ‖W′ − W_f‖_F / ‖W_f‖_F to four digits, whether anything changed, and
-        `zero` where all that was computed is zeros."""
-        relative = math.sqrt(self.distance / self.squares) if self.squares else 0.0
-        entry = {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
-        return entry | ({"zero": True} if self.is_zero else {})

@@ -20,7 +20,7 @@ from ..spectral.gram import Eigenpairs
 
 
 class FactorFolder:
-    """A `spectral.dense.Memory` in a folder.
+    """A `spectral.ladder.Memory` in a folder.
 
     Files appear whole, by renaming; one that does not hold what it says is made anew.
     """

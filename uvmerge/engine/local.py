@@ -12,7 +12,7 @@ import xxhash
 from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed, listed
 from ..output.writer import CHUNK_BYTES, Staging
-from ..plan.planner import Plan, Range, Step
+from ..plan.steps import Plan, Range, Step
 from .crew import Crew
 from .settings import Control, Phases, Settings
 
@@ -139,7 +139,7 @@ def _records(staging: Staging) -> dict[str, Any]:
 
 def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
     """Fail unless every planned edit has its record, and nothing else has one."""
-    planned = {block.finetuned.label for step in plan.edits for block in step.blocks}
+    planned = {block.view.label for step in plan.edits for block in step.blocks}
     if odd := sorted(planned ^ record.keys()):
         raise RunFailed(
             "engine", f"what was edited is not what was planned: {listed(odd, 'matrix')}",

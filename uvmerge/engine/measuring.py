@@ -11,13 +11,13 @@ import torch
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import FLOATS
+from ..checkpoint.roles import BASE
 from ..errors import RunFailed
 from ..measure.compare import Apart, measure_all
 from ..measure.findings import Entry, Other, Pair
 from ..measure.measures import Measures
 from ..plan.pairing import Match, Pairing, effort, working_set
-from ..plan.planner import BASE
-from ..spectral.dense import DenseMatrix
+from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import single_threaded
 from ..spectral.rank import leading_count
 from .crew import Crew

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..errors import counted
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import duration, inert, size
 from .settings import Control, Settings
 
@@ -43,15 +43,16 @@ class Progress:
     def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
         """What is about to happen: matrices, bytes, memory, disk, and what is odd."""
         count = plan.counts()
-        matrices = all(len(b.finetuned.shape) == 2 for step in plan.edits for b in step.blocks)
+        matrices = all(len(b.view.shape) == 2 for step in plan.edits for b in step.blocks)
+        edited = counted(count["edited"], "matrix" if matrices else "tensor")
         self.say(
-            f"plan: {counted(count['edited'], 'matrix' if matrices else 'tensor')} edited, {counted(count['reset'], 'tensor')}"
-            f" reset to base, {counted(count['copied'], 'tensor')} copied"
+            f"plan: {edited} edited, {counted(count['reset'], 'tensor')} reset to {plan.reset_to},"
+            f" {counted(count['copied'], 'tensor')} copied"
         )
         ranks = sorted({k for s in plan.edits for b in s.blocks for k in b.ranks if k is not None})
         if ranks:
             span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
-            shapes = len({b.finetuned.shape for s in plan.edits for b in s.blocks})
+            shapes = len({b.view.shape for s in plan.edits for b in s.blocks})
             self.say(f"      k = {span} over {counted(shapes, 'shape')}")
         self.say(
             f"      reads {size(plan.bytes_in)}, writes {size(plan.bytes_out)} ({size(free_bytes)} free)"

@@ -14,7 +14,9 @@ from torch import Tensor
 from ..checkpoint.anatomy import View
 from ..checkpoint.folder import Checkpoint
 from ..errors import UsageError
-from ..spectral.dense import DenseMatrix
+from ..spectral import Log
+from ..spectral.ladder import Shelf
+from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import POLICIES
 from .factors import FactorFolder
 from .settings import Phases, Settings
@@ -89,23 +91,27 @@ class Reader:
             raw = self.checkpoints[role].read(span.file, span.offset + at, size)
             yield torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype])
 
-    def matrix(self, name: str, stored: Tensor, device: str) -> DenseMatrix:
-        """`stored` (m, n) as a matrix that decomposes itself on `device`."""
-        content = None
+    def matrix(
+        self, name: str, stored: Tensor, device: str, log: Log | None = None, operand: str = ""
+    ) -> DenseMatrix:
+        """`stored` (m, n) as a matrix that decomposes itself on `device`, and notes in `log`, under
+        the name `operand`, what is asked of it."""
+        shelf = None
         if self.memory is not None:
             shape = "x".join(map(str, stored.shape))
             kind = str(stored.dtype).removeprefix("torch.")
             content = f"{xxhash.xxh3_128_hexdigest(as_bytes(stored))}-{shape}-{kind}"
+            shelf = Shelf(self.memory, content)
         if device != "cpu":
             stored = stored.pin_memory().to(device, non_blocking=True)
-        return DenseMatrix(name, stored, self.precision, (), self.memory, content)
+        return DenseMatrix(name, stored, self.precision, (), shelf, log, operand)
 
     def span(self, role: str, view: View) -> Span:
         """Where the tensor of a view lies, or the expert that it belongs to."""
         tensor = self.checkpoints[role].tensors[view.tensor]
         offset, size = tensor.offset, tensor.size_bytes
         if view.expert is not None:
-            size //= tensor.shape[0]
+            size //= view.experts_in(tensor.shape)
             offset += view.expert * size
         return Span(tensor.file, offset, size, tensor.dtype)
 
@@ -113,7 +119,7 @@ class Reader:
         """The values of `view` in (out, in) orientation and in the dtype they are stored in."""
         span, tensor = self.span(role, view), self.checkpoints[role].tensors[view.tensor]
         raw = self.checkpoints[role].read(span.file, span.offset, span.size_bytes)
-        shape = tensor.shape if view.expert is None else tensor.shape[1:]
+        shape = tensor.shape if view.expert is None else view.stored
         values = torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype]).view(shape)
         if view.transposed:
             values = values.mT
@@ -124,7 +130,7 @@ class Reader:
 
 
 def equal(base: Tensor, finetuned: Tensor) -> bool:
-    """Whether both hold the same values; an operation on a pair then leaves them as they are."""
+    """Whether both hold the same values, in whatever dtypes."""
     if base.dtype != finetuned.dtype:
         base, finetuned = base.double(), finetuned.double()
     return torch.equal(base, finetuned)

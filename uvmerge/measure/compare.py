@@ -15,8 +15,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..spectral.dense import DenseMatrix
 from ..spectral.gram import gram, in_range
+from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import SMALLEST_VALUE
 from .measures import Change, Measures, Turn
 
@@ -28,29 +28,26 @@ INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosin
 @dataclass(frozen=True)
 class Leading:
     """The leading k triplets of a matrix, U (m, k), S (k,), Vh (k, n), without the rest of its
-    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n); `energy` is ‖W‖_F²."""
+    decomposition. `gap` is (σ_k − σ_{k+1})/σ_k, None where k = min(m, n); `method` the rung of the
+    precision ladder; `energy` is ‖W‖_F²."""
 
     matrix: DenseMatrix
     U: Tensor
     S: Tensor
     Vh: Tensor
     gap: float | None
-    methods: tuple[str, ...]
+    method: str
     energy: float
 
     @classmethod
     def of(cls, matrix: DenseMatrix, k: int) -> Leading:
-        noted = matrix.methods.copy()
-        matrix.methods.clear()
-        U, S, Vh = matrix.top(k)
-        methods = tuple(matrix.methods)  # those of this call, whatever else was asked
-        matrix.methods[:] = dict.fromkeys([*noted, *methods])
+        found = matrix.top(k)
         matrix.release()
         energy = sum(
             float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
             for panel in matrix.panels(_wide_enough(matrix))
         )
-        return cls(matrix, U, S, Vh, matrix.cuts.get(k), methods, energy)
+        return cls(matrix, found.U, found.S, found.Vh, found.gap, found.method, energy)
 
     @property
     def k(self) -> int:
@@ -152,7 +149,7 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
         k, _plain(base.S), _plain(other.S), left, right, base.gap, other.gap,
         _change(base, other),
         None,
-        tuple(sorted({*base.methods, *other.methods})),
+        tuple(sorted({base.method, other.method})),
     )  # fmt: skip
     if found.is_chance:
         return found

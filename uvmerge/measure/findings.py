@@ -1,17 +1,15 @@
-"""What a comparison of checkpoints found: plain data, from single matrices up to a verdict. Pure."""
+"""What a comparison found: plain data, from single matrices up to a verdict. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
-from .measures import Measures, Turn
+from . import judgement
+from .measures import Measures
 from .null import ROUNDING
-
-SCHEMA = 1  # of `report.json`; docs/report.md describes it
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class Entry:
         module: attention, mlp, …, as in `--modules`.
         role: what it is in its layer, like q_proj; the same in every layer.
         dtype: in which the fine-tuned checkpoint stores it.
-        state: `measured`; `identical`: the same values, nothing decomposed; `nonfinite`: NaN or Inf.
+        state: `measured`; `identical`: the same values, nothing decomposed; `nonfinite`: it holds
+            NaN or Inf.
         measures: of a measured matrix.
         device: where it was computed.
     """
@@ -49,7 +48,20 @@ class Entry:
     @property
     def is_rounding(self) -> bool:
         """Whether the change is no larger than storing any matrix in this dtype makes one."""
-        return self.measures is not None and self.relative <= 1.5 * ROUNDING.get(self.dtype, 0.0)
+        rounding = ROUNDING.get(self.dtype, 0.0)
+        return self.measures is not None and judgement.is_rounding(self.relative, rounding)
+
+    @property
+    def is_unrelated(self) -> bool:
+        """Whether it was measured and has no more in common with its base than chance gives."""
+        return self.measures is not None and self.measures.is_chance
+
+    @property
+    def mean_angle(self) -> float:
+        """Over both sides, in radians; 0 where nothing was measured."""
+        if self.measures is None:
+            return 0.0
+        return (self.measures.left.mean + self.measures.right.mean) / 2
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,8 @@ class Behaviour:
     """How a model answers compared with the base, on the user's prompts (`--kl`).
 
     Attributes:
-        prompts, tokens: how many; the distribution after every token is compared, the last included,
-            where the answer would begin.
+        prompts, tokens: how many; the distribution after every token is compared, the last
+            included, where the answer would begin.
         kl: mean over tokens of KL(base ‖ fine-tuned) of the next-token distribution, in nats.
         kl_error: its standard error, from the spread over prompts.
         base_entropy, entropy: mean entropy of the two distributions, in nats.
@@ -113,24 +125,39 @@ class Compared:
         return [entry for entry in self.entries if entry.measures is not None]
 
     @property
-    def chance(self) -> list[Entry]:
-        """Matrices that have no more in common with the base's than independent ones have."""
-        return [e for e in self.measured if e.measures is not None and e.measures.is_chance]
+    def unrelated_matrices(self) -> list[Entry]:
+        """The measured ones that have no more in common with the base's than chance gives."""
+        return [entry for entry in self.measured if entry.is_unrelated]
+
+    @property
+    def related_matrices(self) -> list[Entry]:
+        """The measured ones that have more in common with the base's than chance gives."""
+        return [entry for entry in self.measured if not entry.is_unrelated]
 
     @property
     def verdict(self) -> str:
         """`unrelated` where most matrices look independent, `identical` where no tensor that was
         compared changed, else `related`."""
-        if 2 * len(self.chance) > len(self.measured):
-            return "unrelated"
         unmoved = all(entry.state == "identical" for entry in self.entries)
         same = all(other.relative == 0 for other in self.others)
-        return "identical" if unmoved and same else "related"
+        unrelated, measured = len(self.unrelated_matrices), len(self.measured)
+        return judgement.verdict(unrelated, measured, unmoved and same)
+
+    @property
+    def says_where(self) -> bool:
+        """Whether it can be said where the checkpoint changed, of one related matrix at least."""
+        return any(
+            judgement.is_placed(
+                entry.is_rounding, found.change.inside, found.change.band("inside", found.k)
+            )
+            for entry, found in with_measures(self.related_matrices)
+            if entry.relative > 0
+        )
 
     @property
     def moved(self) -> list[Entry]:
         """The measured matrices, those whose vectors turned most first."""
-        return sorted(self.measured, key=lambda entry: -turned(entry))
+        return sorted(self.measured, key=lambda entry: -entry.mean_angle)
 
 
 @dataclass(frozen=True)
@@ -148,6 +175,11 @@ class Pair:
     left: float
     right: float
     distance: float
+
+    def is_nearer_than(self, before: Pair) -> bool:
+        """Whether the leading vectors of both sides are nearer to each other than before."""
+        left = judgement.came_nearer(before.left, self.left)
+        return left and judgement.came_nearer(before.right, self.right)
 
 
 @dataclass(frozen=True)
@@ -174,10 +206,7 @@ class Findings:
     @property
     def verdict(self) -> str:
         """`unrelated` if any checkpoint is, `identical` if all are, else `related`."""
-        found = {compared.verdict for compared in self.compared}
-        if "unrelated" in found:
-            return "unrelated"
-        return "identical" if found == {"identical"} else "related"
+        return judgement.verdict_of_all(compared.verdict for compared in self.compared)
 
     @property
     def labels(self) -> list[str]:
@@ -185,23 +214,9 @@ class Findings:
         return [self.base, *(compared.label for compared in self.compared)]
 
 
-def turned(entry: Entry) -> float:
-    """Mean angle of a matrix over both sides, in radians; 0 where nothing was measured."""
-    if entry.measures is None:
-        return 0.0
-    return (entry.measures.left.mean + entry.measures.right.mean) / 2
-
-
-def mean_of(entries: Iterable[Entry], value: Callable[[Measures], float]) -> float | None:
-    """Mean of a figure over the measured matrices among `entries`; None without any."""
-    found = [value(entry.measures) for entry in entries if entry.measures is not None]
-    return sum(found) / len(found) if found else None
-
-
-def median_of(entries: Iterable[Entry], value: Callable[[Measures], float]) -> float | None:
-    """Median of a figure over the measured matrices among `entries`; None without any."""
-    found = [value(entry.measures) for entry in entries if entry.measures is not None]
-    return median(found) if found else None
+def with_measures(entries: Iterable[Entry]) -> list[tuple[Entry, Measures]]:
+    """The measured ones among the entries, each beside what was measured of it."""
+    return [(entry, entry.measures) for entry in entries if entry.measures is not None]
 
 
 def by_place(
@@ -214,85 +229,3 @@ def by_place(
     roles = list(dict.fromkeys(role for role, _ in cells))
     layers = sorted({layer for _, layer in cells}, key=lambda x: (x is None, x or 0))
     return roles, layers, cells
-
-
-def as_data(findings: Findings) -> dict[str, Any]:
-    """The findings as JSON-able data, numbers to six digits; docs/report.md describes the schema."""
-    return _rounded({
-        "uvmerge_report": SCHEMA,
-        "verdict": findings.verdict,
-        "base": {"reference": findings.base, "commit": findings.base_commit},
-        "settings": dict(findings.settings),
-        "versions": dict(findings.versions),
-        "seconds": dict(findings.seconds),
-        "checkpoints": [_checkpoint(compared) for compared in findings.compared],
-        "pairs": [dict(vars(pair)) for pair in findings.pairs],
-    })  # fmt: skip
-
-
-def _checkpoint(compared: Compared) -> dict[str, Any]:
-    behaviour = compared.behaviour
-    return {
-        "reference": compared.label, "commit": compared.commit, "verdict": compared.verdict,
-        "notes": list(compared.notes),
-        "behaviour": None if behaviour is None else dict(vars(behaviour)),
-        "matrices": [_entry(entry) for entry in compared.entries],
-        "others": [dict(vars(other)) for other in compared.others],
-    }  # fmt: skip
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "name": entry.name, "layer": entry.layer, "module": entry.module, "role": entry.role,
-        "shape": list(entry.shape), "dtype": entry.dtype, "state": entry.state,
-        "relative_delta": entry.relative, "rounding_of_dtype": ROUNDING.get(entry.dtype),
-        "device": entry.device,
-    }  # fmt: skip
-    found = entry.measures
-    if found is None:
-        return data
-    change, chance = found.change, found.change.chance
-    return data | {
-        "k": found.k, "is_chance": found.is_chance, "methods": list(found.methods),
-        "left": _turn(found.left), "right": _turn(found.right),
-        "values": {
-            "base": list(found.base_values), "finetuned": list(found.finetuned_values),
-            "relative_change_rms": found.value_change,
-        },
-        "gap": {"base": found.base_gap, "finetuned": found.finetuned_gap},
-        "intruders": found.intruders,
-        "delta": {
-            "cosine": change.cosine, "values": list(change.values),
-            "effective_rank": change.effective_rank,
-            "stable_rank": change.stable_rank, "stable_rank_chance": chance.stable_rank,
-            "leading_energy": change.leading_energy(found.k),
-            "leading_energy_chance": chance.leading_energy(found.k),
-            "diag": change.diagonal, "rot": change.rotation, "outside": change.outside,
-            "in_block_chance": change.structureless,
-            "in_block_chance_band": list(change.band("inside", found.k)),
-            "block": [list(row) for row in change.picture],
-        },
-    }  # fmt: skip
-
-
-def _turn(turn: Turn) -> dict[str, Any]:
-    chance = turn.chance
-    return {
-        "angles": list(turn.angles), "mean": turn.mean, "largest": turn.largest,
-        "chordal": turn.chordal, "chordal_chance": chance.chordal,
-        "chordal_chance_band": list(chance.chordal_band),
-        "zeros_chance": chance.zeros, "smallest_chance": chance.smallest,
-        "is_chance": turn.is_chance,
-        "alignment": turn.alignment, "alignment_chance": turn.chance_alignment,
-    }  # fmt: skip
-
-
-def _rounded(data: Any) -> Any:
-    """`data` with floats to six digits, and None for what JSON has no number for."""
-    if isinstance(data, float):
-        return float(f"{data:.6g}") if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _rounded(value) for key, value in data.items()}
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        return [_rounded(value) for value in data]
-    return data

@@ -1,4 +1,4 @@
-"""What is measured of one matrix against its base: plain numbers, each beside what chance would give.
+"""What is measured of one matrix against its base: plain numbers, each beside what chance gives.
 
 `compare.py` computes them. Nothing here imports torch.
 """
@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
-from .null import RandomMatrix, RandomSubspaces, band_of, best_cosine
-
-ROUNDED = 1e-6  # of a share, as it is measured
-# Shares spread more than sums of as many independent squares do, because rows and columns of D differ
-# in size: up to 1.7 times where these spread over a decade, in simulations.
-SPREAD = 2.0
+from . import judgement
+from .null import RandomMatrix, RandomSubspaces, best_cosine, share_band
 
 
 @dataclass(frozen=True)
@@ -23,15 +20,15 @@ class Turn:
     Attributes:
         d: dimension of the space they lie in: m for left, n for right vectors.
         angles: k principal angles between the two spans, ascending, in radians.
-        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector; vectors
-            of equal singular values count as the subspace that they span.
+        alignment: mean over fine-tuned vectors of their largest |cosine| with a base vector;
+            vectors of equal singular values count as the subspace that they span.
     """
 
     d: int
     angles: tuple[float, ...]
     alignment: float
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """Mean angle in radians."""
         return sum(self.angles) / len(self.angles) if self.angles else 0.0
@@ -40,7 +37,7 @@ class Turn:
     def largest(self) -> float:
         return self.angles[-1] if self.angles else 0.0
 
-    @property
+    @cached_property
     def chordal(self) -> float:
         """√ of the mean of sin²θ: 0 where the spans are one, 1 where they are orthogonal."""
         squares = [math.sin(angle) ** 2 for angle in self.angles]
@@ -59,7 +56,14 @@ class Turn:
     @property
     def is_chance(self) -> bool:
         """Whether the spans are no nearer to each other than independent ones are."""
-        return self.chance.says_something and self.chordal >= self.chance.chordal_band[0]
+        chance = self.chance
+        nearest = chance.chordal_band[0]
+        return chance.says_something and judgement.spans_are_chance(self.chordal, nearest)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the angles can be told from what dimensions or chance make of them."""
+        return self.chance.says_something and not self.is_chance
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,17 @@ class Change:
         relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
         cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of them is zero, or next
             to it beside the other.
-        values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be told
-            from rounding are 0.
-        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular values.
+        values: its r singular values, descending, to about 1e-7 σ_1²/σ_i; those too small to be
+            told from rounding are 0.
+        diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k, which changes singular
+            values.
         rotation: share in the rest of C, which turns leading vectors among each other.
-        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and the
-            sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and V_b,k: k²/mn
-            where all are of one size, more where large rows and columns are where U and V are.
-        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the mean
-            square of D: 1 is what a change without structure would show.
+        structureless: share of ‖D‖_F² that C would hold if the entries of D had random signs and
+            the sizes they have, Σ_ij D_ij² p_i q_j with the leverage scores p, q of U_b,k and
+            V_b,k: k²/mn where all are of one size, more where large rows and columns are where U
+            and V are.
+        picture: mean squares of C in up to 24 × 24 cells, leading vectors first, in units of the
+            mean square of D: 1 is what a change without structure would show.
     """
 
     shape: tuple[int, int]
@@ -106,10 +112,11 @@ class Change:
 
     def band(self, part: str, k: int) -> tuple[float, float]:
         """Shares that random signs and rounding explain, about `expected`."""
-        low = high = share = self.expected(part, k)
-        if 0 < share < 1:
-            low, high = band_of(share, _entries(part, k) / SPREAD**2)
-        return max(0.0, low - ROUNDED), min(1.0, high + ROUNDED)
+        return share_band(self.expected(part, k), _entries(part, k))
+
+    def side_of_band(self, part: str, k: int) -> int:
+        """Whether a share is under (−1), within (0) or over (1) that band."""
+        return judgement.side_of_band(getattr(self, part), self.band(part, k))
 
     @property
     def energy(self) -> float:
@@ -183,13 +190,27 @@ class Measures:
         return math.sqrt(sum(squares) / len(squares)) if squares else 0.0
 
     @property
+    def telling_angle(self) -> float | None:
+        """Mean angle in radians over the sides that say something; None where neither does."""
+        means = [turn.mean for turn in (self.left, self.right) if turn.is_telling]
+        return sum(means) / len(means) if means else None
+
+    @property
+    def gap_over_change(self) -> float | None:
+        """(σ_k − σ_{k+1}) of the base over the largest singular value of the change; None where
+        there is no cut or no change."""
+        if self.base_gap is None or not self.k or not self.change.values[0]:
+            return None
+        return self.base_gap * self.base_values[-1] / self.change.values[0]
+
+    @property
+    def has_loose_cut(self) -> bool:
+        """Whether the change may have swapped vectors over the cut."""
+        gap = self.gap_over_change
+        return gap is not None and judgement.is_loose(gap)
+
+    @property
     def is_chance(self) -> bool:
-        """Whether the two matrices have no more in common than independent ones: their own |cosine|
-        is under 0.2 (a relative change near √2), or both sides' vectors lie in the null band and it is
-        under 0.9: vectors at a cut among equal values turn for nothing, and say nothing."""
-        cosine = abs(self.change.cosine)
+        """Whether the two matrices have no more in common than independent ones."""
         by_vectors = self.left.is_chance and self.right.is_chance
-        return cosine < UNRELATED_COSINE or (by_vectors and cosine < RELATED_COSINE)
-
-
-UNRELATED_COSINE, RELATED_COSINE = 0.2, 0.9
+        return judgement.are_unrelated(self.change.cosine, by_vectors)

@@ -1,7 +1,7 @@
-"""What matrices show that have nothing to do with each other. Pure; the comparison for every finding.
+"""What matrices show that have nothing to do with each other, as a comparison for findings. Pure.
 
-Two unrelated matrices of one shape also have "stable singular values and rotated vectors", so a figure
-means something only beside what chance would give.
+Two unrelated matrices of one shape also have "stable singular values and rotated vectors", so a
+figure means something only beside what chance would give.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-BAND_SD = 4.0  # a figure outside this many standard deviations is told from chance
+from . import judgement
+from .judgement import BAND_SD, SHARE_ERROR, SPREAD
+
 _STEPS = 4096
-# Root mean square of the relative change that rounding to a dtype makes, for numbers whose mantissas
-# are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p bits after the point.
+# Root mean square of the relative change that rounding to a dtype makes, for numbers whose
+# mantissas are spread evenly on a logarithmic scale: 2^-p √(3/8 / (12 log 2)), with p bits after
+# the point.
 ROUNDING = {
     dtype: 2.0**-bits * math.sqrt(0.375 / (12 * math.log(2)))
     for dtype, bits in {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}.items()
@@ -26,8 +29,8 @@ ROUNDING = {
 class RandomSubspaces:
     """Two independent, uniformly random subspaces of dimension k in d dimensions.
 
-    Source: the squared cosines follow the Jacobi ensemble; its limit for d, k → ∞ at k/d = c is a law
-    of Wachter (1980, doi:10.1214/aos/1176345134), density √(λ − x) / (2πc √x (1 − x)) on (0, λ)
+    Source: the squared cosines follow the Jacobi ensemble; its limit for d, k → ∞ at k/d = c is a
+    law of Wachter (1980, doi:10.1214/aos/1176345134), density √(λ − x) / (2πc √x (1 − x)) on (0, λ)
     with λ = 4c(1 − c), beside max(0, 2k − d) cosines that are 1 by the dimensions alone.
     """
 
@@ -48,8 +51,9 @@ class RandomSubspaces:
     def chordal_band(self) -> tuple[float, float]:
         """Chordal distances that chance explains, as far as ± `BAND_SD` deviations of a normal law.
 
-        For uniform subspaces Σ cos²θ has the mean k²/d and the variance 2k²(d − k)² / (d²(d − 1)(d + 2)),
-        and more than half of the space leaves Σ sin²θ to the d − k dimensions of its complement.
+        For uniform subspaces Σ cos²θ has the mean k²/d and the variance
+        2k²(d − k)² / (d²(d − 1)(d + 2)), and more than half of the space leaves Σ sin²θ to the
+        d − k dimensions of its complement.
         """
         d, k = self.d, self.k
         if k in (0, d):
@@ -67,17 +71,22 @@ class RandomSubspaces:
 
     @property
     def says_something(self) -> bool:
-        """Whether related subspaces could look different: not if they must fill most of the space."""
-        return self.k > 0 and self.chordal_band[0] > 0.1
+        """Whether related subspaces could look different: not if they fill most of the space."""
+        return judgement.can_be_told(self.k, self.chordal_band[0])
+
+    @property
+    def mean(self) -> float:
+        """Mean of the k expected angles, in radians; 0 without any."""
+        return _mean_angle(self)
 
     def angles(self) -> tuple[float, ...]:
         """The k expected angles, ascending, in radians."""
         return tuple(self._angle(i + 0.5) for i in range(self.k))
 
     def band(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Lower and upper limits of the k angles: where those two ranks down and up are expected, and
-        2/√(dk) beyond; the first ones that are not forced to be 0 spread by 2/(dk)^⅓ below the edge of
-        the law. Simulated angles of all shapes that were tried stay inside."""
+        """Lower and upper limits of the k angles: where those two ranks down and up are expected,
+        and 2/√(dk) beyond; the first ones that are not forced to be 0 spread by 2/(dk)^⅓ below the
+        edge of the law. Simulated angles of all shapes that were tried stay inside."""
         margin = 2 / math.sqrt(self.d * max(self.k, 1))
         edge = 2 / (self.d * max(min(self.k, self.d - self.k), 1)) ** (1 / 3)
         low, high = [0.0] * self.zeros, [margin] * self.zeros
@@ -103,9 +112,27 @@ class RandomSubspaces:
         return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
 
 
+@lru_cache(maxsize=256)
+def _mean_angle(subspaces: RandomSubspaces) -> float:
+    angles = subspaces.angles()
+    return sum(angles) / len(angles) if angles else 0.0
+
+
+def share_band(expected: float, entries: int) -> tuple[float, float]:
+    """Shares of a change's energy that random signs and rounding explain, about the expected one.
+
+    Args:
+        entries: how many entries of the block C the share is a sum over.
+    """
+    low = high = expected
+    if 0 < expected < 1:
+        low, high = band_of(expected, entries / SPREAD**2)
+    return max(0.0, low - SHARE_ERROR), min(1.0, high + SHARE_ERROR)
+
+
 def band_of(mean: float, degrees: float) -> tuple[float, float]:
-    """Where ± `BAND_SD` deviations of a normal law lie in one like chi-square, whose upper side is the
-    longer: mean · χ²/degrees, by the cube of a normal number (Wilson and Hilferty 1931)."""
+    """Where ± `BAND_SD` deviations of a normal law lie in one like chi-square, whose upper side is
+    the longer: mean · χ²/degrees, by the cube of a normal number (Wilson and Hilferty 1931)."""
     spread = 2 / (9 * degrees)
     low, high = (1 - spread + side * BAND_SD * math.sqrt(spread) for side in (-1, 1))
     return mean * max(0.0, low) ** 3, mean * high**3
@@ -143,7 +170,7 @@ def best_cosine(d: int, k: int) -> float:
 
 @dataclass(frozen=True)
 class RandomMatrix:
-    """An m × n matrix of independent entries: what a change of weights without structure would be."""
+    """An m × n matrix of independent entries: what a change without structure would be."""
 
     m: int
     n: int
@@ -160,7 +187,7 @@ class RandomMatrix:
         return sum(v * v for v in values[:k]) / total if total else 0.0
 
     def values(self) -> list[float]:
-        """Its min(m, n) expected singular values, descending, for entries of variance 1/max(m, n)."""
+        """Its r expected singular values, descending, for entries of variance 1/max(m, n)."""
         return _marchenko_pastur(*sorted((self.m, self.n)))
 
 

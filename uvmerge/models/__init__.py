@@ -1,1 +1,1 @@
-"""Run models of transformers. Code that a checkpoint brings is never run."""
+"""Load models of transformers and run them. Code that a checkpoint brings is never run."""

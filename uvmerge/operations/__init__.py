@@ -1,9 +1,10 @@
 """The operations, found by looking: every module here with a function of its own name is one.
 
-The signature is the schema. Positional parameters annotated `Matrix` receive one weight matrix at a
-time, parameters annotated `Operand` every tensor; they are the checkpoints on the command line.
-Keyword-only parameters are options, except `place`, which tells where the tensor stands.
-Nothing here imports torch.
+The signature is the schema. Positional parameters are operands, the checkpoints on the command
+line: `base`, `finetuned`, or `*models` for as many as are named. Annotated `Matrix` they receive one
+weight matrix at a time, annotated `Operand` every tensor. `finetuned` is what is edited: in a chain,
+what the steps before have made. Keyword-only parameters are options, except `place`, which tells
+where the tensor stands. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -12,27 +13,75 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import UsageError
-from ..spectral import Matrix
+from ..checkpoint.roles import FINETUNED, by_role, name_of
+from ..errors import UsageError, counted
+from ..spectral import Matrix, Operand
 from .options import Option, Parameter, did_you_mean
 
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A positional parameter of an operation: the checkpoint of that name, or several.
+
+    Attributes:
+        name: the parameter's.
+        kind: `Matrix` or `Operand`, what it receives of each checkpoint.
+        several: whether it takes as many checkpoints as are named: `*models`.
+    """
+
+    name: str
+    kind: type
+    several: bool
+
+    @property
+    def metavar(self) -> str:
+        """How the command line shows it: `BASE`, `MODEL...`."""
+        name = self.name.upper()
+        return f"{name.removesuffix('S')}..." if self.several else name
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One operation and what its signature says about it."""
+    """One operation and what its signature says about it.
+
+    Attributes:
+        operands: its positional parameters, in order.
+        parameters: its options.
+        wants_place: whether it is told where a tensor stands in the model.
+        leaves_equal_inputs_alone: whether it declares that equal inputs come back as they are.
+    """
 
     name: str
     function: Callable[..., Any]
+    operands: tuple[Input, ...]
     parameters: tuple[Parameter, ...]
-    matrices_only: bool
     wants_place: bool
+    leaves_equal_inputs_alone: bool
+
+    @property
+    def matrices_only(self) -> bool:
+        """Whether it works on weight matrices, not on tensors of any shape."""
+        return any(operand.kind is Matrix for operand in self.operands)
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether it takes as many checkpoints as are named: a sub-command of `merge`."""
+        return any(operand.several for operand in self.operands)
+
+    @property
+    def edits(self) -> bool:
+        """Whether it edits a fine-tuned tensor, or makes one of its inputs alone."""
+        return any(operand.name == FINETUNED and not operand.several for operand in self.operands)
 
     @property
     def command(self) -> str:
@@ -43,6 +92,47 @@ class Operation:
     def summary(self) -> str:
         """The first sentence of its docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
+
+    @property
+    def usage(self) -> str:
+        """`uvmerge restore BASE FINETUNED OUT`."""
+        group = ["merge"] if self.takes_several else []
+        words = [*group, self.command, *(operand.metavar for operand in self.operands), "OUT"]
+        return f"uvmerge {' '.join(words)}"
+
+    def roles_among(self, roles: Collection[str]) -> list[str]:
+        """Which of the roles of a run are its operands', in the order of its parameters."""
+        return [
+            role for operand in self.operands for role in roles
+            if name_of(role) == operand.name and (role != operand.name) == operand.several
+        ]  # fmt: skip
+
+    def assign(
+        self, places: Sequence[T], named: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, T], T]:
+        """Checkpoints by role, and OUT, given in the order of the command line or by name.
+
+        Raises:
+            UsageError: with the usage line, where they are too few or too many.
+        """
+        given, rest = dict(named or {}), list(places)
+        if "out" not in given and rest:
+            given["out"] = rest.pop()
+        assigned: dict[str, Any] = {}
+        for operand in self.operands:
+            if operand.several:
+                assigned[operand.name] = [*given.pop(operand.name, ()), *rest]
+                rest = []
+            elif operand.name in given:
+                assigned[operand.name] = given.pop(operand.name)
+            elif rest:
+                assigned[operand.name] = rest.pop(0)
+        found: dict[str, T] = by_role(assigned)
+        names = {name_of(role) for role in found}
+        if rest or given.keys() != {"out"} or len(names) < len(self.operands):
+            count = counted(len(found) + len(rest) + len(given) - ("out" in given), "checkpoint")
+            raise UsageError(self.command, f"cannot work on {count}", f"Usage: {self.usage}")
+        return found, given["out"]
 
     def parse(self, options: Mapping[str, object]) -> dict[str, Any]:
         """Options by Python name, checked, without those left at their default."""
@@ -76,19 +166,26 @@ def operations() -> dict[str, Operation]:
             continue
         file = f"operations/{module.name}.py"
         try:
-            loaded = importlib.import_module(f"{__name__}.{module.name}")
-            operation = read_operation(vars(loaded)[module.name])
-        except KeyError:
-            raise UsageError(
-                file, f"defines no function {module.name}", "Give the function the file's name."
-            ) from None
+            loaded = vars(importlib.import_module(f"{__name__}.{module.name}"))
+            if module.name in loaded:
+                operation = read_operation(loaded[module.name])
+                found[operation.command] = operation
         except Exception as error:
             raise UsageError(
                 file, f"cannot be read: {type(error).__name__}: {error}",
                 "README, \"Adding an operation\", shows one that can.",
             ) from error  # fmt: skip
-        found[operation.command] = operation
+        if module.name not in loaded:
+            raise UsageError(
+                file, f"defines no function {module.name}", "Give the function the file's name."
+            )
     return dict(sorted(found.items()))
+
+
+def operand_names() -> list[str]:
+    """Every name under which some operation takes a checkpoint, or several: keys of a recipe."""
+    names = (each.name for operation in operations().values() for each in operation.operands)
+    return list(dict.fromkeys(names))
 
 
 def get(name: str) -> Operation:
@@ -103,27 +200,44 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     """What the signature of `function` declares."""
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function, include_extras=True)
-    options, operands = [], []
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            operands.append(hints[name])
-        elif name != "place":
-            options.append(Parameter.read(name, hints[name], parameter.default))
+    options = [
+        Parameter.read(name, hints.get(name), parameter.default)
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "place"
+    ]
+    operands = tuple(_inputs(signature, hints))
+    if not operands:
+        raise TypeError("takes no checkpoint: its positional parameters are the operands")
     return Operation(
         function.__name__,
         function,
+        operands,
         tuple(options),
-        Matrix in operands,
         "place" in signature.parameters,
+        getattr(function, "leaves_equal_inputs_alone", False),
     )
+
+
+def _inputs(signature: inspect.Signature, hints: Mapping[str, Any]) -> Iterator[Input]:
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            continue
+        several = parameter.kind is parameter.VAR_POSITIONAL
+        if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
+            raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
+        if hints.get(name) not in (Matrix, Operand):
+            raise TypeError(f"operand {name} lacks its kind: annotate it with Matrix or Operand")
+        yield Input(name, hints[name], several)
 
 
 __all__ = [
     "DOCSTRING_PARTS",
+    "Input",
     "Operation",
     "Option",
     "Parameter",
     "get",
+    "operand_names",
     "operations",
     "read_operation",
 ]

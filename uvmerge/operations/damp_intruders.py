@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
-from .options import Option
+from .options import Option, leaves_equal_inputs_alone
 
 Threshold = Annotated[
     float,
@@ -16,6 +16,7 @@ Damping = Annotated[
 First = Annotated[int, Option("how many leading triplets to examine", 0, metavar="N")]
 
 
+@leaves_equal_inputs_alone
 def damp_intruders(
     base: Matrix,
     finetuned: Matrix,

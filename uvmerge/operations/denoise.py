@@ -4,8 +4,10 @@ import math
 from functools import lru_cache
 
 from ..spectral import Edited, Matrix
+from .options import leaves_equal_inputs_alone
 
 
+@leaves_equal_inputs_alone
 def denoise(base: Matrix, finetuned: Matrix) -> Edited:
     """Drop the part of the fine-tuning that cannot be told from noise.
 

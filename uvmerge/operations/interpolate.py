@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Operand
-from .options import Option
+from .options import Option, leaves_equal_inputs_alone
 
 Scale = Annotated[
     float,
@@ -12,6 +12,7 @@ Scale = Annotated[
 ]  # fmt: skip
 
 
+@leaves_equal_inputs_alone
 def interpolate(base: Operand, finetuned: Operand, *, scale: Scale = 0.5) -> Edited:
     """Move every tensor along the straight line between base and fine-tuned checkpoint.
 

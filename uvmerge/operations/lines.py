@@ -4,7 +4,7 @@ from typing import Annotated
 
 from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Operand
-from .options import Option
+from .options import Option, leaves_equal_inputs_alone
 
 Shallow = Annotated[
     float,
@@ -13,6 +13,7 @@ Shallow = Annotated[
 Slope = Annotated[float, Option("how much that share grows until the last layer", metavar="B")]
 
 
+@leaves_equal_inputs_alone
 def lines(
     base: Operand, finetuned: Operand, *, place: Place, alpha: Shallow = 0.0, beta: Slope = 1.0
 ) -> Edited:

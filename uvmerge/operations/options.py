@@ -1,7 +1,7 @@
-"""The options of operations: an annotation carries type, range and help text.
+"""What operations are written with: options, and what an operation declares of itself.
 
-One parser serves the command line, recipes and Python calls, so that an option means the same and
-fails the same in all three.
+The annotation of an option carries type, range and help text. One parser serves the command line,
+recipes and Python calls, so that an option means the same and fails the same in all three.
 """
 
 from __future__ import annotations
@@ -12,13 +12,25 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from ..checkpoint.anatomy import MODULES
-from ..checkpoint.selection import parse_globs, parse_layers, parse_modules
+from ..checkpoint.selection import parse_globs, parse_layers, parse_modules, parse_names
 from ..errors import UsageError
 from ..spectral import Matrix
 from ..text import brief
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def leaves_equal_inputs_alone(operation: Function) -> Function:
+    """Declare that an operation makes nothing new of inputs that are equal: it gives them back.
+
+    Where its inputs hold the same values, such an operation is not called, and the values stay as
+    they are to the bit; one without this declaration is always called.
+    """
+    operation.leaves_equal_inputs_alone = True  # type: ignore[attr-defined]
+    return operation
 
 
 @dataclass(frozen=True)
@@ -202,12 +214,18 @@ Exclude = Annotated[
     Option("leave out tensors whose name matches; may be repeated", parse=parse_globs,
            accepts="Sequence[str]", repeated=True, metavar="GLOB"),
 ]  # fmt: skip
+Stack = Annotated[
+    tuple[str, ...] | None,
+    Option("only these stacks of layers, by name, its start, or kind (vision); counts layers in each",
+           parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES"),
+]  # fmt: skip
 # The filters of one step; an operation may own one of them (`reset-layers --layers`).
 FILTERS = (
     Parameter.read("layers", Layers, None),
     Parameter.read("modules", Modules, None),
     Parameter.read("include", Include, ()),
     Parameter.read("exclude", Exclude, ()),
+    Parameter.read("stack", Stack, None),
 )
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ..spectral import Edited, Matrix
-from .options import Alpha, Energy, Option, Rank, Top, chosen_rank
+from .options import Alpha, Energy, Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
 
 Side = Annotated[
     Literal["two", "left", "right"],
@@ -11,6 +11,7 @@ Side = Annotated[
 ]
 
 
+@leaves_equal_inputs_alone
 def project(
     base: Matrix,
     finetuned: Matrix,

@@ -7,7 +7,7 @@ from ..checkpoint.anatomy import Place
 from ..checkpoint.selection import parse_names
 from ..errors import UsageError
 from ..spectral import Edited, Operand
-from .options import Layers, Option, did_you_mean, exclusive
+from .options import Layers, Option, did_you_mean, exclusive, leaves_equal_inputs_alone
 
 DEFAULT_FRAC = 0.25
 OUTSIDE = ("embeddings", "head", "final-norm")
@@ -35,6 +35,7 @@ Also = Annotated[
 MatricesOnly = Annotated[bool, Option("reset weight matrices alone, as the papers' scripts do")]
 
 
+@leaves_equal_inputs_alone
 def reset_layers(
     base: Operand,
     finetuned: Operand,

@@ -3,7 +3,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ..spectral import Edited, Factors, Matrix, Term
-from .options import DEFAULT_TOP, Alpha, Energy, Option, Rank, Top, chosen_rank
+from .options import (
+    DEFAULT_TOP,
+    Alpha,
+    Energy,
+    Option,
+    Rank,
+    Top,
+    chosen_rank,
+    leaves_equal_inputs_alone,
+)
 
 Values = Annotated[
     Literal["finetuned", "base"], Option("whose singular values the restored directions carry")
@@ -16,6 +25,7 @@ Tail = Annotated[
 ]
 
 
+@leaves_equal_inputs_alone
 def restore(
     base: Matrix,
     finetuned: Matrix,

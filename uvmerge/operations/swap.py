@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from ..errors import UsageError
 from ..spectral import Edited, Matrix
 from ..spectral.align import align_block
-from .options import Alpha, Energy, Option, Rank, Top, chosen_rank
+from .options import Alpha, Energy, Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
 from .restore import restore
 
 Left = Annotated[bool, Option("take the left singular vectors U from the base", example="--left")]
@@ -16,6 +16,7 @@ Align = Annotated[
 ]
 
 
+@leaves_equal_inputs_alone
 def swap(
     base: Matrix,
     finetuned: Matrix,

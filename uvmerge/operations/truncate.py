@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
-from .options import Option, Rank, Top, chosen_rank
+from .options import Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
 
 DEFAULT_TOP = 0.05
 
 Drop = Annotated[bool, Option("remove the leading part of the fine-tuning instead of keeping it")]
 
 
+@leaves_equal_inputs_alone
 def truncate(
     base: Matrix, finetuned: Matrix, *, top: Top = None, rank: Rank = None, drop: Drop = False
 ) -> Edited:

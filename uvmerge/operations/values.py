@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Matrix
-from .options import Alpha, Energy, Rank, Top, chosen_rank
+from .options import Alpha, Energy, Rank, Top, chosen_rank, leaves_equal_inputs_alone
 
 
+@leaves_equal_inputs_alone
 def values(
     base: Matrix,
     finetuned: Matrix,
@@ -26,5 +27,5 @@ def values(
     if alpha == 0 or k == 0:
         return finetuned
     U_f, S_f, Vh_f = finetuned.top(k)
-    change = base.top(k)[1] - S_f
+    change = base.top(k).S - S_f
     return finetuned.plus((alpha * change * U_f, Vh_f))

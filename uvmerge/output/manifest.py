@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import yaml
 
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.header import parse_json
+from ..checkpoint.roles import BASE, by_name
 from ..errors import InputRefused, counted
-from ..plan.planner import Plan
+from ..plan.steps import Plan
 from ..text import inert
 
 NAME, CARD = "uvmerge.json", "README.md"
@@ -33,13 +35,13 @@ def build(
 
     Args:
         files: size and xxh3-128 of every other file of the output.
-        edits: per edited tensor, what was done: k, gap at the cut, method, relative change.
+        edits: per edited matrix, what was done (`docs/output.md`, The record of a matrix).
         settings: device and precision.
     """
     return {
         **_heading(plan, settings),
         "edited": dict(sorted(edits.items())),
-        "reset": [s.tensor for s in plan.steps if s.copy and s.changes],
+        "reset": [step.tensor for step in plan.taken],
         "notes": list(plan.notes),
         "files": dict(sorted(files.items())),
     }
@@ -48,9 +50,12 @@ def build(
 def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """What determines the bytes of an output."""
     recipe = plan.recipe.as_data()
-    for role, identity in plan.inputs.items():
-        commit = identity["commit"]
-        recipe[role] = f"{identity['reference']}@{commit}" if commit else identity["reference"]
+    references = {
+        role: f"{identity['reference']}@{commit}" if (commit := identity["commit"])
+        else identity["reference"]
+        for role, identity in plan.inputs.items()
+    }  # fmt: skip
+    recipe |= by_name(references)
     return {
         "format": FORMAT,
         "recipe": recipe,
@@ -148,10 +153,16 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
-    """The model card of the output, with the Hub's metadata."""
+def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
+    """The model card of the output, with the Hub's metadata.
+
+    Args:
+        checkpoints: by role; of them, the one that the output mirrors is named first.
+    """
+    own = checkpoints[plan.own]
+    models = [own, *(each for role, each in checkpoints.items() if role != plan.own)]
     metadata = {
-        "base_model": [finetuned.label, base.label],
+        "base_model": [each.label for each in models],
         "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": [
@@ -160,29 +171,44 @@ def card(plan: Plan, base: Checkpoint, finetuned: Checkpoint) -> bytes:
             *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
         ],
     }
-    if licence := _front_matter(finetuned).get("license"):
+    if licence := _front_matter(own).get("license"):
         metadata["license"] = licence
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    local = [c for c in (base, finetuned) if c.commit is None]
+    local = [each for each in checkpoints.values() if each.commit is None]
     count = plan.counts()
+    the_source = "the base" if plan.reset_to == BASE else plan.reset_to
     steps = {"steps": plan.recipe.as_data()["steps"]}
     lines = [
         "---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "",
         f"# {inert(plan.recipe.name or 'Repaired checkpoint')}", "",
         *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
-        f"`{inert(finetuned.label)}` after surgery towards `{inert(base.label)}` with uvmerge:",
-        f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to the"
-        f" base, {counted(count['copied'], 'tensor')} {rest}.", "",
+        f"{_how_made(plan, models)} with uvmerge:",
+        f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to"
+        f" {the_source}, {counted(count['copied'], 'tensor')} {rest}.", "",
         "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
         " `uvmerge check` verifies them.",
     ]  # fmt: skip
     if local:
-        names = " and ".join(f"`{inert(c.label)}`" for c in local)
+        names = _quoted(local)
         lines += ["", f"{names} came from local folders: before publishing, put their Hub ids into"
                   " `base_model` above."]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()
+
+
+def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
+    """`sft` after surgery towards `base`, or which models were merged."""
+    own, *others = models
+    if not others:
+        return f"{_quoted(models)} after surgery"
+    if all(step.operation.edits for step in plan.recipe.steps):
+        return f"{_quoted([own])} after surgery towards {_quoted(others)}"
+    return f"{_quoted(models)} merged"
+
+
+def _quoted(models: Sequence[Checkpoint]) -> str:
+    return " and ".join(f"`{inert(each.label)}`" for each in models)
 
 
 def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:

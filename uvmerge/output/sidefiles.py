@@ -1,6 +1,7 @@
 """Everything beside the weights that makes a folder a model: copied byte for byte, never re-written.
 
-Trainer state, second copies of the weights and run logs stay behind.
+What a loader may need is copied, whatever it is called. Second copies of the weights, the state of a
+trainer, adapters and run logs stay behind, and are said.
 """
 
 from __future__ import annotations
@@ -12,26 +13,36 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..checkpoint.folder import INDEX, Checkpoint
+from ..checkpoint.header import parse_json
 from ..errors import InputRefused
-from ..plan.planner import Plan
-from ..text import brief
-from . import manifest
+from ..plan.steps import Plan
+from ..text import brief, size
 
-_KEEP = re.compile(
-    r".*\.(json|jinja|py|model|tiktoken|vocab|bpe|txt|spm)|(LICEN[SC]E|NOTICE|USE_POLICY|COPYING).*",
-    re.IGNORECASE,
-)
-_TRAINER = re.compile(
-    r"(trainer_state|training_args|(all|train|eval|test|predict)_results|adapter_config|optimizer"
-    r"|scheduler|requirements|zero_to_fp32|latest).*|.*\.index\.json"
-)
-_FOLDERS = re.compile(r"(\d+_\w+|additional_chat_templates|chat_templates|custom_generate)")
+LARGEST_BYTES = 256 << 20  # of one side file; a larger one is no tokenizer
 _CONFIG = "config.json"
+# Files at the top of the folder that stay behind, by why.
+_LEFT = {
+    "": re.compile(  # second copies of the weights, indexes, what git and downloads keep: unsaid
+        r"\..*|.*\.index(\.[\w-]+)?\.json|README\.md|uvmerge\.json|.*\.lock|.*\.metadata"
+    ),
+    "an adapter lies beside the weights: transformers would load it too": re.compile(r"adapter_.*"),
+    "a second copy of the weights": re.compile(
+        r".*\.(safetensors|gguf|h5|msgpack|onnx|onnx_data|npz|ot|mlmodel|tflite)"
+        r"|(pytorch_)?model.*\.(bin|pt|pth|ckpt)|consolidated.*"
+    ),
+    "state of a trainer": re.compile(
+        r"(optimizer|scheduler|scaler|rng_state|trainer_state|training_args|global_step|latest"
+        r"|zero_to_fp32|(all|train|eval|test|predict)_results|requirements|events\.out\.tfevents).*"
+        r"|.*\.(log|distcp)"
+    ),
+}
+# Subfolders that a loader reads: modules of sentence-transformers, templates, generation code.
+_FOLDERS = re.compile(r"(\d+_\w+|additional_chat_templates|chat_templates|custom_generate)")
 
 
 @dataclass(frozen=True)
 class SideFile:
-    """One file of the output that holds no weights: its size is known before it is read."""
+    """One file of the output that holds no weights of the model: its size is known before it is read."""
 
     name: str
     size_bytes: int
@@ -43,54 +54,108 @@ class SideFile:
         return cls(name, len(content), lambda: content)
 
 
-def side_files(finetuned: Checkpoint, plan: Plan) -> list[SideFile]:
-    """The side files in the order to write them: the index and the config last.
+@dataclass(frozen=True)
+class Sides:
+    """What goes with the weights of a checkpoint.
+
+    Attributes:
+        files: what is copied, the config last.
+        left: what stays behind, with the reason where there is something to say.
+    """
+
+    files: tuple[SideFile, ...]
+    left: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return (f"left behind: {', '.join(self.left)}",) if self.left else ()
+
+
+def sides_of(checkpoint: Checkpoint) -> Sides:
+    """The side files of a checkpoint.
 
     Raises:
         InputRefused: a name that is not valid text, or a link that leads out of the folder.
     """
-    names = [name for name in finetuned.side_names() if _is_kept(name)]
-    for name in names:
-        if name != name.encode(errors="replace").decode():
-            what = f"the name of '{brief(name)}' is not valid text"
-            raise InputRefused(finetuned.label, what, "Rename the file.")
-    files = [_copied(finetuned, name) for name in names if name != _CONFIG]
-    files += _index(finetuned, plan)
-    if _CONFIG in names:
-        config = _copied(finetuned, _CONFIG)
-        dtype = plan.recipe.dtype
-        files.append(SideFile.of(_CONFIG, _with_dtype(config.read(), dtype)) if dtype else config)
-    return files
+    folders = _module_folders(checkpoint)
+    kept: list[SideFile] = []
+    left: dict[str, list[str]] = {}
+    for name in checkpoint.side_names():
+        reason = _reason_to_leave(name, folders)
+        if reason is None:
+            _refuse_odd_name(checkpoint, name)
+            count = checkpoint.side_size(name)
+            if count <= LARGEST_BYTES:
+                kept.append(SideFile(name, count, partial(checkpoint.side_bytes, name)))
+                continue
+            reason = f"{size(count)}, more than {size(LARGEST_BYTES)}"
+        if reason:
+            left.setdefault(reason, []).append(name)
+    kept.sort(key=lambda side: side.name == _CONFIG)
+    return Sides(tuple(kept), tuple(_said(reason, names) for reason, names in left.items()))
 
 
-def runs_code(finetuned: Checkpoint) -> bool:
+def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFile]:
+    """The side files of an output in the order to write them: the index and the config last."""
+    *others, last = sides.files or (None,)
+    files = [each for each in others if each is not None]
+    index = list(_index(checkpoint, plan))
+    if last is None or last.name != _CONFIG:
+        return [*files, *([last] if last else []), *index]
+    if plan.recipe.dtype:
+        last = SideFile.of(_CONFIG, _with_dtype(last.read(), plan.recipe.dtype))
+    return [*files, *index, last]
+
+
+def runs_code(checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint brings Python files that transformers would offer to run."""
-    scripts = (name.endswith(".py") and "/" not in name for name in finetuned.side_names())
-    return "auto_map" in finetuned.config or any(scripts)
+    scripts = (name.endswith(".py") and "/" not in name for name in checkpoint.side_names())
+    return "auto_map" in checkpoint.config or any(scripts)
 
 
-def _is_kept(name: str) -> bool:
+def _module_folders(checkpoint: Checkpoint) -> set[str]:
+    """The subfolders that `modules.json` of sentence-transformers names."""
+    if "modules.json" not in checkpoint.side_names():
+        return set()
+    try:
+        raw = b'{"modules": %s}' % checkpoint.side_bytes("modules.json")
+        modules = parse_json(raw, "modules.json", "it")["modules"]
+        return {str(module["path"]).strip("/") for module in modules}
+    except (InputRefused, TypeError, KeyError):
+        return set()
+
+
+def _reason_to_leave(name: str, folders: set[str]) -> str | None:
+    """Why a file stays behind, empty where there is nothing to say of it; None where it is copied."""
     folder, _, last = name.rpartition("/")
-    return bool(
-        (not folder or _FOLDERS.fullmatch(folder))
-        and _KEEP.fullmatch(last)
-        and not _TRAINER.fullmatch(last)
-        and name not in (manifest.NAME, manifest.CARD)
+    if folder:
+        is_read = folder in folders or _FOLDERS.fullmatch(folder)
+        return None if is_read and not last.startswith(".") else ""
+    return next((why for why, left in _LEFT.items() if left.fullmatch(last)), None)
+
+
+def _refuse_odd_name(checkpoint: Checkpoint, name: str) -> None:
+    if name != name.encode(errors="replace").decode():
+        what = f"the name of '{brief(name)}' is not valid text"
+        raise InputRefused(checkpoint.label, what, "Rename the file.")
+
+
+def _said(reason: str, names: list[str]) -> str:
+    shown = ", ".join(map(brief, names[:3])) + (
+        f" and {len(names) - 3:,} more" if names[3:] else ""
     )
+    return f"{shown} ({reason})"
 
 
-def _copied(finetuned: Checkpoint, name: str) -> SideFile:
-    return SideFile(name, finetuned.side_size(name), partial(finetuned.side_bytes, name))
-
-
-def _index(finetuned: Checkpoint, plan: Plan) -> Iterator[SideFile]:
+def _index(checkpoint: Checkpoint, plan: Plan) -> Iterator[SideFile]:
     if plan.index is not None:
         yield SideFile.of(INDEX, (json.dumps(plan.index, indent=2) + "\n").encode())
-    elif finetuned.index is not None and len(plan.files) == len(finetuned.headers):
+    elif checkpoint.index is not None and len(plan.files) == len(checkpoint.headers):
         ending = ".safetensors.index.json"
-        names = [n for n in finetuned.side_names() if n.endswith(ending) and "/" not in n]
+        names = [n for n in checkpoint.side_names() if n.endswith(ending) and "/" not in n]
         for name in [INDEX] if INDEX in names else names:
-            yield _copied(finetuned, name)
+            yield SideFile(name, checkpoint.side_size(name), partial(checkpoint.side_bytes, name))
 
 
 def _with_dtype(config: bytes, dtype: str) -> bytes:

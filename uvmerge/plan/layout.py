@@ -30,7 +30,7 @@ def layout(
     finetuned: Checkpoint, dtype: str | None, max_shard_bytes: int | None
 ) -> tuple[tuple[OutputFile, ...], dict[str, tuple[str, int]]]:
     """Output files, and (file, offset) of every tensor: mirrored if nothing asks for more."""
-    if not dtype and not max_shard_bytes:
+    if not dtype and not max_shard_bytes and not finetuned.renamed:
         files = tuple(
             OutputFile(
                 name, bytes(finetuned.read(name, 0, head.data_start)), finetuned.sources[name].size

@@ -1,21 +1,25 @@
 """Which matrices of several checkpoints are to be measured against which of the base. Pure.
 
-The comparison's counterpart of `plan.py`: names, shapes and dtypes from headers alone.
+The comparison's counterpart of `planner`: names, shapes and dtypes from headers alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from ..checkpoint.alignment import Alignment, refuse_ungathered
-from ..checkpoint.anatomy import Anatomy, Place, View
+from ..checkpoint.alignment import Subject, correspond
+from ..checkpoint.anatomy import Anatomy, Place, View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
-from ..checkpoint.header import FLOATS
+from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import Selection
-from ..errors import InputRefused, Unrelated, counted, listed
+from ..errors import Unrelated
+from . import preflight
+from .roster import Consequences, Roster
+
+_CONSEQUENCES = Consequences("not compared", "not compared", "not compared")
 
 
 @dataclass(frozen=True)
@@ -40,89 +44,104 @@ class Match:
         return m, n
 
 
-@dataclass
+@dataclass(frozen=True)
 class Partners:
     """One checkpoint beside the base.
 
     Attributes:
-        matrices: how many of its matrices are to be measured.
         rest: other tensors (base, fine-tuned, module) of the same shape.
         notes: what the user should know.
     """
 
-    matrices: int = 0
-    rest: list[tuple[Tensor, Tensor, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    rest: Sequence[tuple[Tensor, Tensor, str]]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """What is to be compared: `matches` in the order of the base's files, and per checkpoint the rest."""
+    """What is to be compared: `matches` in the base's order, and per checkpoint the rest."""
 
     matches: tuple[Match, ...]
     partners: tuple[Partners, ...]
 
 
-def pair(base: Checkpoint, others: Sequence[Checkpoint], selection: Selection) -> Pairing:
+def roles(count: int) -> list[str]:
+    """The roles in a comparison of so many checkpoints: the base, and the fine-tuned or numbers."""
+    if count == 2:
+        return [BASE, FINETUNED]
+    return [BASE, *(f"checkpoint {number}" for number in range(1, count))]
+
+
+def pair(
+    base: Checkpoint,
+    others: Sequence[Checkpoint],
+    selection: Selection,
+    layer_map: Mapping[int, int] | None = None,
+) -> Pairing:
     """Match the selected matrices of each checkpoint with the base's.
 
     Raises:
-        InputRefused: names that cannot be aligned in one way, nothing selected, empty tensors.
-        Unrelated: fewer than half of the selected matrices have a partner.
+        InputRefused: what refuses an edit of the same pair, in the same words.
+        Unrelated: the names of a pair, or all of its shapes, have too little in common.
     """
-    anatomy = Anatomy(base)
-    selection.check(anatomy.depth)
+    anatomy = anatomy_of(base)
     found: dict[View, list[View | None]] = defaultdict(lambda: [None] * len(others))
     places: dict[View, Place] = {}
     partners = []
-    for number, other in enumerate(others):
-        matcher = _Matcher(anatomy, base, other, selection)
-        for view, ours, place in matcher.matches():
+    for number, (role, other) in enumerate(zip(roles(1 + len(others))[1:], others)):
+        anatomies = {BASE: anatomy, role: anatomy_of(other)}
+        if layer_map is None:
+            preflight.refuse_other_depths({BASE: base, role: other})
+        matched = _Matched(role, anatomies, selection, layer_map)
+        for view, ours, place in matched.views:
             found[view][number] = ours
             places.setdefault(view, place)
-        matcher.refuse_mismatches()
-        partners.append(matcher.partners)
+        matched.refuse_mismatches({BASE: base, role: other})
+        notes = [*other.notes, *anatomies[role].notes, *matched.roster.notes()]
+        partners.append(Partners(matched.rest, notes))
     order = [v for t in anatomy.tensors.values() for v in anatomy.views(t) if v in found]
-    roles = _roles((view.tensor, places[view]) for view in order)
-    matches = (Match(v, places[v], roles[v.tensor], tuple(found[v])) for v in order)
+    kinds = _roles((view.tensor, places[view]) for view in order)
+    matches = (Match(v, places[v], kinds[v.tensor], tuple(found[v])) for v in order)
     return Pairing(tuple(matches), tuple(partners))
 
 
-class _Matcher:
-    """Walks the tensors of one checkpoint once."""
+class _Matched:
+    """One checkpoint beside the base: what of its tensors is measured, and what subtracted.
+
+    Attributes:
+        views: (base, fine-tuned, place) of each matrix to measure.
+        rest: other tensors (base, fine-tuned, module) of the same shape.
+    """
 
     def __init__(
-        self, base: Anatomy, checkpoint: Checkpoint, other: Checkpoint, selection: Selection
+        self,
+        role: str,
+        anatomies: Mapping[str, Anatomy],
+        selection: Selection,
+        layer_map: Mapping[int, int] | None,
     ) -> None:
-        self.base, self.checkpoint, self.other = base, checkpoint, other
-        self.anatomy, self.selection = Anatomy(other), selection
-        self.alignment = Alignment(base, self.anatomy)
-        self.partners = Partners()
-        self.selected = 0
-        self.used: set[View] = set()  # of the base
-        self.without: list[str] = []  # of the selected tensors, those without a partner
-        self.unlike: list[str] = []  # of another shape or kind in the base
-        self.only_here: list[str] = []
+        self.selection, self.depth = selection, anatomies[role].depth
+        selection.check(anatomies[role].stacks.all, anatomies[role].main)
+        subjects = correspond(role, anatomies, layer_map)
+        self.roster = Roster(role, [BASE], subjects, _CONSEQUENCES)
+        self.views: list[tuple[View, View, Place]] = []
+        self.rest: list[tuple[Tensor, Tensor, str]] = []
+        for subject in subjects:
+            if subject.role == role:
+                self._assign(subject)
 
-    def matches(self) -> Iterable[tuple[View, View, Place]]:
-        """(base, fine-tuned, place) of each matrix to measure; everything else is noted."""
-        empty = []
-        for tensor in self.anatomy.tensors.values():
-            place, partner = self.anatomy.place(tensor), self.alignment.tensor(tensor)
-            if partner is not None and (tensor.size_bytes == 0) != (partner.size_bytes == 0):
-                empty.append(tensor.name)
-            elif self.selection.picks(tensor.name, place, matrices_only=True):
-                yield from self._views(tensor, place)
-            elif partner is None:
-                self.only_here.append(tensor.name)
-            elif partner.shape != tensor.shape:
-                self.unlike.append(_shapes(tensor.name, tensor.shape, partner.shape))
-            elif self._is_wide:
-                self.partners.rest.append((partner, tensor, place.module))
-        if empty:
-            where = f"{self.checkpoint.label} or {self.other.label}"
-            refuse_ungathered(where, empty)
-        self.partners.notes += self._notes()
+    def _assign(self, subject: Subject) -> None:
+        tensor, place, partner = subject.tensor, subject.place, subject.partners[BASE]
+        chosen = self.selection.picks(tensor.name, place, matrices_only=True)
+        by_name = self.selection.names_module(place.module)
+        if self.roster.admits(subject, [BASE] if chosen else None, by_name):
+            self.roster.matched += 1
+            pairs = zip(partner.views, subject.views, strict=True)
+            self.views += [(theirs, ours, place) for theirs, ours in pairs if theirs is not None]
+            return
+        whole = partner.tensor
+        if whole is not None and whole.shape == tensor.shape and self._is_wide and not chosen:
+            self.rest.append((whole, tensor, place.module))
 
     @property
     def _is_wide(self) -> bool:
@@ -130,78 +149,10 @@ class _Matcher:
         chosen = self.selection
         return chosen.layers is None and not chosen.include and not chosen.exclude
 
-    def _views(self, tensor: Tensor, place: Place) -> Iterable[tuple[View, View, Place]]:
-        self.selected += 1
-        views = self.anatomy.views(tensor)
-        partners = [self.alignment.view(view) for view in views]
-        if None in partners:
-            self.without.append(tensor.name)
-            return
-        for view, partner in zip(views, partners):
-            assert partner is not None
-            if partner.shape != view.shape:
-                self.unlike.append(_shapes(view.label, view.shape, partner.shape))
-            elif (dtype := self.base.tensors[partner.tensor].dtype) not in FLOATS:
-                self.unlike.append(f"{view.label} ({tensor.dtype} against {dtype} in the base)")
-            elif partner in self.used:
-                self.unlike.append(f"{view.label} ({partner.label} is compared with another one)")
-            else:
-                self.used.add(partner)
-                self.partners.matrices += 1
-                yield partner, view, place
-
-    def refuse_mismatches(self) -> None:
-        where = f"{self.checkpoint.label} and {self.other.label}"
-        if not self.selected and (picked := self._other_picked()):
-            raise InputRefused(
-                "selection", f"no matrix selected: what passes the filters is none"
-                f" ({listed(picked, 'tensor', 3)})",
-                "Select a matrix too; without filters, norms and biases are subtracted beside them.",
-            )  # fmt: skip
-        if not self.selected:
-            raise InputRefused(
-                "selection", f"nothing selected: none of {counted(len(self.anatomy.tensors), 'tensor')}"
-                f" of {self.other.label} passes the filters (the model has {self.anatomy.depth} layers)",
-                "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
-            )  # fmt: skip
-        if 2 * len(self.without) > self.selected or not self.partners.matrices:
-            odd = (
-                f"the base lacks {listed(self.without, 'tensor', 3)}"
-                if self.without
-                else f"shapes differ in {listed(self.unlike, 'tensor', 3)}"
-            )
-            matrices = (t.name for t in self.base.tensors.values() if self.base.place(t).is_matrix)
-            raise Unrelated(
-                where, f"unrelated by their names: of {self.selected:,} selected, {odd}; the base has"
-                f" names like {next(matrices, '(no matrix)')}",
-                "Check that both are checkpoints of one model.",
-            )  # fmt: skip
-
-    def _other_picked(self) -> list[str]:
-        """What passes the filters and is no matrix."""
-        return [
-            tensor.name
-            for tensor in self.anatomy.tensors.values()
-            if self.selection.picks(tensor.name, self.anatomy.place(tensor), matrices_only=False)
-            and not self.anatomy.place(tensor).is_matrix
-        ]
-
-    def _notes(self) -> Iterable[str]:
-        yield from self.other.notes
-        yield from self.anatomy.notes
-        yield from self.alignment.notes
-        if self.without or self.only_here:
-            only = [*self.without, *self.only_here]
-            yield f"only in {self.other.label}, not compared: {listed(only, 'tensor', 3)}"
-        if only := self.alignment.only_in_base():
-            yield f"only in the base, not compared: {listed(only, 'tensor', 3)}"
-        if self.unlike:
-            unlike = listed(self.unlike, "tensor", 3)
-            yield f"of another shape or kind in the base, not compared: {unlike}"
-
-
-def _shapes(name: str, ours: tuple[int, ...], theirs: tuple[int, ...]) -> str:
-    return f"{name} ({list(ours)} against {list(theirs)} in the base)"
+    def refuse_mismatches(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        self.roster.refuse_empty(checkpoints)
+        self.roster.refuse_nothing_selected([(self.selection, True)], self.depth)
+        self.roster.refuse_misfits(Unrelated)
 
 
 def _roles(tensors: Iterable[tuple[str, Place]]) -> dict[str, str]:

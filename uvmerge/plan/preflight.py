@@ -1,4 +1,4 @@
-"""What must hold before an edit may start, beyond what headers can tell alone.
+"""What must hold before an edit may start, beyond what names and shapes can tell.
 
 Nothing here imports torch: the look at the values is a sample of a few kilobytes.
 """
@@ -9,67 +9,106 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.quantisation import quantisation
+from ..checkpoint.roles import BASE, mirrored, spelled
+from ..checkpoint.stacks import Stack
 from ..errors import InputRefused, listed
-from ..measure.measures import UNRELATED_COSINE
-from .planner import BASE, FINETUNED, Plan, Step
+from ..measure.judgement import UNRELATED_COSINE
+from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
 
+_UNMERGED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|base_layer)(\.|$)")
 _STRUCT_CODES = {"F16": "e", "F32": "f", "F64": "d"}
-_PACKED = re.compile(
-    r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
-    r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$|_(blocks|scales|scale_inv)$"
-)
-_DEQUANTISE = {
-    "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
-    "mxfp4": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
-    " Mxfp4Config(dequantize=True), then save_pretrained(new_folder)",
-    "bitsandbytes": "model.dequantize(), then save_pretrained(new_folder)",
-}
-
-
-def quantisation(checkpoint: Checkpoint) -> tuple[str, list[str]] | None:
-    """(method, tensor names) where the checkpoint stores packed or scaled weights, else None."""
-    parts = [checkpoint.config, *(v for v in checkpoint.config.values() if isinstance(v, dict))]
-    config = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
-    packed = [
-        t.name for t in checkpoint.tensors.values()
-        if t.dtype.startswith(("F8_", "F6_", "F4")) or _PACKED.search(t.name)
-    ]  # fmt: skip
-    if not packed and not isinstance(config, dict):
-        return None
-    method = str(config.get("quant_method", "unknown")) if isinstance(config, dict) else "unknown"
-    return method, packed
 
 
 def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
-    """Refuse quantised weights, and tensors that were saved empty."""
-    if found := quantisation(checkpoint):
-        method, names = found
-        how = _DEQUANTISE.get(method, "the tool that quantised it, or take the original weights")
-        tensors = f" in {listed(names, 'tensor', 3)}" if names else ""
+    """Refuse a checkpoint in which an adapter was saved beside the weights that it belongs to."""
+    inside = [name for name in checkpoint.tensors if _UNMERGED.search(name)]
+    if inside:
         raise InputRefused(
-            f"{role} ({checkpoint.label})", f"is quantised (method {method}){tensors}",
-            f"Dequantise it first: {how}.",
+            f"{role} ({checkpoint.label})", f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
+            "Merge it first: model.merge_and_unload().save_pretrained(new_folder).",
         )  # fmt: skip
 
 
-def refuse_unrelated(plan: Plan, checkpoints: dict[str, Checkpoint]) -> float | None:
-    """Refuse a pair whose matrices have nothing in common; returns the cosine that was found, on a
+def refuse_packed(checkpoint: Checkpoint, role: str, names: Sequence[str]) -> None:
+    """Refuse the packed weights among `names`, which a step would have to compute with."""
+    found = quantisation(checkpoint)
+    if packed := [name for name in names if name in found.packed]:
+        raise InputRefused(
+            f"{role} ({checkpoint.label})",
+            f"is quantised (method {found.method}) in {listed(packed, 'selected tensor', 3)}",
+            f"Dequantise it first: {found.how_to_undo}.",
+        )  # fmt: skip
+
+
+def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse main stacks of different depths: a layer would be set beside the one of its number, which
+    another one may have become. Layers that look unrelated in a sample are named."""
+    own = mirrored(checkpoints)
+    ours = {stack.name: stack for stack in anatomy_of(checkpoints[own]).main}
+    for role, other in checkpoints.items():
+        theirs = anatomy_of(other).main
+        for stack, twin in zip(ours.values(), _twins(list(ours.values()), theirs)):
+            if role == own or twin is None or twin.depth == stack.depth:
+                continue
+            strange = _strange_layers(checkpoints[own], stack, other, twin)
+            apart = f"; layers {', '.join(map(str, strange))} look unrelated" if strange else ""
+            raise InputRefused(
+                f"{spelled(role)} and {spelled(own)}",
+                f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
+                f" {stack.depth} in {spelled(own)}{apart}",
+                "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or go on"
+                " with --force.",
+            )  # fmt: skip
+
+
+def _twins(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
+    """For each of ours the stack of theirs with its name, or with the same end of it, or the only one."""
+    by_end = {stack.name.rpartition("model.")[2]: stack for stack in theirs}
+    only = theirs[0] if len(theirs) == len(ours) == 1 else None
+    return [by_end.get(stack.name.rpartition("model.")[2], only) for stack in ours]
+
+
+def _strange_layers(
+    finetuned: Checkpoint, stack: Stack, base: Checkpoint, twin: Stack
+) -> list[int]:
+    """Layers of the fine-tuned whose largest matrix has nothing in common with the base's of its number."""
+    anatomy, found = anatomy_of(finetuned), []
+    largest: dict[int, Tensor] = {}
+    for tensor in sorted(finetuned.tensors.values(), key=lambda tensor: tensor.size_bytes):
+        place = anatomy.place(tensor)
+        if place.stack == stack.name and place.layer is not None and len(tensor.shape) == 2:
+            largest[place.layer] = tensor
+    for layer, tensor in sorted(largest.items()):
+        partner = base.tensors.get(twin.name + tensor.name[len(stack.name) :])
+        if partner is not None and partner.shape == tensor.shape:
+            cosine = sampled_cosine([(partner, tensor)], base, finetuned)
+            if cosine is not None and cosine < UNRELATED_COSINE:
+                found.append(layer)
+    return found
+
+
+def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse checkpoints that have nothing in common with the one that the output mirrors, by a
     sample of the matrices that the plan changes."""
-    pairs = _changed(plan, checkpoints)
-    cosine = sampled_cosine(pairs, checkpoints[BASE], checkpoints[FINETUNED])
-    if cosine is not None and cosine < UNRELATED_COSINE:
-        raise InputRefused(
-            "base and fine-tuned", f"look unrelated: {unrelated(cosine)}",
-            "Is the base the model that was fine-tuned, at the same revision? --force goes on.",
-        )  # fmt: skip
-    return cosine
+    own = checkpoints[plan.own]
+    for role, other in checkpoints.items():
+        if role == plan.own:
+            continue
+        cosine = sampled_cosine(_changed_with(plan, role, other, own), other, own)
+        if cosine is not None and cosine < UNRELATED_COSINE:
+            raise InputRefused(
+                f"{spelled(role)} and {spelled(plan.own)}", f"look unrelated: {unrelated(cosine)}",
+                "Is the base the model that was fine-tuned, at the same revision? --force goes on."
+                if role == BASE else "Were both fine-tuned from one model? --force goes on.",
+            )  # fmt: skip
 
 
 def unrelated(cosine: float) -> str:
@@ -101,21 +140,25 @@ def sampled_cosine(
     return dot / math.sqrt(size_b * size_f) if size_b and size_f else None
 
 
-def _changed(plan: Plan, checkpoints: dict[str, Checkpoint]) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of plain matrices that the plan changes."""
-    base, finetuned = checkpoints[BASE].tensors, checkpoints[FINETUNED].tensors
+def _changed_with(
+    plan: Plan, role: str, other: Checkpoint, own: Checkpoint
+) -> list[tuple[Tensor, Tensor]]:
+    """Plain matrices that the plan changes with the help of a role, each with that role's."""
     pairs = []
-    for step in plan.steps:
-        if step.changes and step.place.is_matrix and len(step.elements) == 2:
-            twin = base.get(_base_name(step))
-            ours = finetuned[step.tensor]
+    for step in plan.changes:
+        if step.place.is_matrix and len(step.elements) == 2:
+            name, ours = _name_in(step, role), own.tensors[step.tensor]
+            twin = None if name is None else other.tensors.get(name)
             if twin is not None and twin.shape == ours.shape:
                 pairs.append((twin, ours))
     return pairs
 
 
-def _base_name(step: Step) -> str:
-    return step.blocks[0].base.tensor if step.blocks else step.tensor
+def _name_in(step: Step, role: str) -> str | None:
+    """The name of the tensor that a step reads of a role, if it reads one."""
+    if step.copy is not None:
+        return step.tensor if step.copy.checkpoint == role else None
+    return next((view.tensor for r, view in step.blocks[0].operands if r == role), None)
 
 
 def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:

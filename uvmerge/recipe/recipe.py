@@ -7,13 +7,16 @@
       - restore: {top: 0.2, layers: 0-9}
       - reset-layers: {frac: 0.1}
 
+Checkpoints are named as the parameters are that take them in the operations; where a parameter takes
+several (`*models`), the key has a list: `models: [a, b, c]`.
+
 A recipe comes from strangers. It is data: no aliases, no tags, no paths to write to, no
 interpolation of anything; unknown keys and values out of range are refused with their line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,21 +25,17 @@ import yaml
 
 from .. import operations
 from ..checkpoint.header import DTYPES
-from ..checkpoint.selection import Selection
+from ..checkpoint.roles import FINETUNED, by_role, name_of
+from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
-from ..text import brief, inert
+from ..text import brief
+from .reader import Field, Reader, compose
 
 FORMAT_VERSION = 1
-LIMIT_BYTES, LIMIT_DEPTH = 256 * 1024, 32
-TEXT_KEYS = ("name", "description", "base", "finetuned", "dtype")
-KEYS = ("uvmerge", *TEXT_KEYS, "steps")
-LIMIT_ITEMS = 5_000
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times as fast
-_SAFE_TAGS = tuple(
-    f"tag:yaml.org,2002:{t}" for t in ("map", "seq", "str", "int", "float", "bool", "null")
-)
+LIMIT_BYTES = 256 * 1024
+TEXT_KEYS = ("name", "description", "dtype", "layer-map")
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,21 @@ class RecipeStep:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A surgery: two references, steps, and the dtype to store.
+    """A surgery: checkpoints, steps, and the dtype to store.
 
     Attributes:
-        base, finetuned: model references, or None where the caller must give them.
         steps: applied in this order, chained per tensor.
+        references: of models, by the name of the parameter that takes them (`base`, `finetuned`, …),
+            a tuple where it takes several; the caller must give those that are missing.
         dtype: `float32`, `float16`, `bfloat16`, or None to keep each tensor's own.
+        layer_map: which fine-tuned layer is which base layer (`0-2:0-2,3-5:5-7`), where depths differ.
         name, description: for people.
     """
 
     steps: tuple[RecipeStep, ...]
-    base: str | None = None
-    finetuned: str | None = None
+    references: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     dtype: str | None = None
+    layer_map: str | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
 
@@ -102,6 +103,8 @@ class Recipe:
             raise UsageError(
                 "dtype", f"{self.dtype!r} is unknown", did_you_mean(str(self.dtype), DTYPES)
             )
+        if self.layer_map is not None:
+            parse_layer_map(self.layer_map)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -119,8 +122,9 @@ class Recipe:
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
         """Read the text of a recipe."""
-        fields = _Reader(source).mapping(_compose(text, source), KEYS)
-        return _build(fields, source)
+        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
+        fields = Reader(source).mapping(compose(text, source), keys)
+        return _build(fields, Reader(source))
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
@@ -129,62 +133,57 @@ class Recipe:
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as plain data, in the order of a recipe file."""
-        data: dict[str, Any] = {"uvmerge": FORMAT_VERSION}
-        for key in TEXT_KEYS:
-            if getattr(self, key) is not None:
-                data[key] = getattr(self, key)
-        return data | {"steps": [step.as_data() for step in self.steps]}
+        names = (name for name in operations.operand_names() if name in self.references)
+        data = {
+            "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
+            **{name: _plain(self.references[name]) for name in names},
+            "dtype": self.dtype, "layer-map": self.layer_map, "steps": [step.as_data() for step in self.steps],
+        }  # fmt: skip
+        return {key: value for key, value in data.items() if value is not None}
 
+    def inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """References by role, in the order in which the steps take them.
 
-@dataclass(frozen=True)
-class _Field:
-    value: yaml.Node
-    line: int
+        Args:
+            given: references by the name of their parameter, in place of the recipe's own; None and
+                empty ones are none.
 
+        Raises:
+            UsageError: a step lacks one, or no step takes one.
+        """
+        named = {**self.references, **{k: v for k, v in given.items() if v not in (None, (), [])}}
+        found = by_role(named)
+        self.refuse_other_roles(found)
+        taken = (role for step in self.steps for role in step.operation.roles_among(found))
+        return {role: found[role] for role in taken}
 
-class _Reader:
-    """Plain values out of YAML nodes, with the line of whatever is wrong."""
+    def refuse_other_roles(self, roles: Collection[str]) -> None:
+        """Refuse checkpoints in `roles` that are not those that the steps take.
 
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def fail(self, line: int, what: str, do: str = "") -> RecipeError:
-        return RecipeError(f"{self.source}:{line}", what, do)
-
-    def mapping(self, node: yaml.Node, known: Sequence[str] | None = None) -> dict[str, _Field]:
-        line = node.start_mark.line + 1
-        if not isinstance(node, yaml.MappingNode):
-            raise self.fail(line, "expected keys and values here", "Write `key: value`.")
-        fields: dict[str, _Field] = {}
-        for key_node, value in node.value:
-            key, line = str(getattr(key_node, "value", "")), key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self.fail(line, "a key must be a word")
-            if key in fields:
-                raise self.fail(line, f"the key '{brief(key)}' stands here twice")
-            if known is not None and key not in known:
-                raise self.fail(line, f"unknown key '{brief(key)}'", did_you_mean(key, known))
-            fields[key] = _Field(value, line)
-        return fields
-
-    def value(self, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(child) for child in node.value]
-        if isinstance(node, yaml.MappingNode):
-            raise self.fail(node.start_mark.line + 1, "keys and values are not expected here")
-        if node.tag in _SAFE_TAGS[:2] or (node.tag not in _SAFE_TAGS[:3] and len(node.value) > 100):
-            raise self.fail(
-                node.start_mark.line + 1, f"{brief(node.value)} is not what its tag says"
+        A step that edits the fine-tuned tensor needs no checkpoint for it behind one that makes it.
+        """
+        is_made = False
+        for operation in (step.operation for step in self.steps):
+            names = {name_of(role) for role in operation.roles_among(roles)}
+            names |= {FINETUNED} if is_made else set()
+            for operand in operation.operands:
+                if operand.name not in names:
+                    values = "[…, …]" if operand.several else "…"
+                    raise UsageError(
+                        "recipe", f"names no {operand.name}, which {operation.command} takes",
+                        f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
+                        f" --{operand.name} on the command line.",
+                    )  # fmt: skip
+            is_made = is_made or not operation.edits
+        taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
+        if idle := [role for role in roles if role not in taken]:
+            usage = "; ".join(dict.fromkeys(step.operation.usage for step in self.steps))
+            raise UsageError(
+                "recipe", f"names {', '.join(idle)}, which no step takes", f"Usage: {usage}."
             )
-        try:
-            return yaml.SafeLoader("").construct_object(node)
-        except (ValueError, LookupError, OverflowError, yaml.YAMLError):
-            line = node.start_mark.line + 1
-            raise self.fail(line, f"'{brief(node.value)}' cannot be read") from None
 
 
-def _build(fields: Mapping[str, _Field], source: str) -> Recipe:
-    reader = _Reader(source)
+def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
     for key in ("uvmerge", "steps"):
         if key not in fields:
             raise reader.fail(1, f"the key {key!r} is missing", "Start with `uvmerge: 1`.")
@@ -194,22 +193,37 @@ def _build(fields: Mapping[str, _Field], source: str) -> Recipe:
             fields["uvmerge"].line,
             f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}",
         )
-    texts: dict[str, str] = {}
-    for key in TEXT_KEYS:
-        if key in fields:
-            value = reader.value(fields[key].value)
-            if not isinstance(value, str):
-                raise reader.fail(fields[key].line, f"{key} must be text, not {value!r}")
-            texts[key] = value
+    texts = {
+        key.replace("-", "_"): _text(key, fields[key], reader) for key in TEXT_KEYS if key in fields
+    }
+    names = [name for name in operations.operand_names() if name in fields]
+    references = {name: _reference(name, fields[name], reader) for name in names}
     try:
-        return Recipe(tuple(_steps(fields["steps"], reader)), **texts)
+        return Recipe(tuple(_steps(fields["steps"], reader)), references, **texts)
     except RecipeError:
         raise
     except UsageError as error:
         raise reader.fail(fields.get("dtype", fields["steps"]).line, error.what, error.do) from None
 
 
-def _steps(steps: _Field, reader: _Reader) -> Iterator[RecipeStep]:
+def _text(key: str, given: Field, reader: Reader) -> str:
+    value = reader.value(given.value)
+    if not isinstance(value, str):
+        raise reader.fail(given.line, f"{key} must be text, not {value!r}")
+    return value
+
+
+def _reference(name: str, given: Field, reader: Reader) -> str | tuple[str, ...]:
+    """A reference to a model, or several as a list."""
+    if not isinstance(given.value, yaml.SequenceNode):
+        return _text(name, given, reader)
+    values = reader.value(given.value)
+    if not values or not all(isinstance(value, str) for value in values):
+        raise reader.fail(given.line, f"{name} must be a list of texts, not {brief(values)}")
+    return tuple(values)
+
+
+def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
     if not isinstance(steps.value, yaml.SequenceNode) or not steps.value.value:
         raise reader.fail(steps.line, "steps must be a list with at least one step")
     for item in steps.value.value:
@@ -236,41 +250,6 @@ def _steps(steps: _Field, reader: _Reader) -> Iterator[RecipeStep]:
             option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
             where = lines.get(option, lines.get(option.replace("-", "_"), line))
             raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
-
-
-def _compose(text: str | bytes, source: str) -> yaml.Node:
-    """The node tree of one document, after a pass over its events that refuses what has no place."""
-    depth = items = 0
-    try:
-        for event in yaml.parse(text, Loader=_Loader):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            tag = getattr(event, "tag", None)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RecipeError(f"{source}:{line}", "anchors and aliases are not allowed")
-            if tag and tag not in _SAFE_TAGS:
-                raise RecipeError(f"{source}:{line}", f"the tag {inert(tag)} is not allowed")
-            items += 1
-            if items > LIMIT_ITEMS:
-                raise RecipeError(f"{source}:{line}", f"has more than {LIMIT_ITEMS:,} items")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > LIMIT_DEPTH:
-                raise RecipeError(f"{source}:{line}", f"nested deeper than {LIMIT_DEPTH} levels")
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        what = error.problem or "is not valid YAML"
-        if "nesting depth" in what:  # PyYAML from 6.0.4 on has a limit of its own, and reads ahead
-            what = f"nested deeper than {LIMIT_DEPTH} levels"
-        raise RecipeError(f"{source}:{line}", what) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(
-            f"{source}:1", f"is not valid YAML: {str(error).splitlines()[0]}"
-        ) from None
-    if node is None:
-        raise RecipeError(f"{source}:1", "is empty", "Start with `uvmerge: 1`.")
-    return node
 
 
 def _plain(value: Any) -> Any:

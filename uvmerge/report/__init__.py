@@ -1,18 +1,19 @@
-"""What a comparison found, written down: `report.json`, `matrices.csv` and one page, `report.html`."""
+"""What a comparison found, in files: `report.json`, `matrices.csv` and a page, `report.html`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from ..measure.findings import Findings, as_data
+from ..measure.findings import Findings
 from ..output.manifest import write_whole
+from .data import as_data
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
 from .words import headline
 
-__all__ = ["figure", "headline", "render", "rows", "save", "summary"]
+__all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary"]
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:

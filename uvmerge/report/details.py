@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ..measure.findings import Entry
-from ..measure.measures import Measures, Turn
-from ..measure.null import RandomMatrix, RandomSubspaces
-from .format import number, percent, safe
-from .heat import DIVERGING, Scale, picture
+from ..measure.measures import Measures
+from ..measure.null import RandomSubspaces
+from .column import Column, Place
+from .columns import column_of, shown_in
+from .format import DEGREES, NONE, percent, safe
+from .heat import picture
+from .scales import BLOCK, angle_axis
 from .svg import Axis, Band, Line, chart, furniture
-from .words import chance_mean
 
 POINTS, FEW = 28, 12  # of a curve, and of one in the background
-BLOCK = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
 BACKGROUND = 6  # other checkpoints that are drawn behind the angles of the last
 
 
 def legends() -> str:
     """What the charts of all matrices share; stands once on the page."""
     rank = _ranks(1)
-    value, angle = Axis(0, 1, "singular value"), Axis(0, 1, "angle, rad")
+    value, angle = Axis(0, 1, "singular value"), angle_axis(())
     change = Line((), "change (right)", 2)
     made = (
         furniture(rank, value, (Line((), "base"), Line((), "fine-tuned", 1), change), (),
@@ -50,8 +51,9 @@ def details(
     assert found is not None
     m, n = entry.shape
     summary = (
-        f"<b>{safe(entry.name)}</b> <span>{m} × {n}, k = {found.k}, moved {percent(entry.relative)},"
-        f" turned left {_angle(found.left)}, right {_angle(found.right)}</span>"
+        f"<b>{safe(entry.name)}</b> <span>{m} × {n}, k = {found.k},"
+        f" moved {percent(entry.relative)},"
+        f" turned left {_angle(entry, 'left')}, right {_angle(entry, 'right')}</span>"
     )
     figures = [_delta(found)]
     if found.k:
@@ -61,21 +63,21 @@ def details(
     )
     return (
         f'<details id="{anchor}d"{" open" if is_open else ""}><summary>{summary}</summary>'
-        f'<div id="{anchor}" class="row">{drawn}{_numbers(entry, found)}</div></details>'
+        f'<div id="{anchor}" class="row">{drawn}{_numbers(entry)}</div></details>'
     )
 
 
-def _angle(turn: Turn) -> str:
-    """A mean angle, or that it is no finding."""
-    if not turn.angles:
-        return "–"
-    if turn.is_chance:
-        return "as chance"
-    return f"{number(turn.mean)} rad"
+def _angle(entry: Entry, side: str) -> str:
+    """The mean angle of one side, or that it is no finding."""
+    of_side = column_of(f"{side}_mean")
+    value = of_side.value(entry)
+    if value is None:
+        return NONE
+    return "as chance" if of_side.is_void(entry) else of_side.unit.text(value)
 
 
 def chosen(count: int, points: int = POINTS, power: float = 1.0) -> list[int]:
-    """At most that many of `range(count)`, both ends included, denser at the start for a power > 1."""
+    """At most that many of `range(count)`, both ends included; a power > 1 prefers the start."""
     if count <= points:
         return list(range(count))
     places = (round((count - 1) * (i / (points - 1)) ** power) for i in range(points))
@@ -110,31 +112,29 @@ def _null_band(chance: RandomSubspaces) -> tuple[tuple[float, ...], tuple[float,
 
 def _angles(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
     title = "Principal angles" + (" (thin: other checkpoints)" if earlier else "")
-    all_angles = [*found.left.angles, *found.right.angles]
-    log = max(all_angles) < 0.3
     bands = [_band(space) for space in dict.fromkeys((found.left.chance, found.right.chance))]
-    if log:
-        floor = min((a for a in all_angles if a > 0), default=1e-8)
-        y = Axis(max(floor, 1e-8) / 1.5, math.pi / 2, log=True)
-    else:
-        y = Axis(0.0, math.pi / 2)
     lines = [
-        Line([(i + 1, turn.angles[i]) for i in chosen(len(turn.angles), FEW)], "", style, thin=True)
+        Line(_points(turn.angles, FEW), "", style, thin=True)
         for other in earlier
         for style, turn in enumerate((other.left, other.right))
         if turn.angles
     ]
     for style, turn in enumerate((found.left, found.right)):
-        points = [(i + 1, turn.angles[i]) for i in chosen(found.k)]
-        lines.append(Line(points, "", style))
+        lines.append(Line(_points(turn.angles), "", style))
+    y = angle_axis([*found.left.angles, *found.right.angles])
     return title, chart(title, _ranks(found.k), y, lines, bands, legend="angles")
+
+
+def _points(angles: Sequence[float], points: int = POINTS) -> list[tuple[float, float]]:
+    """(rank, degrees) of some of the angles."""
+    return [(i + 1, DEGREES.drawn(angles[i])) for i in chosen(len(angles), points)]
 
 
 def _band(chance: RandomSubspaces) -> Band:
     low, high = _null_band(chance)
     bends = (i for end in (0, chance.zeros) for i in range(end - 4, end + 4) if 0 <= i < chance.k)
     at = sorted({*chosen(chance.k, FEW), *bends})
-    return Band([(i + 1, low[i], high[i]) for i in at], "")
+    return Band([(i + 1, DEGREES.drawn(low[i]), DEGREES.drawn(high[i])) for i in at], "")
 
 
 def _delta(found: Measures) -> tuple[str, str]:
@@ -163,50 +163,33 @@ def _block(found: Measures) -> tuple[str, str]:
     return "Change in leading directions", body
 
 
-def _numbers(entry: Entry, found: Measures) -> str:
-    left, right, change = found.left, found.right, found.change
-    chance: RandomMatrix = change.chance
-    rows = [
-        (
-            "mean angle, rad",
-            *_sides(left, right, lambda t: t.mean, lambda t: chance_mean(t.chance)),
-        ),
-        ("largest angle, rad", number(left.largest), "", number(right.largest), ""),
-        ("chordal distance", *_sides(left, right, lambda t: t.chordal, lambda t: t.chance.chordal)),
-        ("alignment", *_sides(left, right, lambda t: t.alignment, lambda t: t.chance_alignment)),
-    ]
-    turns = "".join(
-        f"<tr><th>{row[0]}</th>" + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
-        for row in rows
+def _numbers(entry: Entry) -> str:
+    """Each measure beside what chance gives, those of vectors by side."""
+    columns = shown_in(Place.DETAILS)
+    by_name: dict[str, list[Column]] = {}
+    for each in columns:
+        if each.side:
+            by_name.setdefault(each.name, []).append(each)
+    sides = [(name, *(_cells(each, entry) for each in both)) for name, both in by_name.items()]
+    rows = "".join(
+        f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cells in both for cell in cells)}</tr>"
+        for name, *both in sides
     )
-    facts = [
-        ("cosine of the matrices", number(change.cosine, 6)),
-        ("value change, rms", percent(found.value_change)),
-        ("gap at the cut, base", number(found.base_gap)),
-        ("… fine-tuned", number(found.finetuned_gap)),
-        (
-            "in the leading block",
-            f"{percent(change.inside)} ({percent(change.expected('inside', found.k))})",
-        ),
-        ("diag, rot", f"{percent(change.diagonal)}, {percent(change.rotation)}"),
-        ("stable rank", f"{number(change.stable_rank)} ({number(chance.stable_rank)})"),
-        ("effective rank", number(change.effective_rank)),
-        (
-            "energy in its own leading k",
-            f"{percent(change.leading_energy(found.k))} ({percent(chance.leading_energy(found.k))})",
-        ),
-        ("intruders", "–" if found.intruders is None else str(found.intruders)),
-    ]
-    listed = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in facts)
     head = "".join(f"<th>{name}</th>" for name in ("", "left", "chance", "right", "chance"))
+    facts = "".join(_fact(each, entry) for each in columns if not each.side)
     return (
-        f'<table class="numbers"><tr>{head}</tr>{turns}</table>'
-        f'<table class="numbers">{listed}</table>'
+        f'<table class="numbers"><tr>{head}</tr>{rows}</table>'
+        f'<table class="numbers"><tr><th></th><th>(chance)</th></tr>{facts}</table>'
     )
 
 
-def _sides(
-    left: Turn, right: Turn, value: Callable[[Turn], float], chance: Callable[[Turn], float]
-) -> list[str]:
-    """A figure of both sides, each beside what chance gives."""
-    return [number(measure(turn)) for turn in (left, right) for measure in (value, chance)]
+def _cells(column: Column, entry: Entry) -> tuple[str, str]:
+    """The value of one side, and what chance gives."""
+    chance = column.chance(entry)
+    return column.unit.text(column.value(entry)), "" if chance is None else column.unit.text(chance)
+
+
+def _fact(column: Column, entry: Entry) -> str:
+    value, chance = _cells(column, entry)
+    beside = f" ({chance})" if chance else ""
+    return f"<tr><th>{safe(column.heading or column.name or column.key)}</th><td>{value}{beside}</td></tr>"

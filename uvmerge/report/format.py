@@ -1,11 +1,14 @@
-"""Numbers and names as the page and the sentences show them. Pure."""
+"""Numbers, their units and names as people read them. Pure."""
 
 from __future__ import annotations
 
 import html
 import math
+from dataclasses import dataclass
 
 from ..text import brief
+
+NONE = "–"  # for a number that there is not
 
 
 def safe(text: object, most: int = 200) -> str:
@@ -14,9 +17,9 @@ def safe(text: object, most: int = 200) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`value` to that many significant digits, short: `0.0123`, `1.2e-5`, `12,300`, `–` for none."""
+    """`value` to that many significant digits, short: `0.0123`, `1.2e−5`, `12,300`; `–` is none."""
     if value is None or math.isnan(value):
-        return "–"
+        return NONE
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if abs(value) >= 1e7:
@@ -30,4 +33,44 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def percent(share: float | None, digits: int = 3) -> str:
     """A share of 1 in percent."""
-    return "–" if share is None else f"{number(100 * share, digits)} %"
+    return NONE if share is None else f"{number(100 * share, digits)} %"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a number of the findings is drawn and written for people.
+
+    Attributes:
+        label: of an axis.
+        factor: what a number is multiplied by; `drawn` gives the product.
+        sign: written behind it.
+        in_percent: whether text gives it in percent; a drawing has no room for that.
+        digits: of text, where more than three are needed.
+    """
+
+    label: str = ""
+    factor: float = 1.0
+    sign: str = ""
+    in_percent: bool = False
+    digits: int = 3
+
+    def drawn(self, value: float) -> float:
+        """The number as a drawing has it."""
+        return value * self.factor
+
+    def brief(self, value: float | None, digits: int = 3) -> str:
+        """The number as a drawing writes it: `3.38°`, `0.0512`."""
+        shown = number(None if value is None else self.drawn(value), digits)
+        return shown if shown == NONE else shown + self.sign
+
+    def text(self, value: float | None) -> str:
+        """The number as a sentence or a table writes it: `3.38°`, `5.12 %`."""
+        if self.in_percent and value is not None and not math.isnan(value):
+            return percent(value, self.digits)
+        return self.brief(value, self.digits)
+
+
+PLAIN = Unit()
+SHARE = Unit("share", in_percent=True)
+COSINE = Unit("cosine", digits=6)
+DEGREES = Unit("degrees", 180 / math.pi, "°")  # of a number in radians

@@ -8,13 +8,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .colours import SEQUENTIAL, mixed
 from .format import number, safe
 from .svg import Axis
 
-# Cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
-SEQUENTIAL = ("#FEE838", "#E1CC55", "#C3B369", "#A59C74", "#8A8678", "#707173",
-              "#575D6D", "#3B496C", "#123570", "#00224E")  # fmt: skip
-DIVERGING = ("#00456B", "#0072B2", "#8CBEDB", "#F7F7F7", "#EFB188", "#D55E00", "#7F3800")
 FONT = 'font-family="system-ui,sans-serif" font-size="10" fill="#333"'
 WIDTH, HEIGHT = 46, 15  # of a cell
 SHARED = (
@@ -24,18 +21,10 @@ SHARED = (
     '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#444" stroke-width=".6"/>'
     "</pattern>"
     f'<rect id="cell" width="{WIDTH - 1}" height="{HEIGHT - 1}"/>'
-    f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)" opacity=".6"/>'
+    f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)"'
+    ' opacity=".6"/>'
     "</defs></svg>"
 )
-
-
-def mixed(ramp: Sequence[str], share: float) -> tuple[int, int, int]:
-    """Red, green and blue (0 to 255) at `share` (0 to 1) along a ramp of `#rrggbb` stops."""
-    place = min(max(share, 0.0), 1.0) * (len(ramp) - 1)
-    at = min(int(place), len(ramp) - 2)
-    ends = [[int(ramp[at + i][j : j + 2], 16) for j in (1, 3, 5)] for i in (0, 1)]
-    red, green, blue = (round(a + (b - a) * (place - at)) for a, b in zip(*ends))
-    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -136,7 +125,8 @@ def _legend(scale: Scale, x: int, y: int) -> str:
     for value in scale.axis.ticks(5):
         at = x + round(scale.axis.share(value) * width)
         parts.append(
-            f'<path d="M{at} {y + 8}v3" stroke="#555"/><text x="{at}" y="{y + 20}">{number(value)}</text>'
+            f'<path d="M{at} {y + 8}v3" stroke="#555"/>'
+            f'<text x="{at}" y="{y + 20}">{number(value)}</text>'
         )
     for value, label in scale.marks:
         at = x + round(scale.axis.share(value) * width)

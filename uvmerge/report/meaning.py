@@ -1,32 +1,57 @@
-"""What the figures mean: each measure in a line, with what chance gives."""
+"""What the figures mean: each measure in a line, with what chance gives, for people to read."""
 
-MEANING = (
-    ("Base, fine-tuned, k", "W_b and W_f of shape m × n; D = W_f − W_b. The k leading singular triplets"
-     " of both are compared; k is smaller than asked for where a matrix has fewer values that are not 0."),
-    ("Relative change", "‖D‖ / ‖W_b‖, Frobenius norms. Independent matrices of one scale: √2. Rounding"
-     " alone: about 0.17 % in BF16, 0.021 % in F16."),
-    ("Principal angles", "Angles between the spans of the k leading left (right) vectors of both, in"
-     " radians. Independent spans follow the grey band; where 2k exceeds the dimension d, 2k − d of the"
-     " angles are 0 whatever the matrices are."),
-    ("Chordal distance", "√ of the mean of sin²θ: 0 where the spans are one, 1 where they are orthogonal."
-     " Independent spans: √(1 − k/d)."),
-    ("Alignment", "Mean over fine-tuned vectors of their largest |cosine| with a base vector. Independent:"
-     " the value printed beside it."),
-    ("Value change", "(S_f − S_b) / S_b for each of the k. Unrelated matrices of one scale show small"
-     " changes too, so that stable values are no evidence of anything."),
-    ("Singular values of the change", "Those of D. The dashed line is a matrix of independent entries with"
-     " the same energy (Marchenko–Pastur); what rises above it is structure."),
-    ("Stable rank, effective rank", "‖D‖² / σ₁(D)², and exp of the entropy of σ(D) over their sum. The"
-     " stable rank of a matrix of independent entries is printed in brackets."),
-    ("In the leading block", "Share of ‖D‖² in C = U_bᵀ D V_b, k × k. Without structure: what"
-     " the same entries of D with random signs show, printed beside it; k²/(mn) where all entries are of"
-     " one size. diag is the share on the diagonal of C, which changes values (without structure 1/k of"
-     " that); rot is the rest of C, which turns leading vectors among each other. The picture shows mean"
-     " squares of C, leading vectors at the top left."),
-    ("Gap at the cut", "(σ_k − σ_k+1) / σ_k in the tables; over σ₁(D) in the heat map. Where the change is"
-     " larger than the gap, vectors may swap places over the cut, and the largest angles say only that."),
-    ("Intruders", "How many of the ten leading left vectors of W_f have no |cosine| of 0.5 with any left"
-     " vector of W_b (arXiv 2410.21228). Not counted where the spans are no nearer than chance."),
-    ("No finding", "A figure within four standard deviations of what independent subspaces, or a change"
-     " with random signs, would show. Hatched in the heat maps."),
+from __future__ import annotations
+
+from . import columns
+from .column import Column
+
+_BEFORE = (
+    ("Base, fine-tuned, k", "W_b and W_f of shape m × n; D = W_f − W_b. The k leading singular"
+     " triplets U, S, V of both are compared; k is smaller than asked for where a matrix has fewer"
+     " values that are not 0."),
 )  # fmt: skip
+_AFTER = (
+    ("Chart of principal angles", "All k of them. Independent spans follow the grey band."),
+    ("Chart of the change's singular values", "The dashed line is a matrix of independent entries"
+     " with the same energy (Marchenko–Pastur); what rises above it is structure."),
+    ("Change in leading directions", "Mean squares of C, leading vectors at the top left, as"
+     " multiples of what a change without structure shows."),
+    ("No finding", "A figure within four standard deviations of what independent subspaces, or a"
+     " change with random signs, would show; a change of the size of rounding; everything of a"
+     " matrix that is unrelated to its base. Hatched in the heat maps."),
+)  # fmt: skip
+
+
+def meanings() -> list[tuple[str, str]]:
+    """Names and texts for the page."""
+    measures = [(_capital(one.name or one.key), _text(one)) for one, *_ in _explained()]
+    return [*_BEFORE, *measures, *_AFTER]
+
+
+def documentation() -> str:
+    """The table of measures of docs/report.md, in Markdown."""
+    rows = ["| measure | in `matrices.csv` | definition | by chance |", "|---|---|---|---|"]
+    for group in _explained():
+        keys = ", ".join(f"`{column.key}`" for column in group)
+        texts = (group[0].name, keys, group[0].meaning, group[0].by_chance or "—")
+        rows.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |")
+    return "\n".join(rows)
+
+
+def _explained() -> list[list[Column]]:
+    """The columns that have a meaning, those of both sides together."""
+    by_name: dict[str, list[Column]] = {}
+    for column in columns.COLUMNS:
+        if column.meaning:
+            by_name.setdefault(column.name or column.key, []).append(column)
+    return list(by_name.values())
+
+
+def _text(column: Column) -> str:
+    return (
+        f"{column.meaning} By chance: {column.by_chance}." if column.by_chance else column.meaning
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -8,18 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry, Findings, median_of
-from ..measure.measures import Measures, Turn
+from ..measure.findings import Compared, Entry, Findings
+from ..measure.measures import Measures
+from .column import Column, Place
+from .columns import column_of, shown_in
 from .details import details, legends
-from .format import number, percent, safe
+from .format import NONE, number, percent, safe
 from .heat import SHARED
 from .maps import heat_maps
-from .meaning import MEANING
+from .meaning import meanings
 from .style import STYLE
 from .trajectory import trajectory
-from .words import chance_mean, headline, told_apart
+from .words import headline
 
-DETAILS_BYTES = 1_450_000  # of all folded matrices together, so that a page stays under 2 MB
+DETAILS_BYTES = 1_500_000  # of all folded matrices together, so that a page stays under 2 MB
 MOST_LISTED = 10
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
@@ -54,7 +56,8 @@ def figure(findings: Findings) -> str:
 
 
 _FRAGMENT_STYLE = (
-    ".uvmerge .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(370px,1fr));gap:18px}"
+    ".uvmerge .maps{display:grid;gap:18px;"
+    "grid-template-columns:repeat(auto-fill,minmax(370px,1fr))}"
     ".uvmerge figure{margin:0}.uvmerge figcaption{font-weight:600;font-size:13px}"
     ".uvmerge .note{display:block;color:#666;font-size:12px;font-weight:400}"
 )
@@ -93,9 +96,9 @@ def _sections(findings: Findings) -> Iterable[str]:
 
 
 _MAPS_NOTE = (
-    "Experts of one role and layer are averaged. Figures of one kind share a scale. Hatched cells are no"
-    " finding: no more than chance or rounding gives, or all of an unrelated matrix. A cell leads to"
-    " its matrix below."
+    "Experts of one role and layer are averaged. Figures of one kind share a scale. Hatched cells"
+    " are no finding: no more than chance or rounding gives, or all of an unrelated matrix. A cell"
+    " leads to its matrix below."
 )
 
 
@@ -106,7 +109,7 @@ def _headline(findings: Findings) -> str:
 
 def _whole(sentence: str) -> str:
     """A sentence whose numbers are not parted from their units at the end of a line."""
-    return re.sub(r"(?<=\d) (?=%|rad|nats|±)", "&nbsp;", safe(sentence, 2000))
+    return re.sub(r"(?<=\d) (?=%|nats|±)", "&nbsp;", safe(sentence, 2000))
 
 
 def _facts(findings: Findings) -> str:
@@ -151,28 +154,31 @@ _NAME = ' class="name"'
 
 def _behaviours(findings: Findings) -> str:
     header = ("checkpoint", "prompts", "tokens", "KL from base, nats", "entropy of base", "entropy",
-              "top-ten overlap", "same likeliest", "relative change", "angle left", "angle right")  # fmt: skip
+              "top-ten overlap", "same likeliest",
+              *(column_of(key).head for key in _BESIDE_BEHAVIOUR))  # fmt: skip
     rows = []
     for compared in findings.compared:
         found = compared.behaviour
         if found is None:
             continue
         error = "" if found.kl_error is None else f" ± {number(found.kl_error)}"
-        told = told_apart(compared)
-        angles = [
-            median_of((e for e, _ in told), lambda m, s=side: getattr(m, s).mean)  # type: ignore[misc]
-            for side in ("left", "right")
-        ]
-        moved = median(entry.relative for entry, _ in told) if told else None
         rows.append((
             safe(compared.label), f"{found.prompts:,}", f"{found.tokens:,}",
             f"{number(found.kl)}{error}", number(found.base_entropy), number(found.entropy),
-            percent(found.overlap), percent(found.agreement), percent(moved), *map(number, angles),
+            percent(found.overlap), percent(found.agreement),
+            *(_median(column_of(key), compared) for key in _BESIDE_BEHAVIOUR),
         ))  # fmt: skip
-    note = (
-        '<p class="note">Relative change and mean angles in radians are medians over matrices.</p>'
-    )
+    note = '<p class="note">Relative change and mean angles are medians over matrices.</p>'
     return _table(header, rows) + note
+
+
+_BESIDE_BEHAVIOUR = ("relative_delta", "left_mean", "right_mean")
+
+
+def _median(column: Column, compared: Compared) -> str:
+    """Over the related matrices whose values say something."""
+    values = column.telling_values(compared.related_matrices)
+    return column.unit.text(median(values) if values else None)
 
 
 def _folded(
@@ -199,40 +205,36 @@ def _folded(
 
 
 def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
-    header = ("matrix", "shape", "k", "relative change", "angle left (chance)",
-              "angle right (chance)", "chordal left", "chordal right", "gap base", "gap fine-tuned",
-              "in block (chance)", "diag", "rot", "intruders")  # fmt: skip
-    return _table(header, [_moved_row(e, links) for e in compared.moved[:MOST_LISTED]]) + (
-        '<p class="note">By mean angle of both sides, in radians. * no finding: no nearer to the base'
-        " than chance, or as large as chance.</p>"
+    columns = shown_in(Place.MOVED)
+    header = ["matrix", "shape", "k", *map(_head, columns)]
+    rows = [_moved_row(entry, columns, links) for entry in compared.moved[:MOST_LISTED]]
+    return _table(header, rows) + (
+        '<p class="note">By mean angle of both sides. * no finding: no more than chance or rounding'
+        " gives, or of a matrix that is unrelated to its base.</p>"
     )
 
 
-def _moved_row(entry: Entry, links: Mapping[str, str]) -> Sequence[str]:
-    found = entry.measures
-    assert found is not None
+def _head(column: Column) -> str:
+    return safe(column.head) + (" (chance)" if Place.CHANCE in column.shown else "")
+
+
+def _moved_row(entry: Entry, columns: Sequence[Column], links: Mapping[str, str]) -> list[str]:
     name = safe(entry.name).replace(".", ".<wbr>")
     if entry.name in links:
         name = f'<a href="#{links[entry.name]}">{name}</a>'
-    change, k = found.change, found.k
-    low, high = change.band("inside", k)
-    star = "*" if found.is_chance or low <= change.inside <= high else ""
-    return (
-        name, f"{entry.shape[0]} × {entry.shape[1]}", str(k), percent(entry.relative),
-        _turn_cell(found.left), _turn_cell(found.right),
-        number(found.left.chordal), number(found.right.chordal),
-        number(found.base_gap), number(found.finetuned_gap),
-        f"{percent(change.inside)} ({percent(change.structureless)}){star}",
-        percent(change.diagonal), percent(change.rotation),
-        "–" if found.intruders is None else str(found.intruders),
-    )  # fmt: skip
+    k = entry.measures.k if entry.measures is not None else 0
+    shape = f"{entry.shape[0]} × {entry.shape[1]}"
+    return [name, shape, str(k), *(_moved_cell(column, entry) for column in columns)]
 
 
-def _turn_cell(turn: Turn) -> str:
-    if not turn.angles:
-        return "–"
-    chance = number(chance_mean(turn.chance))
-    return f"{number(turn.mean)} ({chance}){'*' if turn.is_chance else ''}"
+def _moved_cell(column: Column, entry: Entry) -> str:
+    value = column.value(entry)
+    if value is None:
+        return NONE
+    chance = column.chance(entry) if Place.CHANCE in column.shown else None
+    beside = "" if chance is None else f" ({column.unit.text(chance)})"
+    star = "*" if column.is_no_finding(entry) else ""
+    return f"{column.unit.text(value)}{beside}{star}"
 
 
 def _rest(compared: Compared) -> str:
@@ -253,5 +255,5 @@ def _rest(compared: Compared) -> str:
 
 
 def _meaning() -> str:
-    rows = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text, 1000)}</dd>" for name, text in MEANING)
+    rows = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text, 1000)}</dd>" for name, text in meanings())
     return f'<dl class="meaning">{rows}</dl>'

@@ -1,5 +1,6 @@
 """The style sheet of the page."""
 
+from .colours import DIVERGING
 from .svg import CHART_STYLE
 
 STYLE = (
@@ -37,14 +38,18 @@ th{font-weight:600;color:#444}th:first-child,td:first-child{text-align:left}
 td{white-space:nowrap}td.name{white-space:normal;overflow-wrap:anywhere;min-width:150px}
 .wide th,.wide td{font-size:12px;padding-right:10px;line-height:1.3}
 .numbers{font-size:12px;align-self:flex-start}.numbers th{font-weight:400}
-.facts{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;font-size:12.5px;margin:22px 0}
-.facts dt{color:#666}h1 small{font-weight:400;color:#555;font-size:.75em}.facts dd{margin:0;overflow-wrap:anywhere}
+.facts{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;
+ font-size:12.5px;margin:22px 0}
+.facts dt{color:#666}h1 small{font-weight:400;color:#555;font-size:.75em}
+.facts dd{margin:0;overflow-wrap:anywhere}
 details{border-bottom:1px solid #e2e2e2}
 summary{cursor:pointer;padding:5px 0;font-size:13px;overflow-wrap:anywhere}
 summary span{color:#555}
 .block{display:block;image-rendering:pixelated;border:1px solid #999;margin-top:14px}
 .ramp{display:block;width:144px;height:8px;margin-top:6px;
- background:linear-gradient(90deg,#00456B,#0072B2,#8CBEDB,#F7F7F7,#EFB188,#D55E00,#7F3800)}
+ background:linear-gradient(90deg,"""
+    + ",".join(DIVERGING)
+    + """)}
 .ends{display:flex;justify-content:space-between;width:144px;font-size:10px;color:#333}
 .ends i{font-style:normal}.block~.note{display:block;width:150px;line-height:1.3;font-size:11px}
 .meaning dt{font-weight:600;margin-top:8px}.meaning dd{margin:0;max-width:92ch}

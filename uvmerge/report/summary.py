@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
-from ..measure.findings import Compared, Entry, Findings, mean_of, turned
-from ..measure.measures import Measures
+from ..measure.findings import Compared, Entry, Findings, with_measures
 from ..text import brief, inert, table
-from .words import chance_mean, headline, says_where, told_apart
+from .column import Column, Place, mean
+from .columns import shown_in
+from .format import DEGREES, NONE, Unit
+from .words import headline
 
 WIDTH = 100
 _MOST_ROWS, _MOST_MOVED, _MOST_LABELS, _MOST_BARS = 8, 3, 10, 60
@@ -23,7 +26,7 @@ def summary(findings: Findings) -> str:
     if _shown(shown):
         lines += ["", *_table(findings, shown).splitlines()]
     if findings.verdict != "unrelated":
-        lines += _moved(shown)
+        lines += _most_turned(shown)
     if findings.pairs and len(findings.labels) <= _MOST_LABELS:
         lines += ["", *_between(findings).splitlines()]
     lines += ["", *(line for sentence in rest for line in _wrapped(sentence))]
@@ -34,72 +37,93 @@ def _wrapped(sentence: str) -> list[str]:
     return textwrap.wrap(inert(sentence), WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
-def _table(findings: Findings, compared: Compared) -> str:
-    """Means per role (or module, where there are many roles), beside what chance gives."""
-    groups: dict[str, list[Entry]] = {}
-    shown = _shown(compared)
-    by_module = len({entry.role for entry in shown}) > _MOST_ROWS
-    for entry in shown:
-        groups.setdefault(entry.module if by_module else entry.role, []).append(entry)
-    rows = [_row(name, entries) for name, entries in groups.items()]
-    if len(rows) > 1:
-        rows.append(_row("all", shown))
-    head = ("mean of", "n", "delta", "left", "right", "chance", "values", "in-block", "expected")
-    title = f"{compared.label}: " if len(findings.compared) > 1 else ""
-    legend = (
-        f"{inert(title)}relative delta; mean angle of the leading left and right vectors (rad);"
-        " change of values; share of the delta in the leading block"
-    )
-    return "\n".join([*textwrap.wrap(legend, WIDTH), table(head, rows, right=" ".join(head[1:]))])
-
-
 def _shown(compared: Compared) -> list[Entry]:
     """The matrices to show: all of an unrelated pair, else those that can be told from chance."""
-    if compared.verdict == "unrelated":
-        return compared.measured
-    return [entry for entry, _ in told_apart(compared)]
+    is_unrelated = compared.verdict == "unrelated"
+    return compared.measured if is_unrelated else compared.related_matrices
 
 
-def _row(name: str, entries: Sequence[Entry]) -> tuple[str, ...]:
-    turning = [e for e in entries if e.measures is not None and e.measures.k]
-    telling = [e for e in turning if e.measures is not None and not e.measures.is_chance]
-
-    def mean(among: Sequence[Entry], value: Callable[[Measures], float], form: str = ".3g") -> str:
-        found = mean_of(among, value)
-        return "-" if found is None else f"{found:{form}}"
-
-    return (
-        brief(name, 40), f"{len(entries):,}",
-        mean(entries, lambda m: m.change.relative),
-        mean(turning, lambda m: m.left.mean), mean(turning, lambda m: m.right.mean),
-        mean(turning, _chance_angle),
-        mean(telling, lambda m: m.value_change, ".2%"),
-        mean(telling, lambda m: m.change.inside), mean(telling, lambda m: m.change.structureless),
-    )  # fmt: skip
-
-
-def _chance_angle(measures: Measures) -> float:
-    """Mean angle that independent subspaces show, over both sides."""
-    return (chance_mean(measures.left.chance) + chance_mean(measures.right.chance)) / 2
+def _table(findings: Findings, compared: Compared) -> str:
+    """Means per role (or module, where there are many roles), beside what chance gives."""
+    shown = _shown(compared)
+    by_role: dict[str, list[Entry]] = {}
+    by_module = len({entry.role for entry in shown}) > _MOST_ROWS
+    for entry in shown:
+        by_role.setdefault(entry.module if by_module else entry.role, []).append(entry)
+    groups = [*by_role.items(), *([("all", shown)] if len(by_role) > 1 else [])]
+    rows = [
+        (brief(name, 40), f"{len(entries):,}", *(text for _, text in _cells(entries)))
+        for name, entries in groups
+    ]
+    head = ["mean of", "n", *(name for name, _ in _cells(()))]
+    title = f"{inert(compared.label)}: " if len(findings.compared) > 1 else ""
+    legend = textwrap.wrap(f"{title}{_legend()}", WIDTH)
+    return "\n".join([*legend, table(head, rows, right=" ".join(head[1:]))])
 
 
-def _moved(compared: Compared) -> list[str]:
-    shown = [e for e, found in told_apart(compared) if found.k]
-    moved = sorted(shown, key=lambda entry: -turned(entry))[:_MOST_MOVED]
-    if not moved or not says_where(compared):
+def _legend() -> str:
+    """What the heads of the columns stand for."""
+    by_name: dict[str, list[str]] = {}
+    for column in shown_in(Place.TERMINAL):
+        by_name.setdefault(column.name or column.key, []).append(_one_word(column.head))
+    return "; ".join(f"{', '.join(heads)}: {name}" for name, heads in by_name.items())
+
+
+def _cells(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """(head, text) of means over some matrices, and of what chance gives, once for each group."""
+    found: list[tuple[str, str]] = []
+    for _, group in groupby(shown_in(Place.TERMINAL), lambda column: column.group):
+        columns = list(group)
+        chances: list[float] = []
+        for column in columns:
+            telling = [entry for entry in entries if _is_shown(column, entry)]
+            found.append((_one_word(column.head), _text(column.unit, column.values(telling))))
+            chances += column.chances(telling)
+        if any(Place.CHANCE in column.shown and column.has_chance for column in columns):
+            found.append(("chance", _text(columns[0].unit, chances)))
+    return found
+
+
+def _is_shown(column: Column, entry: Entry) -> bool:
+    """Whether a value counts: where it says something, or shows that a pair is unrelated."""
+    is_evidence = Place.EVIDENCE in column.shown and entry.is_unrelated
+    return is_evidence or not column.is_void(entry)
+
+
+def _one_word(head: str) -> str:
+    return head.replace(" ", "-")
+
+
+def _text(unit: Unit, values: Sequence[float]) -> str:
+    """The mean, without a space in it."""
+    return unit.text(mean(values)).replace(" ", "").replace(NONE, "-")
+
+
+def _most_turned(compared: Compared) -> list[str]:
+    """The matrices that turned most, and a bar for each layer or so many layers."""
+    turned = [
+        (entry, angle)
+        for entry, found in with_measures(compared.related_matrices)
+        if (angle := found.telling_angle) is not None
+    ]
+    if not turned or not compared.says_where:
         return []
-    named = [f"{brief(entry.name, 60)} ({turned(entry):.3g} rad)" for entry in moved]
-    lines = _wrapped(f"most turned: {', '.join(named)}")
-    layers = sorted({e.layer for e in shown if e.layer is not None})
-    if len(layers) > 1:
-        every = -(-len(layers) // _MOST_BARS)  # layers under one bar
-        spans = [layers[i : i + every] for i in range(0, len(layers), every)]
-        of = [[e for e in shown if e.layer in span] for span in spans]
-        means = [sum(map(turned, entries)) / len(entries) for entries in of]
-        top = max(means) or 1.0
-        bars = "".join(_BARS[round(mean / top * (len(_BARS) - 1))] for mean in means)
-        lines.append(f"by layer {layers[0]} to {layers[-1]}: {bars}  (0 to {top:.3g} rad)")
-    return lines
+    most = sorted(turned, key=lambda pair: -pair[1])[:_MOST_MOVED]
+    named = [f"{brief(entry.name, 60)} ({DEGREES.text(angle)})" for entry, angle in most]
+    return _wrapped(f"most turned: {', '.join(named)}") + _layers(turned)
+
+
+def _layers(turned: Sequence[tuple[Entry, float]]) -> list[str]:
+    layers = sorted({entry.layer for entry, _ in turned if entry.layer is not None})
+    if len(layers) < 2:
+        return []
+    every = -(-len(layers) // _MOST_BARS)  # layers under one bar
+    spans = [layers[i : i + every] for i in range(0, len(layers), every)]
+    of = [[angle for entry, angle in turned if entry.layer in span] for span in spans]
+    means = [sum(angles) / len(angles) for angles in of]
+    top = max(means) or 1.0
+    bars = "".join(_BARS[round(angle / top * (len(_BARS) - 1))] for angle in means)
+    return [f"by layer {layers[0]} to {layers[-1]}: {bars}  (0 to {DEGREES.text(top)})"]
 
 
 def _between(findings: Findings) -> str:

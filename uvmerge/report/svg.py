@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from .colours import LINES
 from .format import number, safe
 
-# Okabe and Ito 2008, with a dash pattern each.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Of each colour of a line, so that it reads in print.
 DASHES = ("none", "60 30", "20 20", "80 30 20 30", "10 30", "100 40", "40 10")
 CHART_STYLE = (
     "".join(
-        f".s{i}{{stroke:{colour};stroke-dasharray:{dash};stroke-width:15;fill:none;transform:scale(.1)}}\n"
-        for i, (colour, dash) in enumerate(zip(COLOURS, DASHES))
+        f".s{i}{{stroke:{colour};stroke-dasharray:{dash};stroke-width:15;fill:none;"
+        "transform:scale(.1)}\n"
+        for i, (colour, dash) in enumerate(zip(LINES, DASHES))
     )
     + """.thin{stroke-width:7;opacity:.55}
-.band{fill:#888;opacity:.28;transform:scale(.1)}.grid{stroke:#ddd;fill:none}.axis{stroke:#777;fill:none}
+.band{fill:#888;opacity:.28;transform:scale(.1)}
+.grid{stroke:#ddd;fill:none}.axis{stroke:#777;fill:none}
 .chart{width:336px;font:10px system-ui,sans-serif;fill:#333}
 """
 )  # what `chart` needs on its page; paths are in tenths of a pixel
@@ -80,7 +82,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) joined by a line; on the right-hand axis if `twin`. `style` picks colour and dash."""
+    """Points (x, y) joined by a line, on the right-hand axis if `twin`; `style`: colour, dash."""
 
     points: Sequence[tuple[float, float]]
     label: str = ""
@@ -116,7 +118,7 @@ class _Frame:
         return _length(self.bottom - (axis or self.y).share(value) * (self.bottom - self.top))
 
     def path(self, points: Sequence[tuple[float, float]], axis: Axis | None = None) -> str:
-        """Steps in tenths of a pixel, each from the point before: half the length of coordinates."""
+        """Steps in tenths of a pixel from point to point: half the length of coordinates."""
         places = [
             (round(10 * float(self.at_x(x))), round(10 * float(self.at_y(y, axis))))
             for x, y in points
@@ -159,7 +161,7 @@ def chart(
         if line.dots or len(points) == 1:
             parts += [
                 f'<circle cx="{frame.at_x(at)}" cy="{frame.at_y(value, axis)}" r="2.2"'
-                f' fill="{COLOURS[line.style % len(COLOURS)]}"/>'
+                f' fill="{LINES[line.style % len(LINES)]}"/>'
                 for at, value in points
             ]
     parts.append(f'<use href="#{legend}"/>' if legend else furniture(x, y, lines, bands, twin))
@@ -198,7 +200,7 @@ def furniture(
 
 
 def _class(line: Line) -> str:
-    return f"s{line.style % len(COLOURS)}{' thin' if line.thin else ''}"
+    return f"s{line.style % len(LINES)}{' thin' if line.thin else ''}"
 
 
 def _axes(frame: _Frame, twin: Axis | None) -> list[str]:

@@ -1,20 +1,25 @@
-"""What a comparison found, in sentences: each with the numbers behind it, none calling chance a finding."""
+"""What a comparison found, in sentences: each with the numbers behind it, none calling chance a
+finding. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry, Findings, Pair
-from ..measure.measures import Measures, Turn
-from ..measure.null import ROUNDING, RandomSubspaces
+from ..measure import judgement
+from ..measure.findings import Compared, Entry, Findings, with_measures
+from ..measure.measures import Measures
+from ..measure.null import ROUNDING
 from ..text import brief
-from .format import number, percent
+from .column import mean
+from .columns import column_of
+from .format import DEGREES, number, percent
+from .series import over_checkpoints, turning_back
+from .verdicts import verdict, verdicts
 
-Found = tuple[Entry, Measures]
+Measured = tuple[Entry, Measures]
 
 RAZOR = (
     "How far weights moved does not by itself predict what a model forgets (RL's Razor, arXiv"
@@ -23,7 +28,7 @@ RAZOR = (
 
 
 def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
-    """Sentences for the top of the page and for the terminal, the verdict first, most telling first.
+    """Sentences for the top of the page and for the terminal: the verdict, then what tells most.
 
     Args:
         beside_table: leave out the means, which a table shows.
@@ -32,158 +37,47 @@ def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
         return [f"Nothing was compared with {brief(findings.base)}."]
     last = findings.compared[-1]
     if len(findings.compared) == 1:
-        sentences = [_verdict(findings.base, last), *_interpretation(last, beside_table)]
+        sentences = [verdict(findings.base, last), *_interpretation(last, beside_table)]
     else:
         strays = [c for c in findings.compared[:-1] if c.verdict == "unrelated"]
-        sentences = [_verdicts(findings), *(_verdict(findings.base, c) for c in strays)]
-        sentences += _series(findings)
+        sentences = [verdicts(findings), *(verdict(findings.base, c) for c in strays)]
+        sentences += over_checkpoints(findings)
         if last.verdict != "identical":
-            verdict = _verdict(findings.base, last)
-            sentences += [f"The last checkpoint: {verdict}", *_interpretation(last, beside_table)]
-        sentences += _turning_back(findings)
+            sentences.append(f"The last checkpoint: {verdict(findings.base, last)}")
+            sentences += _interpretation(last, beside_table)
+        sentences += turning_back(findings)
     sentences += _behaviour(findings)
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
-
-
-def told_apart(compared: Compared) -> list[Found]:
-    """The measured matrices that have more in common with the base's than chance gives."""
-    measured = [(e, e.measures) for e in compared.entries if e.measures is not None]
-    return [(entry, found) for entry, found in measured if not found.is_chance]
-
-
-@lru_cache(maxsize=256)
-def chance_mean(chance: RandomSubspaces) -> float:
-    """Mean principal angle of independent subspaces, in radians; 0 at k = 0."""
-    angles = chance.angles()
-    return sum(angles) / len(angles) if angles else 0.0
-
-
-def says_something(turn: Turn) -> bool:
-    """Whether the angles of this side can be told from what dimensions or chance make of them."""
-    return turn.chance.says_something and not turn.is_chance
-
-
-def informed_turn(found: Measures) -> float | None:
-    """Mean angle in radians over the sides that say something; None where neither does."""
-    means = [turn.mean for turn in (found.left, found.right) if says_something(turn)]
-    return sum(means) / len(means) if means else None
-
-
-def says_where(compared: Compared) -> bool:
-    """Whether it can be said where a checkpoint changed: some matrix moved by more than storing it
-    makes of any, or more of its change lies in the leading block than of a change without structure."""
-    return any(
-        not entry.is_rounding
-        or (found.k and found.change.inside > found.change.band("inside", found.k)[1])
-        for entry, found in told_apart(compared)
-        if entry.relative > 0
-    )
-
-
-# --- the verdict ---------------------------------------------------------------------------------
-
-
-def _verdict(base: str, compared: Compared) -> str:
-    name, base = brief(compared.label), brief(base)
-    measured, chance = len(compared.measured), len(compared.chance)
-    identical = sum(entry.state == "identical" for entry in compared.entries)
-    if not compared.entries and not compared.others:
-        return f"Nothing of {name} could be compared with {base}: they share no tensor."
-    if compared.verdict == "unrelated":
-        return (
-            f"{name} is unrelated to {base}: in {chance} of {_matrices(measured)} that"
-            f" {'was' if measured == 1 else 'were'} measured, the two have no more in common than"
-            " independent matrices, so their angles and values are not interpreted."
-            f"{_counts(compared)} Check that this is the base, and that the names fit."
-        )
-    if compared.verdict == "identical":
-        return f"{name} is identical to {base}: no tensor that was compared changed.{_counts(compared)}"
-    if measured:
-        cosines = [found.change.cosine for _, found in told_apart(compared)]
-        cosine = median([c for c in cosines if math.isfinite(c)] or [math.nan])
-        text = (
-            f"{name} is related to {base}: the median cosine of their matrices is"
-            f" {number(cosine, 6)} (about 0 for independent ones)."
-        )
-    elif identical:
-        text = f"All matrices of {name} that could be compared are identical to those of {base}."
-    else:
-        text = f"No matrix of {name} could be measured against {base}."
-    return text + _counts(compared) + _strangers(chance, measured)
-
-
-def _matrices(count: int) -> str:
-    return counted(count, "matrix")
-
-
-def _counts(compared: Compared) -> str:
-    """How much was compared, what did not change, and what could not be compared."""
-    entries, others = compared.entries, compared.others
-    same = sum(entry.state == "identical" for entry in entries)
-    broken = sum(entry.state == "nonfinite" for entry in entries)
-    unlike = sum(other.relative is None for other in others)
-    parts = [f"{_matrices(len(entries))} and {counted(len(others), 'other tensor')} were compared"]
-    identical = f"{_matrices(same)} {'is' if same == 1 else 'are'}" if same else "no matrix is"
-    parts.append(f"{identical} identical")
-    if broken + unlike:
-        reasons = [
-            f"{_matrices(broken)} with NaN or Inf" if broken else "",
-            f"{counted(unlike, 'other tensor')} of another shape or kind" if unlike else "",
-        ]
-        parts.append("could not be compared: " + ", ".join(filter(None, reasons)))
-    else:
-        parts.append("none had to be left out")
-    return f" {'; '.join(parts)}."
-
-
-def _strangers(chance: int, measured: int) -> str:
-    if not chance:
-        return ""
-    return (
-        f" In {chance} of {_matrices(measured)} the two have no more in common than independent"
-        " matrices; what follows leaves them out."
-    )
-
-
-def _verdicts(findings: Findings) -> str:
-    count, base = len(findings.compared), brief(findings.base)
-    if findings.verdict == "identical":
-        return f"{_all(count)} checkpoints are identical to {base}: no tensor that was compared changed."
-    by_verdict = {
-        verdict: [brief(c.label) for c in findings.compared if c.verdict == verdict]
-        for verdict in ("unrelated", "identical", "related")
-    }
-    if len(by_verdict["related"]) == count:
-        return f"{_all(count)} checkpoints are related to {base}."
-    said = [f"{verdict}: {', '.join(who)}" for verdict, who in by_verdict.items() if who]
-    return f"Of {count} checkpoints compared with {base}, {'; '.join(said)}."
-
-
-def _all(count: int) -> str:
-    return "Both" if count == 2 else f"All {count}"
 
 
 # --- what one checkpoint shows -------------------------------------------------------------------
 
 
 def _interpretation(compared: Compared, beside_table: bool) -> list[str]:
+    """What the matrices show that are related to the base's."""
     if compared.verdict != "related":
         return []
-    moving = [(e, m) for e, m in told_apart(compared) if e.relative > 0]
+    related = with_measures(compared.related_matrices)
+    moving = [(entry, found) for entry, found in related if entry.relative > 0]
     sentences = []
     if moving:
-        most = _most(moving) if says_where(compared) else ""
-        means = [] if beside_table else [most, _values(moving), _inside(moving)]
-        turned = [] if beside_table else [_turned(moving)]
-        sentences += [_moved(moving), *turned, *_doubts(moving), *means]
-        sentences += [_gaps(moving), _intruders(moving)]
+        turned = "" if beside_table else _mean_angles([entry for entry, _ in moving])
+        sentences += [_change_of_weights(moving), turned, *_angles_without_finding(moving)]
+        if not beside_table:
+            most = _most_turned_groups(moving) if compared.says_where else ""
+            sentences += [most, _change_of_values(moving), _share_in_block(moving)]
+        sentences += [_loose_cuts(moving), _intruders(moving)]
     elif compared.measured:
         sentences.append("No measured matrix moved.")
-    sentences.append(_others(compared))
+    sentences.append(_other_tensors(compared))
     return [sentence for sentence in sentences if sentence]
 
 
-def _moved(moving: Sequence[Found]) -> str:
+def _matrices(count: int) -> str:
+    return counted(count, "matrix")
+
+
+def _change_of_weights(moving: Sequence[Measured]) -> str:
     sizes = [entry.relative for entry, _ in moving if math.isfinite(entry.relative)]
     if not sizes:
         return "The base's matrices are zero, so the change has no relative size."
@@ -194,32 +88,32 @@ def _moved(moving: Sequence[Found]) -> str:
             f"The weights moved by {percent(median(sizes))} of the base's norm in the median matrix"
             f" ({percent(min(sizes))} to {percent(max(sizes))})"
         )
-    rounding = [entry for entry, _ in moving if entry.is_rounding]
-    if rounding:
-        how = ", ".join(
-            f"{percent(ROUNDING[dtype])} for {dtype}"
-            for dtype in dict.fromkeys(entry.dtype for entry in rounding)
-        )
-        where = (
-            "that" if len(moving) == 1 else f"in {len(rounding)} of {_matrices(len(moving))} that"
-        )
-        text += f"; {where} is no more than storage makes ({how}), and may come from rounding alone"
-    return text + "."
+    return f"{text}{_rounding(moving)}."
 
 
-def _turned(moving: Sequence[Found]) -> str:
+def _rounding(moving: Sequence[Measured]) -> str:
+    """How many of the changes may come from rounding alone."""
+    dtypes = [entry.dtype for entry, _ in moving if entry.is_rounding]
+    if not dtypes:
+        return ""
+    how = ", ".join(f"{percent(ROUNDING[it])} for {it}" for it in dict.fromkeys(dtypes))
+    where = "that" if len(moving) == 1 else f"in {len(dtypes)} of {_matrices(len(moving))} that"
+    return f"; {where} is no more than storage makes ({how}), and may come from rounding alone"
+
+
+def _mean_angles(entries: Sequence[Entry]) -> str:
     parts = []
     for side in ("left", "right"):
-        turns: list[Turn] = [getattr(found, side) for _, found in moving]
-        telling = [turn for turn in turns if says_something(turn)]
-        if telling:
-            angle = _mean(turn.mean for turn in telling)
-            expected = _mean(chance_mean(turn.chance) for turn in telling)
-            parts.append(f"{side} ones by {number(angle)} rad (independent: {number(expected)})")
+        of_side = column_of(f"{side}_mean")
+        telling = [entry for entry in entries if not of_side.is_void(entry)]
+        angle, chance = mean(of_side.values(telling)), mean(of_side.chances(telling))
+        if angle is not None:
+            text = of_side.unit.text
+            parts.append(f"{side} ones by {text(angle)} (independent: {text(chance)})")
     return f"Leading singular vectors turned, on average: {', '.join(parts)}." if parts else ""
 
 
-def _doubts(moving: Sequence[Found]) -> list[str]:
+def _angles_without_finding(moving: Sequence[Measured]) -> list[str]:
     """Where angles are no finding."""
     if not any(found.k for _, found in moving):
         return ["No singular vectors were compared: k is 0."]
@@ -229,8 +123,8 @@ def _doubts(moving: Sequence[Found]) -> list[str]:
     sentences = []
     if silent:
         sentences.append(
-            f"On {silent} of {counted(2 * len(moving), 'side')} the angles say nothing: k is 0 or so"
-            " large that the leading vectors must fill most of their space."
+            f"On {silent} of {counted(2 * len(moving), 'side')} the angles say nothing: k is 0 or"
+            " so large that the leading vectors must fill most of their space."
         )
     if noise:
         sentences.append(
@@ -240,38 +134,45 @@ def _doubts(moving: Sequence[Found]) -> list[str]:
     return sentences
 
 
-def _most(moving: Sequence[Found]) -> str:
+def _most_turned_groups(moving: Sequence[Measured]) -> str:
     """Where vectors turned most and least, by module, role and layer."""
-    angles = [(entry, informed_turn(found)) for entry, found in moving]
-    told = [(entry, angle) for entry, angle in angles if angle is not None]
+    angles = [(entry, found.telling_angle) for entry, found in moving]
+    turned = [(entry, angle) for entry, angle in angles if angle is not None]
     kinds: dict[str, Callable[[Entry], str | None]] = {
         "module": lambda entry: entry.module,
         "role": lambda entry: entry.role,
         "layer": lambda entry: None if entry.layer is None else f"layer {entry.layer}",
     }
     parts, alike = [], []
-    for kind, key in kinds.items():
-        groups: dict[str, list[float]] = {}
-        for entry, angle in told:
-            if (group := key(entry)) is not None:
-                groups.setdefault(brief(group), []).append(angle)
-        means = sorted((_mean(found), group) for group, found in groups.items())
+    for kind, group_of in kinds.items():
+        means = _means_of_groups(turned, group_of)
         if len(means) < 2:
             continue
         (low, least), (high, most) = means[0], means[-1]
-        if high < 1.15 * low:
-            alike.append(f"Every {kind} turned alike ({number(low)} to {number(high)} rad).")
+        lowest, highest = DEGREES.text(low), DEGREES.text(high)
+        if judgement.turned_alike(low, high):
+            alike.append(f"Every {kind} turned alike ({lowest} to {highest}).")
         else:
-            parts.append(f"by {kind}, {most} ({number(high)} rad; least {least}, {number(low)})")
+            parts.append(f"by {kind}, {most} ({highest}; least {least}, {lowest})")
     first = [f"They turned most: {'; '.join(parts)}."] if parts else []
     return " ".join([*first, *alike])
 
 
-def _values(moving: Sequence[Found]) -> str:
-    compared = [(entry, found) for entry, found in moving if found.k]
-    if not compared:
+def _means_of_groups(
+    turned: Sequence[tuple[Entry, float]], group_of: Callable[[Entry], str | None]
+) -> list[tuple[float, str]]:
+    """(mean angle, group), ascending; matrices without a group are left out."""
+    groups: dict[str, list[float]] = {}
+    for entry, angle in turned:
+        if (group := group_of(entry)) is not None:
+            groups.setdefault(brief(group), []).append(angle)
+    return sorted((sum(angles) / len(angles), group) for group, angles in groups.items())
+
+
+def _change_of_values(moving: Sequence[Measured]) -> str:
+    changes = [found.value_change for _, found in moving if found.k]
+    if not changes:
         return ""
-    changes = [found.value_change for _, found in compared]
     spread = "" if len(changes) == 1 else f" in the median matrix, up to {percent(max(changes))}"
     return (
         f"Leading singular values changed by {percent(median(changes))} (root mean square){spread};"
@@ -279,62 +180,56 @@ def _values(moving: Sequence[Found]) -> str:
     )
 
 
-def _inside(moving: Sequence[Found]) -> str:
+def _share_in_block(moving: Sequence[Measured]) -> str:
     """Where the change sits, beside what a change without structure would show."""
-    blocks = [found for _, found in moving if found.k]
-    if not blocks:
+    entries = [entry for entry, found in moving if found.k]
+    if not entries:
         return ""
-    bands = [found.change.band("inside", found.k) for found in blocks]
-    more = sum(found.change.inside > high for found, (_, high) in zip(blocks, bands))
-    less = sum(found.change.inside < low for found, (low, _) in zip(blocks, bands))
-    inside = _mean(found.change.inside for found in blocks)
-    expected = _mean(found.change.structureless for found in blocks)
+    shares = {key: _share(key, entries) for key in ("in_block", "diag", "rot")}
+    (inside, expected), (diagonal, by_chance), (rotation, rest) = shares.values()
     text = (
-        f"Of the change's energy {percent(inside)} lies in the block of leading directions, where a"
-        f" change without structure would have {percent(expected)}"
+        f"Of the change's energy {inside} lies in the block of leading directions, where a"
+        f" change without structure would have {expected}"
     )
-    if not more and not less:
+    sides = [found.change.side_of_band("inside", found.k) for _, found in moving if found.k]
+    if not any(sides):
         return f"{text}: nothing that chance would not show."
-    diagonal = _mean(found.change.diagonal for found in blocks)
-    rotation = _mean(found.change.rotation for found in blocks)
-    by_chance = _mean(found.change.expected("diagonal", found.k) for found in blocks)
     return (
-        f"{text}: more than chance in {more} of {_matrices(len(blocks))}, less in {less};"
-        f" {percent(diagonal)} of all changes values (diag; {percent(by_chance)} without structure),"
-        f" {percent(rotation)} turns leading vectors among each other"
-        f" (rot; {percent(expected - by_chance)})."
+        f"{text}: more than chance in {sides.count(1)} of {_matrices(len(sides))},"
+        f" less in {sides.count(-1)};"
+        f" {diagonal} of all changes values (diag; {by_chance} without structure),"
+        f" {rotation} turns leading vectors among each other (rot; {rest})."
     )
 
 
-def loose_cut(found: Measures) -> float | None:
-    """(σ_k − σ_{k+1}) of the base over the largest singular value of the change: under 1 the change
-    is large enough to swap vectors over the cut, so the largest angles may come from where k falls."""
-    if found.base_gap is None or not found.k or not found.change.values[0]:
-        return None
-    return found.base_gap * found.base_values[-1] / found.change.values[0]
+def _share(key: str, entries: Sequence[Entry]) -> tuple[str, str]:
+    """The mean of a share of the change, and what chance gives."""
+    column = column_of(key)
+    found = mean(column.values(entries)), mean(column.chances(entries))
+    return column.unit.text(found[0]), column.unit.text(found[1])
 
 
-def _gaps(moving: Sequence[Found]) -> str:
-    gaps = [gap for _, found in moving if (gap := loose_cut(found)) is not None]
-    loose = sum(gap < 1 for gap in gaps)
+def _loose_cuts(moving: Sequence[Measured]) -> str:
+    cut = [found for _, found in moving if found.gap_over_change is not None]
+    loose = sum(found.has_loose_cut for found in cut)
     if not loose:
         return ""
     return (
-        f"In {loose} of {_matrices(len(gaps))} the base's gap at the cut is smaller than the change's"
-        " largest singular value: there the largest angles may come from where k falls, and are no"
-        " finding."
+        f"In {loose} of {_matrices(len(cut))} the base's gap at the cut is smaller than the"
+        " change's largest singular value: there the largest angles may come from where k falls,"
+        " and are no finding."
     )
 
 
-def _intruders(moving: Sequence[Found]) -> str:
+def _intruders(moving: Sequence[Measured]) -> str:
     counts = [(e, m.intruders) for e, m in moving if m.k and m.intruders is not None]
     if not counts:
         return ""
     total, having = sum(count for _, count in counts), sum(count > 0 for _, count in counts)
     if not total:
         return (
-            f"No intruders: in {_matrices(len(counts))} each of the leading left vectors (up to ten)"
-            " has a cosine of 0.5 or more with one of the base's."
+            f"No intruders: in {_matrices(len(counts))} each of the leading left vectors (up to"
+            " ten) has a cosine of 0.5 or more with one of the base's."
         )
     entry, most = max(counts, key=lambda pair: pair[1])
     where = f"in {having} of {_matrices(len(counts))}"
@@ -345,19 +240,20 @@ def _intruders(moving: Sequence[Found]) -> str:
     else:
         where += ", one in each"
     return (
-        f"{counted(total, 'intruder')} (of the leading left vectors, up to ten of each matrix, with no"
-        f" cosine of 0.5 with any of the base's), {where}."
+        f"{counted(total, 'intruder')} (of the leading left vectors, up to ten of each matrix, with"
+        f" no cosine of 0.5 with any of the base's), {where}."
     )
 
 
-def _others(compared: Compared) -> str:
+def _other_tensors(compared: Compared) -> str:
     changed = [(other.relative, other.name) for other in compared.others if other.relative]
     if not changed:
         return ""
     size, name = max(changed)
     return (
-        f"Of {counted(len(compared.others), 'other tensor')} (norms, biases, embeddings and the like)"
-        f" {len(changed)} changed, {'most ' if len(changed) > 1 else ''}{brief(name)} by {percent(size)}."
+        f"Of {counted(len(compared.others), 'other tensor')} (norms, biases, embeddings and the"
+        f" like) {len(changed)} changed, {'most ' if len(changed) > 1 else ''}{brief(name)} by"
+        f" {percent(size)}."
     )
 
 
@@ -374,69 +270,7 @@ def _behaviour(findings: Findings) -> list[str]:
     _, last = ran[-1]
     agreement = f"{'the last' if len(ran) > 1 else 'it'} and the base find the same token likeliest"
     return [
-        f"On {counted(last.prompts, 'prompt')} ({counted(last.tokens, 'token')}) the mean KL from the base"
-        f" is, in nats per token, {', '.join(parts)}; {agreement} in {percent(last.agreement)}."
+        f"On {counted(last.prompts, 'prompt')} ({counted(last.tokens, 'token')}) the mean KL from"
+        f" the base is, in nats per token, {', '.join(parts)}; {agreement} in"
+        f" {percent(last.agreement)}."
     ]
-
-
-# --- several checkpoints ---------------------------------------------------------------------------
-
-
-def _series(findings: Findings) -> list[str]:
-    """The medians of each related checkpoint, in the order given."""
-    related = [c for c in findings.compared if c.verdict == "related" and told_apart(c)]
-    if len(related) < 2:
-        return []
-    sizes = [median(entry.relative for entry, _ in told_apart(c)) for c in related]
-    parts = [f"relative change {' → '.join(percent(size) for size in sizes)}"]
-    for side in ("left", "right"):
-        means = []
-        for compared in related:
-            turns: list[Turn] = [getattr(found, side) for _, found in told_apart(compared)]
-            means.append(_mean(turn.mean for turn in turns if says_something(turn)))
-        if not any(math.isnan(mean) for mean in means):
-            parts.append(f"{side} {' → '.join(map(number, means))} rad")
-    who = "" if len(related) == len(findings.compared) else " related"
-    return [f"Over the{who} checkpoints, in order: {'; '.join(parts)}."]
-
-
-def _turning_back(findings: Findings) -> list[str]:
-    """Whether the last step comes nearer to the base or to a checkpoint before it."""
-    last = len(findings.compared)
-    if any(compared.verdict == "unrelated" for compared in findings.compared[-2:]):
-        return []
-    distance = {frozenset((p.first, p.second)): p for p in findings.pairs}
-    labels = ["the base", *(brief(compared.label) for compared in findings.compared)]
-    back: list[tuple[float, str]] = []
-    asked = 0
-    for other in range(last - 1):
-        before = distance.get(frozenset((other, last - 1)))
-        after = distance.get(frozenset((other, last)))
-        if before is None or after is None:
-            continue
-        asked += 1
-        if _nearer(before, after):
-            kept = (after.left + after.right) / (before.left + before.right)
-            text = (
-                f"{labels[other]} (chordal distance left {number(before.left)} → {number(after.left)},"
-                f" right {number(before.right)} → {number(after.right)}; of weights"
-                f" {number(before.distance)} → {number(after.distance)})"
-            )
-            back.append((kept, text))
-    step = f"The last step, from {labels[last - 1]} to {labels[last]},"
-    if back:
-        most = f", the most of {len(back)} that it comes nearer to" if len(back) > 1 else ""
-        return [f"{step} turns the leading vectors back towards {min(back)[1]}{most}."]
-    return (
-        [f"{step} does not turn back towards the base or an earlier checkpoint."] if asked else []
-    )
-
-
-def _nearer(before: Pair, after: Pair) -> bool:
-    """Whether both sides came at least 2 % nearer: less is not told from where the cut falls."""
-    return after.left < 0.98 * before.left and after.right < 0.98 * before.right
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found) if found else math.nan

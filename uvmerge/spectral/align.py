@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 def align_block(block: Tensor, target: Tensor, how: str) -> Tensor:
     """`block` (d, k) turned towards `target` (d, k), both with orthonormal columns.
 
-    `procrustes`: times the orthogonal Q (k, k) that minimises ‖block Q - target‖_F, which is U Vh of
-    the SVD of blockᵀ target. `match`: columns reordered greedily by |cosine|, then signs. `sign`:
-    signs alone.
+    `procrustes`: times the orthogonal Q (k, k) that minimises ‖block Q - target‖_F, which is U Vh
+    of the SVD of blockᵀ target. `match`: columns reordered greedily by |cosine|, then signs.
+    `sign`: signs alone.
     """
     import torch
 

@@ -1,8 +1,9 @@
 """Gram matrices, and their leading eigenvectors: from float32, refined in float64 by GEMM alone.
 
-A float32 eigenproblem costs half of a float64 one, and its vectors miss by about 1e-6 λ_1 over the
-distance of the eigenvalues. A step of perturbation theory squares that error (in the manner of Ogita
-and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading columns alone): with G q_j ≈ λ_j q_j,
+A float32 eigenproblem costs half of a float64 one, and its vectors miss by about 1e-6 λ_1 over
+the distance of the eigenvalues. A step of perturbation theory squares that error (in the manner of
+Ogita and Aishima 2018, doi:10.1007/s13160-018-0310-3, for leading columns alone): with
+G q_j ≈ λ_j q_j,
 
     z_i + Σ_j q_j q_jᵀ(G z_i - θ_i z_i) / (θ_i - λ_j),    j beyond a window behind the block,
 
@@ -49,8 +50,8 @@ def gram(panels: Iterable[Tensor], r: int, device: torch.device) -> Tensor:
 
 
 def in_range(panel: Tensor) -> tuple[Tensor, float]:
-    """A float32 panel, divided by a power of two where its products would leave the range of float32,
-    and the square of that."""
+    """A float32 panel, divided by a power of two where its products would leave the range of
+    float32, and the square of that power."""
     largest = max(map(abs, map(float, panel.aminmax())))
     if 1e-12 < largest < 1e12 or not 0 < largest < torch.inf:
         return panel, 1.0

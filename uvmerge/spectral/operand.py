@@ -1,21 +1,43 @@
 """What an operation may ask of its positional parameters.
 
-Two classes implement these protocols: `spectral.dense.DenseMatrix` holds numbers, and
+Two classes implement these protocols: `spectral.matrix.DenseMatrix` holds numbers, and
 `plan.Outline` holds only a shape, which lets the plan find out what an operation would do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Edited: TypeAlias = Tensor | "Operand"
-    Factors: TypeAlias = tuple[Tensor, Tensor, Tensor]
     Term: TypeAlias = tuple[Tensor, Tensor]
 else:  # the names exist without torch, so that signatures can be read
-    Edited = Factors = Term = object
+    Edited = Term = object
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Neighbouring singular triplets of a matrix; iteration gives the three of `U, S, Vh = …`.
+
+    Attributes:
+        U, S, Vh: (m, k), (k,) descending, (k, n).
+        gap: (σ_i − σ_{i+1})/σ_i at the cut between these triplets and the rest, 0 where σ_i is 0;
+            None where there is no rest, or no triplet before the cut.
+        method: the rung of the ladder in `precision.py` that gave them.
+    """
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+    gap: float | None
+    method: str
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.U, self.S, self.Vh))
 
 
 class Operand(Protocol):
@@ -41,11 +63,11 @@ class Matrix(Operand, Protocol):
         ...
 
     def top(self, k: int) -> Factors:
-        """Leading k triplets: U (m, k), S (k,) descending, Vh (k, n)."""
+        """Leading k triplets, with the gap after the k-th."""
         ...
 
     def tail(self, k: int) -> Factors:
-        """Last k triplets: U (m, k), S (k,) descending, Vh (k, n)."""
+        """Last k triplets, with the gap before the first of them."""
         ...
 
     def values(self) -> Tensor:

@@ -4,12 +4,12 @@
 `fast`: Gram matrices multiplied in float32 and summed in float64, vectors to 1e-7; the other side's
 vectors and the recombination in float32.
 
-Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine the
-leading vectors in float64 (`gram.Refiner`). TF32 is never used.
+Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine
+the leading vectors in float64 (`gram.Refiner`). TF32 is never used.
 
-Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆₄ − W_f‖_F with W′₆₄ from a float64 SVD:
-at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an edit of
-at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has no more to give).
+Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆₄ − W_f‖_F with W′₆₄ from a float64
+SVD: at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an
+edit of at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has no more to give).
 
 Each rung of the ladder checks its result and hands over to the next one where it misses:
 

@@ -1,0 +1,106 @@
+"""What transformers gets to see of a checkpoint: its files, without what holds or names code.
+
+transformers runs code of a checkpoint in several ways, and asks on the terminal before it does:
+Auto classes follow `auto_map` to Python files, attention may be named as a kernel of the Hub,
+pickles hold what they like, and an adapter names another model. None of these is in the folder made
+here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..checkpoint.header import parse_json
+from ..checkpoint.strangers import PICKLES
+from ..errors import InputRefused
+from ..text import brief, size
+
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # the only configs that are seen
+LIMIT_BYTES = 16 * 2**20  # of one config
+DEEPEST = 100
+MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
+
+_CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
+_PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, which transformers reads with weights_only
+# What a config may say, at any depth, of code to run or of other files to read.
+_NAMES_CODE = {
+    "auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "use_kernels",
+    "kernel_config", "configuration_files", "transformers_weights", "name_or_path",
+}  # fmt: skip
+_FETCHES = "use_pretrained_backbone"  # weights that the checkpoint's own replace
+_COUNTS = ("layers", "layer", "labels", "experts", "heads", "blocks", "depth", "stages")
+
+
+@contextmanager
+def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
+    """A temporary folder of links to the files of `folder`, with configs that name no code.
+
+    Args:
+        shards: weight files to link that lie deeper than the folder itself.
+
+    Raises:
+        InputRefused: a config that is too large, too deep or not JSON, or counts without measure.
+    """
+    with TemporaryDirectory(prefix="uvmerge-") as made:
+        room = Path(made)
+        for path in folder.iterdir():
+            if path.is_file() and path.name in (CONFIG, TOKENIZER_CONFIG):
+                content = json.dumps(without_code(read_config(path)))
+                (room / path.name).write_text(content, encoding="utf-8")
+            elif path.is_file() and _may_be_seen(path):
+                (room / path.name).symlink_to(path.resolve())
+        for name in shards:
+            if not (room / name).exists():
+                (room / name).parent.mkdir(parents=True, exist_ok=True)
+                (room / name).symlink_to((folder / name).resolve())
+        yield room
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config of a checkpoint; `InputRefused` names the file and what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InputRefused(path, f"cannot be read: {error.strerror}") from None
+    if len(raw) > LIMIT_BYTES:
+        raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
+    config = parse_json(raw, str(path), "it")
+    _refuse_without_measure(config, path)
+    return config
+
+
+def without_code(config: Any) -> Any:
+    """`config`, at every depth without the keys that name code, kernels or other files."""
+    if isinstance(config, dict):
+        kept = {k: without_code(value) for k, value in config.items() if not _names_code(k)}
+        return kept | ({_FETCHES: False} if _FETCHES in kept else {})
+    return [without_code(value) for value in config] if isinstance(config, list) else config
+
+
+def _names_code(key: str) -> bool:
+    """Such as `auto_map`, `_attn_implementation`, `experts_implementation`."""
+    return key.lstrip("_") in _NAMES_CODE or "_implementation" in key
+
+
+def _may_be_seen(path: Path) -> bool:
+    is_code = path.suffix.lower() in _CODE and path.name != _PLAIN_PICKLE
+    return not is_code and not path.name.endswith("config.json")
+
+
+def _refuse_without_measure(config: Any, path: Path, depth: int = 0) -> None:
+    """Refuse depths and numbers of layers that take all memory before any weight is looked at."""
+    do = "Take the file that belongs to the weights."
+    if depth > DEEPEST:
+        raise InputRefused(path, f"is nested more than {DEEPEST} levels deep", do)
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, (dict, list)):
+            _refuse_without_measure(value, path, depth + 1)
+        elif isinstance(value, (int, float)) and value > MOST and str(key).endswith(_COUNTS):
+            what = f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}"
+            raise InputRefused(path, what, do)

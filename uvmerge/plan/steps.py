@@ -1,0 +1,262 @@
+"""What a plan is: ranges, blocks and steps that say what every output byte will be. Data alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..checkpoint.anatomy import Place, View
+from ..checkpoint.roles import BASE, mirrored
+from ..recipe.recipe import Recipe
+from ..text import table
+from .layout import OutputFile
+
+# An edit's working set per operand, estimated, in units of one float64 matrix and of r × r float64.
+_MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes of an input: which checkpoint, where, and the dtype they hold."""
+
+    checkpoint: str
+    file: str
+    offset: int
+    size_bytes: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The operands of an edit: a matrix of several checkpoints, or a tensor of another shape.
+
+    Attributes:
+        operands: (role, where its values are); the first is what the output mirrors.
+        start: which of them the chain starts from; None where its first step makes a tensor of
+            operands alone.
+        chain: indices of the recipe's steps that change it, in order.
+        ranks: the k of each of them, where shape and options alone decide it.
+    """
+
+    operands: tuple[tuple[str, View], ...]
+    start: int | None
+    chain: tuple[int, ...]
+    ranks: tuple[int | None, ...]
+
+    @property
+    def own(self) -> str:
+        """The role of the checkpoint that the output mirrors."""
+        return self.operands[0][0]
+
+    @property
+    def view(self) -> View:
+        """What of the output it makes."""
+        return self.operands[0][1]
+
+    @property
+    def start_role(self) -> str | None:
+        return None if self.start is None else self.operands[self.start][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One contiguous stretch of the output: a whole tensor, or one expert of a fused tensor.
+
+    Attributes:
+        tensor: name of the output tensor.
+        file, offset, size_bytes, dtype: where it goes and how it is stored.
+        elements: shape of this stretch as it is stored.
+        place: where the tensor stands in the model.
+        copy: the bytes to copy (converted where the dtype differs), or None for an edit.
+        blocks: what to compute, for an edit.
+    """
+
+    tensor: str
+    file: str
+    offset: int
+    size_bytes: int
+    dtype: str
+    elements: tuple[int, ...]
+    place: Place
+    copy: Range | None
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def action(self) -> str:
+        """`copy`, `convert` (a copy in another dtype) or `edit`."""
+        if self.copy is None:
+            return "edit"
+        return "copy" if self.copy.dtype == self.dtype else "convert"
+
+    @property
+    def inputs(self) -> int:
+        """How many checkpoints an edit reads."""
+        return max((len(block.operands) for block in self.blocks), default=1)
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Working set of the edit on the CPU, estimated."""
+        return max((_working_set(block) for block in self.blocks), default=0)
+
+    @property
+    def result_bytes(self) -> int:
+        """Memory of one result while it is made: as it is stored, and its terms."""
+        terms = sum(
+            16 * sum(block.view.shape) * max((k or 0 for k in block.ranks), default=0)
+            for block in self.blocks if len(block.view.shape) == 2
+        )  # fmt: skip
+        return self.size_bytes + terms
+
+    @property
+    def work(self) -> float:
+        """Effort in arbitrary units, for the progress bar and for ordering."""
+        return self.size_bytes * 1e-3 + sum(_effort(block) for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        recipe: what was asked for.
+        inputs: what identifies the checkpoints, by role.
+        files: the weight files of the output.
+        steps: in output order.
+        index: a new index where the mirrored one does not fit any more, else None.
+        notes: what the user should know.
+    """
+
+    recipe: Recipe
+    inputs: dict[str, Any]
+    files: tuple[OutputFile, ...]
+    steps: tuple[Step, ...]
+    index: dict[str, Any] | None
+    notes: tuple[str, ...]
+
+    @property
+    def own(self) -> str:
+        """The role of the checkpoint that the output mirrors (see `roles.mirrored`)."""
+        return mirrored(self.inputs)
+
+    @property
+    def edits(self) -> list[Step]:
+        return [step for step in self.steps if step.copy is None]
+
+    @property
+    def taken(self) -> list[Step]:
+        """Copies of another checkpoint than the one that the output mirrors: what is reset."""
+        return [step for step in self.steps if step.copy and step.copy.checkpoint != self.own]
+
+    @property
+    def reset_to(self) -> str:
+        """Where the tensors in `taken` come from, in words."""
+        others = [role for role in self.inputs if role != self.own]
+        return BASE if others in ([], [BASE]) else "another input"
+
+    @property
+    def changes(self) -> list[Step]:
+        """Where the output may differ from what it mirrors in more than the dtype."""
+        own = self.own
+        return [step for step in self.steps if step.copy is None or step.copy.checkpoint != own]
+
+    @property
+    def bytes_out(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes read from all inputs."""
+        return sum(s.size_bytes if s.copy else s.inputs * s.size_bytes for s in self.steps)
+
+    @property
+    def working_set_bytes(self) -> int:
+        """Memory of the largest edit, estimated."""
+        return max((step.matrix_bytes for step in self.steps), default=0)
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether anything is computed or converted, rather than copied."""
+        return any(step.action != "copy" for step in self.steps)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the plan: what is done to which inputs, and into which layout."""
+        layout = [(file.name, file.digest) for file in self.files]
+        asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
+        asked += [self.recipe.layer_map] if self.recipe.layer_map else []
+        material = json.dumps(asked, sort_keys=True)
+        return hashlib.sha256(material.encode()).hexdigest()[:16]
+
+    def as_data(self) -> dict[str, Any]:
+        """The plan as JSON-able data."""
+        return {
+            "recipe": self.recipe.as_data(),
+            "inputs": self.inputs,
+            "files": {file.name: file.size_bytes for file in self.files},
+            "counts": self.counts(),
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "working_set_bytes": self.working_set_bytes,
+            "edits": {
+                block.view.label: {
+                    "shape": list(block.view.shape),
+                    "steps": list(block.chain),
+                    "k": list(block.ranks),
+                }
+                for step in self.edits
+                for block in step.blocks
+            },
+            "reset": [step.tensor for step in self.taken],
+            "notes": list(self.notes),
+        }
+
+    def as_table(self) -> str:
+        """What will be changed, for people: the layers of one name on one line."""
+        groups: dict[tuple[str, str, str, str], list[int]] = {}
+        for step in self.changes:
+            name = step.tensor
+            if step.place.layer is not None:
+                name = name.replace(f".{step.place.layer}.", ".*.", 1)
+            for block in step.blocks or (None,):
+                shape = " × ".join(map(str, block.view.shape if block else step.elements))
+                ranks = ", ".join(self._rank_text(block)) if block else ""
+                key = (name, "edit" if block else "reset", shape, ranks)
+                groups.setdefault(key, []).append(step.place.layer or 0)
+        rows = [(*key, len(layers)) for key, layers in groups.items()]
+        return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
+
+    def _rank_text(self, block: Block) -> Iterator[str]:
+        """k of each step of a chain; `energy` where the values will decide, `-` where none is."""
+        for index, k in zip(block.chain, block.ranks, strict=True):
+            by_energy = "energy" in self.recipe.steps[index].options
+            yield str(k) if k is not None else "energy" if by_energy else "-"
+
+    def counts(self) -> dict[str, int]:
+        """How many matrices are edited, and tensors taken from another checkpoint or left alone."""
+        changed = {step.tensor for step in self.changes}
+        return {
+            "edited": sum(len(step.blocks) for step in self.edits),
+            "reset": len(self.taken),
+            "copied": len({step.tensor for step in self.steps} - changed),
+        }
+
+
+def _working_set(block: Block) -> int:
+    count = len(block.operands)
+    if len(block.view.shape) != 2:
+        return math.prod(block.view.shape) * 8 * 2 * count
+    m, n = block.view.shape
+    return int(8 * count * (_MATRIX_COPIES * m * n + _SQUARE_COPIES * min(m, n) ** 2))
+
+
+def _effort(block: Block) -> float:
+    """Multiply-adds of a Gram matrix and an eigendecomposition of each operand, in millions."""
+    if len(block.view.shape) != 2 or not any(k != 0 for k in block.ranks):
+        return 0.0
+    m, n = block.view.shape
+    r = min(m, n)
+    return len(block.operands) * (m * n * r + 4 * r**3) * 1e-6

@@ -1,0 +1,72 @@
+"""`report.json`: the findings as JSON-able data; docs/report.md describes the schema. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..measure.findings import Compared, Entry, Findings
+from .column import Column, Place
+from .columns import shown_in
+
+SCHEMA = 1  # of `report.json`; a new number where a key changes its meaning
+
+
+def as_data(findings: Findings) -> dict[str, Any]:
+    """The findings as JSON-able data, numbers to six digits and angles in radians."""
+    return _rounded({
+        "uvmerge_report": SCHEMA,
+        "verdict": findings.verdict,
+        "base": {"reference": findings.base, "commit": findings.base_commit},
+        "settings": dict(findings.settings),
+        "versions": dict(findings.versions),
+        "seconds": dict(findings.seconds),
+        "checkpoints": [_checkpoint(compared) for compared in findings.compared],
+        "pairs": [dict(vars(pair)) for pair in findings.pairs],
+    })  # fmt: skip
+
+
+def _checkpoint(compared: Compared) -> dict[str, Any]:
+    behaviour = compared.behaviour
+    return {
+        "reference": compared.label, "commit": compared.commit, "verdict": compared.verdict,
+        "notes": list(compared.notes),
+        "behaviour": None if behaviour is None else dict(vars(behaviour)),
+        "matrices": [_matrix(entry) for entry in compared.entries],
+        "others": [dict(vars(other)) for other in compared.others],
+    }  # fmt: skip
+
+
+def _matrix(entry: Entry) -> dict[str, Any]:
+    """The columns of one matrix, those of the form `left.mean` in an object `left`."""
+    data: dict[str, Any] = {}
+    for column in shown_in(Place.JSON):
+        if entry.measures is not None or column.is_always_there:
+            *objects, name = (column.path or column.key).split(".")
+            inner = data
+            for each in objects:
+                inner = inner.setdefault(each, {})
+            inner |= _numbers(column, name, entry)
+    return data
+
+
+def _numbers(column: Column, name: str, entry: Entry) -> dict[str, Any]:
+    """The value of a column, and what chance gives."""
+    found = {name: column.value(entry)}
+    if column.has_chance:
+        found[column.chance_key or f"{name}_chance"] = column.chance(entry)
+    if column.has_band:
+        found[f"{name}_chance_band"] = column.band(entry)
+    return found
+
+
+def _rounded(data: Any) -> Any:
+    """`data` with floats to six digits, and None for what JSON has no number for."""
+    if isinstance(data, float):
+        return float(f"{data:.6g}") if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _rounded(value) for key, value in data.items()}
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return [_rounded(value) for value in data]
+    return data

@@ -1,0 +1,308 @@
+"""How a matrix is decomposed: the ladder of `precision.py`, each rung climbed at most once.
+
+Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD.
+Squaring costs accuracy at small singular values, which shows as a loss of orthogonality on the
+other side; where that exceeds the policy's bound, the next rung takes over.
+
+What `top(k)` returns is the same to the bit whatever was asked before: columns are computed in
+blocks that do not depend on k, and a rung is judged by the first k columns alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import RunFailed
+from .gram import MOST_BLOCKS, Eigenpairs, Refiner, gram
+from .operand import Factors
+from .precision import RESIDUAL, SMALLEST_VALUE, Precision
+from .recombine import BLOCK, Sum
+
+
+class Memory(Protocol):
+    """Where eigenpairs are kept between runs. Pairs without values say that there are none."""
+
+    def recall(self, key: str, columns: int) -> Eigenpairs | None:
+        """What was kept under `key`, if it has that many vectors (or all there are)."""
+        ...
+
+    def keep(self, key: str, pairs: Eigenpairs) -> None: ...
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The place of one matrix in a memory.
+
+    Attributes:
+        content: identifies the values of the matrix among all matrices.
+    """
+
+    memory: Memory
+    content: str
+
+    def recall(self, rung: str, columns: int) -> Eigenpairs | None:
+        """What was kept of a rung, if it has that many vectors (or all there are)."""
+        return self.memory.recall(f"{self.content}-{rung}", columns)
+
+    def keep(self, rung: str, pairs: Eigenpairs) -> None:
+        """Keep the eigenpairs of a rung."""
+        self.memory.keep(f"{self.content}-{rung}", pairs)
+
+    def minus(self, other: Shelf, precision: Precision) -> Shelf:
+        """The place of the difference, which each policy rounds in its own way."""
+        return Shelf(self.memory, f"{self.content}-{other.content}-{precision.name}")
+
+
+class Spectrum(NamedTuple):
+    """All r singular values, descending, and the rung that gave them."""
+
+    values: Tensor
+    method: str
+
+
+@dataclass
+class _Side:
+    """Eigenpairs of a Gram matrix, and the other side's vectors as far as they were asked for.
+
+    Attributes:
+        method: the rung of the ladder.
+        values: singular values, descending.
+        short: singular vectors (r, ·) of the shorter side.
+        following: the singular value after the last one, where there is one.
+        other: blocks (long side, `BLOCK`) of the other side's vectors, times their values.
+        non_orthogonality: per column j of `other`, largest |uᵢᵀuⱼ − δᵢⱼ| over i ≤ j.
+    """
+
+    method: str
+    values: Tensor
+    short: Tensor
+    following: float | None
+    other: list[Tensor] = field(default_factory=list)
+    non_orthogonality: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, method: str, blocks: Sequence[Eigenpairs]) -> _Side:
+        values = torch.cat([block.values for block in blocks]).clamp(min=0).sqrt()
+        last = blocks[-1].following
+        following = None if last is None else max(last, 0.0) ** 0.5
+        vectors = [block.vectors for block in blocks]
+        short = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
+        return cls(method, values, short, following)
+
+    def holds(self, k: int, bound: float) -> bool:
+        """Whether the first k triplets are within the policy's bound."""
+        if k == 0:
+            return True
+        if not bool(self.values[k - 1] > 1e-7 * self.values[0]):
+            return False
+        return max(self.non_orthogonality[:k]) <= bound
+
+    def extend(self, k: int, project: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        """See to it that the first k columns of the other side are there."""
+        starts = range(len(self.other) * BLOCK, min(k, len(self.values)), BLOCK)
+        for at, new in zip(starts, project([self.short[:, at : at + BLOCK] for at in starts])):
+            self.other.append(new)
+            S = self.values[at : at + BLOCK]
+            worst = torch.zeros_like(S)
+            for i, block in enumerate(self.other):
+                scale = self.values[i * BLOCK : i * BLOCK + block.shape[1]]
+                cosines = (block.mT @ new).to(S.dtype) / scale[:, None] / S
+                if block is new:
+                    cosines = (cosines - torch.eye(len(S), dtype=S.dtype, device=S.device)).triu()
+                worst = torch.maximum(worst, cosines.abs().amax(0))
+            self.non_orthogonality += worst.nan_to_num(nan=torch.inf).tolist()
+
+
+class Ladder:
+    """Decompositions of a matrix W (m, n) with r = min(m, n), remembered. It is used by one thread.
+
+    Args:
+        name: of the matrix, for the message where nothing decomposes it.
+        shelf: where to look for eigenpairs of earlier runs, and to keep them.
+    """
+
+    def __init__(self, name: str, W: Sum, precision: Precision, shelf: Shelf | None = None) -> None:
+        self.name, self.W, self.precision, self.shelf = name, W, precision, shelf
+        self._refiner: Refiner | None = None
+        self._refined_blocks: list[Eigenpairs] = []
+        self._refined_sides: dict[int, _Side] = {}
+        self._gram: _Side | None = None
+        self._svd: Factors | None = None
+        self._unkept: Eigenpairs | None = None  # what `_gram` was made from, if made here
+        self._worth_keeping = 0  # columns of it that were asked for
+
+    def top(self, k: int) -> Factors:
+        """Leading k triplets, in the dtype in which the policy combines."""
+        side = self._leading(k)
+        if side is None:
+            return self._part_of_svd(slice(0, k), k)
+        S = side.values[:k].to(self.precision.combine)
+        short = side.short[:, :k].to(self.precision.combine).contiguous()
+        other = short.new_empty(max(self.W.shape), k)
+        for at in range(0, k, BLOCK):
+            columns = slice(at, min(at + BLOCK, k))
+            other[:, columns] = side.other[at // BLOCK][:, : columns.stop - at] / S[columns]
+        U, Vh = (other, short.mT) if self.W.is_tall else (short, other.mT)
+        return Factors(U, S, Vh, self._gap(k, side.values, side.following), side.method)
+
+    def tail(self, k: int) -> Factors:
+        """Last k triplets, likewise."""
+        cut = min(self.W.shape) - k
+        return self._part_of_svd(slice(cut, cut + k), cut)
+
+    def values(self) -> Spectrum:
+        """All singular values in float64."""
+        found = self.rough_values()
+        if bool(found.values[-1] <= SMALLEST_VALUE * found.values[0]):
+            svd = self._full_svd()
+            return Spectrum(svd.S, svd.method)
+        return found
+
+    def rough_values(self) -> Spectrum:
+        """All singular values in float64; small ones miss by about 1e-8 σ_1."""
+        side = self._gram_side(0)
+        if side is None:
+            svd = self._full_svd()
+            return Spectrum(svd.S, svd.method)
+        return Spectrum(side.values, side.method)
+
+    def keep(self) -> None:
+        """Put on the shelf the leading float64 eigenpairs that were computed here, as many as were
+        asked for. (The blocks of the other rung are put there as they are computed.)"""
+        if self._unkept is not None and self.shelf is not None:
+            columns = self._unkept.vectors[:, : self._worth_keeping]
+            self.shelf.keep("gram", Eigenpairs(self._unkept.values, columns, None))
+            self._unkept = None
+
+    def _leading(self, k: int) -> _Side | None:
+        """The first rung that holds the leading k triplets; None leaves the SVD."""
+        for rung in (self._refined_side, self._gram_side):
+            side = rung(k)
+            if side is not None:
+                side.extend(k, self._project)
+                if side.holds(k, self.precision.orthogonality):
+                    return side
+        return None
+
+    def _refined_side(self, k: int) -> _Side | None:
+        r = min(self.W.shape)
+        size = -(-r // 5)
+        count = -(-k // size)
+        if r < self.precision.smallest_refined or not 0 < count <= MOST_BLOCKS:
+            return None
+        blocks = self._refined_blocks
+        while len(blocks) < count and (not blocks or len(blocks[-1].values)):
+            begin, end = size * len(blocks), min(r, size * (len(blocks) + 1))
+            blocks.append(self._refined_block(begin, end))
+        if len(blocks) < count or not len(blocks[count - 1].values):
+            return None
+        if count not in self._refined_sides:
+            self._refined_sides[count] = _Side.of("refined", blocks[:count])
+        return self._refined_sides[count]
+
+    def _refined_block(self, begin: int, end: int) -> Eigenpairs:
+        """Eigenpairs `begin` to `end`, from the shelf or computed; empty where there are none."""
+        rung = f"{self.precision.name}-{end}"
+        pairs = self._recalled(rung, end - begin)
+        if pairs is not None:
+            return pairs
+        if self._refiner is None:
+            self._refiner = Refiner(self._gram_matrix(self.precision.multiply), self.precision)
+        before = [self._nothing.vectors, *(block.vectors for block in self._refined_blocks)]
+        pairs = self._refiner.block(begin, end, torch.cat(before, dim=1), self._gram_matrix)
+        pairs = pairs or self._nothing
+        if self.shelf is not None:
+            self.shelf.keep(rung, pairs)
+        return pairs
+
+    def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
+        return gram(self.W.panels(multiply), min(self.W.shape), self.W.device)
+
+    def _gram_side(self, k: int) -> _Side | None:
+        """All singular values, and at least k of the shorter side's vectors, in float64."""
+        k = -(-k // BLOCK) * BLOCK  # whole blocks, as `_Side.extend` projects them
+        self._worth_keeping = max(self._worth_keeping, k)
+        if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
+            pairs = self._recalled("gram", k)
+            if pairs is None:
+                pairs = Eigenpairs.all_of(self._gram_matrix(torch.float64)) or self._nothing
+                self._unkept = pairs
+            self._gram = _Side.of("gram", [pairs])
+        return self._gram if len(self._gram.values) else None
+
+    def _recalled(self, rung: str, columns: int) -> Eigenpairs | None:
+        pairs = None if self.shelf is None else self.shelf.recall(rung, columns)
+        if pairs is None:
+            return None
+        device = self.W.device
+        return Eigenpairs(pairs.values.to(device), pairs.vectors.to(device), pairs.following)
+
+    @property
+    def _nothing(self) -> Eigenpairs:
+        zeros = torch.zeros(min(self.W.shape), 0, dtype=torch.float64, device=self.W.device)
+        return Eigenpairs(zeros.flatten(), zeros, None)
+
+    def _project(self, blocks: list[Tensor]) -> list[Tensor]:
+        """The longer side's vectors times their values, W V or Wᵀ U, of blocks (r, ·)."""
+        to = self.precision.combine
+        blocks = [block.to(to).contiguous() for block in blocks]
+        others = [block.new_empty(max(self.W.shape), block.shape[1]) for block in blocks]
+        start = 0
+        for panel in self.W.panels(to) if blocks else ():
+            for block, other in zip(blocks, others):
+                torch.mm(panel, block, out=other[start : start + len(panel)])
+            start += len(panel)
+        return others
+
+    def _part_of_svd(self, columns: slice, cut: int) -> Factors:
+        svd, to = self._full_svd(), self.precision.combine
+        gap = self._gap(cut, svd.S, None)
+        U, S, Vh = svd.U[:, columns], svd.S[columns], svd.Vh[columns]
+        return Factors(U.to(to), S.to(to), Vh.to(to), gap, svd.method)
+
+    def _full_svd(self) -> Factors:
+        """All r triplets in float64, checked; the transposed matrix is the second try."""
+        if self._svd is None:
+            self._svd = _checked_svd(self.W.tensor(torch.float64))
+        if self._svd is None:
+            raise RunFailed(
+                self.name, "no singular value decomposition of it converged",
+                "Leave the tensor out with --exclude and report the matrix.",
+            )  # fmt: skip
+        return self._svd
+
+    def _gap(self, k: int, S: Tensor, following: float | None) -> float | None:
+        """(σ_k − σ_{k+1})/σ_k, with σ_{k+1} in `S` or after its end; None at k = 0 and k = r."""
+        if not 0 < k < min(self.W.shape):
+            return None
+        high = float(S[k - 1])
+        low = float(S[k]) if k < len(S) else following or 0.0
+        return (high - low) / high if high > 0 else 0.0
+
+
+def _checked_svd(W: Tensor) -> Factors | None:
+    """The SVD of W, or else that of Wᵀ turned; None where neither converges to W."""
+    for method in ("svd", "svd of the transpose"):
+        flip = method != "svd"
+        try:
+            U, S, Vh = torch.linalg.svd(W.mT if flip else W, full_matrices=False)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            continue
+        if flip:
+            U, Vh = Vh.mT, U.mT
+        if _is_svd(W, U, S, Vh):
+            return Factors(U, S, Vh, None, method)
+    return None
+
+
+def _is_svd(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> bool:
+    """Whether U S Vh is W and both sides are orthonormal, within the policy's bound."""
+    eye = torch.eye(len(S), dtype=W.dtype, device=W.device)
+    non_orthogonality = max((U.mT @ U - eye).abs().max(), (Vh @ Vh.mT - eye).abs().max())
+    residual = torch.linalg.norm(W - (U * S) @ Vh)
+    return bool(non_orthogonality <= RESIDUAL and residual <= RESIDUAL * torch.linalg.norm(W))

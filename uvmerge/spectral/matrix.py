@@ -1,0 +1,139 @@
+"""Tensors and matrices with numbers in them: what they hold, and what operations ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .ladder import Ladder, Shelf
+from .log import Log, difference
+from .operand import Factors, Matrix, Term
+from .precision import Precision
+from .rank import energy_count, leading_count
+from .recombine import Sum, converted
+
+
+class DenseOperand:
+    """A tensor, or a piece of one, kept as stored and converted when asked for."""
+
+    def __init__(self, name: str, stored: Tensor, precision: Precision) -> None:
+        self.name, self.stored, self.precision = name, stored, precision
+        self.shape = tuple(stored.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of one value as stored."""
+        return self.stored.dtype.itemsize
+
+    @property
+    def tensor(self) -> Tensor:
+        return converted(self.stored, self.precision.combine)
+
+
+class DenseMatrix(DenseOperand):
+    """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`. It is used by one thread.
+
+    It remembers what it computed, and nothing of who asked: that goes into the log.
+
+    Args:
+        stored: W, or what `terms` are added to, in any floating point dtype.
+        terms: pairs left (m, k), right (k, n); W is stored + Σ left @ right.
+        shelf: where to look for eigenpairs, and to keep them.
+        log: where every rank and decomposition that is asked for is noted.
+        operand: how the log calls W.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stored: Tensor,
+        precision: Precision,
+        terms: tuple[Term, ...] = (),
+        shelf: Shelf | None = None,
+        log: Log | None = None,
+        operand: str = "",
+    ) -> None:
+        super().__init__(name, stored, precision)
+        self.sum = Sum(stored, terms)
+        self.shelf, self.log, self.operand = shelf, log, operand
+        self._ladder = Ladder(name, self.sum, precision, shelf)
+        self._delta: tuple[DenseMatrix, DenseMatrix] | None = None  # from what, and the difference
+
+    @property
+    def tensor(self) -> Tensor:
+        return self.sum.tensor(self.precision.combine)
+
+    def panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """W, or Wᵀ where it is wide, in row panels (rows, r) of `dtype`."""
+        return self.sum.panels(dtype)
+
+    def plus(self, *terms: Term) -> DenseMatrix:
+        return self._result(self.stored, (*self.sum.terms, *terms))
+
+    def with_values(self, values: Tensor) -> DenseMatrix:
+        """What an operation made of W, where it returned `values` (m, n) and no matrix."""
+        return self._result(values, ())
+
+    def _result(self, stored: Tensor, terms: tuple[Term, ...]) -> DenseMatrix:
+        operand = "" if self.log is None else self.log.result
+        return DenseMatrix(self.name, stored, self.precision, terms, log=self.log, operand=operand)
+
+    def __sub__(self, other: Matrix) -> DenseMatrix:
+        assert isinstance(other, DenseMatrix)
+        if self._delta is None or self._delta[0] is not other:
+            shelf = None
+            if self.shelf is not None and other.shelf is not None:
+                shelf = self.shelf.minus(other.shelf, self.precision)
+            name, operand = f"{self.name} - {other.name}", difference(self.operand, other.operand)
+            values = self.tensor - other.tensor
+            delta = DenseMatrix(
+                name, values, self.precision, shelf=shelf, log=self.log, operand=operand
+            )
+            self._delta = other, delta
+        return self._delta[1]
+
+    def rank(
+        self, top: float | None = None, rank: int | None = None, energy: float | None = None
+    ) -> int:
+        if energy is None:
+            k = leading_count(min(self.shape), top=top, rank=rank)
+        else:
+            found = self._ladder.rough_values()
+            self._note(None, None, found.method)
+            k = energy_count(found.values, energy)
+        if self.log is not None:
+            self.log.rank(k)
+        return k
+
+    def values(self) -> Tensor:
+        found = self._ladder.values()
+        self._note(None, None, found.method)
+        return found.values.to(self.precision.combine)
+
+    def top(self, k: int) -> Factors:
+        found = self._ladder.top(k)
+        self._note(k, found.gap, found.method)
+        return found
+
+    def tail(self, k: int) -> Factors:
+        found = self._ladder.tail(k)
+        self._note(min(self.shape) - k, found.gap, found.method)
+        return found
+
+    def keep(self) -> None:
+        """Put on the shelves what was computed of W and of its last difference."""
+        if self._delta is not None:
+            self._delta[1].keep()
+        self._ladder.keep()
+
+    def release(self) -> None:
+        """Keep what is to be kept, then forget every decomposition: W alone is left."""
+        self.keep()
+        self._delta = None
+        self._ladder = Ladder(self.name, self.sum, self.precision, self.shelf)
+
+    def _note(self, k: int | None, gap: float | None, method: str) -> None:
+        if self.log is not None:
+            self.log.decomposition(self.operand, k, gap, method)
