@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "ties.json"
+TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "tie_table.json"
 SECONDS = 60  # the most that one family may take
 PARAMETERS = 8_000_000  # the most that one family may have
 
@@ -110,7 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--ties", action="store_true", help="write uvmerge/checkpoint/ties.json")
+    parser.add_argument(
+        "--ties", action="store_true", help="write uvmerge/checkpoint/tie_table.json"
+    )
     options = parser.parse_args()
     _quiet()
     start = time.monotonic()

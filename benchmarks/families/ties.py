@@ -1,4 +1,4 @@
-"""Which names share one tensor in each architecture: the table uvmerge/checkpoint/ties.json.
+"""Which names share one tensor in each architecture: the table uvmerge/checkpoint/tie_table.json.
 
 A family is built with its config's `tie_word_embeddings` true everywhere; what shares memory then
 is tied. With the flag false nothing shares any.
@@ -43,7 +43,7 @@ def ties_of(family: Family, *, flag: bool = True) -> Ties:
 
     config = small_config(family)
     text = config.get_text_config(decoder=True)
-    default = all(getattr(part, FLAG, True) for part in (config, text))
+    default = getattr(config, FLAG, getattr(text, FLAG, True))
     for part in (config, *_parts(config)):
         if hasattr(part, FLAG):
             setattr(part, FLAG, flag)
@@ -56,18 +56,20 @@ def ties_of(family: Family, *, flag: bool = True) -> Ties:
 
 
 def pattern(names: Iterable[str]) -> Names:
-    """Names with `*` for numbers that differ between them and `#` for the others."""
+    """Names with `*` where their numbers differ and nothing else does, `#` where all agree.
+
+    Numbers that agree in some names alone stay: `lm_heads.4` of Bark is `input_embeds_layers.5`.
+    """
     parts = [name.split(".") for name in sorted(names)]
-    of_one_length = len({len(part) for part in parts}) == 1
-    differ = [len(set(words)) > 1 for words in zip(*parts)] if of_one_length else []
-    words = (
-        ".".join(
-            word if not word.isdecimal() else "*" if i < len(differ) and differ[i] else "#"
-            for i, word in enumerate(part)
-        )
-        for part in parts
-    )
-    return tuple(dict.fromkeys(words))
+    plain = {tuple("" if word.isdecimal() else word for word in part) for part in parts}
+    numbers = {tuple(word for word in part if word.isdecimal()) for part in parts}
+    if len(plain) == 1:
+        differ = [len(set(words)) > 1 for words in zip(*parts)]
+        marks = ["*" if apart else "#" for apart in differ]
+        parts = [[m if w.isdecimal() else w for w, m in zip(part, marks)] for part in parts]
+    elif len(numbers) == 1:
+        parts = [["#" if word.isdecimal() else word for word in part] for part in parts]
+    return tuple(dict.fromkeys(".".join(part) for part in parts))
 
 
 def table(ties: Mapping[str, Ties], version: str) -> dict[str, Any]:

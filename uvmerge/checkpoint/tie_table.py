@@ -1,4 +1,4 @@
-"""Names that are one tensor in each architecture of transformers: the table in ties.json.
+"""Names that are one tensor in each architecture of transformers: the table in tie_table.json.
 
 `benchmarks/zoo.py --ties` writes the table from the installed transformers, and a test compares the
 two. Each row holds names that are equal, `*` for any number and `#` for one and the same number in
@@ -42,23 +42,22 @@ def tied_sets(config: Mapping[str, Any], names: Iterable[str]) -> list[frozenset
 def tied_names(config: Mapping[str, Any]) -> list[Names]:
     """Rows of the table for the architecture that `config` names, if the config ties names at all.
 
-    It does where it, or its text part, says so with `tie_word_embeddings`; where neither says
-    anything, the architecture's default counts.
+    `tie_word_embeddings` tells, else that of the text part, else the architecture's default.
     """
     table = _table()
     text = config.get("text_config")
     said = (part.get(FLAG) for part in (config, text) if isinstance(part, Mapping))
-    flags = [flag for flag in said if isinstance(flag, bool)]
+    flag = next((flag for flag in said if isinstance(flag, bool)), None)
     rows: list[Names] = []
     for architecture in config.get("architectures") or ():
-        if any(flags) if flags else architecture not in table["untied_by_default"]:
+        if architecture not in table["untied_by_default"] if flag is None else flag:
             rows += (tuple(r["names"]) for r in table["rows"] if architecture in r["architectures"])
     return rows
 
 
 @cache
 def _table() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("ties.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("tie_table.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 
