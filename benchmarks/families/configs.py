@@ -35,13 +35,13 @@ SIZES: tuple[tuple[str, Size], ...] = (
     (r"backbone_hidden_size|hidden_size_global|audio_prompt_dim|lru_width|conv_dim", 48),
     (r"cross_attention_hidden_size|cross_hidden_size|vision_output_dim|projector_(in|out)put_dim", 48),
     (r"audio_hidden_size|enc_dim", 56),
-    (r"moe_intermediate_size|expert_ffn_hidden_size|moe_ffn_hidden_size", 36),
-    (r"(moe_)?shared_expert_intermediate_size|shared_experts?_intermediate_size", 28),
-    (r"shared_intermediate_size", 28),
-    (r"intermediate_size(_mlp)?|dense_intermediate_size|ffn_(hidden_)?(dim|size)", (80, 88, 96)),
-    (r"(encoder_|decoder_|t2u_.*|speech_.*)?ffn_dim|d_ff|n_inner|mlp_dim|feedforward_dim", (80, 88, 96)),
-    (r"(encoder|decoder|speech_encoder|projector)_(intermediate_size|ffn_dim|mlp_dim)", 80),
-    (r"dff|dim_ff|d_inner|projection_intermediate_size|feed_forward_size|word_embed_dim", 80),
+    (r"moe_intermediate_size|expert_ffn_hidden_size|moe_ffn_hidden_size", 40),
+    (r"(moe_)?shared_expert_intermediate_size|shared_experts?_intermediate_size", 72),
+    (r"shared_intermediate_size", 72),
+    (r"intermediate_size(_mlp)?|dense_intermediate_size|ffn_(hidden_)?(dim|size)", (112, 88, 96)),
+    (r"(encoder_|decoder_|t2u_.*|speech_.*)?ffn_dim|d_ff|n_inner|mlp_dim|feedforward_dim", (112, 88, 96)),
+    (r"(encoder|decoder|speech_encoder|projector)_(intermediate_size|ffn_dim|mlp_dim)", 112),
+    (r"dff|dim_ff|d_inner|projection_intermediate_size|feed_forward_size|word_embed_dim", 112),
     (r"num_filters", 4), (r"base_channels|latent_channels|nemo_conv_channels", 32), (r"upsample_groups", 8),
     (r"encoder_hidden_dim|attention_hidden_size", 64), (r"alignment_intermediate_size", 92),
     (r"ext_pw_out_channel|depthwise_separable_out_channel|downsample_hidden_size", 40),
@@ -57,7 +57,7 @@ SIZES: tuple[tuple[str, Size], ...] = (
     (r"linear_(key_|value_)?head_dim", 8),
     (r"kv_lora_rank", 20), (r"q_lora_rank", 24),
     (r"qk_rope_head_dim", 8), (r"qk_nope_head_dim", 16), (r"qk_head_dim", 24), (r"v_head_dim", 12),
-    (r"index_head_dim", 16), (r"index_n_heads", 2), (r"index_topk", 4),
+    (r"rotary_dim", 8), (r"index_head_dim", 16), (r"index_n_heads", 2), (r"index_topk", 4),
     (r"(n_|num_|moe_num_)?(routed_|local_)?experts", 6), (r"moe_num_experts|num_moe_experts", 6),
     (r"(n_|num_|moe_num_)?shared_experts", 1),
     (r"num_experts_per_tok(en)?|moe_(top)?k|top_k_experts|num_selected_experts|moe_topk", 2),
@@ -138,7 +138,8 @@ def small_config(family: Family) -> Any:
         if known
         else getattr(transformers, family.architecture).config_class
     )
-    changes = EXCEPTIONS.get(family.name) or EXCEPTIONS.get(family.name.partition("@")[0], {})
+    plain = family.name.partition("@")[0]
+    changes = EXCEPTIONS.get(family.name, EXCEPTIONS.get(plain, {}))
     start = {key[1:]: value for key, value in changes.items() if key.startswith("!")}
     small = shrunk(config_class(**start).to_dict(), "")
     for path, value in changes.items():
@@ -169,6 +170,8 @@ def shrunk(config: Config, path: str) -> Config:
     for key, old in config.items():
         if _DEPTH.fullmatch(key) and type(old) is int and old > small[key]:
             _trim(small, config, old, small[key])
+    if config.get("head_dim") and config["head_dim"] == config.get("qk_rope_head_dim"):
+        small["head_dim"] = small["qk_rope_head_dim"]
     if "kv_lora_rank" in config and small.get("num_key_value_heads"):
         small["num_key_value_heads"] = small["num_attention_heads"]
     _tokens(small, small.get("vocab_size") or 136)

@@ -25,6 +25,8 @@ def edits(folder: Path) -> dict[str, Any]:
     `loads` tells whether transformers loads what was saved before any edit; where it does not, the
     loading of the edited checkpoints is judged by the same words.
     """
+    import uvmerge
+
     with tempfile.TemporaryDirectory() as room:
         twin, out = Path(room, "finetuned"), Path(room, "out")
         finetune(folder, twin)
@@ -35,7 +37,9 @@ def edits(folder: Path) -> dict[str, Any]:
         for name in CHECKED:
             try:
                 found[name] = runs[name]() or _loads(out, truth["architecture"], before) or "right"
-            except Exception as error:  # a refusal is a finding
+            except uvmerge.InputRefused as refusal:
+                found[name] = f"refused: {_said(refusal)}"
+            except Exception as error:
                 found[name] = _said(error)
             shutil.rmtree(out, ignore_errors=True)
     return found

@@ -18,6 +18,10 @@ _INDEXER |= {"indexer_budget": 8, "indexer_compress_ratio": 2}
 _REFORMER = {"axial_pos_embds_dim": [16, 32], "axial_pos_shape": [8, 13], "attention_head_size": 16}
 _REFORMER |= {"attn_layers": ["local", "lsh", "local", "lsh"]}
 _NARROW = {"embed_dim": 24}
+_BERT = {"model_type": "bert"}
+_DECODER = _BERT | {"is_decoder": True, "add_cross_attention": True}
+_MUSIC = {"!text_encoder": {"model_type": "t5"}, "!audio_encoder": {"model_type": "encodec"}}
+_MUSIC |= {"!decoder": {"cross_attention_hidden_size": None}}
 _SPEECH = {"encoder_config.context_size": 12, "projector_config.encoder_hidden_size": 48}
 _CHANNELS = {"width_coefficient": 0.1, "depth_coefficient": 0.2, "hidden_dim": 64}
 EXCEPTIONS: dict[str, Config] = {
@@ -28,6 +32,7 @@ EXCEPTIONS: dict[str, Config] = {
         "audio_token_offset": 72,
     },
     "bit": {"num_groups": 2},
+    "blt": {f"{part}_config.head_dim": 12 for part in ("patcher", "encoder", "decoder", "global")},
     "chameleon": {"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}, "vq_config.resolution": 16},
     "cohere_compass": {"text_config.rope_parameters": _ROPES},
     "cohere_compass_text": {"rope_parameters": _ROPES},
@@ -35,6 +40,7 @@ EXCEPTIONS: dict[str, Config] = {
     "dbrx": {
         "attn_config.rope_theta": 1e4,
         "attn_config.kv_n_heads": 2,
+        "attn_config.clip_qkv": 8.0,
         "ffn_config.hidden_size": 48,
     },
     "deepseek_ocr2": {
@@ -45,7 +51,7 @@ EXCEPTIONS: dict[str, Config] = {
     "diffusion_gemma": {
         "text_config.num_experts": 6,
         "text_config.top_k_experts": 2,
-        "text_config.moe_intermediate_size": 36,
+        "text_config.moe_intermediate_size": 40,
     },
     "donut-swin": _NARROW,
     "dory": {
@@ -67,8 +73,9 @@ EXCEPTIONS: dict[str, Config] = {
         "audio_config.adapter_out_dim": 48,
     },
     "dots3_note_text": {"per_layer_config": {}, "head_dim": 24},
+    "encoder-decoder": {"!encoder": _BERT, "!decoder": _DECODER},
     "ernie4_5_vl_moe": {
-        "text_config.moe_intermediate_size": [36, 28],
+        "text_config.moe_intermediate_size": [40, 24],
         "text_config.rope_parameters.mrope_section": [2, 2, 2],
     },
     "esm": {"vocab_size": 136, "mask_token_id": 3, "pad_token_id": 0},
@@ -80,6 +87,8 @@ EXCEPTIONS: dict[str, Config] = {
         "!text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
     },
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_topk": 16},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "gptsan-japanese": {"num_switch_layers": 2, "num_ext_layers": 2},
     "granite4_vision": {
         "deepstack_layer_map": [[-2, 0]],
         "downsample_rate": "4/8",
@@ -108,6 +117,10 @@ EXCEPTIONS: dict[str, Config] = {
         "vision_config.num_position_embeddings": 16,
     },
     "moonshine_streaming": {"num_key_value_heads": 4},
+    "musicgen": _MUSIC,
+    "musicgen@causal": {},
+    "musicgen_melody": _MUSIC,
+    "musicgen_melody@causal": {},
     "nemo_speechlm": {
         "text_config.layers_block_type": ["linear_attention", "moe", "full_attention", "moe"]
     },
@@ -122,7 +135,7 @@ EXCEPTIONS: dict[str, Config] = {
     },
     "qwen2_5_omni": {"token2wav_config.bigvgan_config.upsample_initial_channel": 128},
     "qwen3_omni_moe": {
-        "talker_config.text_config.shared_expert_intermediate_size": 28,
+        "talker_config.text_config.shared_expert_intermediate_size": 72,
         "talker_config.spatial_merge_size": 2,
         "code2wav_config.decoder_dim": 48,
     },
@@ -130,10 +143,12 @@ EXCEPTIONS: dict[str, Config] = {
     "qwen4_exp_text": _INDEXER,
     "reformer": _REFORMER,
     "reformer@causal": _REFORMER | {"is_decoder": True},
+    "speech-encoder-decoder": {"!encoder": {"model_type": "wav2vec2"}, "!decoder": _DECODER},
     "squeezebert": {"embedding_size": 48},
     "swin": _NARROW,
     "swinv2": _NARROW,
     "tipsv2": {"vision_config.hidden_size": 48, "vision_config.num_attention_heads": 4},
+    "vision-encoder-decoder": {"!encoder": {"model_type": "vit"}, "!decoder": _DECODER},
     "wav2vec2-bert": {"vocab_size": 136},
     "wav2vec2-conformer": {"vocab_size": 136},
     "xlnet": {"d_head": 12},

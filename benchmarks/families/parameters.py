@@ -40,6 +40,7 @@ TABLE: tuple[tuple[str, str, str, int | None], ...] = (
     (r"SwiftFormer\w+", r"w_g", "table", None),
     (r"ZambaMambaMixer", "D", "table", None),
     (r"ParameterList", r"\d+", "position", None),
+    (r"Mega\w+", r"\w+", "table", None),
     (r"VitsElementwiseAffine", r"translate", "table", None),
 )  # fmt: skip
 
@@ -72,7 +73,8 @@ _WORDS = (
     ("attention", re.compile(r"attn|attention|[qkvo]_proj|query|key|value", re.IGNORECASE)),
     ("mlp", re.compile(r"mlp|ffn?\d?|fc_?\d|feed_forward|intermediate|linear\d")),
 )
-_GATE = re.compile(r"\.(shared_expert_gate|gate\.wg|router)$")
+_GATE = re.compile(r"\.(shared_expert_gate|gate|gate\.wg|router)$")
+_MIXTURE = re.compile(r"M[oO][eE]|Sparse|TopK")
 
 
 @dataclass
@@ -142,7 +144,8 @@ def module_of(model: Any, parameter: Parameter, lowest: int) -> str | None:
             found = found.removeprefix(own_name).removeprefix("Text")
         for module, pattern in _MODULES:
             if pattern.search(found):
-                if module == "mlp" and _GATE.search(parameter.owner):
+                is_mixture = _MIXTURE.search(type(model.get_submodule(path)).__name__)
+                if module == "mlp" and is_mixture and _GATE.search(parameter.owner):
                     return "router"
                 return module
         path = path.rpartition(".")[0]
