@@ -53,16 +53,17 @@ def test_every_tensor_of_the_reference_is_a_subject_in_its_order(tmp_path: Path)
 
 def test_any_number_of_checkpoints_is_looked_up_against_one(tmp_path: Path) -> None:
     plain = faults.tensors()
-    less = {name: t for name, t in plain.items() if name != HEAD}
+    norm = "model.norm.weight"
+    less = {name: t for name, t in plain.items() if name != norm}
     found = subjects(
         "base",
         base=written(tmp_path / "base", plain),
         first=written(tmp_path / "first", faults.tensors(prefix="model.language_model.")),
         second=written(tmp_path / "second", less | {"value_head.weight": torch.ones(4, 16)}),
     )
-    head, query = found["base", HEAD], found["base", Q.format(0)]
-    assert head.partners["first"].why == "" and head.partners["second"].why == "missing"
-    assert head.why(["first", "second"]) == ("second", "missing")
+    final, query = found["base", norm], found["base", Q.format(0)]
+    assert final.partners["first"].why == "" and final.partners["second"].why == "missing"
+    assert final.why(["first", "second"]) == ("second", "missing")
     assert query.partners["first"].how == "prefix" and query.partners["second"].how == "name"
     assert found["second", "value_head.weight"].partners == {}
     assert len(found) == len(plain) + 1

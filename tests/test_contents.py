@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import zoo
 from command import uv
+from safetensors.torch import load_file, save_file
 
 
 def test_show_lists_tensors_layers_and_modules(
@@ -42,6 +44,10 @@ def test_tied_and_quantised_are_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq"}
     (folder / "config.json").write_text(json.dumps(config))
+    assert "quantised" not in uv(capsys, "show", folder).out  # the tensors decide, and are plain
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.qweight"] = torch.ones(4, 4, dtype=torch.int32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert "quantised: gptq" in uv(capsys, "show", folder).out
 
 

@@ -122,7 +122,7 @@ def test_no_module_reaches_into_what_another_one_keeps_to_itself(path: Path) -> 
     own = {n.attr for n in attributes if ast.unparse(n.value) in ("self", "cls")}
     own |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     reached = {ast.unparse(n) for n in attributes if n.attr not in own}
-    assert not reached - {"os._exit"}
+    assert not reached - {"os._exit", "kernels._kernels_enabled"}  # of other packages
 
 
 def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:

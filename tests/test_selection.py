@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from uvmerge import InputRefused, UsageError
 from uvmerge.checkpoint.anatomy import MODULES, Place
-from uvmerge.checkpoint.selection import Selection, parse_layers, parse_modules, parse_names
+from uvmerge.checkpoint.selection import (
+    Selection,
+    parse_layer_map,
+    parse_layers,
+    parse_modules,
+    parse_names,
+)
+from uvmerge.checkpoint.stacks import Stack
 
 PLACES = {
     "model.layers.0.self_attn.q_proj.weight": Place(0, 4, "attention", True),
     "model.layers.0.self_attn.q_proj.bias": Place(0, 4, "attention", False),
     "model.layers.2.mlp.up_proj.weight": Place(2, 4, "mlp", True),
     "model.layers.2.mlp.gate.weight": Place(2, 4, "router", True),
+    "model.layers.1.mamba.in_proj.weight": Place(1, 4, "mixer", True),
     "model.layers.2.input_layernorm.weight": Place(2, 4, "norm", False),
     "model.embed_tokens.weight": Place(None, 4, "embeddings", True),
     "model.norm.weight": Place(None, 4, "final-norm", False),
     "lm_head.weight": Place(None, 4, "head", True),
-    "visual.blocks.0.attn.proj.weight": Place(None, 4, "other", True),
+    "visual.blocks.0.attn.proj.weight": Place(
+        0, 2, "attention", True, "visual.blocks", "vision", is_main=False
+    ),
 }
 MATRICES = {name for name, place in PLACES.items() if place.is_matrix}
-LAYER_MATRICES = {n for n in MATRICES if ".self_attn." in n or ".mlp.up" in n}
+LAYER_MATRICES = {n for n in MATRICES if re.search(r"\.self_attn\.|\.mlp\.up|\.mamba\.", n)}
 
 
 def picked(matrices_only: bool = True, **filters: Any) -> set[str]:
@@ -37,7 +48,7 @@ def test_by_default_matrices_of_attention_and_mlp_or_everything() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_picked_by_name(module: str) -> None:
-    of_module = {name for name, place in PLACES.items() if place.module == module}
+    of_module = {n for n, place in PLACES.items() if Selection().seen(place).module == module}
     assert of_module
     assert picked(matrices_only=False, modules=(module,)) == of_module
     assert picked(modules=(module,)) == of_module & MATRICES
@@ -67,7 +78,8 @@ def test_include_alone_makes_every_module_eligible() -> None:
 
 
 def test_exclude_wins_and_globs_are_of_the_whole_name() -> None:
-    assert picked(exclude=("*.self_attn.*",)) == {"model.layers.2.mlp.up_proj.weight"}
+    mlp = {"model.layers.2.mlp.up_proj.weight", "model.layers.1.mamba.in_proj.weight"}
+    assert picked(exclude=("*.self_attn.*",)) == mlp
     assert picked(include=("*",), exclude=("*",)) == set()
     assert picked(exclude=("self_attn", "*.SELF_ATTN.*")) == LAYER_MATRICES
 
@@ -81,9 +93,49 @@ def test_modules_are_named_by_name_or_by_all() -> None:
 
 
 def test_layers_beyond_the_model_are_refused_with_its_depth() -> None:
-    Selection(layers=(0, 3)).check(4)
+    text, vision = Stack("model.layers", 4, "text", 9), Stack("visual.blocks", 6, "vision", 9)
+    Selection(layers=(0, 3)).check([text, vision], [text])
     with pytest.raises(InputRefused, match=r"4 decoder layers \(0 to 3\), not layer 4, 9"):
-        Selection(layers=(0, 4, 9)).check(4)
+        Selection(layers=(0, 4, 9)).check([text, vision], [text])
+    Selection(layers=(0, 5), stack=("vision",)).check([text, vision], [text])
+    with pytest.raises(
+        InputRefused, match=r"(?s)no stack 'audio'.*visual.blocks \(6 vision layers\)"
+    ):
+        Selection(stack=("audio",)).check([text, vision], [text])
+
+
+@pytest.mark.parametrize("word", ["vision", "visual.blocks", "visual"])
+def test_a_stack_is_named_by_kind_name_or_the_start_of_its_name(word: str) -> None:
+    assert picked(stack=(word,)) == {"visual.blocks.0.attn.proj.weight"}
+    assert picked(stack=(word,), layers=(1,)) == set()
+    assert picked(matrices_only=False, stack=(word,)) == {"visual.blocks.0.attn.proj.weight"}
+
+
+def test_a_stack_that_is_not_worked_on_stands_outside_of_all_layers() -> None:
+    tower = PLACES["visual.blocks.0.attn.proj.weight"]
+    seen = Selection().seen(tower)
+    assert (seen.layer, seen.module) == (None, "other")
+    assert Selection(stack=("vision",)).seen(tower) == tower
+    assert "visual.blocks.0.attn.proj.weight" in picked(modules=("all",))
+    assert "visual.blocks.0.attn.proj.weight" not in picked(layers=(0,), modules=("all",))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("0-2:0-2,3-5:5-7", {0: 0, 1: 1, 2: 2, 3: 5, 4: 6, 5: 7}), ("1:3", {1: 3}), ("0-1:0-1,2-3:0-1", {0: 0, 1: 1, 2: 0, 3: 1})],
+)  # fmt: skip
+def test_a_layer_map_names_layers_of_both(text: str, found: dict[int, int]) -> None:
+    assert parse_layer_map(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("0-2", "is not a pair"), ("0-2:0-1", "maps 3 layers to 2"), ("0:1,0:2", "maps layer 0 twice"),
+     ("a:b", "is not a layer")],
+)  # fmt: skip
+def test_a_layer_map_that_makes_no_sense_is_refused(text: str, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        parse_layer_map(text)
 
 
 @pytest.mark.parametrize(

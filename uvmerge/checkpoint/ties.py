@@ -17,7 +17,10 @@ from .folder import Checkpoint, Tensor
 _KEYS = ("tie_word_embeddings", "tie_embeddings", "tie_encoder_decoder")
 _HAS_HEAD = re.compile(r"LM|Generation|MaskedLM|PreTraining|Seq2Seq")
 _POSITIONS = re.compile(r"position|token_type|wpe|segment|type_emb", re.IGNORECASE)
-SAMPLES, SAMPLE_BYTES = 64, 4096  # pieces of two tensors that are compared
+SAMPLES, SAMPLE_BYTES = (
+    64,
+    4096,
+)  # pieces of two tensors that are compared, at most a quarter of each
 
 
 def ties_of(config: Mapping[str, Any], most: int = 4) -> bool | None:
@@ -86,7 +89,7 @@ def equal_tensors(checkpoint: Checkpoint, anatomy: Anatomy) -> list[list[str]]:
 
 def _sample(checkpoint: Checkpoint, tensor: Tensor) -> bytes:
     """Pieces of a tensor, spread evenly, its end among them."""
-    count = min(SAMPLE_BYTES, tensor.size_bytes)
+    count = min(SAMPLE_BYTES, max(16, tensor.size_bytes // (4 * SAMPLES)), tensor.size_bytes)
     last = tensor.size_bytes - count
     starts = sorted({last * i // max(SAMPLES - 1, 1) for i in range(SAMPLES)})
     return b"".join(

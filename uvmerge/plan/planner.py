@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import View, anatomy_of
+from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
@@ -136,11 +136,26 @@ class _Planner:
         pieces: list[Step] = []
         for name, subject in ours.items():
             steps = chosen[name]
-            if group := self.tied.get(name):  # what one of them gets, all get, from one partner
+            if group := self.tied.get(name):
+                members = [replace(ours[n], partners=ours[group[0]].partners) for n in group]
                 steps = sorted({i for each in group for i in chosen[each]})
-                subject = replace(subject, partners=ours[group[0]].partners)
+                subject = self._as_one(members, subject, steps)
             pieces += self._pieces(subject, steps)
         return pieces
+
+    def _as_one(self, members: Sequence[Subject], own: Subject, steps: Sequence[int]) -> Subject:
+        """A member of a group of names for one tensor: it gets what any of them gets, from the partners
+        of the first, and stands where the first one stands that a step changes."""
+        places = (each.place for each in members if self._changes(each, steps))
+        return replace(own, partners=members[0].partners, place=next(places, own.place))
+
+    def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
+        """Whether the chosen steps would do anything to a subject beside partners of its shape."""
+        steps = {i: self.recipe.steps[i] for i in chosen}
+        roles = (self.own, *self._roles(chosen))
+        operands = [(role, subject.views[0]) for role in roles]
+        start, chain, _ = try_chain(operands, steps, subject.place)
+        return bool(chain) or start != 0
 
     def _chosen(self, subject: Subject) -> list[int]:
         """The steps that select a subject."""
@@ -249,15 +264,11 @@ class _Planner:
     def _would_change(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether a step on tensors of any shape would change a subject that lacks a partner, had it one:
         then a loader would get a model of two minds."""
-        steps = {i: self.recipe.steps[i] for i in chosen}
-        steps = {i: step for i, step in steps.items() if not step.operation.matrices_only}
+        steps = [i for i in chosen if not self.recipe.steps[i].operation.matrices_only]
         tensor = subject.tensor
         if not steps or tensor.dtype not in FLOATS or _BUFFER.search(tensor.name):
             return False
-        view = View(tensor.name, None, None, False, tensor.shape)
-        operands = [(role, view) for role in (self.own, *self._roles(list(steps)))]
-        start, chain, _ = try_chain(operands, steps, subject.place)
-        return bool(chain) or start != 0
+        return self._changes(subject, steps)
 
     def _roles(self, chosen: Sequence[int]) -> list[str]:
         """The other roles that the chosen steps take."""
