@@ -13,77 +13,26 @@ what restore, reset-layers and interpolate do to each. What cannot be built is n
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
-import signal
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from families.configs import Family
     from families.ties import Ties
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "tie_table.json"
-SECONDS = 60  # the most that one family may take for one thing
-PARAMETERS = 12_000_000  # the most that one family may have
-
-
-def build(cache: Path, only: list[str]) -> dict[str, str]:
-    """Build the families that the cache does not hold yet; name -> "built" or why not."""
-    from families.configs import families
-
-    outcome: dict[str, str] = {}
-    for family in families():
-        folder = cache / family.name
-        if only and family.name not in only:
-            continue
-        if not (folder / "truth.json").exists():
-            _, reason = within(SECONDS, lambda family=family, folder=folder: save(family, folder))
-            if reason:
-                shutil.rmtree(folder, ignore_errors=True)
-                print(f"{family.name}: {reason}", file=sys.stderr)
-        outcome[family.name] = "built" if (folder / "truth.json").exists() else str(reason)
-    return outcome
-
-
-def save(family: Family, folder: Path) -> None:
-    """Build one family, and save it with its truth."""
-    import torch
-    import transformers
-    from families.configs import small_config
-    from families.truth import truth
-
-    model_class = getattr(transformers, family.architecture)
-    with (
-        contextlib.suppress(NotImplementedError),
-        torch.device("meta"),
-    ):  # some compute as they build
-        size = sum(p.numel() for p in model_class(small_config(family)).parameters())
-        if size > PARAMETERS:
-            raise ValueError(f"{size:,} parameters remain")
-    torch.manual_seed(0)
-    model = model_class(small_config(family)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter += 0.02 * torch.randn(parameter.shape)
-    model.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    found = {"family": family.name, "model_type": family.model_type} | truth(model, folder)
-    (folder / "truth.json").write_text(json.dumps(found, indent=1))
 
 
 def judged(cache: Path, outcome: dict[str, str], *, with_edits: bool) -> dict[str, Any]:
     """The results: how each built family is read and, if asked for, edited."""
+    from families.building import SECONDS, within
     from families.edits import edits
     from families.reading import compare
 
@@ -124,6 +73,7 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def ties(only: list[str]) -> dict[str, Ties]:
     """The ties of every family, by its architecture."""
+    from families.building import SECONDS, within
     from families.configs import families
     from families.ties import ties_of
 
@@ -137,23 +87,6 @@ def ties(only: list[str]) -> dict[str, Ties]:
         else:
             found[family.architecture] = own | found.get(family.architecture, own)
     return found
-
-
-def within(seconds: int, work: Callable[[], Any]) -> tuple[Any, str | None]:
-    """(what `work` returned, or None; why it failed, in a sentence, or None)."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {seconds} s")
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        return work(), None
-    except Exception as error:  # a family that fails is a finding, not an end
-        text = " ".join(str(error).split())
-        return None, f"{type(error).__name__}: {text[-300:]}"
-    finally:
-        signal.alarm(0)
 
 
 def quiet() -> None:
@@ -183,6 +116,8 @@ def main() -> None:
 
         TIES.write_text(as_text(table(ties(options.only), __version__)), encoding="utf-8")
         return
+    from families.building import build
+
     start = time.monotonic()
     options.cache.mkdir(parents=True, exist_ok=True)
     outcome = build(options.cache, options.only)

@@ -140,7 +140,7 @@ def small_config(family: Family) -> Any:
     )
     plain = family.name.partition("@")[0]
     changes = EXCEPTIONS.get(family.name, EXCEPTIONS.get(plain, {}))
-    start = {key[1:]: value for key, value in changes.items() if key.startswith("!")}
+    start = {key[1:]: copy.deepcopy(v) for key, v in changes.items() if key.startswith("!")}
     small = shrunk(config_class(**start).to_dict(), "")
     for path, value in changes.items():
         if not path.startswith("!"):
