@@ -121,7 +121,8 @@ def main() -> None:
     start = time.monotonic()
     options.cache.mkdir(parents=True, exist_ok=True)
     outcome = build(options.cache, options.only)
-    (options.cache / "families.json").write_text(json.dumps(outcome, indent=1))
+    if not options.only:
+        (options.cache / "families.json").write_text(json.dumps(outcome, indent=1))
     built = sum(reason == "built" for reason in outcome.values())
     print(f"{built} built, {len(outcome) - built} not, {time.monotonic() - start:.0f} s")
     if options.results:

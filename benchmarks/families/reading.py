@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CATEGORIES = ("stack", "matrix", "orientation", "experts", "module", "ends", "default", "tied")
-LABELS = ("module", "ends")  # what is edited does not change with these
+LABELS = ("module", "ends", "head", "tied")  # what is edited does not change with these
 MAPS = ("linear", "expert", "flat experts")
 EITHER = ("blocks", "recurrent")  # linear maps of another kind: edited, or named as left alone
 
@@ -38,7 +37,8 @@ class Reading:
     Attributes:
         stacks: depth of each stack by its name.
         default: names of the stacks that operations work on unless told otherwise.
-        tied: sets of names that are one tensor, or None where the reading has no such thing.
+        tied: sets of names that are one tensor, by the table of uvmerge.
+        head_is_embeddings: whether the embeddings serve as the head.
         left_alone: tensors that it names as not edited.
         notes: sentences about what the config contradicts.
     """
@@ -46,7 +46,8 @@ class Reading:
     tensors: dict[str, Read]
     stacks: dict[str, int]
     default: list[str]
-    tied: list[frozenset[str]] | None
+    tied: list[frozenset[str]]
+    head_is_embeddings: bool
     left_alone: frozenset[str]
     notes: list[str]
 
@@ -73,6 +74,8 @@ def read(folder: Path) -> Reading:
     """uvmerge's reading of the checkpoint in `folder`; an error of uvmerge where it refuses it."""
     from uvmerge.checkpoint.anatomy import Anatomy
     from uvmerge.checkpoint.folder import Checkpoint
+    from uvmerge.checkpoint.tie_table import tied_sets
+    from uvmerge.checkpoint.ties import is_tied
 
     with Checkpoint.open(folder) as checkpoint:
         anatomy = Anatomy(checkpoint)
@@ -93,12 +96,12 @@ def read(folder: Path) -> Reading:
                 parts=tuple(parts),
                 expert=None if fused or key is None else key[1],
             )
-        tied = getattr(anatomy, "tied", None)
         return Reading(
             tensors=tensors,
             stacks={stack.name: stack.depth for stack in anatomy.stacks.all},
             default=[stack.name for stack in anatomy.main],
-            tied=None if tied is None else [frozenset(names) for names in tied],
+            tied=tied_sets(checkpoint.config, tensors),
+            head_is_embeddings=is_tied(anatomy),
             left_alone=frozenset(tensor.name for tensor in anatomy.left_alone()),
             notes=list(anatomy.notes),
         )
@@ -254,22 +257,17 @@ class Comparison:
                 self._say("default", name, area, stack["depth"], self.reading.stacks[name])
 
     def _tied(self) -> None:
-        """Sets of names that are one tensor, of which at least one is saved."""
-        if self.reading.tied is None:
-            return
-        true = [frozenset(names["saved"]) for names in self.truth["tied"]]
-        for names in true:
-            if len(names) > 1 and not any(names <= own for own in self.reading.tied):
-                self._say("tied", " = ".join(sorted(names)), "language", "one tensor", "several")
-        for own in self.reading.tied:
-            fits = any(own <= names for names in true)
-            self._say(
-                "tied",
-                " = ".join(sorted(own)),
-                "language",
-                "one tensor" if fits else "several",
-                "one tensor",
-            )
+        """Sets of names that are one tensor, and whether the head is one with the embeddings."""
+        true = {frozenset(t["saved"]) for t in self.truth["tied"] if len(t["saved"]) > 1}
+        for names in true | set(self.reading.tied):
+            words = {True: "one tensor", False: "several"}
+            row, got = " = ".join(sorted(names)), names in self.reading.tied
+            self._say("tied", row, "language", words[names in true], words[got])
+        both = [t for t in self.truth["tensors"].values() if len(t.get("ends", ())) > 1]
+        if any(self._area(name) == "language" for name in self.truth["main"]):
+            words = {True: "tied", False: "apart"}
+            got = self.reading.head_is_embeddings
+            self._say("head", "head and embeddings", "language", words[bool(both)], words[got])
 
 
 def _words(experts: int | None, step: int | None) -> str:
