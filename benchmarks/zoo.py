@@ -3,11 +3,11 @@
     python benchmarks/zoo.py CACHE [--only FAMILY ...] [--results FILE [--edits]]
     python benchmarks/zoo.py CACHE --ties
 
-Each family is built from a shrunk configuration and saved in CACHE/FAMILY as bfloat16, with what its
-module tree tells of every tensor in truth.json beside the weights; families that CACHE holds are not
-built again. FILE gets uvmerge's reading compared with that truth, family by family, and with --edits
-what restore, reset-layers and interpolate do to each. What cannot be built is named with its reason.
---ties writes the table of tied names that uvmerge keeps.
+Each family is built from a shrunk configuration and saved in CACHE/FAMILY as bfloat16, with what
+its module tree tells of every tensor in truth.json beside the weights; families that CACHE holds
+are not built again. FILE gets uvmerge's reading compared with that truth, family by family, and
+with --edits what restore, reset-layers and interpolate do to each. What cannot be built is named
+with its reason. --ties writes the table of tied names that uvmerge keeps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "tie_
 
 
 def judged(cache: Path, outcome: dict[str, str], *, with_edits: bool) -> dict[str, Any]:
-    """The results: how each built family is read and, if asked for, edited."""
+    """How each built family is read and, if asked for, edited."""
     from families.building import SECONDS, within
     from families.edits import edits
     from families.reading import compare
@@ -52,7 +52,7 @@ def judged(cache: Path, outcome: dict[str, str], *, with_edits: bool) -> dict[st
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Numbers of families by status, of tensors that agree by category, of edits that came right."""
+    """Numbers of families by status, of tensors by category, of edits that came right."""
     agreements: Counter[str] = Counter()
     disagreements: Counter[str] = Counter()
     done: dict[str, Counter[str]] = {}

@@ -20,7 +20,7 @@ CHECKED = ("restore", "reset half", "interpolate half", "reset all", "interpolat
 
 
 def edits(folder: Path) -> dict[str, Any]:
-    """Each edit of the family in `folder`, against a fine-tuned twin of it: "right", or what is not.
+    """Each edit of a family and a fine-tuned twin of it: "right", or what is not.
 
     `loads` tells whether transformers loads what was saved before any edit; where it does not, the
     loading of the edited checkpoints is judged by the same words.

@@ -12,7 +12,7 @@ from torch import nn
 
 # Parameters outside of torch's own layers: (class, parameter, what it is, axis of the outputs).
 # Read off the forward of each class; the first row that matches wins. `expert` is a stack of the
-# linear maps of experts, `blocks` another stack of linear maps, `table` is never multiplied as a map.
+# linear maps of experts, `blocks` another stack of linear maps, `table` is no linear map.
 TABLE: tuple[tuple[str, str, str, int | None], ...] = (
     (r"Conv1D", "weight", "linear", 1),
     (r"QuantLinear|MultiheadAttention", r"(in_proj_)?weight", "linear", 0),
@@ -36,7 +36,7 @@ TABLE: tuple[tuple[str, str, str, int | None], ...] = (
     (r"\w+DynamicShortConvolution|Phi4\w+ImageEmbedding|ConvNextV2GRN", r"\w+", "table", None),
     (r"\w+", r"\w*(token|tokens|latents?|query|quer(y|ies)|probe|cls_emb)", "table", None),
     (r"\w+", r"\w*(pos|position)\w*", "position", None),
-    (r"\w+", r"\w*(bias|biases|b[12]|scale|A_log|time_\w+|lambda\w*|embedding|emb\w*)\w*", "table", None),
+    (r"\w+", r"\w*(bias|biases|b[12]|scale|A_log|time_\w+|lambda\w*|emb\w*)\w*", "table", None),
     (r"SwiftFormer\w+", r"w_g", "table", None),
     (r"ZambaMambaMixer", "D", "table", None),
     (r"ParameterList", r"\d+", "position", None),
@@ -142,12 +142,11 @@ def module_of(model: Any, parameter: Parameter, lowest: int) -> str | None:
         found = type(model.get_submodule(path)).__name__
         if own_name != "Rwkv":
             found = found.removeprefix(own_name).removeprefix("Text")
-        for module, pattern in _MODULES:
-            if pattern.search(found):
-                is_mixture = _MIXTURE.search(type(model.get_submodule(path)).__name__)
-                if module == "mlp" and is_mixture and _GATE.search(parameter.owner):
-                    return "router"
-                return module
+        told = next((module for module, pattern in _MODULES if pattern.search(found)), None)
+        if told == "mlp" and _MIXTURE.search(found) and _GATE.search(parameter.owner):
+            return "router"
+        if told is not None:
+            return told
         path = path.rpartition(".")[0]
     for segment in reversed(parameter.owner[lowest:].split(".")):
         for module, pattern in _WORDS:

@@ -1,4 +1,4 @@
-"""The stacks of repeated blocks in a module tree, what they work on, and which is the language's."""
+"""The stacks of repeated blocks in a module tree, what they work on, and the language's own."""
 
 from __future__ import annotations
 

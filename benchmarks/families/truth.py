@@ -6,6 +6,8 @@ nothing of uvmerge.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -68,18 +70,15 @@ def _ends(model: Any) -> dict[int, set[str]]:
     """Roles of input embeddings and heads, by the identity of their weight."""
     ends: dict[int, set[str]] = defaultdict(set)
     getters = {"head": "get_output_embeddings", "embeddings": "get_input_embeddings"}
-    for module in model.modules():
-        if not hasattr(module, "get_input_embeddings"):
-            continue
-        for role, getter in getters.items():
-            try:
-                end = getattr(module, getter)()
-            except (AttributeError, NotImplementedError, TypeError):
-                continue
-            is_table = "Embedding" in type(end).__name__
-            if isinstance(end, nn.Module) and (role == "head" or is_table):
-                for parameter in end.parameters(recurse=False):
-                    ends[id(parameter)] |= {role} | ({"embeddings"} if is_table else set())
+    models = [m for m in model.modules() if hasattr(m, "get_input_embeddings")]
+    for owner, (role, getter) in itertools.product(models, getters.items()):
+        end = None
+        with contextlib.suppress(AttributeError, NotImplementedError, TypeError):
+            end = getattr(owner, getter)()
+        is_table = "Embedding" in type(end).__name__
+        if isinstance(end, nn.Module) and (role == "head" or is_table):
+            for parameter in end.parameters(recurse=False):
+                ends[id(parameter)] |= {role} | ({"embeddings"} if is_table else set())
     return ends
 
 

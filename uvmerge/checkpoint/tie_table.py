@@ -7,9 +7,11 @@ all of them, and the architectures that it holds for. Pure.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,24 +21,27 @@ FLAG = "tie_word_embeddings"
 
 
 def tied_sets(config: Mapping[str, Any], names: Iterable[str]) -> list[frozenset[str]]:
-    """Sets of names that are one tensor in a model of this config, each with one of `names` at least.
+    """Sets of names that are one tensor in a model of this config, of which `names` has one.
 
     A set holds names that are absent from `names` too: the head is not stored where it is the
     embeddings. Of names with `*` those alone that are there can be told.
     """
     present = list(names)
-    found: set[frozenset[str]] = set()
-    for row in tied_names(config):
-        plain = [name for name in row if "*" not in name]
-        groups: dict[tuple[str, ...], set[str]] = {}
-        for pattern in map(_pattern, row):
-            for name in present:
-                if match := pattern.fullmatch(name):
-                    groups.setdefault(match.groups(), set()).add(name)
-        found |= {frozenset(own | {_filled(p, at) for p in plain}) for at, own in groups.items()}
+    found = {own for row in tied_names(config) for own in _sets(row, present)}
     largest = sorted(found, key=lambda own: (-len(own), sorted(own)))
     kept = [own for i, own in enumerate(largest) if not any(own < other for other in largest[:i])]
     return [own for own in kept if len(own) > 1]
+
+
+def _sets(row: Names, present: list[str]) -> Iterator[frozenset[str]]:
+    """The sets of one row of the table, one for each choice of its `#`."""
+    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for pattern, name in itertools.product(map(_pattern, row), present):
+        if match := pattern.fullmatch(name):
+            groups[match.groups()].add(name)
+    plain = [name for name in row if "*" not in name]
+    for numbers, own in groups.items():
+        yield frozenset(own | {_filled(name, numbers) for name in plain})
 
 
 def tied_names(config: Mapping[str, Any]) -> list[Names]:
