@@ -47,8 +47,15 @@ def judged(cache: Path, outcome: dict[str, str], *, with_edits: bool) -> dict[st
             print(name, found[name]["status"], wrong or "", file=sys.stderr)
     return summary(found) | {
         "not_built": {name: reason for name, reason in outcome.items() if reason != "built"},
-        "families": found,
+        "families": {name: brief(family) for name, family in found.items()},
     }
+
+
+def brief(family: dict[str, Any]) -> dict[str, Any]:
+    """What a family's results say besides that all is right."""
+    wrong = {name: said for name, said in family.get("edits", {}).items() if said != "right"}
+    kept = {key: family[key] for key in ("reason", "disagreements", "notes") if family.get(key)}
+    return {"status": family["status"]} | kept | ({"edits": wrong} if wrong else {})
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -61,7 +68,8 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for disagreement in family.get("disagreements", ()):
             disagreements[disagreement["category"]] += disagreement["tensors"]
         for name, said in family.get("edits", {}).items():
-            done.setdefault(name, Counter())["right" if said == "right" else "not"] += 1
+            word = "refused" if said.startswith("refused") else "wrong"
+            done.setdefault(name, Counter())["right" if said == "right" else word] += 1
     categories = sorted({*agreements, *disagreements})
     return {
         "built": len(found),
