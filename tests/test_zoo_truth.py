@@ -26,7 +26,7 @@ transformers = pytest.importorskip("transformers")
 FORTY = (
     "albert", "bamba", "bart", "bart@causal", "bert", "bloom", "clip", "ctrl", "deepseek_v3",
     "falcon_mamba", "flaubert", "florence2", "funnel", "gemma3", "gpt2", "gpt_neox", "gpt_oss",
-    "granitemoe", "hrm_text", "jamba", "llama", "llama4", "mbart", "mixtral", "mllama", "mt5",
+    "granitemoe", "hrm_text", "idefics3", "jamba", "llama", "llama4", "mbart", "mixtral", "mt5",
     "nemotron_h", "olmoe", "opt", "phi3", "qwen2_vl", "qwen3_5", "qwen3_moe",
     "qwen3_omni_moe_thinker", "recurrent_gemma", "switch_transformers", "t5@even", "vit",
     "wav2vec2", "whisper",

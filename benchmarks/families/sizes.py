@@ -82,6 +82,7 @@ SIZES: tuple[tuple[str, Size], ...] = (
     ("projector_hidden_size projection_hidden_dim", 52),
     ("embedding_size word_embed_proj_dim", 26),
     ("mamba_(n|num)_heads", 4),
+    ("n_groups", 2),
     ("mamba_d_head mamba_head_dim", 24),
     ("(mamba_)?(d_state|state_size|ssm_state_size)", 12),
     ("(mamba_)?chunk_size", 8),
