@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .probes import saved_tensors
+from .reading import read, stored_apart
 
 STRENGTH = 0.05  # norm of the fine-tuning, of each tensor's own
 CHECKED = ("restore", "reset half", "interpolate half", "reset all", "interpolate to the base")
@@ -103,19 +104,18 @@ def _runs(
 
 def _read_stacks(folder: Path) -> list[str]:
     """Names of all the stacks that uvmerge finds."""
-    from .reading import read
-
     return list(read(folder).stacks)
 
 
 def _layers_are(base: Path, twin: Path, out: Path, truth: dict[str, Any]) -> str | None:
     """Whether every tensor in a stack is the base's and every other one the fine-tuned one's."""
     theirs, tuned, ours = map(saved_tensors, (base, twin, out))
-    wrong = []
-    for name, true in truth["tensors"].items():
-        wanted = tuned if true.get("stack") is None else theirs
-        if not _same(ours[name], wanted[name]):
-            wrong.append(name)
+    stacks = {name: true.get("stack") for name, true in truth["tensors"].items()}
+    wrong = [
+        name
+        for name in sorted(stacks.keys() - stored_apart(truth))
+        if not _same(ours[name], (tuned if stacks[name] is None else theirs)[name])
+    ]
     return _listed("not reset as the module tree says", wrong)
 
 

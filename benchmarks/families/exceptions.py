@@ -99,6 +99,7 @@ EXCEPTIONS: dict[str, Config] = {
     },
     "granite_speech": _SPEECH,
     "granite_speech_plus": _SPEECH,
+    "helium": {"head_dim": 12},
     "hiera": _NARROW,
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16, "num_experts": 6},

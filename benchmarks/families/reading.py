@@ -107,6 +107,25 @@ def read(folder: Path) -> Reading:
         )
 
 
+def stored_apart(truth: dict[str, Any]) -> frozenset[str]:
+    """Tensors of stacks that no name tells to be there.
+
+    transformers saves some elsewhere (the queries of Inkling's residuals), and of a stack that is
+    tied to another one nothing but buffers.
+    """
+    stacks = {stack["name"]: stack for stack in truth["stacks"]}
+    own = {name: t for name, t in truth["tensors"].items() if t.get("stack") is not None}
+    filled = {t["stack"] for t in own.values() if t["kind"] not in ("buffer", "vector")}
+    apart = set()
+    for name, tensor in own.items():
+        stack = stacks[tensor["stack"]]
+        prefix = stack["saved"] if len(stack["lists"]) == 1 else None
+        outside = prefix is not None and not name.startswith(f"{prefix}.")
+        if outside or tensor["stack"] not in filled:
+            apart.add(name)
+    return frozenset(apart)
+
+
 class Comparison:
     """One family's reading beside its truth."""
 
@@ -117,12 +136,11 @@ class Comparison:
         self._found: dict[tuple[Any, ...], Disagreement] = {}
         self._stacks = {stack["name"]: stack for stack in self.truth["stacks"]}
         self._names = self._stack_names()
-        maps = (t for t in self.truth["tensors"].values() if t["kind"] not in ("buffer", "vector"))
-        self._hollow = set(self._stacks) - {t.get("stack") for t in maps}
+        apart = stored_apart(self.truth)
         for name, true in self.truth["tensors"].items():
             if true.get("stack") is None:
                 self._outside(name, true, self.reading.tensors[name])
-            elif self._is_stored_there(name, true["stack"]):
+            elif name not in apart:
                 self._inside(name, true, self.reading.tensors[name])
         self._defaults()
         self._tied()
@@ -156,15 +174,6 @@ class Comparison:
             if true.get("stack") is not None:
                 votes[true["stack"]][self.reading.tensors[name].stack] += 1
         return {stack: votes[stack].most_common(1)[0][0] for stack in votes}
-
-    def _is_stored_there(self, name: str, stack: str) -> bool:
-        """Whether a tensor's name stands in its stack: transformers saves some elsewhere, and of a
-        stack that is tied to another one nothing but buffers."""
-        true = self._stacks[stack]
-        if stack in self._hollow:
-            return False
-        one = true["saved"] is not None and len(true["lists"]) == 1
-        return not one or name.startswith(f"{true['saved']}.")
 
     def _say(self, category: str, name: str, area: str, true: Any, got: Any) -> None:
         if true == got:
