@@ -102,12 +102,20 @@ class Matcher:
         if None in found:
             return "missing"
         partners = [view for view in found if view is not None]
-        if how != "tie" and not self._layer_map and not self._taken.isdisjoint(partners):
+        if how != "tie" and not self._layer_map and self._is_taken(tensor, whole, partners):
             return "taken"
         if any(view.shape != partner.shape for view, partner in zip(views, partners)):
             return "shape"
         dtypes = {tensor.dtype, *(self.theirs.tensors[view.tensor].dtype for view in partners)}
         return "" if dtypes <= set(FLOATS) or len(dtypes) == 1 else "dtype"
+
+    def _is_taken(self, tensor: Tensor, whole: Tensor | None, partners: Sequence[View]) -> bool:
+        """Whether a counterpart belongs to another tensor: to the one of its very name, or to one that
+        was looked up before."""
+        namesake = (
+            whole is not None and whole.name != tensor.name and whole.name in self.ours.tensors
+        )
+        return namesake or not self._taken.isdisjoint(partners)
 
     def _view(self, tensor: Tensor, view: View, whole: Tensor | None) -> View | None:
         """The other checkpoint's matrix that corresponds to a view of `tensor`."""
@@ -142,8 +150,7 @@ class Matcher:
         ours, theirs = self._rename or ("", "")
         if self._rename is None or name in self.theirs.tensors or not name.startswith(ours):
             return name, "name"
-        renamed = theirs + name[len(ours) :]
-        return (name, "name") if renamed in self.ours.tensors else (renamed, "prefix")
+        return theirs + name[len(ours) :], "prefix"
 
     def _mapped(self, name: str, layers: Mapping[int, int]) -> str:
         """A name in the layer that its own is over there; empty where it is none."""
@@ -235,7 +242,8 @@ class Matcher:
 
 def _is_layer_matrix(anatomy: Anatomy, tensor: Tensor) -> bool:
     place = anatomy.place(tensor)
-    return place.layer is not None and place.is_matrix and ".experts." not in tensor.name
+    in_layer = place.layer is not None and place.is_main
+    return in_layer and place.is_matrix and ".experts." not in tensor.name
 
 
 def _leftovers(
