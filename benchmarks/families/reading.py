@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .ties import pattern
+
 LABELS = ("module", "ends", "head", "tied")  # what is edited does not change with these
 MAPS = ("linear", "expert", "flat experts")
 EITHER = ("blocks", "recurrent")  # linear maps of another kind: edited, or named as left alone
@@ -267,7 +269,8 @@ class Comparison:
 
     def _tied(self) -> None:
         """Sets of names that are one tensor, and whether the head is one with the embeddings."""
-        true = {frozenset(t["saved"]) for t in self.truth["tied"] if len(t["saved"]) > 1}
+        # Of names that differ in numbers alone, one that is stored does not tell the others.
+        true = {frozenset(t["saved"]) for t in self.truth["tied"] if len(pattern(t["saved"])) > 1}
         for names in true | set(self.reading.tied):
             words = {True: "one tensor", False: "several"}
             row, got = " = ".join(sorted(names)), names in self.reading.tied
