@@ -53,6 +53,8 @@ def save(family: Family, folder: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
+                usual = parameter.abs() < 100  # transformers leaves some uninitialised
+                parameter.copy_(torch.where(usual, parameter, 0.0))
                 parameter += 0.02 * torch.randn(parameter.shape)
     model.to(torch.bfloat16)
     model.save_pretrained(folder)

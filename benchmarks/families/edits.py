@@ -23,8 +23,8 @@ CHECKED = ("restore", "reset half", "interpolate half", "reset all", "interpolat
 def edits(folder: Path) -> dict[str, Any]:
     """Each edit of a family and a fine-tuned twin of it: "right", or what is not.
 
-    `loads` tells whether transformers loads what was saved before any edit; where it does not, the
-    loading of the edited checkpoints is judged by the same words.
+    `loads` tells whether transformers loads and runs what was saved before any edit; where it does
+    not, the edited checkpoints need not do better.
     """
     import uvmerge
 
@@ -33,11 +33,13 @@ def edits(folder: Path) -> dict[str, Any]:
         finetune(folder, twin)
         truth = json.loads((folder / "truth.json").read_text())
         before = loading_problem(folder, truth["architecture"])
+        running = None if before else running_problem(folder)
         runs = _runs(folder, twin, out, truth)
-        found: dict[str, Any] = {"loads": before or "right"}
+        found: dict[str, Any] = {"loads": before or running or "right"}
         for name in CHECKED:
             try:
-                found[name] = runs[name]() or _loads(out, truth["architecture"], before) or "right"
+                wrong = runs[name]() or _loads(out, truth["architecture"], before, running)
+                found[name] = wrong or "right"
             except uvmerge.InputRefused as refusal:
                 found[name] = f"refused: {_said(refusal)}"
             except Exception as error:
@@ -71,7 +73,7 @@ def loading_problem(folder: Path, architecture: str) -> str | None:
             folder, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:
-        return _said(error)
+        return _said(error).replace(str(folder), "the folder")
     wrong = [f"{len(keys[kind])} {kind}" for kind in sorted(keys) if keys[kind]]
     return ", ".join(wrong) or None
 
@@ -134,18 +136,23 @@ def _listed(what: str, names: list[str]) -> str | None:
     return f"{len(names)} tensors {what}, like {names[0]}" if names else None
 
 
-def _loads(out: Path, architecture: str, before: str | None) -> str | None:
-    """Whether `out` loads as its base did, in transformers and by `uvmerge check --load`."""
+def running_problem(folder: Path) -> str | None:
+    """What is wrong with a forward pass of what is saved in `folder`, as `check --load` makes it."""
+    from uvmerge.models.trial import trial
+
+    return " ".join(trial(folder).problems) or None
+
+
+def _loads(out: Path, architecture: str, before: str | None, running: str | None) -> str | None:
+    """Whether `out` loads and runs as its base does, in transformers and by `uvmerge check`."""
     import uvmerge
 
     if (now := loading_problem(out, architecture)) != before:
         return f"transformers: {now or 'loads, though the base does not'}"
-    if before is not None:
-        return None
     try:
-        uvmerge.check(out, load=True)
+        uvmerge.check(out, load=before is None and running is None)
     except Exception as error:
-        return f"check --load: {_said(error)}"
+        return f"check: {_said(error)}"
     return None
 
 

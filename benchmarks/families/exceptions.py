@@ -144,6 +144,7 @@ EXCEPTIONS: dict[str, Config] = {
     "qwen4_exp_text": _INDEXER,
     "reformer": _REFORMER,
     "reformer@causal": _REFORMER | {"is_decoder": True},
+    "stablelm": {"rope_parameters.partial_rotary_factor": 0.5},
     "speech-encoder-decoder": {"!encoder": {"model_type": "wav2vec2"}, "!decoder": _DECODER},
     "squeezebert": {"embedding_size": 48},
     "swin": _NARROW,
@@ -153,4 +154,13 @@ EXCEPTIONS: dict[str, Config] = {
     "wav2vec2-bert": {"vocab_size": 136},
     "wav2vec2-conformer": {"vocab_size": 136},
     "xlnet": {"d_head": 12},
+    "xlstm": {"embedding_dim": 48},
+    "zamba": {"attention_hidden_size": 96, "attention_head_dim": 24},
+    "zamba2": {
+        "attention_hidden_size": 96,
+        "attention_head_dim": 24,
+        "mamba_headdim": 24,
+        "mamba_ngroups": 2,
+        "n_mamba_heads": 4,
+    },
 }
