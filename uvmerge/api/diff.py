@@ -31,6 +31,7 @@ from ..output.places import Reference, check_apart, report_folder
 from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
+from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
 
@@ -201,7 +202,7 @@ class _Comparison:
         """The base and the other checkpoints, with labels that tell them apart."""
         by_role = dict(zip(roles(len(references)), references, strict=True))
         with ExitStack() as stack:
-            with self.phases.timed("open"):
+            with self.phases.timed("open"), collected_later():
                 whole = tuple(by_role) if with_models else ()
                 found = stack.enter_context(opened(by_role, self.settings, whole=whole))
                 checkpoints = list(found.values())
@@ -213,7 +214,7 @@ class _Comparison:
 
     def paired(self, opened: Sequence[Checkpoint], filters: Selection) -> Pairing:
         """Which matrices are measured with which; a pair that looks unrelated is said at once."""
-        with self.phases.timed("plan"):
+        with self.phases.timed("plan"), collected_later():
             given = self.settings.layer_map
             layers = None if given is None else parse_layer_map(given)
             pairing = pair(opened[0], opened[1:], filters, layers)

@@ -8,6 +8,7 @@ these classes. Each class adds to the one before it what the next larger kind of
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 Chosen = TypeVar("Chosen", bound="OpenSettings")
 Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def _parse_device(value: object) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", str(value)):
+        raise UsageError("device", f"{value!r} is unknown", "Choose auto, cpu, cuda or cuda:N.")
+    return str(value)
 
 
 def _parse_memory(value: object) -> int | None:
@@ -75,8 +82,10 @@ class ComputeSettings(OpenSettings):
     """How numbers are computed: for every call that decomposes matrices."""
 
     device: Annotated[
-        str, Option("where to compute: auto, cpu, cuda or cuda:N", metavar="DEVICE")
-    ] = "auto"
+        str,
+        Option("where to compute: auto, cpu, cuda or cuda:N", parse=_parse_device, accepts="str",
+               metavar="DEVICE"),
+    ] = "auto"  # fmt: skip
     precision: Annotated[
         Literal["exact", "fast"],
         Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory"),
@@ -110,7 +119,7 @@ class ComputeSettings(OpenSettings):
         """
         from ..engine.settings import Settings
 
-        devices: tuple[str, ...] = ("cpu",)
+        devices: tuple[str, ...] = (self.device,)
         if needs_torch:
             from ..engine import reading
 

@@ -13,6 +13,7 @@ from ..checkpoint.stacks import template
 from ..checkpoint.ties import equal_tensors, is_tied
 from ..output.places import Reference
 from ..text import inert, size, table
+from .heap import collected_later
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
 
@@ -30,7 +31,7 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
         hold one tensor; `left_alone`, what in the layers is no matrix and no norm; and a list of tensors
         with dtype, shape, stack, layer, module and the number of matrices in each.
     """
-    with open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
+    with collected_later(), open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
         anatomy = anatomy_of(opened)
         tensors = [_tensor(anatomy, tensor) for tensor in opened.tensors.values()]
         quantised = quantisation(opened)

@@ -27,6 +27,7 @@ from ..plan import planner as planning, preflight
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import size
+from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
 from .settings import SweepSettings, Watch
 
@@ -81,7 +82,7 @@ class Surgery:
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
-            with self.phases.timed("open"):
+            with self.phases.timed("open"), collected_later():
                 opening = opened(references, self.settings, whole=(mirrored(references),))
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
@@ -94,7 +95,7 @@ class Surgery:
         """A plan of each task, the side files, and how the engine will compute; every refusal of
         headers is here."""
         dtype = self.settings.dtype
-        with self.phases.timed("plan"):
+        with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
@@ -104,7 +105,8 @@ class Surgery:
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
-            engine = self.settings.engine(needs_torch=needs_torch)
+            computes = needs_torch and not self.settings.dry_run  # a plan needs no torch
+            engine = self.settings.engine(needs_torch=computes)
         runs = [
             Run(recipe, plan, out, target_of(out), _said(plan, engine))
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)

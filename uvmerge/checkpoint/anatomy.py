@@ -106,6 +106,7 @@ class Anatomy:
         self.stacks = Stacks(sizes, self.config)
         self.notes = list(self.stacks.notes)
         self._places: dict[str, Place] = {}
+        self._standings: dict[tuple[object, ...], Place] = {}
         self._decided: dict[tuple[object, ...], tuple[str, bool]] = {}
         self.experts = Experts(self.tensors, self._position, self.config)
 
@@ -130,16 +131,24 @@ class Anatomy:
         if found is None:
             position = self._position(tensor.name)
             module, is_matrix = self._decide(tensor, position)
+            found = self._places[tensor.name] = self._standing(position, module, is_matrix)
+        return found
+
+    def _standing(self, position: Position | None, module: str, is_matrix: bool) -> Place:
+        """The place of these attributes, one object for all tensors alike."""
+        at = None if position is None else (position.stack, position.layer)
+        key = (at, module, is_matrix)
+        if key not in self._standings:
             if position is None:
-                found = Place(None, self.depth, module, is_matrix, None)
+                place = Place(None, self.depth, module, is_matrix)
             else:
                 stack = self.stacks.by_name[position.stack]
-                found = Place(
+                place = Place(
                     position.layer, stack.depth, module, is_matrix, stack.name, stack.kind,
                     stack.name in self._main,
                 )  # fmt: skip
-            self._places[tensor.name] = found
-        return found
+            self._standings[key] = place
+        return self._standings[key]
 
     def views(self, tensor: Tensor) -> list[View]:
         """The matrices inside `tensor`, in the order of their rows; any other tensor is one view."""

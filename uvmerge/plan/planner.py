@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import anatomy_of
+from ..checkpoint.anatomy import Place, View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
@@ -61,15 +61,11 @@ def build(
         InputRefused, UsageError: what cannot be planned, in a sentence.
     """
     recipe.refuse_other_roles(checkpoints)
-    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied)
-    pieces = planner.pieces()
-    planner.refuse_mismatches(force)
-    own = checkpoints[planner.own]
+    own = checkpoints[mirrored(checkpoints)]
     files, places = layout(own, recipe.dtype, max_shard_bytes)
-    steps = tuple(
-        replace(piece, file=places[piece.tensor][0], offset=places[piece.tensor][1] + piece.offset)
-        for piece in pieces
-    )
+    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, places)
+    steps = tuple(planner.pieces())
+    planner.refuse_mismatches(force)
     _refuse_gaps(files, steps)
     index = None
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
@@ -110,6 +106,7 @@ class _Planner:
         checkpoints: Mapping[str, Checkpoint],
         left_alone: Collection[str],
         tied: Sequence[Sequence[str]],
+        places: Mapping[str, tuple[str, int]],
     ) -> None:
         self.recipe, self.checkpoints, self.left_alone = recipe, checkpoints, left_alone
         self.own = mirrored(checkpoints)
@@ -124,13 +121,15 @@ class _Planner:
         consequences = Consequences("copied", "ignored", f"left as {spelled(self.own)}")
         self.roster = Roster(self.own, others, self.subjects, consequences)
         dtype = DTYPES[recipe.dtype] if recipe.dtype else None
-        self.stretches = Stretches(self.own, checkpoints, dtype)
+        self.stretches = Stretches(self.own, checkpoints, dtype, places)
         self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
+        self._outcomes: dict[tuple[object, ...], Any] = {}
+        self._taken: dict[tuple[int, ...], list[str]] = {}
         self.touched: set[str] = set()  # stacks in which something changes
 
     def pieces(self) -> list[Step]:
-        """Every output tensor as steps; `offset` still counts from the tensor's own start."""
+        """Every output tensor as steps."""
         ours = {s.tensor.name: s for s in self.subjects if s.role == self.own}
         chosen = {name: self._chosen(subject) for name, subject in ours.items()}
         pieces: list[Step] = []
@@ -151,10 +150,8 @@ class _Planner:
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether the chosen steps would do anything to a subject beside partners of its shape."""
-        steps = {i: self.recipe.steps[i] for i in chosen}
-        roles = (self.own, *self._roles(chosen))
-        operands = [(role, subject.views[0]) for role in roles]
-        start, chain, _ = try_chain(operands, steps, subject.place)
+        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
+        start, chain, _ = self._tried(operands, subject.place, chosen)
         return bool(chain) or start != 0
 
     def _chosen(self, subject: Subject) -> list[int]:
@@ -248,18 +245,15 @@ class _Planner:
         """Keep what is packed on some side and would be edited, were it plain."""
         sides = [(self.own, subject.tensor), *((r, p.tensor) for r, p in subject.partners.items())]
         packed = [(role, t.name) for role, t in sides if t and t.name in self.packed[role].packed]
-        place = replace(subject.place, is_matrix=True)
-        if (
-            packed
-            and subject.tensor.name.endswith("weight")
-            and any(
-                step.operation.matrices_only
-                and step.selection.picks(subject.tensor.name, place, matrices_only=True)
-                for step in self.recipe.steps
-            )
+        if not packed or not subject.tensor.name.endswith("weight"):
+            return
+        place, name = replace(subject.place, is_matrix=True), subject.tensor.name
+        if any(
+            step.operation.matrices_only and step.selection.picks(name, place, matrices_only=True)
+            for step in self.recipe.steps
         ):
-            for role, name in packed:
-                self.packed_chosen[role].append(name)
+            for role, each in packed:
+                self.packed_chosen[role].append(each)
 
     def _would_change(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether a step on tensors of any shape would change a subject that lacks a partner, had it one:
@@ -272,9 +266,12 @@ class _Planner:
 
     def _roles(self, chosen: Sequence[int]) -> list[str]:
         """The other roles that the chosen steps take."""
-        operations = [self.recipe.steps[i].operation for i in chosen]
-        taken = {role for each in operations for role in each.roles_among(self.checkpoints)}
-        return [role for role in self.roster.others if role in taken]
+        key = tuple(chosen)
+        if key not in self._taken:
+            operations = [self.recipe.steps[i].operation for i in chosen]
+            taken = {role for each in operations for role in each.roles_among(self.checkpoints)}
+            self._taken[key] = [role for role in self.roster.others if role in taken]
+        return self._taken[key]
 
     def _block(
         self, subject: Subject, roles: Sequence[str], number: int, chosen: Sequence[int]
@@ -285,5 +282,15 @@ class _Planner:
             view = subject.partners[role].views[number]
             assert view is not None  # the roster admits nothing else
             operands.append((role, view))
-        steps = {i: self.recipe.steps[i] for i in chosen}
-        return Block(tuple(operands), *try_chain(operands, steps, subject.place))
+        return Block(tuple(operands), *self._tried(operands, subject.place, chosen))
+
+    def _tried(
+        self, operands: Sequence[tuple[str, View]], place: Place, chosen: Sequence[int]
+    ) -> tuple[int | None, tuple[int, ...], tuple[int | None, ...]]:
+        """`try_chain`, once for all operands of the same shapes at the same place."""
+        shapes = tuple((role, view.shape) for role, view in operands)
+        key = (shapes, place, tuple(chosen))
+        if key not in self._outcomes:
+            steps = {i: self.recipe.steps[i] for i in chosen}
+            self._outcomes[key] = try_chain(operands, steps, place)
+        return self._outcomes[key]

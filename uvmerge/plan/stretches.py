@@ -13,15 +13,23 @@ from .steps import Block, Range, Step
 
 
 class Stretches:
-    """Cuts tensors of the mirrored checkpoint into steps; `offset` counts from the tensor's own start.
+    """Cuts tensors of the mirrored checkpoint into steps.
 
     Args:
         own: the role of that checkpoint.
         dtype: in which floating tensors are stored; None keeps each one's.
+        places: the output file of each tensor, and where in it the tensor begins.
     """
 
-    def __init__(self, own: str, checkpoints: Mapping[str, Checkpoint], dtype: str | None) -> None:
+    def __init__(
+        self,
+        own: str,
+        checkpoints: Mapping[str, Checkpoint],
+        dtype: str | None,
+        places: Mapping[str, tuple[str, int]],
+    ) -> None:
         self.own, self.checkpoints, self.dtype = own, checkpoints, dtype
+        self.places = places
 
     def copy(self, subject: Subject) -> Step:
         """A tensor as it is."""
@@ -102,7 +110,10 @@ class Stretches:
         stored = tensor.shape if stored is None else stored
         dtype = self.dtype_of(tensor)
         size = header.size_bytes(dtype, stored)
-        return Step(tensor.name, "", offset, size, dtype, stored, subject.place, copy, blocks)
+        file, start = self.places[tensor.name]
+        return Step(
+            tensor.name, file, start + offset, size, dtype, stored, subject.place, copy, blocks
+        )
 
 
 def _range(checkpoint: str, tensor: Tensor, start: int, size_bytes: int) -> Range:
