@@ -15,7 +15,7 @@ from uvmerge.operations import operations
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 
 @pytest.mark.parametrize("precision", [EXACT, FAST], ids=["exact", "fast"])

@@ -1,0 +1,1 @@
+"""Every family of transformers, built small, and what is known and read of it."""

@@ -1,0 +1,78 @@
+"""Names that are one tensor in each architecture of transformers: the table in tie_table.json.
+
+`benchmarks/zoo.py --ties` writes the table from the installed transformers, and a test compares the
+two. Each row holds names that are equal, `*` for any number and `#` for one and the same number in
+all of them, and the architectures that it holds for. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+Names = tuple[str, ...]
+FLAG = "tie_word_embeddings"
+
+
+def tied_sets(config: Mapping[str, Any], names: Iterable[str]) -> list[frozenset[str]]:
+    """Sets of names that are one tensor in a model of this config, of which `names` has one.
+
+    A set holds names that are absent from `names` too: the head is not stored where it is the
+    embeddings. Of names with `*` those alone that are there can be told.
+    """
+    present = list(names)
+    found = {own for row in tied_names(config) for own in _sets(row, present)}
+    largest = sorted(found, key=lambda own: (-len(own), sorted(own)))
+    kept = [own for i, own in enumerate(largest) if not any(own < other for other in largest[:i])]
+    return [own for own in kept if len(own) > 1]
+
+
+def _sets(row: Names, present: list[str]) -> Iterator[frozenset[str]]:
+    """The sets of one row of the table, one for each choice of its `#`."""
+    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for pattern, name in itertools.product(map(_pattern, row), present):
+        if match := pattern.fullmatch(name):
+            groups[match.groups()].add(name)
+    plain = [name for name in row if "*" not in name]
+    for numbers, own in groups.items():
+        yield frozenset(own | {_filled(name, numbers) for name in plain})
+
+
+def tied_names(config: Mapping[str, Any]) -> list[Names]:
+    """Rows of the table for the architecture that `config` names, if the config ties names at all.
+
+    `tie_word_embeddings` tells, else that of the text part, else the architecture's default.
+    """
+    table = _table()
+    text = config.get("text_config")
+    said = (part.get(FLAG) for part in (config, text) if isinstance(part, Mapping))
+    flag = next((flag for flag in said if isinstance(flag, bool)), None)
+    rows: list[Names] = []
+    for architecture in config.get("architectures") or ():
+        if architecture not in table["untied_by_default"] if flag is None else flag:
+            rows += (tuple(r["names"]) for r in table["rows"] if architecture in r["architectures"])
+    return rows
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("tie_table.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", r"\d+").replace(r"\#", r"(\d+)"))
+
+
+def _filled(name: str, numbers: tuple[str, ...]) -> str:
+    """A name with the numbers of another one of its row for each `#`."""
+    remaining = iter(numbers)
+    return re.sub("#", lambda _: next(remaining), name)
