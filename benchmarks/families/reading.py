@@ -104,7 +104,7 @@ def read(folder: Path) -> Reading:
             default=[stack.name for stack in anatomy.main],
             tied=tied_sets(checkpoint.config, tensors),
             head_is_embeddings=is_tied(anatomy),
-            left_alone=frozenset(tensor.name for tensor in anatomy.left_alone()),
+            left_alone=frozenset(tensor.name for tensor in anatomy.non_matrices()),
             notes=list(anatomy.notes),
         )
 
