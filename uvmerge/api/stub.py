@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
+from .functions import by_name
 from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -128,13 +129,14 @@ def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
 def _function(operation: Operation) -> str:
     own = [f"    {p.name}: {p.annotation} = ...," for p in operation.parameters]
     owns_layers = any(p.name == "layers" for p in operation.parameters)
-    several = operation.takes_several
-    inputs = [f"    {'*' if o.several else ''}{o.name}: _Reference," for o in operation.operands]
+    inputs = [f"    {name}: {kind}," for name, kind in by_name(operation, "_Reference").items()]
+    if operation.takes_several:
+        inputs = ["    *places: _Reference,", *(each.replace(",", " = ...,") for each in inputs)]
+    elif own:
+        inputs.append("    *,")
     lines = [
         f"def {operation.name}(",
         *inputs,
-        "    out: _Reference,",
-        *(["    *,"] if own and not several else []),
         *own,
         f"    **options: Unpack[_Options{'ButLayers' if owns_layers else ''}],",
         ") -> Result: ...",
