@@ -77,6 +77,10 @@ class Checkpoint:
     ) -> Checkpoint:
         """Read the headers in `folder` and refuse whatever does not add up.
 
+        A further format is added here: it gives `sources` by file name, as `load_pickles` does. If it
+        changes names, pass `index=None`: plan/layout mirrors the bytes of headers, and output/sidefiles
+        copies the index, as they are on disk.
+
         Args:
             load_pickles: how to read `.bin`/`.pt` weights; without it they are refused.
         """
