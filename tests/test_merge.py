@@ -316,6 +316,8 @@ def test_the_card_lists_every_model(
     card = (tmp_path / "out" / "README.md").read_text()
     assert "base_model:\n- base\n- a\n- b\n- c\n" in card
     assert "`base` and `a` and `b` and `c` merged with uvmerge" in card
+    assert "\n# Merged checkpoint\n" in card
+    assert f"{len(zoo.tensors(base))} tensors edited" in card
     uvmerge.mean(*models, tmp_path / "mean")
     assert "base_model:\n- a\n- b\n- c\n" in (tmp_path / "mean" / "README.md").read_text()
 
