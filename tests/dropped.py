@@ -34,10 +34,13 @@ def write(folder: Path, name: str, code: str) -> Path:
 
 @contextlib.contextmanager
 def dropped(folder: Path) -> Iterator[None]:
-    """The operations in `folder` are there, for recipes and Python, while the block lasts."""
+    """The operations in `folder` are there, for recipes and Python, while the block lasts; one of the
+    same name in the package is hidden by them."""
     names = [f"{operations.__name__}.{path.stem}" for path in folder.glob("*.py")]
-    with mock.patch.object(operations, "__path__", [*operations.__path__, str(folder)]):
+    with mock.patch.object(operations, "__path__", [str(folder), *operations.__path__]):
         operations.operations.cache_clear()
+        for name in names:
+            sys.modules.pop(name, None)
         try:
             yield
         finally:
@@ -50,7 +53,7 @@ def command(folder: Path, *words: object) -> Outcome:
     """`uvmerge WORDS…` as a process in which the operations of `folder` are there."""
     program = (
         "import sys, uvmerge.operations as o\n"
-        f"o.__path__.append({str(folder)!r})\n"
+        f"o.__path__.insert(0, {str(folder)!r})\n"
         f"sys.argv = {['uvmerge', *map(str, words)]!r}\n"
         "from uvmerge.cli.main import main\n"
         "main()"

@@ -46,6 +46,10 @@ def test_the_stub_is_what_the_operations_and_settings_make_of_it() -> None:
     functions = {f.name: f for f in ast.parse(text).body if isinstance(f, ast.FunctionDef)}
     for operation in operations().values():
         named = [a.arg for a in functions[operation.name].args.kwonlyargs]
+        if operation.takes_several:  # checkpoints and OUT may be named, too
+            inputs = [*(each.name for each in operation.operands), "out"]
+            assert named[: len(inputs)] == inputs
+            named = named[len(inputs) :]
         assert named == [p.name for p in operation.parameters]
     types = {name for name in uvmerge.__all__ if name[0].islower()} - {"run_demo"}
     assert functions.keys() == {*types, *(o.name for o in operations().values()), "__getattr__"}

@@ -17,6 +17,7 @@ from findings import base_matrix, compare, entry, model, moved, pair
 
 import uvmerge
 from uvmerge import report
+from uvmerge.api import stub
 from uvmerge.measure import judgement
 from uvmerge.measure.findings import Compared, Entry, Findings, Pair, by_place
 from uvmerge.report import columns, figures, trajectory
@@ -147,7 +148,21 @@ def test_keys_and_places_are_each_taken_once() -> None:
 
 
 def test_the_documentation_has_the_table_of_measures() -> None:
-    assert documentation() in DOCS.read_text(), documentation()
+    assert DOCS.read_text() == stub.report_docs(), "run `python -m uvmerge.api.stub`"
+    assert documentation() in DOCS.read_text()
+
+
+def test_the_documentation_follows_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Column(
+        "concentration", lambda _: 0.5, path="delta.concentration", chance=lambda _: 0.1,
+        name="concentration of the change", meaning="σ₁(D) over the sum of all σ(D).",
+    )  # fmt: skip
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, row))
+    made = stub.report_docs()
+    assert "\n| concentration of the change | `concentration` | σ₁(D) over the sum" in made
+    assert "`concentration`, `concentration_chance`" in " ".join(made.split("<!-- keys")[1].split())
+    monkeypatch.undo()
+    assert stub.report_docs() == DOCS.read_text()
 
 
 def test_the_documentation_names_the_thresholds() -> None:

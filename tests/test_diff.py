@@ -200,6 +200,8 @@ def test_an_extra_prefix_is_aligned_and_said(tmp_path: Path) -> None:
     found = uvmerge.diff(base, other)
     assert any("names aligned" in note for note in found.compared[0].notes)
     assert figures(found) == figures(uvmerge.diff(base, plain))
+    outcome = faults.done(faults.uvmerge("diff", base, other))
+    assert "note: names aligned" in outcome.err
 
 
 def test_names_that_hardly_match_are_unrelated(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@ in Python; what it does not declare, nobody assumes."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,10 @@ import zoo
 from faults import DOWN, EMBED, HEAD, Q
 
 import uvmerge
+from uvmerge.api import stub
 from uvmerge.checkpoint.roles import by_name, by_role, mirrored
 from uvmerge.engine.settings import Control
+from uvmerge.operations import operations
 from uvmerge.plan import planner
 
 MEAN = """
@@ -55,6 +61,7 @@ def last(*models: {kind}) -> Edited:
     return models[-1]
 """
 OPERATIONS = {"mean": MEAN, "arithmetic": ARITHMETIC, "blend": BLEND, "last": LAST}
+SHIPPED = [each.name for each in operations().values() if each.takes_several]
 Models = list[Path]
 
 
@@ -182,15 +189,19 @@ def test_merge_is_a_group_only_while_there_is_a_merge(folder: Path, tmp_path: Pa
     used = dropped.command(folder, "merge", "arithmetic", "--help")
     assert "BASE MODEL... OUT" in used.out
     assert "uvmerge merge arithmetic base a b c out" in " ".join(used.out.split())
-    assert dropped.command(tmp_path / "nothing", "merge", "--help").code == 2
+    without = dropped.command(tmp_path / "nothing", "merge", "--help")
+    assert without.code == (0 if SHIPPED else 2)
 
 
 def test_a_merge_shows_its_signature(folder: Path) -> None:
-    import inspect
-
     parameters = inspect.signature(uvmerge.arithmetic).parameters
-    kinds = [parameters[name].kind.name for name in ("base", "models", "out", "scale")]
-    assert kinds[1:] == ["VAR_POSITIONAL", "KEYWORD_ONLY", "KEYWORD_ONLY"]
+    names = ["places", "base", "models", "out", "scale"]
+    assert list(parameters)[:5] == names
+    assert [parameters[name].kind.name for name in names] == [
+        "VAR_POSITIONAL",
+        *4 * ["KEYWORD_ONLY"],
+    ]
+    assert all(parameters[name].default is not inspect.Parameter.empty for name in names[1:])
     assert list(inspect.signature(uvmerge.blend).parameters)[:4] == [
         "base", "finetuned", "reference", "out"
     ]  # fmt: skip
@@ -204,6 +215,56 @@ def test_checkpoints_may_be_named(folder: Path, models: Models, tmp_path: Path) 
     uvmerge.mean(tmp_path / "four", models=models)
     assert zoo.raw(tmp_path / "one") == zoo.raw(tmp_path / "two")
     assert zoo.raw(tmp_path / "three") == zoo.raw(tmp_path / "four")
+    uvmerge.arithmetic(a, b, c, tmp_path / "five")
+    uvmerge.arithmetic(base=a, models=[b, c], out=tmp_path / "six")
+    uvmerge.arithmetic(b, c, tmp_path / "seven", base=a)
+    assert zoo.raw(tmp_path / "five") == zoo.raw(tmp_path / "six") == zoo.raw(tmp_path / "seven")
+
+
+CALLS = {
+    "mean": [
+        "(a, b, c, out)",
+        "(a, b, c, out=out)",
+        "(a, b, c, out, scale=0.5, layers='0-1')",
+        "(out, models=[a, b])",
+        "(models=[a, b], out=out)",
+    ],
+    "arithmetic": ["(a, b, c, out)", "(base=a, models=[b], out=out)", "(b, out, base=a)"],
+    "blend": ["(a, b, c, out)", "(a, b, out=out, reference=c)"],
+}
+
+
+def test_the_stub_and_the_signature_of_a_merge_take_every_call_that_works(folder: Path) -> None:
+    tree = ast.parse(stub.stub())
+    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    for name, calls in CALLS.items():
+        text = f"from __future__ import annotations\n{ast.unparse(functions[name])}"
+        namespace: dict[str, Any] = {}
+        exec(text, namespace)
+        for signature in map(inspect.signature, (namespace[name], getattr(uvmerge, name))):
+            words = {"bind": signature.bind} | {word: word for word in ("a", "b", "c", "out")}
+            for call in calls:
+                eval(f"bind{call}", words)
+
+
+def test_type_checkers_take_every_call_of_a_merge_that_works(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    package = tmp_path / "typed" / "uvmerge"
+    shutil.copytree(
+        Path(uvmerge.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (package / "__init__.pyi").write_text(stub.stub())
+    lines = [f"uvmerge.{name}{call}" for name, calls in CALLS.items() for call in calls]
+    program = "import uvmerge\na, b, c, out = 'abco'\n" + "\n".join(lines)
+    wrong = "\nuvmerge.mean(a, out, models=1)\nuvmerge.mean(a, out, scale='much')\n"
+    (tmp_path / "typed" / "calls.py").write_text(program + wrong)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", tmp_path / "cache", "calls.py"],
+        cwd=tmp_path / "typed", capture_output=True, text=True,
+    )  # fmt: skip
+    found = [line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line]
+    last = len((program + wrong).splitlines())
+    assert found == [str(last - 1), str(last)], done.stdout
 
 
 # --- what is written ---------------------------------------------------------------------------
@@ -255,6 +316,8 @@ def test_the_card_lists_every_model(
     card = (tmp_path / "out" / "README.md").read_text()
     assert "base_model:\n- base\n- a\n- b\n- c\n" in card
     assert "`base` and `a` and `b` and `c` merged with uvmerge" in card
+    assert "\n# Merged checkpoint\n" in card
+    assert f"{len(zoo.tensors(base))} tensors edited" in card
     uvmerge.mean(*models, tmp_path / "mean")
     assert "base_model:\n- a\n- b\n- c\n" in (tmp_path / "mean" / "README.md").read_text()
 

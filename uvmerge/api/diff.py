@@ -262,6 +262,8 @@ class _Comparison:
             f"measuring {counted(len(pairing.matches), 'matrix')} of {opened[0].label} against"
             f" {counted(len(opened) - 1, 'checkpoint')} ({engine.device}, {engine.precision})"
         )
+        for note in dict.fromkeys(note for each in pairing.partners for note in each.notes):
+            self.progress.say(f"note: {note}")
         work = measuring.work_of(pairing, rank)
         with (
             self.phases.timed("compare"),

@@ -52,16 +52,24 @@ def function_for(operation: Operation) -> Callable[..., Result]:
 
 
 def _positional(operation: Operation) -> list[inspect.Parameter]:
-    """The parameters of the checkpoints and of OUT."""
+    """The parameters of the checkpoints and of OUT.
+
+    Where an operation takes several models, all of them are given by place, OUT last, or each by name.
+    """
     kinds = inspect.Parameter
-    several = operation.takes_several
-    kind = kinds.KEYWORD_ONLY if several else kinds.POSITIONAL_OR_KEYWORD
-    shown = [
-        kinds(
-            o.name,
-            kinds.VAR_POSITIONAL if o.several else kinds.POSITIONAL_OR_KEYWORD,
-            annotation="Reference",
-        )
-        for o in operation.operands
+    if not operation.takes_several:
+        names = [*(operand.name for operand in operation.operands), "out"]
+        return [kinds(n, kinds.POSITIONAL_OR_KEYWORD, annotation="Reference") for n in names]
+    return [
+        kinds("places", kinds.VAR_POSITIONAL, annotation="Reference"),
+        *(
+            kinds(name, kinds.KEYWORD_ONLY, default=..., annotation=annotation)
+            for name, annotation in by_name(operation, "Reference").items()
+        ),
     ]
-    return [*shown, kinds("out", kind, annotation="Reference")]
+
+
+def by_name(operation: Operation, reference: str) -> dict[str, str]:
+    """The types of the checkpoints and of OUT where they are given by name."""
+    several = {o.name: f"Sequence[{reference}]" for o in operation.operands if o.several}
+    return {o.name: reference for o in operation.operands} | several | {"out": reference}

@@ -137,14 +137,14 @@ class SweepSettings(ComputeSettings):
     ] = "keep"
     max_shard_size: Annotated[
         int | None,
-        Option("reshard the output, like 5GB; by default it mirrors FINETUNED",
+        Option("reshard the output, like 5GB; by default it mirrors FINETUNED, of a merge BASE or the first model",
                parse=_parse_shard_size, accepts="str | int", metavar="SIZE"),
     ] = None  # fmt: skip
     nonfinite: Annotated[
         Literal["refuse", "copy"], Option("what to do with matrices that hold NaN or Inf")
     ] = "refuse"
     overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it")] = False
-    force: Annotated[bool, Option("go on although the pair looks unrelated")] = False
+    force: Annotated[bool, Option("go on although the checkpoints look unrelated")] = False
     dry_run: Annotated[bool, Option("print the plan and write nothing")] = False
 
 
@@ -154,7 +154,7 @@ class RunSettings(SweepSettings):
 
     report: Annotated[
         Path | None,
-        Option("afterwards, measure FINETUNED and OUT against BASE into DIR",
+        Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
                parse=_parse_path, accepts="str | Path", metavar="DIR"),
     ] = None  # fmt: skip
 

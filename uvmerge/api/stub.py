@@ -1,6 +1,7 @@
-"""The stub of the package and the tables of docs/options.md, made from the operations and settings.
+"""The stub of the package and the tables of docs/options.md, made from the operations and settings, and
+what docs/report.md lists of the measures.
 
-`python -m uvmerge.api.stub` writes both.
+`python -m uvmerge.api.stub` writes all of them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
+from .functions import by_name
 from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
+REPORT_DOCS = DOCS.with_name("report.md")
 CLASSES = (OpenSettings, ComputeSettings, SweepSettings, RunSettings)
 TAKEN_BY = {
     OpenSettings: "every call that reads a checkpoint: `show`, `check`, and all below",
@@ -127,13 +130,14 @@ def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
 def _function(operation: Operation) -> str:
     own = [f"    {p.name}: {p.annotation} = ...," for p in operation.parameters]
     owns_layers = any(p.name == "layers" for p in operation.parameters)
-    several = operation.takes_several
-    inputs = [f"    {'*' if o.several else ''}{o.name}: _Reference," for o in operation.operands]
+    inputs = [f"    {name}: {kind}," for name, kind in by_name(operation, "_Reference").items()]
+    if operation.takes_several:
+        inputs = ["    *places: _Reference,", *(each.replace(",", " = ...,") for each in inputs)]
+    elif own:
+        inputs.append("    *,")
     lines = [
         f"def {operation.name}(",
         *inputs,
-        "    out: _Reference,",
-        *(["    *,"] if own and not several else []),
         *own,
         f"    **options: Unpack[_Options{'ButLayers' if owns_layers else ''}],",
         ") -> Result: ...",
@@ -173,6 +177,23 @@ def docs() -> str:
     return text.partition(mark)[0] + mark + "\n" + tables()
 
 
+def report_docs() -> str:
+    """The text of docs/report.md: what is written by hand, and what is made, each between its marks."""
+    from ..report.meaning import documentation, json_keys
+
+    text = REPORT_DOCS.read_text(encoding="utf-8")
+    for what, made in (("measures", documentation()), ("keys", json_keys())):
+        begin, end = (
+            f"<!-- {what}: made by `python -m uvmerge.api.stub` -->\n",
+            f"<!-- end of {what} -->",
+        )
+        before, _, rest = text.partition(begin)
+        indent = before.rpartition("\n")[2]
+        text = f"{before}{begin}\n{made}\n\n{indent}{end}{rest.partition(end)[2]}"
+    return text
+
+
 if __name__ == "__main__":
     STUB.write_text(stub(), encoding="utf-8")
     DOCS.write_text(docs(), encoding="utf-8")
+    REPORT_DOCS.write_text(report_docs(), encoding="utf-8")

@@ -78,6 +78,10 @@ class Checkpoint:
     ) -> Checkpoint:
         """Read the headers in `folder`; refuse files that contradict each other or the index.
 
+        A further format is added here: it gives `sources` by file name, as `load_pickles` does. If it
+        changes names, pass `index=None`: plan/layout mirrors the bytes of headers, and output/sidefiles
+        copies the index, as they are on disk.
+
         Args:
             load_pickles: reads a folder's `.bin`/`.pt` weights; without it they are refused.
         """

@@ -43,8 +43,7 @@ class Progress:
     def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
         """Say what is about to happen: matrices, bytes, memory, free disk, and the notes of the plan."""
         count = plan.counts()
-        matrices = all(len(b.view.shape) == 2 for step in plan.edits for b in step.blocks)
-        edited = counted(count["edited"], "matrix" if matrices else "tensor")
+        edited = counted(count["edited"], plan.edited_kind)
         self.say(
             f"plan: {edited} edited, {counted(count['reset'], 'tensor')} reset to {plan.reset_to},"
             f" {counted(count['copied'], 'tensor')} copied"

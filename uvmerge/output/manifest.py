@@ -187,13 +187,14 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     local = [model for model in checkpoints.values() if model.commit is None]
     count = plan.counts()
     the_source = "the base" if plan.reset_to == BASE else plan.reset_to
+    kind = "Repaired" if _only_edits(plan) else "Merged"
     steps = {"steps": plan.recipe.as_data()["steps"]}
     lines = [
         "---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "",
-        f"# {inert(plan.recipe.name or 'Repaired checkpoint')}", "",
+        f"# {inert(plan.recipe.name or f'{kind} checkpoint')}", "",
         *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
         f"{_how_made(plan, models)} with uvmerge:",
-        f"{counted(count['edited'], 'matrix')} edited, {counted(count['reset'], 'tensor')} reset to"
+        f"{counted(count['edited'], plan.edited_kind)} edited, {counted(count['reset'], 'tensor')} reset to"
         f" {the_source}, {counted(count['copied'], 'tensor')} {rest}.", "",
         "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
@@ -214,9 +215,14 @@ def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
     own, *others = models
     if not others:
         return f"{_quoted(models)} after surgery"
-    if all(step.operation.edits for step in plan.recipe.steps):
+    if _only_edits(plan):
         return f"{_quoted([own])} after surgery towards {_quoted(others)}"
     return f"{_quoted(models)} merged"
+
+
+def _only_edits(plan: Plan) -> bool:
+    """Whether one checkpoint is edited, and none made of several."""
+    return all(step.operation.edits for step in plan.recipe.steps)
 
 
 def _quoted(models: Sequence[Checkpoint]) -> str:

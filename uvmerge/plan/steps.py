@@ -244,6 +244,12 @@ class Plan:
             by_energy = "energy" in self.recipe.steps[index].options
             yield str(k) if k is not None else "energy" if by_energy else "-"
 
+    @property
+    def edited_kind(self) -> str:
+        """What to call that which is edited: `matrix`, or `tensor` where not all of it is one."""
+        shapes = (block.view.shape for step in self.edits for block in step.blocks)
+        return "matrix" if all(len(shape) == 2 for shape in shapes) else "tensor"
+
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
         changed = {step.tensor for step in self.changes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..measure.findings import Compared, Entry, Findings
@@ -43,7 +43,7 @@ def _matrix(entry: Entry) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for column in shown_in(Place.JSON):
         if entry.measures is not None or column.is_always_there:
-            *objects, name = (column.path or column.key).split(".")
+            *objects, name = json_path(column).split(".")
             inner = data
             for each in objects:
                 inner = inner.setdefault(each, {})
@@ -51,14 +51,25 @@ def _matrix(entry: Entry) -> dict[str, Any]:
     return data
 
 
+def json_path(column: Column) -> str:
+    """Where the value of a column stands: `left.mean`."""
+    return column.path or column.key
+
+
+def beside_in_json(column: Column, name: str) -> list[tuple[str, Callable[[Entry], Any]]]:
+    """What stands beside it: the key and the function of what chance gives."""
+    found: list[tuple[str, Callable[[Entry], Any]]] = []
+    if column.has_chance:
+        found.append((column.chance_key or f"{name}_chance", column.chance))
+    if column.has_band:
+        found.append((f"{name}_chance_band", column.band))
+    return found
+
+
 def _numbers(column: Column, name: str, entry: Entry) -> dict[str, Any]:
     """The value of a column, what chance gives, and the band of chance, by name."""
-    found = {name: column.value(entry)}
-    if column.has_chance:
-        found[column.chance_key or f"{name}_chance"] = column.chance(entry)
-    if column.has_band:
-        found[f"{name}_chance_band"] = column.band(entry)
-    return found
+    beside = {key: value(entry) for key, value in beside_in_json(column, name)}
+    return {name: column.value(entry), **beside}
 
 
 def _rounded(data: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from . import columns
-from .column import Column
+from .column import Column, Place
+from .data import beside_in_json, json_path
 
 _BEFORE = (
     ("Base, fine-tuned, k", "W_b and W_f of shape m × n; D = W_f − W_b. The k leading singular"
@@ -36,6 +39,30 @@ def documentation() -> str:
         texts = (group[0].name, keys, group[0].meaning, group[0].by_chance or "—")
         rows.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |")
     return "\n".join(rows)
+
+
+def json_keys() -> str:
+    """The list in docs/report.md of what report.json holds of a matrix, in Markdown."""
+    always, measured = [], dict[str, list[str]]()
+    for column in columns.shown_in(Place.JSON):
+        *objects, name = json_path(column).split(".")
+        keys = [name, *(key for key, _ in beside_in_json(column, name))]
+        if column.is_always_there:
+            always += keys
+        else:
+            measured.setdefault(".".join(objects), []).extend(keys)
+    groups = {"of every matrix": always, "where measured": measured.pop("", [])}
+    groups |= {f"`{name}`, where measured": keys for name, keys in measured.items()}
+    return "\n".join(_item(head, keys) for head, keys in groups.items())
+
+
+def _item(head: str, keys: list[str]) -> str:
+    """One entry of the list, as deep as it stands there."""
+    text = f"- {head}: {', '.join(f'`{key}`' for key in keys)}"
+    return textwrap.fill(
+        text, 120, initial_indent=4 * " ", subsequent_indent=6 * " ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _explained() -> list[list[Column]]:
