@@ -190,7 +190,9 @@ def test_what_the_side_files_name_has_to_be_there(tmp_path: Path) -> None:
     config = json.loads((pair[1] / "config.json").read_text())
     config["auto_map"] = {"AutoModel": "modeling_own.Own", "AutoConfig": "org/other--config.Own"}
     (pair[1] / "config.json").write_text(json.dumps(config))
-    (pair[1] / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "2_Dense"}]))
+    normalize = {"path": "3_Normalize", "type": "sentence_transformers.models.Normalize"}
+    modules = [{"path": ""}, {"path": "2_Dense"}, normalize]
+    (pair[1] / "modules.json").write_text(json.dumps(modules))
     uvmerge.restore(*pair, top=0.25)
     with pytest.raises(uvmerge.ProblemsFound) as caught:
         uvmerge.check(pair[2])

@@ -270,9 +270,8 @@ class _Comparison:
             self.progress.bar(work, self.control),
             self.control.listen(),
         ):
-            measured, others = measuring.run(
-                pairing, by_role, rank, engine, self.control, self.phases
-            )
+            found = measuring.run(pairing, by_role, rank, engine, self.control, self.phases)
+            measured, others = found
         if self.control.stop.is_set():
             raise Interrupted("diff", self.control.signal_number, _how_to_go_on(engine))
         refuse_changed_inputs(before, by_role)

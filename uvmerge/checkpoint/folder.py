@@ -101,17 +101,8 @@ class Checkpoint:
         elif not files:
             raise no_weights(folder)
         headers = {name: header.read(source) for name, source in sources.items()}
-        checkpoint = cls(
-            label or folder_label(folder),
-            folder,
-            commit,
-            headers,
-            sources,
-            config,
-            index,
-            notes,
-            stored,
-        )
+        label = label or folder_label(folder)
+        checkpoint = cls(label, folder, commit, headers, sources, config, index, notes, stored)
         checkpoint._check_index()
         return checkpoint
 

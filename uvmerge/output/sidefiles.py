@@ -115,14 +115,16 @@ def runs_code(checkpoint: Checkpoint) -> bool:
 
 
 def module_folders(checkpoint: Checkpoint) -> set[str]:
-    """The subfolders that `modules.json` of sentence-transformers names."""
+    """The subfolders with files that `modules.json` of sentence-transformers names."""
     if "modules.json" not in checkpoint.side_names():
         return set()
     try:
         raw = b'{"modules": %s}' % checkpoint.side_bytes("modules.json")
         modules = parse_json(raw, "modules.json", "it")["modules"]
-        return {str(module["path"]).strip("/") for module in modules}
-    except (InputRefused, TypeError, KeyError):
+        # A Normalize module has no files, and neither git nor the Hub keep an empty folder.
+        filled = [m for m in modules if not str(m.get("type")).endswith(".Normalize")]
+        return {str(module["path"]).strip("/") for module in filled}
+    except (InputRefused, TypeError, KeyError, AttributeError):
         return set()
 
 
