@@ -312,6 +312,13 @@ def test_what_is_a_matrix(name: str, shape: Shape, is_matrix: bool) -> None:
         assert views(found, name) == [View(name, None, None, False, shape)]
 
 
+def test_scales_beside_shifts_of_one_shape_are_no_matrix() -> None:
+    norm = f"{LAYER}self_attn.q_norm."
+    found = anatomy(WHOLE | {f"{norm}weight": (4, 8), f"{norm}bias": (4, 8)})
+    assert not place(found, f"{norm}weight").is_matrix
+    assert place(found, f"{norm}weight").module == "norm"
+
+
 def test_integers_are_no_matrices() -> None:
     name = f"{LAYER}self_attn.q_proj.weight"
     assert not place(anatomy({name: (8, 4)}, dtype="I32"), name).is_matrix

@@ -550,11 +550,16 @@ VOCABULARY_NOTE = (
 )
 
 
-def test_embeddings_of_another_vocabulary_are_left_and_explained(
-    other_vocabulary: faults.Pair,
+@pytest.mark.parametrize("way", [("--force",), ("--exclude", EMBED, "--exclude", HEAD)])
+def test_embeddings_of_another_vocabulary_are_left_only_when_asked_for(
+    way: tuple[str, ...], other_vocabulary: faults.Pair
 ) -> None:
-    outcome = faults.uvmerge("interpolate", *other_vocabulary)
-    noted(outcome, VOCABULARY_NOTE)
+    sentence = (
+        "no counterpart of the same shape in the base of 2 selected tensors:"
+        f" {EMBED}, {HEAD}, which would stay as fine-tuned beside others that do not"
+    )
+    faults.failed(faults.uvmerge("interpolate", *other_vocabulary), sentence, "--exclude", code=3)
+    noted(faults.uvmerge("interpolate", *other_vocabulary, *way), VOCABULARY_NOTE)
     before, after = zoo.raw(other_vocabulary[1]), zoo.raw(other_vocabulary[2])
     assert {n for n in before if before[n] == after[n]} == {EMBED, HEAD}
 

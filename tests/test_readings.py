@@ -222,6 +222,20 @@ def test_another_depth_is_refused_with_the_layers_that_look_unrelated(
            "--layer-map", code=3)  # fmt: skip
 
 
+def test_stacks_whose_names_end_alike_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ours = {
+        f"{stack}.{i}.mlp.up_proj.weight": torch.randn(8, 8)
+        for stack, depth in (("encoder.model.layers", 2), ("decoder.model.layers", 4))
+        for i in range(depth)
+    }
+    folders = (
+        saved(tmp_path / "base", ours, num_hidden_layers=4),
+        saved(tmp_path / "sft", faults.tuned(ours), num_hidden_layers=4),
+    )
+    done(faults.restore(*folders, tmp_path / "out"))
+
+
 def test_a_layer_map_sets_layers_beside_those_that_they_were(pruned: faults.Pair) -> None:
     done(faults.uvmerge("interpolate", "--scale", "0", "--layer-map", "0-1:0-1,2-3:4-5", *pruned))
     base, out = zoo.tensors(pruned[0]), zoo.tensors(pruned[2])

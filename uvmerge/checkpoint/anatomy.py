@@ -227,9 +227,11 @@ class Anatomy:
             return True
         if len(tensor.shape) != 2 or not tensor.name.endswith("weight"):
             return False
+        bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
+        if bias is not None and bias.shape == tensor.shape:
+            return False  # scales and shifts of each head's elements: a norm (Chameleon's q_norm)
         if position is None or not _NO_MATRIX.search(position.rest):
             return True
-        bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
         # A bias as long as the out axis marks a linear map, whatever the name says.
         return bias is not None and bias.shape == tensor.shape[:1]
 

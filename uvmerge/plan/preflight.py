@@ -77,11 +77,16 @@ def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
 def _counterpart_stacks(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[Stack | None]:
     """For each stack of ours the corresponding stack of theirs, or None.
 
-    Stacks correspond if their names end alike, or if each side has only one stack.
+    Stacks correspond if they have one name, else if their names end alike, or if each side has only
+    one stack.
     """
+    by_name = {stack.name: stack for stack in theirs}
     by_end = {stack.name.rpartition("model.")[2]: stack for stack in theirs}
     only = theirs[0] if len(theirs) == len(ours) == 1 else None
-    return [by_end.get(stack.name.rpartition("model.")[2], only) for stack in ours]
+    return [
+        by_name.get(stack.name, by_end.get(stack.name.rpartition("model.")[2], only))
+        for stack in ours
+    ]
 
 
 def _unrelated_layers(

@@ -98,9 +98,9 @@ class Roster:
         return chosen and not why
 
     def need(self, subject: Subject, roles: Sequence[str]) -> None:
-        """Record a selected subject that lacks a counterpart and would change if it had one."""
+        """Record a selected subject that lacks a counterpart of its shape and would change with one."""
         role, why = subject.why(roles)
-        if why == "missing":
+        if why in ("missing", "shape"):
             self._needed[role].append(subject.tensor.name)
 
     @property
@@ -154,8 +154,9 @@ class Roster:
         for role, names in self._needed.items():
             raise InputRefused(
                 self._where,
-                f"no counterpart in {_named([role])} of {listed(names, 'selected tensor', 3)},"
-                f" which would stay as {spelled(self.own)} beside others that do not",
+                f"no counterpart of the same shape in {_named([role])} of"
+                f" {listed(names, 'selected tensor', 3)}, which would stay as {spelled(self.own)}"
+                " beside others that do not",
                 "Leave them out with --exclude, or go on with --force.",
             )
 
