@@ -140,7 +140,10 @@ def running_problem(folder: Path) -> str | None:
     """What is wrong with a forward pass of what is saved in `folder`, as `check --load` makes it."""
     from uvmerge.models.trial import trial
 
-    return " ".join(trial(folder).problems) or None
+    try:
+        return " ".join(trial(folder).problems) or None
+    except Exception as error:  # no matter whose, it is not the edit's
+        return _said(error)
 
 
 def _loads(out: Path, architecture: str, before: str | None, running: str | None) -> str | None:
