@@ -107,6 +107,8 @@ def test_layers_beyond_the_depth_are_no_decoder_layers_and_that_is_said() -> Non
     ("tower", "kind"),
     [("vision_tower.encoder.layers", "vision"), ("model.visual.blocks", "vision"),
      ("audio_tower.layers", "audio"), ("talker.model.layers", "audio"),
+     ("model.semantic_tokenizer_encoder.stages", "audio"), ("model.diffusion_head.layers", "audio"),
+     ("model.duration_predictor.conv_layers", "audio"), ("model.vqmodel.encoder.down", "vision"),
      ("model.mtp.layers", "prediction"), ("qformer.encoder.layer", "other")],
 )  # fmt: skip
 def test_another_tower_is_not_worked_on_by_default_however_large(tower: str, kind: str) -> None:
@@ -201,6 +203,9 @@ WHERE = {
     "attention.output.LayerNorm.weight": "norm",
     "input_layernorm.weight": "norm",
     "ln_1.weight": "norm",
+    "pre_ln.weight": "norm",
+    "self_attn.inner_attn_ln.weight": "norm",
+    "projection.project_bn.weight": "norm",
     "mlp.gate_proj.weight": "mlp",
     "mlp.gate_up_proj.weight": "mlp",
     "mlp.gate.weight": "router",

@@ -12,7 +12,7 @@ MODULES = (
     "attention", "mlp", "mixer", "router", "norm", "embeddings", "head", "final-norm", "other",
 )  # fmt: skip
 
-_NORM = re.compile(r"norm|^ln(_|\d|$)|^layernorm|^ln$", re.IGNORECASE)
+_NORM = re.compile(r"norm|(^|_)ln(_|\d|$)|(^|_)bn\d?$", re.IGNORECASE)
 _ROUTER = re.compile(r"router|^(gate|wg|gate_network|shared_expert_gate)$")
 _STRONG = {  # a segment of a name that decides for everything inside it
     "attention": re.compile(r"attn|attention|^att$", re.IGNORECASE),

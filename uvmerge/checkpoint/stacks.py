@@ -19,8 +19,9 @@ KINDS = ("text", "vision", "audio", "prediction", "other")
 _KIND_WORDS = {  # words in the name of a stack
     "prediction": r"mtp|nextn|medusa|eagle",
     "audio": r"audio|speech|wav|talker|vocoder|code_predictor|codec|depth_decoder|acoustic"
-    r"|semantic_model",
-    "vision": r"visi|visual|image|vit(_|\.|$)|siglip|sam_|pixel|video",
+    r"|semantic_(model|tokenizer)|feature_(extractor|encoder)\.conv|perception"
+    r"|(duration|energy|pitch)_predictor|diffusion_head|flow_(head|net)",
+    "vision": r"visi|visual|image|vit(_|\.|$)|siglip|sam_|pixel|video|vqmodel",
     "other": r"projector|connector|merger|resampler|qformer|perceiver|adapter|adaptor|aligner"
     r"|neck|fpn",
 }
