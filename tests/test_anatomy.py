@@ -143,7 +143,7 @@ def test_a_depth_that_one_stack_has_does_not_cut_another() -> None:
     shapes = {f"hubert.feature_extractor.conv_layers.{i}.conv.weight": (8, 4, 3) for i in range(7)}
     found = anatomy(shapes | stack("hubert.encoder.layers", 4), {"num_hidden_layers": 4})
     assert not found.notes
-    assert stacks(found)["hubert.feature_extractor.conv_layers"] == (7, "text")
+    assert stacks(found)["hubert.feature_extractor.conv_layers"] == (7, "audio")
 
 
 def test_parallel_lists_of_parts_are_one_stack() -> None:

@@ -110,11 +110,12 @@ def test_a_reading_that_differs_from_the_truth_is_found(
     assert [d["category"] for d in found["disagreements"]] == [category]
 
 
-def test_an_edit_that_leaves_a_layer_behind_is_found(tmp_path: Path) -> None:
+def test_an_edit_that_resets_what_is_in_no_layer_is_found(tmp_path: Path) -> None:
+    name = "model.layers.1.input_layernorm.weight"
     folder = _saved("llama", tmp_path / "llama")
-    _altered(folder, "model.norm.weight", stack="model.layers", layer=3)
+    _altered(folder, name, stack=None, layer=None)
     assert edits(folder)["reset all"] == (
-        "1 tensors not reset as the module tree says, like model.norm.weight"
+        f"1 tensors not reset as the module tree says, like {name}"
     )
 
 
