@@ -191,9 +191,7 @@ def test_a_router_with_two_possible_partners_is_refused_or_left_alone(tmp_path: 
         return tensors | {n: t for n, t in twins.items() if n.endswith("other.gate.weight")}
 
     two = zoo.rewrite(apart[0], tmp_path / "two", with_another)
-    with pytest.raises(
-        uvmerge.InputRefused, match="no counterpart of the same shape in the base of 4 s"
-    ):
+    with pytest.raises(uvmerge.InputRefused, match="no counterpart in the base of 4 selected"):
         uvmerge.interpolate(two, fused, tmp_path / "refused")
     for base, expected in ((apart[0], routers), (two, set())):
         out = uvmerge.interpolate(base, fused, tmp_path / f"{base.name} out", force=base is two).out

@@ -60,7 +60,7 @@ class Roster:
         self._empty: dict[str, list[str]] = defaultdict(list)
         self._alone: dict[str, list[str]] = defaultdict(list)  # selected or not
         self._lacking: dict[str, list[str]] = defaultdict(list)  # selected
-        self._needed: dict[str, list[str]] = defaultdict(list)  # selected, and would change
+        self._needed: dict[tuple[str, str], list[str]] = defaultdict(list)  # by role and why
         self._lacking_layers = 0  # how many of `_lacking` are in decoder layers
         self._misshapen: list[str] = []  # selected, with a counterpart of another shape
         self._misshapen_layers = 0  # how many of `_misshapen` are in decoder layers
@@ -101,7 +101,7 @@ class Roster:
         """Record a selected subject that lacks a counterpart of its shape and would change with one."""
         role, why = subject.why(roles)
         if why in ("missing", "shape"):
-            self._needed[role].append(subject.tensor.name)
+            self._needed[role, why].append(subject.tensor.name)
 
     @property
     def _where(self) -> str:
@@ -151,10 +151,11 @@ class Roster:
 
     def refuse_needed(self) -> None:
         """Refuse selected tensors that would keep the fine-tuning while other tensors change."""
-        for role, names in self._needed.items():
+        for (role, why), names in self._needed.items():
+            same = " of the same shape" if why == "shape" else ""
             raise InputRefused(
                 self._where,
-                f"no counterpart of the same shape in {_named([role])} of"
+                f"no counterpart{same} in {_named([role])} of"
                 f" {listed(names, 'selected tensor', 3)}, which would stay as {spelled(self.own)}"
                 " beside others that do not",
                 "Leave them out with --exclude, or go on with --force.",
