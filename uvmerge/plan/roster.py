@@ -222,9 +222,10 @@ class Roster:
         for role in self.others:
             if only := [s.tensor.name for s in self.subjects if s.role == role]:
                 yield f"only in {spelled(role)}, {other}: {listed(only, 'tensor', 3)}"
-        for role, names in self._needed.items():
-            there = _named([role])
-            yield f"{own} under --force, no counterpart in {there}: {listed(names, 'tensor', 3)}"
+        for (role, why), names in self._needed.items():
+            if why == "missing":
+                listing = listed(names, "tensor", 3)
+                yield f"{own} under --force, no counterpart in {_named([role])}: {listing}"
         the_other = _named(self.others)
         if self._other_shape:
             listing = listed(self._other_shape, "tensor", 3)
