@@ -157,6 +157,28 @@ def test_inputs_that_cannot_be_made_up_are_said_and_no_problem(
     assert "forward: not tried: made-up inputs do not fit (9 tokens: Input language" in shown.err
 
 
+def test_of_two_text_configs_the_encoder_takes_the_tokens() -> None:
+    """MusicGen's config has a text encoder and a decoder, between which transformers cannot choose."""
+    config = transformers.MusicgenConfig(
+        text_encoder=transformers.T5Config().to_dict(),
+        audio_encoder=transformers.EncodecConfig().to_dict(),
+        decoder=transformers.MusicgenDecoderConfig().to_dict(),
+    )
+    with pytest.raises(ValueError, match="ambiguous"):
+        config.get_text_config()
+    assert inputs._text_config(config).model_type == "t5"
+
+
+def test_an_error_while_inputs_are_made_up_is_said_and_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path / "bert", "BertModel", ENCODER)
+    monkeypatch.setattr(inputs, "_plain_ids", lambda *_: 1 / 0)
+    tried = trial(folder)
+    assert tried.forward == "not tried: no inputs for it can be made up (division by zero)"
+    assert not tried.problems
+
+
 def test_a_package_that_is_missing_is_said_and_no_problem(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,7 +83,7 @@ def _tokens(model: Any, takes: Mapping[str, Any], rows: Mapping[int, int]) -> Ar
     config = model.config
     tokens: Arguments = {}
     if _TEXT in takes:
-        ids, end = _plain_ids(model, config.get_text_config())
+        ids, end = _plain_ids(model, _text_config(config))
         places = [id for id, count in rows.items() for _ in range(count)]
         ids = [*ids[:2], *places, *ids[2:], *end]
         known: Arguments = {
@@ -98,6 +98,14 @@ def _tokens(model: Any, takes: Mapping[str, Any], rows: Mapping[int, int]) -> Ar
         tokens = {name: [values] for name, values in tokens.items()}
     batch = _on_device({name: [values] for name, values in tokens.items()}, model)
     return {**batch, "use_cache": False} if "use_cache" in takes else batch
+
+
+def _text_config(config: Any) -> Any:
+    """The part of a config that describes `input_ids`; the encoder's where there are two (MusicGen)."""
+    try:
+        return config.get_text_config()
+    except ValueError:
+        return config.get_text_config(encoder=True)
 
 
 def _plain_ids(model: Any, text: Any) -> tuple[list[int], list[int]]:

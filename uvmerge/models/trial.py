@@ -57,7 +57,14 @@ def _forward(loaded: Loaded) -> tuple[str, list[str]]:
 
     errors: list[tuple[str, Exception]] = []
     with sealed(), torch.inference_mode():
-        for tried in inputs.candidates(loaded.model):
+        made = inputs.candidates(loaded.model)
+        while True:
+            try:
+                tried = next(made, None)
+            except Exception as error:
+                return f"not tried: no inputs for it can be made up ({first_line(error)})", []
+            if tried is None:
+                break
             try:
                 output = _first_tensor(loaded.model(**tried.arguments))
             except Exception as error:
