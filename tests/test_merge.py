@@ -248,7 +248,6 @@ def test_the_stub_and_the_signature_of_a_merge_take_every_call_that_works(folder
 
 
 def test_type_checkers_take_every_call_of_a_merge_that_works(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
     package = tmp_path / "typed" / "uvmerge"
     shutil.copytree(
         Path(uvmerge.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
