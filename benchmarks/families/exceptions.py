@@ -32,7 +32,8 @@ EXCEPTIONS: dict[str, Config] = {
         "audio_token_offset": 72,
     },
     "bit": {"num_groups": 2},
-    "blt": {f"{part}_config.head_dim": 12 for part in ("patcher", "encoder", "decoder", "global")},
+    "blt": {f"{part}_config.head_dim": 12 for part in ("patcher", "encoder", "decoder", "global")}
+    | {"encoder_config.num_hidden_layers": 2},
     "chameleon": {"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}, "vq_config.resolution": 16},
     "cohere_compass": {"text_config.rope_parameters": _ROPES},
     "cohere_compass_text": {"rope_parameters": _ROPES},
@@ -90,7 +91,7 @@ EXCEPTIONS: dict[str, Config] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "gptsan-japanese": {"num_switch_layers": 2, "num_ext_layers": 2},
     "granite4_vision": {
-        "deepstack_layer_map": [[-2, 0]],
+        "deepstack_layer_map": [[-2, 0], [-1, 1]],
         "downsample_rate": "4/8",
         "spatial_target_layers": [1],
         "vision_config.hidden_size": 64,

@@ -83,17 +83,19 @@ def table(ties: Mapping[str, Ties], version: str) -> dict[str, Any]:
         "transformers": version,
         "rows": [{"names": list(names), "architectures": owners[names]} for names in order],
         "untied_by_default": sorted(n for n, t in ties.items() if t.names and not t.default),
+        "untied": sorted(n for n, t in ties.items() if not t.names),
     }
 
 
 def as_text(data: dict[str, Any]) -> str:
     """The table with one line a row."""
     rows = ",\n  ".join(json.dumps(row) for row in data["rows"])
-    untied = ",\n  ".join(json.dumps(name) for name in data["untied_by_default"])
-    return (
-        f'{{\n "transformers": {json.dumps(data["transformers"])},\n "rows": [\n  {rows}\n ],\n'
-        f' "untied_by_default": [\n  {untied}\n ]\n}}\n'
-    )
+    lists = [
+        f',\n {json.dumps(key)}: [\n  ' + ",\n  ".join(map(json.dumps, data[key])) + "\n ]"
+        for key in ("untied_by_default", "untied")
+    ]
+    version = json.dumps(data["transformers"])
+    return f'{{\n "transformers": {version},\n "rows": [\n  {rows}\n ]{"".join(lists)}\n}}\n'
 
 
 def _parts(config: Any) -> list[Any]:

@@ -31,6 +31,9 @@ _NO_MATRIX = re.compile(
 )
 
 
+_LINEAR = re.compile(r"weight(_\d|_proj)?$|\.hc_(\w+_)?fn$")  # the last word of a map's name
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a tensor stands in the model; an operation receives it by declaring a keyword `place`.
@@ -175,7 +178,10 @@ class Anatomy:
                 for expert in range(fused.count)
                 for part in fused.parts
             ]
-        transposed = self._stores_in_out and self._position(tensor.name) is not None
+        transposed = self._position(tensor.name) is not None and (
+            self._stores_in_out
+            or (self.place(tensor).module == "router" and self.experts.routes_in_out(tensor))
+        )
         shape = tensor.shape[::-1] if transposed else tensor.shape
         return [View(tensor.name, None, None, transposed, shape)]
 
@@ -209,6 +215,8 @@ class Anatomy:
         key: tuple[object, ...] = (kind, rest, tensor.shape, tensor.dtype in FLOATS)
         if position is not None and position.layer and len(tensor.shape) == 3:
             key = (*key, position.layer)  # some layers have experts, others convolutions
+        if len(tensor.shape) == 1 and rest.endswith(("*.weight", "*.bias")):
+            key = (*key, self._scales(tensor))  # of a norm and a map in one list
         if key not in self._decided:
             is_matrix = self._is_matrix(tensor, position)
             self._decided[key] = self._module(tensor, position, rest), is_matrix
@@ -217,15 +225,30 @@ class Anatomy:
     def _module(self, tensor: Tensor, position: Position | None, rest: str) -> str:
         if position is None:
             return outside_module(tensor.name)
+        if self._scales(tensor):
+            return "norm"
         neighbours = self._neighbours[position.stack, position.layer]
         return inside_module(rest, len(tensor.shape), neighbours)
+
+    def _scales(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the scale of a norm, or the shift beside one."""
+        parent, _, last = tensor.name.rpartition(".")
+        if last == "scale":
+            return True
+        scale = self.tensors.get(f"{parent}.weight") if last == "bias" else tensor
+        return (
+            last in ("weight", "bias", "alpha", "gamma")
+            and scale is not None
+            and len(scale.shape) == 1
+            and len(tensor.shape) == 1
+        )
 
     def _is_matrix(self, tensor: Tensor, position: Position | None) -> bool:
         if tensor.dtype not in FLOATS or 0 in tensor.shape:
             return False
         if self.experts.fused(tensor) is not None:
             return True
-        if len(tensor.shape) != 2 or not tensor.name.endswith("weight"):
+        if len(tensor.shape) != 2 or not _LINEAR.search(tensor.name):
             return False
         bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
         if bias is not None and bias.shape == tensor.shape:

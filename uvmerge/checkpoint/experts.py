@@ -99,6 +99,11 @@ class Experts:
             return None
         return position.layer, int(match[1]), _ROLES.get(match[2], match[2])
 
+    def routes_in_out(self, router: Tensor) -> bool:
+        """Whether a router stores (in, out): model's width by number of experts."""
+        rows, columns = router.shape
+        return rows in self._widths and columns in self._counts and rows not in self._counts
+
     def _possible_counts(self, position: Position) -> frozenset[int]:
         """Numbers of experts that the layer's router and the config state."""
         if self._routed is None:
@@ -130,12 +135,20 @@ class Experts:
 
     def _parts(self, tensor: Tensor, out: int) -> tuple[tuple[int, int, int] | None, ...]:
         """The rows of gate and of up where they share a tensor, else (None,)."""
-        if out % 2 or not _BOTH.search(tensor.name) or "self_attention" in tensor.name:
+        both = _BOTH.search(tensor.name) or self._is_twice_as_wide(tensor, out)
+        if out % 2 or not both or "self_attention" in tensor.name:
             return (None,)
         # gpt-oss, the one layout with a bias, stores gate and up in alternating rows.
         if f"{tensor.name}_bias" in self._tensors:
             return (0, out, 2), (1, out, 2)
         return (0, out // 2, 1), (out // 2, out, 1)
+
+    def _is_twice_as_wide(self, tensor: Tensor, out: int) -> bool:
+        """Whether the layer's only other fused tensor, the way down, takes half of `out`."""
+        others = self._siblings(tensor)
+        if len(others) != 1 or not _DOWN.search(template(others[0].name)):
+            return False
+        return out // 2 in others[0].shape[1:] and out not in others[0].shape[1:]
 
     def _stores_in_out(self, tensor: Tensor) -> bool:
         """Whether a fused expert tensor stores (in, out).

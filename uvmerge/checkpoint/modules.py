@@ -13,11 +13,11 @@ MODULES = (
 )  # fmt: skip
 
 _NORM = re.compile(r"norm|(^|_)ln(_|\d|$)|(^|_)bn\d?$", re.IGNORECASE)
-_ROUTER = re.compile(r"router|^(gate|wg|gate_network|shared_expert_gate)$")
+_ROUTER = re.compile(r"router|^(gate|wg|gate_network|shared_expert_gate|gate_weight)$")
 _STRONG = {  # a segment of a name that decides for everything inside it
     "attention": re.compile(r"attn|attention|^att$", re.IGNORECASE),
     "mlp": re.compile(
-        r"mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate", re.IGNORECASE
+        r"(?<!bias_)mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate", re.IGNORECASE
     ),
     "mixer": re.compile(
         r"mamba|ssm|rwkv|time_mix|retention|lstm|rg_lru|recurrent|^conv$|short_conv|hyena",
@@ -30,12 +30,12 @@ _WEAK = {  # the name of a projection, where no block around it decides
     "attention": re.compile(
         r"^(c_attn|[qkvo]|[qkv]_?lin|out_lin|Wqkv|in_proj_weight)$"
         r"|(^|_)(q|k|v|qk|kv|qkv|o)_(proj|a|b|head)"
-        r"|^(query|key|value)(_|$)|qkv|^to_(q|k|v|kv|out)$", re.IGNORECASE),
+        r"|^(query|key|value)(_|$)|qkv|^to_(q|k|v|kv|out)$|^w[qkvo]$", re.IGNORECASE),
     "mixer": re.compile(r"^(x_proj|dt_proj|in_proj|A_log|D|dt_bias|conv1d|linear_[xy]|b_proj)$"),
 }  # fmt: skip
 
 _TOWERS = re.compile(
-    r"visi|visual|image|audio|speech|multi_modal|connector|(?<!vocab_)projector|merger|resampler"
+    r"visi|visual|image|audio|speech(?!t5)|multi_modal|connector|(?<!vocab_)projector|merger|resampler"
 )
 _EMBEDDINGS = re.compile(
     r"embed|(^|\.)w[tp]e\.|(^|\.)(model\.)?shared\.weight$|^(transformer\.)?w\.weight$"
@@ -44,7 +44,7 @@ _HEAD = re.compile(
     r"head|classifier|score|pooler|(^|\.)cls\.|(^|\.)output\.(weight|bias)$"
     r"|unembed|embed_out|proj_out|output_projection"
     r"|(^|\.)predictions\.|generator_(lm_)?|qa_outputs|(^|\.)decoder\.(weight|bias)$|pred_layer"
-    r"|vocab_(transform|layer_norm|projector)|logits_bias"
+    r"|log_softmax|vocab_(transform|layer_norm|projector)|logits_bias"
 )
 
 
@@ -70,12 +70,12 @@ def inside_module(rest: str, axes: int, neighbours: AbstractSet[str]) -> str:
                 return module
         if _BLOCK.search(segment):
             return _by_content(rest, segment, neighbours)
-        if axes == 1 and _NORM.search(segment):
+        if (axes == 1 or own == "linear") and _NORM.search(segment):
             return "norm"
     weak = (
         m for segment in reversed(segments) for m, words in _WEAK.items() if words.search(segment)
     )
-    return next(weak, "mlp")
+    return next(weak, "attention" if _ends_attention(rest, own, neighbours) else "mlp")
 
 
 def outside_module(name: str) -> str:
@@ -89,6 +89,13 @@ def outside_module(name: str) -> str:
     if _NORM.search(name.rpartition(".")[0].rpartition(".")[2] or name):
         return "final-norm"
     return "other"
+
+
+def _ends_attention(rest: str, own: str, neighbours: AbstractSet[str]) -> bool:
+    """Whether a module is the output projection beside query, key and value."""
+    block = rest[: rest.index(own)]
+    beside = {other[len(block) :].split(".")[0] for other in neighbours if other.startswith(block)}
+    return own == "out_proj" and any(_WEAK["attention"].search(other) for other in beside)
 
 
 def _has_experts(neighbours: AbstractSet[str], segments: list[str]) -> bool:

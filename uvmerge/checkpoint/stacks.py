@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,17 +18,18 @@ from typing import Any, NamedTuple
 KINDS = ("text", "vision", "audio", "prediction", "other")
 _KIND_WORDS = {  # words in the name of a stack
     "prediction": r"mtp|nextn|medusa|eagle",
-    "audio": r"audio|speech|wav|talker|vocoder|code_predictor|codec|depth_decoder|acoustic"
+    "audio": r"audio|speech(?!t5)|wav|talker|vocoder|code_predictor|codec|depth_decoder|acoustic"
     r"|semantic_(model|tokenizer)|feature_(extractor|encoder)\.conv|perception"
-    r"|(duration|energy|pitch)_predictor|diffusion_head|flow_(head|net)",
+    r"|(duration|energy|pitch)_predictor|diffusion_head|flow_(head|net)|(^|\.)flow\.",
     "vision": r"visi|visual|image|vit(_|\.|$)|siglip|sam_|pixel|video|vqmodel",
     "other": r"projector|connector|merger|resampler|qformer|perceiver|adapter|adaptor|aligner"
-    r"|neck|fpn",
+    r"|neck|fpn|protein|patcher|local_(en|de)coder",
 }
 _KIND_OF = {kind: re.compile(words) for kind, words in _KIND_WORDS.items()}
-_ATTENTION = re.compile(
-    r"attn|attention|mixer|mamba|mlstm|slstm|rg_lru|conv|operator", re.IGNORECASE
-)
+_ATTENTION = re.compile(r"attn|attention|mixer|mamba|mlstm|slstm|rg_lru|operator", re.IGNORECASE)
+_MIXES = re.compile(f"{_ATTENTION.pattern}|conv", re.IGNORECASE)  # positions with each other
+_TABLE = re.compile(r"relative_attention_bias|codebook")
+_LANGUAGE = re.compile(r"language|text|llm")
 _DEPTH_KEY = re.compile(
     r"(num_|n_)?((hidden_|text_|encoder_|decoder_)?layers?(_per_stack)?|blocks)"
     r"|(encoder|decoder)_layers|num_(encoder|decoder)_layers|depths?"
@@ -85,13 +86,14 @@ class Stacks:
 
     def __init__(self, sizes: Mapping[str, int], config: Mapping[str, Any]) -> None:
         self.notes: list[str] = []
-        self._positions = dict(_positions(sizes))
+        self._positions = dict(_positions(sizes, {}))
         depths: dict[str, int] = defaultdict(int)
         weights: dict[str, int] = defaultdict(int)
         for name, (stack, layer, _) in self._positions.items():
             depths[stack] = max(depths[stack], layer + 1)
             weights[stack] += sizes[name]
         stacks = [Stack(name, depths[name], kind_of(name), weights[name]) for name in depths]
+        stacks = list(_with_towers_apart(stacks, config))
         stacks.sort(key=lambda stack: -stack.size_bytes)
         self.all = tuple(self._as_deep_as_stated(stacks, dict(config_depths(config))))
         self.by_name = {stack.name: stack for stack in self.all}
@@ -116,16 +118,16 @@ class Stacks:
     def _as_deep_as_stated(
         self, stacks: Sequence[Stack], depths: Mapping[str, int]
     ) -> Iterator[Stack]:
-        """The stacks, the heaviest of each kind cut to the depth that the config states.
+        """The stacks, the heaviest text stack cut to the depth that the config states.
 
-        A stack keeps its depth where the config states none or several for it, or where a stack of
-        that kind has the stated depth. (DeepSeek stores its prediction layer behind the last
+        A stack keeps its depth where the config states none or several for it, or where another one
+        of that kind or of no kind has the stated depth. (DeepSeek stores its prediction layer behind the last
         decoder layer.)
         """
         seen_kinds: set[str] = set()
         for stack in stacks:
             meant = {value for path, value in depths.items() if _states_depth_of(path, stack)}
-            others = {other.depth for other in stacks if other.kind == stack.kind}
+            others = {other.depth for other in stacks if other.kind in (stack.kind, "other")}
             if stack.kind in seen_kinds or meant & others or len(meant) != 1:
                 seen_kinds.add(stack.kind)
                 yield stack
@@ -135,7 +137,33 @@ class Stacks:
             self.notes.append(
                 f"the config says {stated} layers, the weights have {stack.depth} ({stack.name})"
             )
-            yield replace(stack, depth=min(stated, stack.depth))
+            yield replace(stack, depth=min(stated, stack.depth)) if stack.kind == "text" else stack
+
+
+def _with_towers_apart(stacks: Sequence[Stack], config: Mapping[str, Any]) -> Iterator[Stack]:
+    """The stacks; those whose names tell no kind get that of the part of the config they stand for.
+
+    Where the config has a part for the language beside others, as vision-language models do, the
+    language's stacks are told by their names, else by the depth that the part states.
+    """
+    parts = {key: part for key, part in config.items() if isinstance(part, Mapping)}
+    language = [part for key, part in parts.items() if _LANGUAGE.search(key) and "config" in key]
+    text = [stack for stack in stacks if stack.kind == "text"]
+    deep = {depth for part in language for _, depth in config_depths(part)}
+    own = [s for s in text if _LANGUAGE.search(s.name)] or [s for s in text if s.depth in deep]
+    if config.get("is_encoder_decoder") or not language or not own:
+        own = text
+    for stack in stacks:
+        if stack.kind != "text" or stack in own:
+            yield stack
+        else:
+            kinds = {
+                kind_of(key)
+                for key, part in parts.items()
+                if stack.depth in {depth for _, depth in config_depths(part)}
+            }
+            kind = kinds.pop() if len(kinds) == 1 else "other"
+            yield replace(stack, kind="other" if kind == "text" else kind)
 
 
 def kind_of(name: str) -> str:
@@ -165,15 +193,13 @@ def _states_depth_of(path: str, stack: Stack) -> bool:
     return other not in key
 
 
-def _positions(sizes: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
-    """(name, position) of every tensor in a stack."""
-    alike = lru_cache(maxsize=None)(template)  # every layer repeats the same rests
-    lists: dict[str, Members] = defaultdict(list)  # by parent
-    for name in sizes:
-        found = _NUMBER.search(name)
-        if found and found.start() and name[found.end() : found.end() + 1] == ".":
-            rest = alike(name[found.end() + 1 :])
-            lists[name[: found.start() - 1]].append((name, found[0], rest))
+def _positions(names: Iterable[str], starts: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
+    """(name, position) of every tensor in a stack.
+
+    Args:
+        starts: where the search for the layer's number begins in a name, if not at its start.
+    """
+    lists, within = _numbered_lists(names, starts), []
     parallel = _parallel_lists(lists)
     for parent, members in lists.items():
         if parent in parallel:
@@ -181,9 +207,55 @@ def _positions(sizes: Mapping[str, int]) -> Iterator[tuple[str, Position]]:
             last = parent.rpartition(".")[2]
             for name, number, rest in members:
                 yield name, Position(stem, int(number), f"{last}.{rest}")
+        elif _holds_a_stack(parent, members):
+            within += members
         elif _is_stack(members):
             for name, number, rest in members:
                 yield name, Position(parent, int(number), rest)
+    if within:
+        inner = _after_numbers(within, starts)
+        yield from _positions(inner, inner)
+
+
+def _numbered_lists(names: Iterable[str], starts: Mapping[str, int]) -> dict[str, Members]:
+    """The lists by what precedes their numbers: for each name its first number that is a child's."""
+    alike = lru_cache(maxsize=None)(template)  # every layer repeats the same rests
+    lists: dict[str, Members] = defaultdict(list)
+    for name in names:
+        found = _NUMBER.search(name, starts.get(name, 0))
+        if found and found.start() and name[found.end() : found.end() + 1] == ".":
+            rest = alike(name[found.end() + 1 :])
+            lists[name[: found.start() - 1]].append((name, found[0], rest))
+    return lists
+
+
+def _after_numbers(members: Members, starts: Mapping[str, int]) -> dict[str, int]:
+    """For each name of a list where the search for the next number begins."""
+    found = {}
+    for name, number, _ in members:
+        at = name.index(f".{number}.", max(starts.get(name, 0) - 1, 0))
+        found[name] = at + len(number) + 2
+    return found
+
+
+def _holds_a_stack(parent: str, members: Members) -> bool:
+    """Whether the list has one number, and its one block is no layer but holds a stack of layers.
+
+    (The encoder of RT-DETR is a list of encoders, of which there is one: `encoder.0.layers.N`.)
+    """
+    if len({number for _, number, _ in members}) > 1:
+        return False
+    after = _after_numbers(members, {name: len(parent) for name, _, _ in members})
+    inner = _numbered_lists(after, after)
+    return any(_are_whole_blocks(own) or _holds_a_stack(p, own) for p, own in inner.items())
+
+
+def _are_whole_blocks(members: Members) -> bool:
+    """Whether the list has several members, each a whole block."""
+    by_number: dict[str, Members] = defaultdict(list)
+    for member in members:
+        by_number[member[1]].append(member)
+    return len(by_number) > 1 and all(map(_is_whole_block, by_number.values()))
 
 
 def _is_stack(members: Members) -> bool:
@@ -192,7 +264,10 @@ def _is_stack(members: Members) -> bool:
     A list with a single number is a stack only where its modules have modules inside them.
     """
     several = len({number for _, number, _ in members}) > 1
-    return any(rest.count(".") >= (1 if several else 2) for _, _, rest in members)
+    return any(
+        rest.count(".") >= (1 if several else 2) and not _TABLE.search(rest)
+        for _, _, rest in members
+    )
 
 
 def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
@@ -209,13 +284,20 @@ def _parallel_lists(lists: Mapping[str, Members]) -> set[str]:
     return {
         name
         for (parent, _), names in by_parent.items()
-        if parent and len(names) > 2 and not any(_is_whole_block(lists[name]) for name in names)
+        if parent
+        and len(names) > 2
+        and any(_attends(name, lists[name]) for name in names)
+        and not any(_is_whole_block(lists[name]) for name in names)
         for name in names
     }
+
+
+def _attends(parent: str, members: Members) -> bool:
+    return any(_ATTENTION.search(f"{parent.rpartition('.')[2]}.{rest}") for _, _, rest in members)
 
 
 def _is_whole_block(members: Members) -> bool:
     """Whether the members hold a module that mixes positions, like attention, and another one."""
     rests = {rest for _, _, rest in members}
-    mixes = {rest for rest in rests if _ATTENTION.search(rest)}
+    mixes = {rest for rest in rests if _MIXES.search(rest)}
     return bool(mixes) and len(rests) > len(mixes)

@@ -47,17 +47,39 @@ def _sets(row: Names, present: list[str]) -> Iterator[frozenset[str]]:
 def tied_names(config: Mapping[str, Any]) -> list[Names]:
     """Rows of the table for the architecture that `config` names, if the config ties names at all.
 
-    `tie_word_embeddings` tells, else that of the text part, else the architecture's default.
+    `tie_word_embeddings` tells, of the part of the config that the names begin with, else of the
+    whole, else of the text part; else the architecture's default.
     """
-    table = _table()
-    text = config.get("text_config")
-    said = (part.get(FLAG) for part in (config, text) if isinstance(part, Mapping))
-    flag = next((flag for flag in said if isinstance(flag, bool)), None)
-    rows: list[Names] = []
-    for architecture in config.get("architectures") or ():
-        if architecture not in table["untied_by_default"] if flag is None else flag:
-            rows += (tuple(r["names"]) for r in table["rows"] if architecture in r["architectures"])
-    return rows
+    table, own = _table(), set(architectures(config))
+    default = bool(own - set(table["untied_by_default"]))
+    return [
+        tuple(row["names"])
+        for row in table["rows"]
+        if not own.isdisjoint(row["architectures"]) and _ties(config, row["names"], default)
+    ]
+
+
+def never_ties(config: Mapping[str, Any]) -> bool:
+    """Whether transformers ties no names in a model of this config, whatever the config says."""
+    own = set(architectures(config))
+    return bool(own) and own <= set(_table()["untied"])
+
+
+def architectures(config: Mapping[str, Any]) -> list[str]:
+    """The architectures that a config names; none where the config says no list of names."""
+    named = config.get("architectures")
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+
+
+def _ties(config: Mapping[str, Any], names: Iterable[str], default: bool) -> bool:
+    """Whether the config ties names; `default` where it does not say."""
+    begins = {name.partition(".")[0] for name in names}
+    first = begins.pop() if len(begins) == 1 else ""
+    keys = (first, f"{first}_config")
+    part: Any = next((config[key] for key in keys if isinstance(config.get(key), Mapping)), {})
+    scopes = (part, config, config.get("text_config"))
+    said = (scope.get(FLAG) for scope in scopes if isinstance(scope, Mapping))
+    return next((flag for flag in said if isinstance(flag, bool)), default)
 
 
 @cache

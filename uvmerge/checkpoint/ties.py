@@ -11,12 +11,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from . import tie_table
 from .anatomy import Anatomy
 from .folder import Checkpoint, Tensor
+from .modules import outside_module
 
 _KEYS = ("tie_word_embeddings", "tie_embeddings", "tie_encoder_decoder")
 _HAS_HEAD = re.compile(r"LM|Generation|MaskedLM|PreTraining|Seq2Seq")
+_LM_HEAD = re.compile(
+    r"lm_head|decoder\.weight$|logits|output|unembed|embed_out|proj_out|pred_layer|log_softmax"
+)
 _POSITIONS = re.compile(r"position|token_type|wpe|segment|type_emb", re.IGNORECASE)
+_NUMBERED = re.compile(r"\.\d+(?=\.)")
 # Pieces of a tensor that `equal_tensors` compares, and the levels bytes in a piece.
 SAMPLES, SAMPLE_BYTES = 64, 4096
 
@@ -57,12 +63,36 @@ def heads(anatomy: Anatomy) -> list[Tensor]:
 
 
 def is_tied(anatomy: Anatomy) -> bool:
-    """Whether the model stores no head over the vocabulary and uses its embeddings as one."""
-    if not token_embeddings(anatomy) or heads(anatomy):
+    """Whether the model stores no head over the vocabulary and uses its embeddings as one.
+
+    The table of tied names tells, and of an architecture that the table lacks config and name.
+    """
+    names = {tensor.name for tensor in token_embeddings(anatomy)}
+    if not names or heads(anatomy):
         return False
-    names = anatomy.config.get("architectures")
-    named = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    sets = tie_table.tied_sets(anatomy.config, anatomy.tensors)
+    if any(own & names and any(map(_is_head_name, own - names)) for own in sets):
+        return True
+    if tie_table.never_ties(anatomy.config) or any(
+        _is_head(anatomy, tensor) for tensor in anatomy.tensors.values()
+    ):
+        return False
+    named = " ".join(tie_table.architectures(anatomy.config)[:1])
     return config_ties_head(anatomy.config) is True or bool(_HAS_HEAD.search(named))
+
+
+def _is_head(anatomy: Anatomy, tensor: Tensor) -> bool:
+    """Whether a tensor is a head over a vocabulary of any size, one that the name calls so."""
+    return (
+        len(tensor.shape) == 2
+        and bool(_LM_HEAD.search(tensor.name))
+        and anatomy.place(tensor).layer is None
+        and _is_head_name(tensor.name)
+    )
+
+
+def _is_head_name(name: str) -> bool:
+    return outside_module(_NUMBERED.sub(".", name)) == "head"
 
 
 def stands_for_head(anatomy: Anatomy, shape: tuple[int, ...]) -> Tensor | None:
