@@ -91,7 +91,7 @@ def as_text(data: dict[str, Any]) -> str:
     """The table with one line a row."""
     rows = ",\n  ".join(json.dumps(row) for row in data["rows"])
     lists = [
-        f',\n {json.dumps(key)}: [\n  ' + ",\n  ".join(map(json.dumps, data[key])) + "\n ]"
+        f",\n {json.dumps(key)}: [\n  " + ",\n  ".join(map(json.dumps, data[key])) + "\n ]"
         for key in ("untied_by_default", "untied")
     ]
     version = json.dumps(data["transformers"])

@@ -17,7 +17,8 @@ _ROUTER = re.compile(r"router|^(gate|wg|gate_network|shared_expert_gate|gate_wei
 _STRONG = {  # a segment of a name that decides for everything inside it
     "attention": re.compile(r"attn|attention|^att$", re.IGNORECASE),
     "mlp": re.compile(
-        r"(?<!bias_)mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate", re.IGNORECASE
+        r"(?<!bias_)mlp|ffn?s?$|^ff_|feed_?forward|experts?|moe|DenseReluDense|intermediate",
+        re.IGNORECASE,
     ),
     "mixer": re.compile(
         r"mamba|ssm|rwkv|time_mix|retention|lstm|rg_lru|recurrent|^conv$|short_conv|hyena",

@@ -7,11 +7,10 @@ all of them, and the architectures that it holds for. Pure.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -26,19 +25,20 @@ def tied_sets(config: Mapping[str, Any], names: Iterable[str]) -> list[frozenset
     A set holds names that are absent from `names` too: the head is not stored where it is the
     embeddings. Of names with `*` those alone that are there can be told.
     """
-    present = list(names)
+    present = set(names)
     found = {own for row in tied_names(config) for own in _sets(row, present)}
     largest = sorted(found, key=lambda own: (-len(own), sorted(own)))
     kept = [own for i, own in enumerate(largest) if not any(own < other for other in largest[:i])]
     return [own for own in kept if len(own) > 1]
 
 
-def _sets(row: Names, present: list[str]) -> Iterator[frozenset[str]]:
+def _sets(row: Names, present: AbstractSet[str]) -> Iterator[frozenset[str]]:
     """The sets of one row of the table, one for each choice of its `#`."""
     groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for pattern, name in itertools.product(map(_pattern, row), present):
-        if match := pattern.fullmatch(name):
-            groups[match.groups()].add(name)
+    for entry in row:
+        for name in present if "*" in entry or "#" in entry else present & {entry}:
+            if match := _pattern(entry).fullmatch(name):
+                groups[match.groups()].add(name)
     plain = [name for name in row if "*" not in name]
     for numbers, own in groups.items():
         yield frozenset(own | {_filled(name, numbers) for name in plain})

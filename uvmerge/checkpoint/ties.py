@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import tie_table
@@ -19,9 +19,9 @@ from .modules import outside_module
 _KEYS = ("tie_word_embeddings", "tie_embeddings", "tie_encoder_decoder")
 _HAS_HEAD = re.compile(r"LM|Generation|MaskedLM|PreTraining|Seq2Seq")
 _LM_HEAD = re.compile(
-    r"lm_head|decoder\.weight$|logits|output|unembed|embed_out|proj_out|pred_layer|log_softmax"
+    r"^(?!.*(dense|transform)).*(lm_head|decoder\.weight$|logits|output|unembed|embed_out|proj_out|pred_layer|log_softmax)"
 )
-_POSITIONS = re.compile(r"position|token_type|wpe|segment|type_emb", re.IGNORECASE)
+_NO_TOKENS = re.compile(r"position|token_type|wpe|segment|type_emb|projection", re.IGNORECASE)
 _NUMBERED = re.compile(r"\.\d+(?=\.)")
 # Pieces of a tensor that `equal_tensors` compares, and the levels bytes in a piece.
 SAMPLES, SAMPLE_BYTES = 64, 4096
@@ -47,7 +47,7 @@ def token_embeddings(anatomy: Anatomy) -> list[Tensor]:
         for tensor in anatomy.tensors.values()
         if len(tensor.shape) == 2
         and anatomy.place(tensor).module == "embeddings"
-        and not _POSITIONS.search(tensor.name)
+        and not _NO_TOKENS.search(tensor.name)
     ]
     return sorted(found, key=lambda tensor: -tensor.size_bytes)
 
@@ -103,20 +103,33 @@ def stands_for_head(anatomy: Anatomy, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def equal_tensors(checkpoint: Checkpoint, anatomy: Anatomy) -> list[list[str]]:
-    """Groups of names of embeddings and heads that hold the same values, embeddings first.
+    """Groups of names that hold the same values, of embeddings and heads and of each tied set.
 
-    `SAMPLES` pieces of each tensor are compared, together at most about a quarter of its bytes.
+    The embeddings come first. `SAMPLES` pieces of each tensor are compared, together at most about
+    a quarter of its bytes.
     """
+    ends = [tensor.name for tensor in [*token_embeddings(anatomy), *heads(anatomy)]]
+    grouped = set(ends)
+    sets = [ends]
+    for own in tie_table.tied_sets(anatomy.config, anatomy.tensors):
+        stored = sorted(name for name in own if name in anatomy.tensors)
+        if len(stored) > 1 and grouped.isdisjoint(stored):
+            grouped.update(stored)
+            sets.append(stored)
+    return [group for names in sets for group in _equal(checkpoint, names)]
+
+
+def _equal(checkpoint: Checkpoint, names: Sequence[str]) -> Iterator[list[str]]:
+    """Groups of two or more of the names, of one shape and dtype and with the same values."""
     alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for tensor in [*token_embeddings(anatomy), *heads(anatomy)]:
-        alike[tensor.shape, tensor.dtype].append(tensor.name)
-    groups = []
-    for names in alike.values():
+    for name in names:
+        tensor = checkpoint.tensors[name]
+        alike[tensor.shape, tensor.dtype].append(name)
+    for several in alike.values():
         by_content: dict[bytes, list[str]] = defaultdict(list)
-        for name in names if len(names) > 1 else ():
+        for name in several if len(several) > 1 else ():
             by_content[_sample(checkpoint, checkpoint.tensors[name])].append(name)
-        groups += [group for group in by_content.values() if len(group) > 1]
-    return groups
+        yield from (group for group in by_content.values() if len(group) > 1)
 
 
 def _sample(checkpoint: Checkpoint, tensor: Tensor) -> bytes:
