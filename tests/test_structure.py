@@ -181,3 +181,23 @@ def test_what_the_table_ties_and_a_file_stores_twice_is_one_tensor(tmp_path: Pat
     )
     with Checkpoint.open(tmp_path) as checkpoint:
         assert equal_tensors(checkpoint, anatomy_of(checkpoint)) == [names]
+
+
+# --- layers that share weights ---------------------------------------------------------------------
+
+
+def test_layers_that_share_one_group_are_said_to() -> None:
+    """ALBERT has one group of weights for all of its layers."""
+    config = {"num_hidden_layers": 12, "num_hidden_groups": 1}
+    found = anatomy(blocks("encoder.albert_layer_groups", 1), config)
+    said = "12 layers share the weights of 1, an edit changes all (encoder.albert_layer_groups)"
+    assert found.notes == [said]
+
+
+def test_a_block_that_several_layers_use_is_said_to_be_shared() -> None:
+    shared = "model.layers.1.shared_transformer.self_attn.q_proj.weight"
+    config = {"architectures": ["Zamba2ForCausalLM"], "tie_word_embeddings": True}
+    found = anatomy(stack("model.layers", 4) | {shared: (8, 8)}, config)
+    (said,) = found.notes
+    assert said == f"several layers share 1 tensor: {shared}: an edit of one changes all"
+    assert not anatomy(stack("model.layers", 4), config).notes

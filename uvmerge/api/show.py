@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy, anatomy_of
 from ..checkpoint.folder import Tensor
 from ..checkpoint.quantisation import quantisation
-from ..checkpoint.stacks import template
+from ..checkpoint.stacks import one_name, template
 from ..checkpoint.ties import equal_tensors, is_tied
 from ..output.places import Reference
 from ..text import inert, size, table
@@ -71,7 +71,7 @@ def _tensor(anatomy: Anatomy, tensor: Tensor) -> dict[str, Any]:
 
 
 def as_table(content: dict[str, Any]) -> str:
-    """The data of `show` for people: totals, then tensors, where all layers share a line."""
+    """The data of `show` for people: totals, then tensors; layers and experts share a line."""
     dtypes = ", ".join(f"{dtype} {count:,}" for dtype, count in content["dtypes"].items())
     lines = [
         f"{content['reference']}: {content['parameters']:,} parameters, {size(content['bytes'])} in"
@@ -87,7 +87,7 @@ def as_table(content: dict[str, Any]) -> str:
     for entry in content["tensors"]:
         name = entry["name"]
         if entry["layer"] is not None:
-            name = name.replace(f".{entry['layer']}.", ".*.", 1)
+            name = one_name(name, entry["layer"])
         shape = " × ".join(map(str, entry["shape"])) or "scalar"
         groups.setdefault((name, entry["dtype"], shape, entry["module"]), []).append(entry)
     rows = [

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
+from ..errors import listed
 from .experts import Experts
 from .folder import Checkpoint, Tensor
 from .header import FLOATS
 from .modules import MODULES, inside_module, outside_module
 from .stacks import Position, Stack, Stacks, template
+from .tie_table import shared_by_layers
 
 __all__ = ["MODULES", "Anatomy", "Place", "View", "anatomy_of"]
 
@@ -117,6 +119,10 @@ class Anatomy:
         sizes = {tensor.name: tensor.size_bytes for tensor in self.tensors.values()}
         self.stacks = Stacks(sizes, self.config)
         self.notes = list(self.stacks.notes)
+        if shared := shared_by_layers(self.config, self.tensors):
+            self.notes.append(
+                f"several layers share {listed(shared, 'tensor', 1)}: an edit of one changes all"
+            )
         self._places: dict[str, Place] = {}
         self._shared_places: dict[tuple[object, ...], Place] = {}
         self._decided: dict[tuple[object, ...], tuple[str, bool]] = {}
@@ -136,6 +142,11 @@ class Anatomy:
     @cached_property
     def _main(self) -> frozenset[str]:
         return frozenset(self.stacks.default())
+
+    @cached_property
+    def outside(self) -> tuple[Tensor, ...]:
+        """The tensors that stand outside of every stack of layers."""
+        return tuple(t for t in self.tensors.values() if self._position(t.name) is None)
 
     def place(self, tensor: Tensor) -> Place:
         """Where `tensor` stands in the model."""
@@ -169,7 +180,8 @@ class Anatomy:
 
     def views(self, tensor: Tensor) -> list[View]:
         """The matrices inside `tensor`, in the order of their rows; another tensor is one view."""
-        if not self.place(tensor).is_matrix:
+        place = self.place(tensor)
+        if not place.is_matrix:
             return [View(tensor.name, None, None, False, tensor.shape)]
         fused = self.experts.fused(tensor)
         if fused is not None:
@@ -178,9 +190,8 @@ class Anatomy:
                 for expert in range(fused.count)
                 for part in fused.parts
             ]
-        transposed = self._position(tensor.name) is not None and (
-            self._stores_in_out
-            or (self.place(tensor).module == "router" and self.experts.routes_in_out(tensor))
+        transposed = place.layer is not None and (
+            self._stores_in_out or (place.module == "router" and self.experts.routes_in_out(tensor))
         )
         shape = tensor.shape[::-1] if transposed else tensor.shape
         return [View(tensor.name, None, None, transposed, shape)]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .folder import Checkpoint, Tensor
-from .stacks import template
 
 _PACKED = re.compile(
     r"\.(weight_scale(_inv)?|weight_packed|weight_shape|input_scale|qweight|qzeros|scales|g_idx"
     r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$"
     r"|_(blocks|scales|scale_inv)$"
 )
+_INTEGERS = frozenset(("U8", "I8", "I32", "U32"))
 _SCALES = (
     "_scale_inv",
     "_scale",
@@ -73,16 +73,14 @@ def _method(config: Mapping[str, Any]) -> str | None:
 
 def _packed_names(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of packed weights, and of the scales and codes that belong to them."""
-    by_template: dict[str, bool] = {}
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    narrow = {dtype for dtype in dtypes if dtype.startswith(("F8_", "F6_", "F4"))}
     found = []
     for tensor in tensors.values():
-        key = template(tensor.name)
-        if key not in by_template:
-            by_template[key] = bool(_PACKED.search(tensor.name))
-        has_scale = tensor.name.endswith("weight") and tensor.dtype in ("U8", "I8", "I32", "U32")
+        has_scale = tensor.dtype in _INTEGERS and tensor.name.endswith("weight")
         if (
-            by_template[key]
-            or tensor.dtype.startswith(("F8_", "F6_", "F4"))
+            tensor.dtype in narrow
+            or _PACKED.search(tensor.name)
             or (has_scale and any(f"{tensor.name}{suffix}" in tensors for suffix in _SCALES))
         ):
             found.append(tensor.name)

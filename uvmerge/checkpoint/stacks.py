@@ -35,6 +35,7 @@ _DEPTH_KEY = re.compile(
     r"|(encoder|decoder)_layers|num_(encoder|decoder)_layers|depths?"
 )
 _NUMBER = re.compile(r"(?<![^.])\d{1,9}(?![^.])")
+_EXPERT = re.compile(r"(experts\.)\d+(?=\.)")
 Members = list[tuple[str, str, str]]  # (name, number, rest) of each tensor in a numbered list
 
 
@@ -71,6 +72,11 @@ def template(name: str) -> str:
     return _NUMBER.sub("*", name)
 
 
+def one_name(name: str, layer: int) -> str:
+    """The name that a tensor of a layer shares with those of all layers and all experts."""
+    return _EXPERT.sub(r"\1*", name.replace(f".{layer}.", ".*.", 1))
+
+
 class Stacks:
     """The stacks of a checkpoint, heaviest first, and where each tensor stands.
 
@@ -95,7 +101,7 @@ class Stacks:
         stacks = [Stack(name, depths[name], kind_of(name), weights[name]) for name in depths]
         stacks = list(_with_towers_apart(stacks, config))
         stacks.sort(key=lambda stack: -stack.size_bytes)
-        self.all = tuple(self._as_deep_as_stated(stacks, dict(config_depths(config))))
+        self.all = tuple(self._as_deep_as_stated(stacks, config))
         self.by_name = {stack.name: stack for stack in self.all}
 
     def position(self, name: str) -> Position | None:
@@ -116,7 +122,7 @@ class Stacks:
         return tuple(stack.name for stack in self.all if stack.kind == kind)
 
     def _as_deep_as_stated(
-        self, stacks: Sequence[Stack], depths: Mapping[str, int]
+        self, stacks: Sequence[Stack], config: Mapping[str, Any]
     ) -> Iterator[Stack]:
         """The stacks, the heaviest text stack cut to the depth that the config states.
 
@@ -124,7 +130,7 @@ class Stacks:
         of that kind or of no kind has the stated depth. (DeepSeek stores its prediction layer behind the last
         decoder layer.)
         """
-        seen_kinds: set[str] = set()
+        depths, seen_kinds = dict(config_depths(config)), set[str]()
         for stack in stacks:
             meant = {value for path, value in depths.items() if _states_depth_of(path, stack)}
             others = {other.depth for other in stacks if other.kind in (stack.kind, "other")}
@@ -134,9 +140,10 @@ class Stacks:
                 continue
             seen_kinds.add(stack.kind)
             (stated,) = meant
-            self.notes.append(
-                f"the config says {stated} layers, the weights have {stack.depth} ({stack.name})"
-            )
+            contradicts = f"the config says {stated} layers, the weights have {stack.depth}"
+            shares = f"{stated} layers share the weights of {stack.depth}, an edit changes all"
+            of_albert = config.get("num_hidden_groups") == stack.depth
+            self.notes.append(f"{shares if of_albert else contradicts} ({stack.name})")
             yield replace(stack, depth=min(stated, stack.depth)) if stack.kind == "text" else stack
 
 

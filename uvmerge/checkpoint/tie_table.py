@@ -44,6 +44,15 @@ def _sets(row: Names, present: AbstractSet[str]) -> Iterator[frozenset[str]]:
         yield frozenset(own | {_filled(name, numbers) for name in plain})
 
 
+def shared_by_layers(config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Those of `names` that several layers of a model of this config use, whatever number is theirs.
+
+    (Zamba's layers share a transformer block.)
+    """
+    rows = [_pattern(row[0]) for row in tied_names(config) if len(row) == 1 and "*" in row[0]]
+    return [name for name in names if any(row.fullmatch(name) for row in rows)] if rows else []
+
+
 def tied_names(config: Mapping[str, Any]) -> list[Names]:
     """Rows of the table for the architecture that `config` names, if the config ties names at all.
 

@@ -44,7 +44,7 @@ def token_embeddings(anatomy: Anatomy) -> list[Tensor]:
     """The tables of token embeddings, the largest first."""
     found = [
         tensor
-        for tensor in anatomy.tensors.values()
+        for tensor in anatomy.outside
         if len(tensor.shape) == 2
         and anatomy.place(tensor).module == "embeddings"
         and not _NO_TOKENS.search(tensor.name)
@@ -57,7 +57,7 @@ def heads(anatomy: Anatomy) -> list[Tensor]:
     shapes = {tensor.shape for tensor in token_embeddings(anatomy)}
     return [
         tensor
-        for tensor in anatomy.tensors.values()
+        for tensor in anatomy.outside
         if tensor.shape in shapes and anatomy.place(tensor).module == "head"
     ]
 
@@ -73,22 +73,16 @@ def is_tied(anatomy: Anatomy) -> bool:
     sets = tie_table.tied_sets(anatomy.config, anatomy.tensors)
     if any(own & names and any(map(_is_head_name, own - names)) for own in sets):
         return True
-    if tie_table.never_ties(anatomy.config) or any(
-        _is_head(anatomy, tensor) for tensor in anatomy.tensors.values()
-    ):
+    if tie_table.never_ties(anatomy.config) or any(_is_head(tensor) for tensor in anatomy.outside):
         return False
     named = " ".join(tie_table.architectures(anatomy.config)[:1])
     return config_ties_head(anatomy.config) is True or bool(_HAS_HEAD.search(named))
 
 
-def _is_head(anatomy: Anatomy, tensor: Tensor) -> bool:
-    """Whether a tensor is a head over a vocabulary of any size, one that the name calls so."""
-    return (
-        len(tensor.shape) == 2
-        and bool(_LM_HEAD.search(tensor.name))
-        and anatomy.place(tensor).layer is None
-        and _is_head_name(tensor.name)
-    )
+def _is_head(tensor: Tensor) -> bool:
+    """Whether a tensor outside of layers is a head over a vocabulary of any size, by its name."""
+    named = _LM_HEAD.search(tensor.name) is not None and _is_head_name(tensor.name)
+    return named and len(tensor.shape) == 2
 
 
 def _is_head_name(name: str) -> bool:

@@ -132,6 +132,7 @@ class _Planner:
         dtype = DTYPES[recipe.dtype] if recipe.dtype else None
         self.stretches = Stretches(self.own, checkpoints, dtype, places)
         self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
+        self._some_packed = any(each.packed for each in self.packed.values())
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
         self._outcomes: dict[tuple[object, ...], Any] = {}
         self._taken: dict[tuple[int, ...], list[str]] = {}
@@ -237,7 +238,8 @@ class _Planner:
         whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
         roles = self._roles(chosen)
-        self._note_packed(subject)
+        if self._some_packed:
+            self._note_packed(subject)
         if not self.roster.admits(subject, roles if chosen else None, by_name):
             if chosen and self._would_change(subject, chosen):
                 self.roster.need(subject, roles)

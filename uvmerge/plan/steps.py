@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
+from ..checkpoint.stacks import one_name
 from ..recipe.recipe import Recipe
 from ..text import table
 from .layout import OutputFile
@@ -224,12 +225,12 @@ class Plan:
         }
 
     def as_table(self) -> str:
-        """A table of what will be changed; a line stands for one name in all layers."""
+        """A table of what will be changed; a line is one name in all layers, with all experts."""
         groups: dict[tuple[str, str, str, str], list[int]] = {}
         for step in self.changes:
             name = step.tensor
             if step.place.layer is not None:
-                name = name.replace(f".{step.place.layer}.", ".*.", 1)
+                name = one_name(name, step.place.layer)
             for block in step.blocks or (None,):
                 shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
