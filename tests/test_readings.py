@@ -307,3 +307,26 @@ def test_relatedness_is_judged_matrix_by_matrix(tmp_path: Path) -> None:
     done(faults.restore(*found), f"warning: 1 sampled matrix: {faults.Q.format(0)} look unrelated")
     anew = {name: torch.randn_like(tensor) for name, tensor in tuned.items()}
     failed(faults.restore(*pair(tmp_path / "all", base, anew)), "look unrelated", "--force", code=3)
+
+
+# --- spellings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("gamma", "weight"), ("weight_g", "parametrizations.weight.original0")]
+)
+@pytest.mark.parametrize("older", ["base", "fine-tuned"])
+def test_names_that_older_versions_spell_otherwise_are_aligned(
+    old: str, new: str, older: str, tmp_path: Path
+) -> None:
+    name = "model.layers.{}.some_norm.{}"
+    theirs, mine = (old, new) if older == "base" else (new, old)
+    base, tuned = (
+        faults.tensors() | {name.format(i, end): torch.full((16,), value) for i in range(3)}
+        for end, value in ((theirs, 1.0), (mine, 2.0))
+    )
+    found = pair(tmp_path, base, tuned)
+    done(
+        faults.uvmerge("interpolate", "--scale", "0", *found), "names aligned", "(3 tensors alike)"
+    )
+    assert torch.equal(zoo.tensors(found[2])[name.format(1, mine)], torch.ones(16))

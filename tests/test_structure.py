@@ -160,6 +160,7 @@ def test_a_router_that_stores_in_out_is_told_by_the_config() -> None:
         ({}, {"architectures": ["LlamaForSequenceClassification"]}, False),
         ({}, {"architectures": [7, None], "tie_word_embeddings": True}, True),
         ({}, {"architectures": "LlamaForCausalLM"}, False),
+        ({}, {"architectures": ["SomeForTokenClassification"], "tie_word_embeddings": True}, False),
     ],
 )
 def test_a_head_is_the_embeddings_where_table_config_and_names_say_so(

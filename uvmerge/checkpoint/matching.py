@@ -20,6 +20,12 @@ from .roles import spelled
 from .ties import stands_for_head
 
 _WRAPPING = {"model", "language_model", "text_model", "base_model", "transformer", "llm"}
+_SPELT = (  # ends of names in old checkpoints, and what torch and transformers write now
+    (".gamma", ".weight"),
+    (".beta", ".bias"),
+    (".weight_g", ".parametrizations.weight.original0"),
+    (".weight_v", ".parametrizations.weight.original1"),
+)
 MOST_CANDIDATES = 20  # prefixes worth trying; a real pair has one or two
 Part = tuple[int | None, int | None]  # (expert, first row of gate or up) in a fused tensor
 
@@ -32,8 +38,8 @@ class Partner:
         tensor: the tensor that corresponds to the subject's tensor as a whole; None where there is
             none, or where one checkpoint stores its experts fused and the other apart.
         views: the counterpart of each view of the subject; None for a view without one.
-        how: how the counterpart was found: `name`, `prefix`, `module` (another name of the parent),
-            `expert`, `tie` (embeddings that serve as a head); empty where there is none.
+        how: how the counterpart was found: `name`, `prefix`, `module` (another name of the parent, or
+            another spelling), `expert`, `tie` (embeddings that serve as a head); empty where there is none.
         why: why subject and counterpart cannot be computed with together: `missing`; `empty` (only
             one of the two holds data); `taken` (the counterpart is that of another tensor);
             `shape`; `dtype` (dtypes differ, not all are floating point). Empty where they can be.
@@ -151,7 +157,8 @@ class Matcher:
         if name in self._renamed_parents:
             return self._renamed_parents[name], "module"
         if name in self._rewrapped:
-            return self._rewrapped[name], "prefix"
+            other = self._rewrapped[name]
+            return other, "prefix" if _tail(name) == _tail(other) else "module"
         ours, theirs = self._rename or ("", "")
         if self._rename is None or name in self.theirs.tensors or not name.startswith(ours):
             return name, "name"
@@ -179,10 +186,11 @@ class Matcher:
         return _one_to_one(ours, _leftovers(self.theirs, set(known.values()).__contains__))
 
     def _find_rewrapped(self) -> dict[str, str]:
-        """The other name of each tensor whose names differ only in words of wrapping modules.
+        """The other name of each tensor whose names differ only in wrapping modules or spelling.
 
         Versions of transformers save the towers of a model under different wrapping modules
-        (`model.`, `language_model.`). Names are matched where each side has one such name.
+        (`model.`, `language_model.`), and older ones spell the ends of some names in another way.
+        Names are matched where each side has one such name.
         """
         known = {name: self._counterpart(name)[0] for name in self.ours.tensors}
         taken = set(known.values())
@@ -284,7 +292,8 @@ def _one_to_one(
 
 
 def _core(name: str) -> str:
-    """A name without the words of wrapping modules."""
+    """A name without the words of wrapping modules, its end spelt as it is today."""
+    name = next((name.removesuffix(old) + new for old, new in _SPELT if name.endswith(old)), name)
     return ".".join(s for s in name.split(".") if s not in _WRAPPING)
 
 

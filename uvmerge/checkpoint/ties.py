@@ -75,8 +75,9 @@ def is_tied(anatomy: Anatomy) -> bool:
         return True
     if tie_table.never_ties(anatomy.config) or any(_is_head(tensor) for tensor in anatomy.outside):
         return False
-    named = " ".join(tie_table.architectures(anatomy.config)[:1])
-    return config_ties_head(anatomy.config) is True or bool(_HAS_HEAD.search(named))
+    if named := tie_table.architectures(anatomy.config):
+        return bool(_HAS_HEAD.search(named[0]))
+    return config_ties_head(anatomy.config) is True
 
 
 def _is_head(tensor: Tensor) -> bool:
