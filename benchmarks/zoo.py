@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-TIES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint" / "tie_table.json"
+TABLES = Path(__file__).resolve().parent.parent / "uvmerge" / "checkpoint"
 
 
 def judged(cache: Path, outcome: dict[str, str], *, with_edits: bool) -> dict[str, Any]:
@@ -115,14 +115,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
     parser.add_argument("--results", type=Path, metavar="FILE")
     parser.add_argument("--edits", action="store_true", help="run edits on each family, too")
-    parser.add_argument("--ties", action="store_true", help=f"write {TIES.name} and nothing else")
+    parser.add_argument(
+        "--ties", action="store_true", help="write tie_table_N.json and nothing else"
+    )
     options = parser.parse_args()
     quiet()
     if options.ties:
         from families.ties import as_text, table
         from transformers import __version__
 
-        TIES.write_text(as_text(table(ties(options.only), __version__)), encoding="utf-8")
+        path = TABLES / f"tie_table_{__version__.partition('.')[0]}.json"
+        path.write_text(as_text(table(ties(options.only), __version__)), encoding="utf-8")
         return
     from families.building import build
 

@@ -230,6 +230,8 @@ OUTSIDE = {
     "transformer.ln_f.weight": "final-norm",
     "multi_modal_projector.linear_1.weight": "other",
     "vision_tower.post_layernorm.weight": "other",
+    "wav2vec2.feature_projection.layer_norm.weight": "other",
+    "deberta.encoder.conv.LayerNorm.weight": "other",
     "model.rotary_emb.inv_freq": "other",
 }
 

@@ -110,7 +110,7 @@ def test_a_call_raises_what_a_command_prints(
     shown = uv(capsys, "restore", *pair, tmp_path / "a", "--layers", "99")
     assert shown.code == caught.value.exit_code == 3
     assert str(caught.value).splitlines()[0] in shown.err
-    assert "the model has 4 decoder layers (0 to 3), not layer 99" in shown.err
+    assert "the model has 4 layers (0 to 3), not layer 99" in shown.err
 
 
 def test_unknown_options_suggest_a_near_one(pair: tuple[Path, Path], tmp_path: Path) -> None:

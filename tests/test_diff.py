@@ -280,7 +280,7 @@ def test_tensors_saved_empty_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence", "code"),
     [
-        (("--layers", "7"), "the model has 3 decoder layers", 3),
+        (("--layers", "7"), "the model has 3 layers", 3),
         (("--include", "nothing*"), "nothing selected", 3),
         (("--top", "0.2", "--rank", "3"), "--top and --rank: cannot be given together", 2),
         (("--top", "2"), "outside 0 to 1", 2),

@@ -625,7 +625,7 @@ def test_too_few_matches_are_refused_unless_forced(tmp_path: Path) -> None:
 
 def test_a_layer_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
     refused(
-        faults.pair(tmp_path), "layers: the model has 3 decoder layers (0 to 2), not layer 7",
+        faults.pair(tmp_path), "layers: the model has 3 layers (0 to 2), not layer 7",
         options=("--layers", "0,7"),
     )  # fmt: skip
 

@@ -330,3 +330,59 @@ def test_names_that_older_versions_spell_otherwise_are_aligned(
         faults.uvmerge("interpolate", "--scale", "0", *found), "names aligned", "(3 tensors alike)"
     )
     assert torch.equal(zoo.tensors(found[2])[name.format(1, mine)], torch.ones(16))
+
+
+# --- filters and maps that miss --------------------------------------------------------------------
+
+
+def test_a_glob_that_matches_no_name_is_said(tmp_path: Path) -> None:
+    base = faults.tensors()
+    found = pair(tmp_path, base, faults.tuned(base))
+    done(
+        faults.restore(*found, "--exclude", "q_proj"),
+        "'q_proj' matches no tensor: a glob is for the whole name, like '*q_proj*'",
+    )
+    out = (found[0], found[1], tmp_path / "other")
+    failed(faults.restore(*out, "--include", "q_proj"), "'*q_proj*' may", code=3)
+
+
+def test_layers_that_one_stack_lacks_are_said(tmp_path: Path) -> None:
+    base = faults.tensors(layers=3)
+    deep = {n.replace("model.", "model.encoder.", 1): t for n, t in base.items() if "layers" in n}
+    both = deep | {n: t for n, t in base.items() if "layers.2" not in n}
+    found = pair(tmp_path, both, faults.tuned(both), num_hidden_layers=3)
+    said = "model.layers (2 text layers) has none of the layers that were asked for"
+    done(faults.restore(*found, "--layers", "2"), said)
+
+
+def test_a_layer_map_is_for_the_stack_that_differs(tmp_path: Path) -> None:
+    base = faults.tensors(layers=3)
+    deep = {n.replace("model.", "model.encoder.", 1): t for n, t in base.items() if "layers" in n}
+    cut = {n: t for n, t in base.items() if "layers.1" not in n and "layers.2" not in n}
+    found = pair(tmp_path, deep | base, faults.tuned(deep | cut), num_hidden_layers=3)
+    done(faults.restore(*found, "--layer-map", "0:2"))
+    assert any("encoder.layers.2" in name for name in moved(found))
+
+
+def test_other_models_of_other_depths_are_called_other_models(tmp_path: Path) -> None:
+    folders = [
+        saved(tmp_path / name, faults.tensors(layers=n), model_type=name, num_hidden_layers=n)
+        for name, n in (("llama", 2), ("mistral", 3))
+    ]
+    said = "are models of two kinds: llama with 2 layers, mistral with 3"
+    failed(faults.restore(*folders, tmp_path / "out"), said, code=3)
+
+
+def test_weights_of_other_modules_are_said_to_be_left_alone(tmp_path: Path) -> None:
+    base = faults.tensors()
+    found = pair(tmp_path, base, faults.tuned(base))
+    dense = found[1] / "2_Dense"
+    dense.mkdir()
+    (dense / "model.safetensors").write_bytes((found[1] / "model.safetensors").read_bytes())
+    said = (
+        "weights of other modules are copied, never edited or measured: 2_Dense/model.safetensors"
+    )
+    done(faults.restore(*found), said)
+    assert (found[2] / "2_Dense" / "model.safetensors").is_file()
+    assert said in faults.uvmerge("show", found[1]).out
+    done(faults.uvmerge("diff", *found[:2]), said)

@@ -95,7 +95,7 @@ def test_modules_are_named_by_name_or_by_all() -> None:
 def test_layers_beyond_the_model_are_refused_with_its_depth() -> None:
     text, vision = Stack("model.layers", 4, "text", 9), Stack("visual.blocks", 6, "vision", 9)
     Selection(layers=(0, 3)).check([text, vision], [text])
-    with pytest.raises(InputRefused, match=r"4 decoder layers \(0 to 3\), not layer 4, 9"):
+    with pytest.raises(InputRefused, match=r"4 layers \(0 to 3\), not layer 4, 9"):
         Selection(layers=(0, 4, 9)).check([text, vision], [text])
     Selection(layers=(0, 5), stack=("vision",)).check([text, vision], [text])
     with pytest.raises(

@@ -202,3 +202,8 @@ def test_a_block_that_several_layers_use_is_said_to_be_shared() -> None:
     (said,) = found.notes
     assert said == f"several layers share 1 tensor: {shared}: an edit of one changes all"
     assert not anatomy(stack("model.layers", 4), config).notes
+
+
+def test_a_name_of_ten_thousand_numbers_is_read_in_no_time() -> None:
+    long = f"model{'.0' * 10_000}.attn.weight"
+    assert len(stacks(anatomy({long: (8, 8), f"{long}.bias": (8,)}))) <= 1

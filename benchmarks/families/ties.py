@@ -1,4 +1,4 @@
-"""Which names share one tensor in each architecture: the table uvmerge/checkpoint/tie_table.json.
+"""Which names share one tensor in each architecture: the tables uvmerge/checkpoint/tie_table_N.json.
 
 A family is built with its config's `tie_word_embeddings` true everywhere; what shares memory then
 is tied. With the flag false nothing shares any.
@@ -24,27 +24,33 @@ FLAG = "tie_word_embeddings"
 class Ties:
     """Sets of names of one architecture; `*` is any number, `#` one and the same in all names."""
 
-    names: frozenset[Names]
+    names: frozenset[Names]  # tied where the config says so
+    always: frozenset[Names]  # tied whatever the config says
     default: bool  # what a config without the flag means
 
     def __or__(self, other: Ties) -> Ties:
         """The ties of two families of one architecture."""
-        return Ties(self.names | other.names, self.default and other.default)
+        default = self.default and other.default
+        return Ties(self.names | other.names, self.always | other.always, default)
 
 
-def ties_of(family: Family, *, flag: bool = True) -> Ties:
-    """The ties of one family of the installed transformers where its config says `flag`.
+def ties_of(family: Family) -> Ties:
+    """The ties of one family of the installed transformers.
 
     Both as a model of the installed version saves its names and as its module tree has them: other
     versions save those.
     """
+    names, always, plain = (_names(family, flag) for flag in (True, False, None))
+    return Ties(names, always, bool(plain - always))
+
+
+def _names(family: Family, flag: bool | None) -> frozenset[Names]:
+    """The tied sets of a family whose config says `flag`, in all of its parts; None: its default."""
     import torch
     import transformers
 
     config = small_config(family)
-    text = config.get_text_config(decoder=True)
-    default = getattr(config, FLAG, getattr(text, FLAG, True))
-    for part in (config, *_parts(config)):
+    for part in (config, *_parts(config)) if flag is not None else ():
         if hasattr(part, FLAG):
             setattr(part, FLAG, flag)
     torch.manual_seed(0)
@@ -52,7 +58,7 @@ def ties_of(family: Family, *, flag: bool = True) -> Ties:
     model.tie_weights()
     sets = tied(model, Probes(model))
     both = [names for own in sets for names in (own["saved"], own["names"]) if len(names) > 1]
-    return Ties(frozenset(map(pattern, both)), default)
+    return frozenset(map(pattern, both))
 
 
 def pattern(names: Iterable[str]) -> Names:
@@ -74,28 +80,33 @@ def pattern(names: Iterable[str]) -> Names:
 
 def table(ties: Mapping[str, Ties], version: str) -> dict[str, Any]:
     """The table as JSON data: rows of names and architectures, those of the most first."""
-    owners: dict[Names, list[str]] = defaultdict(list)
-    for architecture, own in sorted(ties.items()):
-        for names in own.names:
-            owners[names].append(architecture)
-    order = sorted(owners, key=lambda names: (-len(owners[names]), names))
     return {
         "transformers": version,
-        "rows": [{"names": list(names), "architectures": owners[names]} for names in order],
+        "rows": _rows({architecture: own.names for architecture, own in ties.items()}),
+        "always": _rows({architecture: own.always for architecture, own in ties.items()}),
         "untied_by_default": sorted(n for n, t in ties.items() if t.names and not t.default),
         "untied": sorted(n for n, t in ties.items() if not t.names),
     }
 
 
+def _rows(names: Mapping[str, frozenset[Names]]) -> list[dict[str, Any]]:
+    owners: dict[Names, list[str]] = defaultdict(list)
+    for architecture, own in sorted(names.items()):
+        for row in own:
+            owners[row].append(architecture)
+    order = sorted(owners, key=lambda row: (-len(owners[row]), row))
+    return [{"names": list(row), "architectures": owners[row]} for row in order]
+
+
 def as_text(data: dict[str, Any]) -> str:
     """The table with one line a row."""
-    rows = ",\n  ".join(json.dumps(row) for row in data["rows"])
     lists = [
-        f",\n {json.dumps(key)}: [\n  " + ",\n  ".join(map(json.dumps, data[key])) + "\n ]"
-        for key in ("untied_by_default", "untied")
+        f" {json.dumps(key)}: [\n  " + ",\n  ".join(map(json.dumps, rows)) + "\n ]"
+        if isinstance(rows, list) and rows
+        else f" {json.dumps(key)}: {json.dumps(rows)}"
+        for key, rows in data.items()
     ]
-    version = json.dumps(data["transformers"])
-    return f'{{\n "transformers": {version},\n "rows": [\n  {rows}\n ]{"".join(lists)}\n}}\n'
+    return "{\n" + ",\n".join(lists) + "\n}\n"
 
 
 def _parts(config: Any) -> list[Any]:

@@ -145,8 +145,9 @@ def _linear(
         if tensor.ndim == 3:
             record["expert_axis"] = next(iter(probes.varies(name, 0)), 0)
             parent = type(model.get_submodule(source.owner.rpartition(".")[0])).__name__
-            both = "gate_up" in source.name or (
-                source.owner.endswith("input_linear") and parent.endswith("MoE")
+            own = f"{parent}.{source.owner.rpartition('.')[2]}"
+            both = "gate_up" in source.name or own.endswith(
+                ("MoE.input_linear", "AriaGroupedExpertsMLP.fc1")
             )
             if both and tensor.numel() == parameter.numel():
                 halves = getattr(

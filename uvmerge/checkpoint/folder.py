@@ -19,7 +19,7 @@ from ..errors import InputRefused, listed
 from ..text import brief
 from . import header
 from .header import Header, Source
-from .strangers import no_weights, pickles, refuse_pointer
+from .strangers import no_weights, pickles, refuse_pointer, weights_beside
 from .wrappers import unwrapped
 
 SINGLE_FILE = "model.safetensors"
@@ -88,7 +88,7 @@ class Checkpoint:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputRefused(folder, "is not a folder")
-        notes: list[str] = []
+        notes = list(weights_beside(folder))
         config = _json_file(folder, "config.json") or {}
         files, index = _weight_files(folder, notes)
         sources: dict[str, Source] = {

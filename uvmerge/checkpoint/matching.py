@@ -39,7 +39,8 @@ class Partner:
             none, or where one checkpoint stores its experts fused and the other apart.
         views: the counterpart of each view of the subject; None for a view without one.
         how: how the counterpart was found: `name`, `prefix`, `module` (another name of the parent, or
-            another spelling), `expert`, `tie` (embeddings that serve as a head); empty where there is none.
+            another spelling), `expert`, `tie` (embeddings that serve as a head); empty where there
+            is none.
         why: why subject and counterpart cannot be computed with together: `missing`; `empty` (only
             one of the two holds data); `taken` (the counterpart is that of another tensor);
             `shape`; `dtype` (dtypes differ, not all are floating point). Empty where they can be.
@@ -72,6 +73,7 @@ class Matcher:
         layer_map: Mapping[int, int] | None,
     ) -> None:
         self._layer_map = layer_map
+        self._as_deep = _stacks_as_deep(ours, theirs)
         self.our_role, self.their_role = our_role, their_role
         self.ours, self.theirs = ours, theirs
         self.used: set[str] = set()
@@ -167,7 +169,7 @@ class Matcher:
     def _mapped(self, name: str, layers: Mapping[int, int]) -> str:
         """`name` with its layer's number mapped by `layers`; empty where `layers` lacks it."""
         place = self.ours.place(self.ours.tensors[name])
-        if place.layer is None or not place.is_main:
+        if place.layer is None or not place.is_main or place.stack in self._as_deep:
             return name
         there = layers.get(place.layer)
         return "" if there is None else name.replace(f".{place.layer}.", f".{there}.", 1)
@@ -259,6 +261,16 @@ class Matcher:
             f"their layers {what}: {mine} has {ours}, {other} has {theirs}",
             "Check that both are checkpoints of one model.",
         )
+
+
+def _stacks_as_deep(ours: Anatomy, theirs: Anatomy) -> set[str]:
+    """Names of the main stacks that have one depth on both sides, where another one has two.
+
+    A layer map is for the others.
+    """
+    depths = [{stack.name: stack.depth for stack in each.main} for each in (ours, theirs)]
+    same = {name for name, depth in depths[0].items() if depths[1].get(name) == depth}
+    return same if same < depths[0].keys() else set()
 
 
 def _is_layer_matrix(anatomy: Anatomy, tensor: Tensor) -> bool:

@@ -36,7 +36,8 @@ _WEAK = {  # the name of a projection, where no block around it decides
 }  # fmt: skip
 
 _TOWERS = re.compile(
-    r"visi|visual|image|audio|speech(?!t5)|multi_modal|connector|(?<!vocab_)projector|merger|resampler"
+    r"visi|visual|image|audio|speech(?!t5)|multi_modal|connector|(?<!vocab_)projector|merger"
+    r"|resampler|feature_projection|(^|\.)conv\."
 )
 _EMBEDDINGS = re.compile(
     r"embed|(^|\.)w[tp]e\.|(^|\.)(model\.)?shared\.weight$|^(transformer\.)?w\.weight$"

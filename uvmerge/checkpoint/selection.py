@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -92,14 +92,21 @@ class Selection:
                     )
                 chosen += meant
         depth = max((stack.depth for stack in chosen), default=0)
-        beyond = [layer for layer in self.layers or () if layer >= depth]
+        beyond = [str(layer) for layer in self.layers or () if layer >= depth]
         if beyond:
+            more = ", …" if len(beyond) > 5 else ""
             raise InputRefused(
                 "layers",
-                f"the model has {depth} decoder layers (0 to {depth - 1}), not layer"
-                f" {', '.join(map(str, beyond[:5]))}",
+                f"the model has {depth} layers (0 to {depth - 1}), not layer"
+                f" {', '.join(beyond[:5])}{more}",
                 "Layers are counted from 0, in each stack.",
             )
+
+    def idle_globs(self, names: Iterable[str]) -> list[str]:
+        """The globs that match none of `names`."""
+        names = list(names)
+        globs = (*self.include, *self.exclude)
+        return [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
 
 
 def _means(word: str, name: str, kind: str) -> bool:

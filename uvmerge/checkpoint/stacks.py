@@ -127,18 +127,18 @@ class Stacks:
         """The stacks, the heaviest text stack cut to the depth that the config states.
 
         A stack keeps its depth where the config states none or several for it, or where another one
-        of that kind or of no kind has the stated depth. (DeepSeek stores its prediction layer behind the last
-        decoder layer.)
+        of that kind or of no kind has the stated depth. (DeepSeek stores its prediction layer
+        behind the last decoder layer.) Where the config contradicts a tower, a note says so.
         """
         depths, seen_kinds = dict(config_depths(config)), set[str]()
         for stack in stacks:
             meant = {value for path, value in depths.items() if _states_depth_of(path, stack)}
             others = {other.depth for other in stacks if other.kind in (stack.kind, "other")}
-            if stack.kind in seen_kinds or meant & others or len(meant) != 1:
-                seen_kinds.add(stack.kind)
+            is_first = stack.kind not in seen_kinds
+            seen_kinds.add(stack.kind)
+            if not is_first or meant & others or len(meant) != 1:
                 yield stack
                 continue
-            seen_kinds.add(stack.kind)
             (stated,) = meant
             contradicts = f"the config says {stated} layers, the weights have {stack.depth}"
             shares = f"{stated} layers share the weights of {stack.depth}, an edit changes all"
@@ -225,7 +225,7 @@ def _positions(names: Iterable[str], starts: Mapping[str, int]) -> Iterator[tupl
 
 
 def _numbered_lists(names: Iterable[str], starts: Mapping[str, int]) -> dict[str, Members]:
-    """The lists by what precedes their numbers: for each name its first number that is a child's."""
+    """The lists by what precedes their numbers: the first number of each name that has children."""
     alike = lru_cache(maxsize=None)(template)  # every layer repeats the same rests
     lists: dict[str, Members] = defaultdict(list)
     for name in names:
@@ -245,16 +245,19 @@ def _after_numbers(members: Members, starts: Mapping[str, int]) -> dict[str, int
     return found
 
 
-def _holds_a_stack(parent: str, members: Members) -> bool:
+def _holds_a_stack(parent: str, members: Members, levels: int = 3) -> bool:
     """Whether the list has one number, and its one block is no layer but holds a stack of layers.
 
     (The encoder of RT-DETR is a list of encoders, of which there is one: `encoder.0.layers.N`.)
     """
-    if len({number for _, number, _ in members}) > 1:
+    if not levels or len({number for _, number, _ in members}) > 1:
         return False
     after = _after_numbers(members, {name: len(parent) for name, _, _ in members})
     inner = _numbered_lists(after, after)
-    return any(_are_whole_blocks(own) or _holds_a_stack(p, own) for p, own in inner.items())
+    return any(
+        _are_whole_blocks(own) or _holds_a_stack(name, own, levels - 1)
+        for name, own in inner.items()
+    )
 
 
 def _are_whole_blocks(members: Members) -> bool:

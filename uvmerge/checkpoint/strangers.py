@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputRefused, listed
+from ..text import brief
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _TRAINER_STATE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "global_step")
@@ -46,6 +47,14 @@ def pickles(folder: Path) -> list[Path]:
     """Weight files in Python's pickle format, sorted, without optimizer and trainer files."""
     found = sorted(p for p in folder.iterdir() if p.suffix in PICKLES and p.is_file())
     return [path for path in found if not path.name.startswith(_TRAINER_STATE)]
+
+
+def weights_beside(folder: Path) -> Iterator[str]:
+    """That the folder holds weights of other modules of sentence-transformers, like a Dense one."""
+    files = sorted(folder.glob("[0-9]*_*/*"))
+    if found := [p for p in files if p.suffix in (".safetensors", *PICKLES) and p.is_file()]:
+        names = ", ".join(brief(path.relative_to(folder).as_posix()) for path in found)
+        yield f"weights of other modules are copied, never edited or measured: {names}"
 
 
 def no_weights(folder: Path) -> InputRefused:

@@ -1,8 +1,9 @@
-"""Names that are one tensor in each architecture of transformers: the table in tie_table.json.
+"""Names that are one tensor in each architecture of transformers: the tables in tie_table_N.json.
 
-`benchmarks/zoo.py --ties` writes the table from the installed transformers, and a test compares the
-two. Each row holds names that are equal, `*` for any number and `#` for one and the same number in
-all of them, and the architectures that it holds for. Pure.
+N is the major version of transformers that saved a model, 4 or 5. `benchmarks/zoo.py --ties` writes
+the table of the installed transformers, and a test compares the two. Each row holds names that are
+equal, `*` for any number and `#` for one and the same number in all of them, and the architectures
+that it holds for. Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _sets(row: Names, present: AbstractSet[str]) -> Iterator[frozenset[str]]:
 
 
 def shared_by_layers(config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Those of `names` that several layers of a model of this config use, whatever number is theirs.
+    """Those of `names` that several layers of a model of this config use.
 
     (Zamba's layers share a transformer block.)
     """
@@ -59,19 +60,21 @@ def tied_names(config: Mapping[str, Any]) -> list[Names]:
     `tie_word_embeddings` tells, of the part of the config that the names begin with, else of the
     whole, else of the text part; else the architecture's default.
     """
-    table, own = _table(), set(architectures(config))
+    table, own = _table_for(config), set(architectures(config))
     default = bool(own - set(table["untied_by_default"]))
-    return [
-        tuple(row["names"])
+    rows = [row["names"] for row in table["always"] if not own.isdisjoint(row["architectures"])]
+    rows += (
+        row["names"]
         for row in table["rows"]
         if not own.isdisjoint(row["architectures"]) and _ties(config, row["names"], default)
-    ]
+    )
+    return [tuple(row) for row in rows]
 
 
 def never_ties(config: Mapping[str, Any]) -> bool:
     """Whether transformers ties no names in a model of this config, whatever the config says."""
     own = set(architectures(config))
-    return bool(own) and own <= set(_table()["untied"])
+    return bool(own) and own <= set(_table_for(config)["untied"])
 
 
 def architectures(config: Mapping[str, Any]) -> list[str]:
@@ -84,16 +87,29 @@ def _ties(config: Mapping[str, Any], names: Iterable[str], default: bool) -> boo
     """Whether the config ties names; `default` where it does not say."""
     begins = {name.partition(".")[0] for name in names}
     first = begins.pop() if len(begins) == 1 else ""
-    keys = (first, f"{first}_config")
-    part: Any = next((config[key] for key in keys if isinstance(config.get(key), Mapping)), {})
-    scopes = (part, config, config.get("text_config"))
+    parts = [config.get(key) for key in (first, f"{first}_config")]
+    scopes: list[Any] = [part for part in parts if isinstance(part, Mapping)][:1]
+    if not scopes:
+        scopes = [config, config.get("text_config")]
+        if _major(config) == "4":  # there, composed models ask their text part first
+            scopes.reverse()
     said = (scope.get(FLAG) for scope in scopes if isinstance(scope, Mapping))
     return next((flag for flag in said if isinstance(flag, bool)), default)
 
 
+def _table_for(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of the major version that saved the config; of the newest where it does not say."""
+    return _table(_major(config))
+
+
+def _major(config: Mapping[str, Any]) -> str:
+    return "4" if str(config.get("transformers_version")).startswith("4.") else "5"
+
+
 @cache
-def _table() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("tie_table.json").read_text(encoding="utf-8")
+def _table(major: str) -> dict[str, Any]:
+    file = resources.files(__package__).joinpath(f"tie_table_{major}.json")
+    text = file.read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 

@@ -21,6 +21,7 @@ from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import mirrored, spelled
 from ..checkpoint.selection import parse_layer_map
+from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
@@ -76,7 +77,8 @@ def build(
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
         index = _index(own, steps)
     inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
-    return Plan(recipe, inputs, files, steps, index, (*planner.notes(), *notes))
+    said = tuple(dict.fromkeys([*planner.notes(), *notes]))
+    return Plan(recipe, inputs, files, steps, index, said)
 
 
 def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
@@ -200,6 +202,9 @@ class _Planner:
         own = self.checkpoints[self.own]
         for group in dict.fromkeys(map(tuple, self.tied.values())):
             yield f"one tensor under several names, which move together: {', '.join(group)}"
+        for step in self.recipe.steps:
+            for glob in step.selection.idle_globs(own.tensors):
+                yield f"{glob!r} matches no tensor: a glob is for the whole name, like '*{glob}*'"
         apart = [head.name for head in heads(self.anatomy) if head.name not in self.tied]
         if config_ties_head(own.config) is True and apart:
             listing = listed(apart, "tensor")
@@ -222,12 +227,20 @@ class _Planner:
             touched = [str(stack) for stack in stacks if stack.name in self.touched]
             if len(touched) > 1:
                 yield f"works on {', '.join(touched)}"
+            for stack in self.anatomy.main:
+                if self._is_too_shallow(stack):
+                    yield f"{stack} has none of the layers that were asked for"
             if others := [str(stack) for stack in stacks if stack.name not in self.touched]:
                 yield f"left as {spelled(self.own)}: {', '.join(others)}; --stack chooses others"
         if any(step.operation.matrices_only for step in self.recipe.steps):
             tensors = [t for t in self.anatomy.non_matrices() if self._is_touched(t)]
             if tensors:
                 yield f"left alone, not matrices: {alike(tensors)}"
+
+    def _is_too_shallow(self, stack: Stack) -> bool:
+        """Whether every step asks for layers, all beyond the stack's depth."""
+        asked = [step.selection.layers for step in self.recipe.steps]
+        return all(layers and min(layers) >= stack.depth for layers in asked)
 
     def _is_touched(self, tensor: Tensor) -> bool:
         return self.anatomy.place(tensor).stack in self.touched

@@ -20,6 +20,7 @@ from ..checkpoint.roles import BASE, mirrored, spelled
 from ..checkpoint.stacks import Stack
 from ..errors import InputRefused, listed
 from ..measure.judgement import UNRELATED_COSINE
+from ..text import brief
 from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
@@ -63,10 +64,19 @@ def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
         for stack, twin in zip(ours.values(), _counterpart_stacks(list(ours.values()), theirs)):
             if role == own or twin is None or twin.depth == stack.depth:
                 continue
+            where = f"{spelled(role)} and {spelled(own)}"
+            kinds = [each.config.get("model_type", "") for each in (other, checkpoints[own])]
+            if all(kinds) and kinds[0] != kinds[1]:
+                raise InputRefused(
+                    where,
+                    f"are models of two kinds: {brief(str(kinds[0]))} with {twin.depth} layers,"
+                    f" {brief(str(kinds[1]))} with {stack.depth}",
+                    "Is the base the model that was fine-tuned? --force goes on.",
+                )
             found = ", ".join(map(str, _unrelated_layers(checkpoints[own], stack, other, twin)))
             apart = f"; layers {found} look unrelated" if found else ""
             raise InputRefused(
-                f"{spelled(role)} and {spelled(own)}",
+                where,
                 f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
                 f" {stack.depth} in {spelled(own)}{apart}",
                 "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or"

@@ -16,6 +16,7 @@ from ..checkpoint.roles import BASE, spelled
 from ..checkpoint.selection import Selection
 from ..checkpoint.stacks import template
 from ..errors import InputRefused, UvmergeError, counted, listed
+from ..text import brief
 
 
 class Consequences(NamedTuple):
@@ -146,7 +147,16 @@ class Roster:
             "selection",
             f"nothing selected: none of {counted(len(ours), 'tensor')} passes the"
             f" filters (the model has {depth} decoder layers)",
-            "Widen --layers, --modules or --include; `uvmerge show` lists names and modules.",
+            f"Widen --layers, --modules or --include{self._globs_hint(filters)}; `uvmerge show` lists"
+            " names and modules.",
+        )
+
+    def _globs_hint(self, filters: Sequence[tuple[Selection, bool]]) -> str:
+        """How to widen the first glob that matches no name; empty where all match some."""
+        names = [s.tensor.name for s in self.subjects if s.role == self.own]
+        idle = [glob for selection, _ in filters for glob in selection.idle_globs(names)]
+        return (
+            f" ('{brief(idle[0])}' matches no whole name, '*{brief(idle[0])}*' may)" if idle else ""
         )
 
     def refuse_needed(self) -> None:
