@@ -215,7 +215,8 @@ class Measurer(Reader):
         """Measure all counterparts of one matrix of the base; on the CPU where the GPU is full.
 
         Raises:
-            RunFailed: names the matrix: values too large to measure, or not enough memory.
+            RunFailed: names the matrix: values too large to measure, a decomposition that does not
+                converge, or not enough memory.
         """
         try:
             return self._measure(match, self.device)
@@ -225,8 +226,8 @@ class Measurer(Reader):
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise RunFailed(
                 match.base.label,
-                "its values, or those of a counterpart, are too large to measure",
-                "Leave it out with --exclude.",
+                f"it cannot be measured: {error}",
+                "Leave it out with --exclude and report the matrix.",
             ) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):

@@ -15,6 +15,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from ..errors import RunFailed
 from ..spectral import Factors
 from ..spectral.gram import gram, in_range
 from ..spectral.magnitude import exponent_of, largest
@@ -93,15 +94,27 @@ def _measure_scaled(
     matrices: Sequence[DenseMatrix], k: int, between: bool, exponent: int
 ) -> tuple[list[Measures], list[Distances]]:
     """`measure_all` of a base and others whose squares leave the range of float64: of all of them
-    over 2^exponent. What has the unit of the matrices is multiplied by 2^exponent."""
+    over 2^exponent. What has the unit of the matrices is multiplied by 2^exponent.
+
+    Raises:
+        RunFailed: a singular value is beyond the range of float64.
+    """
     scaled = {id(matrix): matrix.over(exponent) for matrix in matrices}
     base, *others = (scaled[id(matrix)] for matrix in matrices)
     found, distances = measure_all(base, others, k, between)
     size = 2.0**exponent
-    return (
-        [each.times(size) for each in found],
-        [replace(each, norm=each.norm * size) for each in distances],
-    )
+    found = [each.times(size) for each in found]
+    distances = [replace(each, norm=each.norm * size) for each in distances]
+    sizes = [each.norm for each in distances]
+    for each in found:
+        sizes += [*each.base_values[:1], *each.finetuned_values[:1], each.change.norm]
+    if not all(map(math.isfinite, sizes)):
+        raise RunFailed(
+            matrices[0].name,
+            "its singular values, or those of a counterpart, are beyond the range of float64",
+            "Leave it out with --exclude.",
+        )
+    return found, distances
 
 
 def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:

@@ -224,7 +224,7 @@ def _loose_cuts(moving: Sequence[Measured]) -> str:
 
 
 def _intruders(moving: Sequence[Measured]) -> str:
-    counts = [(e, m.intruders) for e, m in moving if m.intruders is not None]
+    counts = [(e, m.intruders) for e, m in moving if m.k and m.intruders is not None]
     if not counts:
         return ""
     total, having = sum(count for _, count in counts), sum(count > 0 for _, count in counts)
