@@ -19,14 +19,17 @@ _PACKED = re.compile(
     r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$"
     r"|_(blocks|scales|scale_inv)$"
 )
+# How the names of scales go on where that of their codes ends: `….weight`, or `….` for `SCB`.
 _SCALES = (
-    "_scale_inv",
-    "_scale",
-    ".SCB",
-    ".absmax",
-    ".quant_state.bitsandbytes__nf4",
-    ".quant_state.bitsandbytes__fp4",
+    "weight_scale_inv",
+    "weight_scale",
+    "SCB",
+    "weight.SCB",
+    "weight.absmax",
+    "weight.quant_state.bitsandbytes__nf4",
+    "weight.quant_state.bitsandbytes__fp4",
 )
+_CODES = ("U8", "I8", "I32", "U32")
 _DEQUANTISE = {
     "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
     " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
@@ -79,11 +82,12 @@ def _packed_names(tensors: Mapping[str, Tensor]) -> list[str]:
         key = template(tensor.name)
         if key not in by_template:
             by_template[key] = bool(_PACKED.search(tensor.name))
-        has_scale = tensor.name.endswith("weight") and tensor.dtype in ("U8", "I8", "I32", "U32")
+        may_be_codes = tensor.name.endswith("weight") and tensor.dtype in _CODES
+        module = tensor.name.removesuffix("weight")
         if (
             by_template[key]
             or tensor.dtype.startswith(("F8_", "F6_", "F4"))
-            or (has_scale and any(f"{tensor.name}{suffix}" in tensors for suffix in _SCALES))
+            or (may_be_codes and any(f"{module}{scale}" in tensors for scale in _SCALES))
         ):
             found.append(tensor.name)
     return found
