@@ -82,7 +82,7 @@ def test_a_measure_is_a_row_and_a_function(
     def concentration(matrix: Entry) -> float | None:
         """σ₁(D) over the sum of all singular values of D."""
         found = matrix.measures
-        if found is None or not found.change.energy:
+        if found is None or not found.change.norm:
             return None
         return found.change.values[0] / sum(found.change.values)
 

@@ -264,11 +264,11 @@ def by_definition(W_b: Array, W_f: Array, k: int) -> dict[str, Any]:
     C = U_b[:, :k].T @ D @ V_b[:, :k]
     within = U_b[:, :k] @ C @ V_b[:, :k].T
     shares = S[S > 0] / S.sum()
-    cosines = abs(U_b[:, : len(S)].T @ U_f[:, :k])
+    cosines = abs(U_b[:, : len(S)].T @ U_f[:, : len(S)])
     return {
         "left": sines(U_b, U_f, k), "right": sines(V_b, V_f, k),
-        "left alignment": abs(U_b[:, :k].T @ U_f[:, :k]).max(0).mean(),
-        "right alignment": abs(V_b[:, :k].T @ V_f[:, :k]).max(0).mean(),
+        "left alignment": abs(U_b[:, :k].T @ U_f[:, :k]).max(1).mean(),
+        "right alignment": abs(V_b[:, :k].T @ V_f[:, :k]).max(1).mean(),
         "base values": S_b[:k], "finetuned values": S_f[:k],
         "value changes": S_f[:k] / S_b[:k] - 1,
         "value change": np.sqrt(np.mean((S_f[:k] / S_b[:k] - 1) ** 2)),
@@ -353,7 +353,7 @@ def test_every_measure_is_what_its_definition_says(shape: tuple[int, int], delta
         assert not differing(figures(found), expected, 1e-6), k
         change = found.change
         assert change.inside == change.diagonal + change.rotation
-        assert change.energy == pytest.approx(((W_f - W_b) ** 2).sum(), rel=1e-6)
+        assert change.norm == pytest.approx(np.linalg.norm(W_f - W_b), rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [*DENSE_SHAPES[:4], (300, 260)], ids=str)
@@ -412,6 +412,32 @@ def test_stored_types_are_taken_at_their_values(
         bound = 2e-5
         expected["values"] = np.where(expected["values"] > 1e-3, expected["values"], 0)
     assert not differing(figures(found), expected, bound)
+
+
+def test_alignment_is_the_mean_over_the_vectors_of_the_base() -> None:
+    """Two base vectors whose nearest is one and the same fine-tuned vector."""
+    U, c, s = np.eye(5), math.cos(0.6), math.sin(0.6)
+    tuned = np.stack([(U[0] + U[1]) / math.sqrt(2), c * U[2] + s * U[3], U[4]], axis=1)
+    S, V = np.array([3.0, 2.0, 1.0]), np.eye(4)[:, :3]
+    found = measured((U[:, :3] * S) @ V.T, (tuned * S) @ V.T, 3, stored=torch.float64)
+    assert found.left.alignment == pytest.approx((2 * math.sqrt(0.5) + c) / 3)
+    assert found.right.alignment == pytest.approx(1)
+
+
+@POLICIES
+@pytest.mark.parametrize("shape", [(60, 36), (36, 60)], ids=str)
+def test_small_values_of_a_float64_difference_are_no_rounding(
+    shape: tuple[int, int], precision: Precision
+) -> None:
+    """Some are flat, so that the Gram matrix at hand is not made anew."""
+    random = np.random.default_rng(0)
+    S = np.r_[np.linspace(1, 0.5, 33), 1e-4, 1e-5, 2e-6]
+    W, D = pair(shape)[0], reference.with_values(S, *shape, random)
+    found = measured(W, W + D, 8, precision, torch.float64).change.values
+    np.testing.assert_allclose(found, S, rtol=1e-3)
+    with_nothing = reference.with_values(np.r_[S[:33], 1e-7, 0, 0], *shape, random)
+    found = measured(W, W + with_nothing, 8, precision, torch.float64).change.values
+    assert found[33:] == (0.0, 0.0, 0.0)
 
 
 # --- what a decomposition leaves open ----------------------------------------------------------
@@ -528,7 +554,7 @@ def test_intruders_do_not_depend_on_how_equal_values_are_turned(
 # --- intruders ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("k", [4, 10, 20])
+@pytest.mark.parametrize("k", [0, 4, 10, 20])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_intruders_are_leading_vectors_of_nowhere(count: int, k: int) -> None:
     """Outside of the column space, or spread over many vectors beyond the k-th."""
@@ -539,9 +565,20 @@ def test_intruders_are_leading_vectors_of_nowhere(count: int, k: int) -> None:
     spread = (tail + 2 * U[:, 40 : 40 + count]) / math.sqrt(5)
     W_b = (U[:, :40] * S) @ V.T
     W_f = W_b + 5 * spread @ V[:, 40 - count :].T
-    cosines = abs(U[:, :40].T @ reference.svd(W_f)[0][:, : min(k, 10)])
+    cosines = abs(U[:, :40].T @ reference.svd(W_f)[0][:, :10])
     assert (cosines.max(0) < 0.5).sum() == count
     assert measured(W_b, W_f, k).intruders == count
+
+
+@POLICIES
+@pytest.mark.parametrize("k", [0, 1, 3, 6, 36])
+def test_intruders_are_counted_among_ten_whatever_k_is(k: int, precision: Precision) -> None:
+    """The fifth, eighth and tenth vector, and the eleventh, which does not count."""
+    random = np.random.default_rng(0)
+    U, V = reference.basis(60, 40, random), reference.basis(36, 36, random)
+    S, kept = np.linspace(2, 1, 36), U[:, :36].copy()
+    kept[:, [4, 7, 9, 10]] = U[:, 36:]
+    assert measured((U[:, :36] * S) @ V.T, (kept * S) @ V.T, k, precision).intruders == 3
 
 
 def test_a_vector_that_moved_up_from_beyond_the_cut_is_no_intruder() -> None:
@@ -574,7 +611,7 @@ def test_a_matrix_against_itself_is_at_rest(shape: tuple[int, int], precision: P
     assert found.left.largest <= floor and found.right.largest <= floor
     assert found.left.alignment == pytest.approx(1, abs=floor)
     assert found.value_change == 0 and found.change.relative == 0 and found.change.cosine == 1
-    assert found.change.stable_rank == found.change.effective_rank == found.change.energy == 0
+    assert found.change.stable_rank == found.change.effective_rank == found.change.norm == 0
     assert found.change.outside == 1 and set(found.change.values) == {0.0}
     assert found.intruders == 0 and not found.is_chance
 
@@ -620,7 +657,7 @@ def test_zeros_have_no_vectors_to_compare(precision: Precision, k: int) -> None:
         assert (
             found.left.mean == found.left.largest == found.left.chordal == found.value_change == 0
         )
-        assert found.base_gap is None and found.finetuned_gap is None
+        assert found.base_gap is None and found.finetuned_gap is None and found.intruders is None
         assert found.change.relative == pytest.approx(relative)
         assert (found.change.inside, found.change.outside) == (0, 1)
 
@@ -728,7 +765,7 @@ def test_however_many_have_intruders_the_base_is_decomposed_whole_once(
     base = DenseMatrix("base", torch.tensor(pair((60, 36))[0]), EXACT)
     found = measure(base, [matrix(others()[0]) for _ in range(3)], 8)
     assert [each.intruders for each in found] == [3, 3, 3]
-    assert [k for name, k in asked if name == "base"] == [8, 36]
+    assert [k for name, k in asked if name == "base"] == [8, 10, 36]
 
 
 @POLICIES
@@ -746,13 +783,13 @@ def test_each_two_of_several_are_as_far_apart_as_a_dense_computation_says(
     for i, j in itertools.combinations(range(4), 2):
         (P, _, Ph), (Q, _, Qh) = (np.linalg.svd(every[x]) for x in (i, j))
         left, right = (np.sqrt((sines(A, B, 8) ** 2).mean()) for A, B in ((P, Q), (Ph.T, Qh.T)))
-        expected.append(Distances(i, j, left, right, ((every[i] - every[j]) ** 2).sum()))
+        expected.append(Distances(i, j, left, right, float(np.linalg.norm(every[i] - every[j]))))
     assert [(each.first, each.second) for each in distances] == [
         (each.first, each.second) for each in expected
     ]
     bound = 1e-7 if precision is EXACT else 1e-5
     for one, other in zip(distances, expected):
-        for name in ("left", "right", "squares"):
+        for name in ("left", "right", "norm"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=bound, abs=bound)
 
 

@@ -205,11 +205,23 @@ def test_an_integer_in_the_base_is_noted(pair: faults.Pair) -> None:
     assert any("F32 against I8 in the base" in note for note in notes)
 
 
-def test_values_too_large_to_square_are_refused_by_name(tmp_path: Path) -> None:
-    huge = {n: t.double() * 1e200 for n, t in faults.tensors().items()}
-    base, finetuned, _ = faults.pair_of(tmp_path, huge, {n: 2 * t for n, t in huge.items()})
+def test_singular_values_beyond_float64_are_refused_by_name(tmp_path: Path) -> None:
+    huge = {n: t.double().sign() * 1e308 for n, t in faults.tensors().items()}
+    base, finetuned, _ = faults.pair_of(tmp_path, huge, {n: t / 2 for n, t in huge.items()})
     outcome = faults.uvmerge("diff", base, finetuned)
-    faults.failed(outcome, "model.layers.", "too large to measure", "--exclude", code=1)
+    sentence = "its singular values, or those of a counterpart, are beyond the range of float64"
+    faults.failed(outcome, "model.layers.", sentence, "--exclude", code=1)
+
+
+def test_a_measure_that_does_not_converge_names_the_matrix(
+    pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise torch.linalg.LinAlgError("svdvals: did not converge")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(torch.linalg, "svdvals", fail)
+    outcome = faults.uvmerge("diff", *pair[:2])
+    faults.failed(outcome, "model.layers.", "svdvals: did not converge", "--exclude", code=1)
 
 
 def test_a_cosine_that_rounding_swamps_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,62 @@ def test_energy_is_the_smallest_k_that_holds_it(energy: float, k: int) -> None:
         assert matrix(oriented).rank(energy=energy) == k
 
 
-def test_all_of_the_energy_is_not_looked_for_in_the_rounding() -> None:
-    W = reference.with_values([2, 1, 1, 1e-8, 1e-9], 9, 5, np.random.default_rng(0))
-    assert matrix(W).rank(energy=1) == 3
+@pytest.mark.parametrize("decades", [7, 8, 12])
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40)], ids=str)
+def test_all_of_the_energy_is_in_the_small_values_too(shape: tuple[int, int], decades: int) -> None:
+    """Squares of the last ones are 1e-24 of the first; a Gram matrix holds none under 1e-16."""
+    W, log = noted(spread(decades, *shape))
+    assert W.rank(energy=1) == 30
+    assert [asked.method for asked in log.decompositions] == ["svd"]
+    assert matrix(spread(decades, *shape)).rank(energy=1 - 1e-8) < 30
+
+
+def test_values_that_float64_cannot_tell_from_zero_hold_no_energy() -> None:
+    for smallest, k in ((1e-13, 5), (1e-17, 4)):
+        W = reference.with_values([2, 1, 1, 1e-9, smallest], 9, 5, np.random.default_rng(0))
+        assert matrix(W).rank(energy=1) == k
+
+
+@pytest.mark.parametrize("energy", [0.3, 0.9, 0.999, 1 - 1e-6, 1 - 1e-8, 1 - 1e-12])
+def test_energy_is_counted_from_the_smallest_value_on(energy: float) -> None:
+    S = np.logspace(0, -7, 30)
+    left = [math.fsum(S[k:] ** 2) / math.fsum(S**2) for k in range(31)]
+    expected = next(k for k in range(31) if left[k] <= 1 - energy)
+    assert matrix(spread(7)).rank(energy=energy) == expected
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e300])
+def test_factors_of_a_float64_matrix_know_no_scale(scale: float) -> None:
+    """Squares of these values leave the range of float64."""
+    W = spread(2)
+    S, operand = reference.svd(W)[1], matrix(W * scale)
+    assert [operand.rank(energy=share) for share in (0.5, 1)] == [
+        matrix(W).rank(energy=share) for share in (0.5, 1)
+    ]
+    np.testing.assert_allclose(operand.values() / scale, S, rtol=1e-12)
+    for call in ("top", "tail"):
+        found, plain = getattr(operand, call)(5), getattr(matrix(W), call)(5)
+        expected = (plain.U * plain.S) @ plain.Vh
+        np.testing.assert_allclose((found.U * (found.S / scale)) @ found.Vh, expected, atol=1e-14)
+        assert found.gap == pytest.approx(plain.gap) and found.method == plain.method
+    terms = torch.tensor(W * scale), torch.eye(30, dtype=torch.float64)
+    of_terms = DenseMatrix("W", torch.zeros(40, 30), EXACT, (terms,))
+    np.testing.assert_allclose(of_terms.values() / scale, S, rtol=1e-12)
+
+
+def test_a_singular_value_beyond_float64_is_said() -> None:
+    W = np.full((40, 30), 1.5e308)
+    for ask in (DenseMatrix.values, lambda W: W.top(3), lambda W: W.rank(energy=0.5)):
+        with pytest.raises(uvmerge.RunFailed, match=r"^q_proj: its largest singular .* float64"):
+            ask(matrix(W, "q_proj"))
+
+
+def test_fast_leaves_values_beyond_float32_to_exact() -> None:
+    wide, narrow = torch.ones(3, 2, dtype=torch.float64), torch.ones(3, 2)
+    for values in (wide, 1e29 * wide, 1e-29 * wide, 0 * wide, narrow * 1e38, narrow * 1e-38):
+        assert FAST.holding([narrow, values]) is FAST
+    for values in (1e31 * wide, -1e300 * wide, 1e-31 * wide, 5e-324 * wide):
+        assert FAST.holding([narrow, values]) is EXACT is EXACT.holding([values])
 
 
 def test_energy_of_zeros_is_nothing() -> None:

@@ -52,6 +52,14 @@ def inert(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def as_code(text: object) -> str:
+    """`text` as a span of code in Markdown, inert, whatever backticks it holds."""
+    shown = inert(text)
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
 def brief(text: object, most: int = 120) -> str:
     """`text` inert and cut to `most` characters, for names that may be anything."""
     try:

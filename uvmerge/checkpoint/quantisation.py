@@ -18,15 +18,17 @@ _PACKED = re.compile(
     r"|absmax|quant_map|quant_state\..+|nested_absmax|SCB|weight_format)$"
     r"|_(blocks|scales|scale_inv)$"
 )
-_INTEGERS = frozenset(("U8", "I8", "I32", "U32"))
+# How the names of scales go on where that of their codes ends: `….weight`, or `….` for `SCB`.
 _SCALES = (
-    "_scale_inv",
-    "_scale",
-    ".SCB",
-    ".absmax",
-    ".quant_state.bitsandbytes__nf4",
-    ".quant_state.bitsandbytes__fp4",
+    "weight_scale_inv",
+    "weight_scale",
+    "SCB",
+    "weight.SCB",
+    "weight.absmax",
+    "weight.quant_state.bitsandbytes__nf4",
+    "weight.quant_state.bitsandbytes__fp4",
 )
+_CODES = ("U8", "I8", "I32", "U32")
 _DEQUANTISE = {
     "fp8": "AutoModelForCausalLM.from_pretrained(folder, dtype='bfloat16') with"
     " FineGrainedFP8Config(dequantize=True), then save_pretrained(new_folder)",
@@ -77,11 +79,12 @@ def _packed_names(tensors: Mapping[str, Tensor]) -> list[str]:
     narrow = {dtype for dtype in dtypes if dtype.startswith(("F8_", "F6_", "F4"))}
     found = []
     for tensor in tensors.values():
-        has_scale = tensor.dtype in _INTEGERS and tensor.name.endswith("weight")
+        may_be_codes = tensor.dtype in _CODES and tensor.name.endswith("weight")
+        module = tensor.name.removesuffix("weight")
         if (
             tensor.dtype in narrow
             or _PACKED.search(tensor.name)
-            or (has_scale and any(f"{tensor.name}{suffix}" in tensors for suffix in _SCALES))
+            or (may_be_codes and any(f"{module}{scale}" in tensors for scale in _SCALES))
         ):
             found.append(tensor.name)
     return found

@@ -165,9 +165,10 @@ class Editor(Reader):
         self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality
     ) -> Tensor:
         """The result of a chain of elementwise operations on tensors, or pieces of them, by role."""
-        operands = {role: DenseOperand(role, V, self.precision) for role, V in stored.items()}
+        precision = self.precision_for(stored.values(), [chain.entry])
+        operands = {role: DenseOperand(role, V, precision) for role, V in stored.items()}
         result = chain.result(
-            operands, are_equal, lambda values: DenseOperand("result", values, self.precision)
+            operands, are_equal, lambda values: DenseOperand("result", values, precision)
         )
         return result.stored
 
@@ -216,7 +217,7 @@ class Editor(Reader):
         results = self._results(chains, stored, are_equal, device)
         with self.phases.timed("recombine"):
             positions = [0] * len(chains)
-            for panels in rows_of(results, self.precision.combine):
+            for panels in rows_of(results, self.precision_for(stored.values()).combine):
                 for i, (chain, panel) in enumerate(zip(chains, panels)):
                     positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
 
@@ -231,9 +232,10 @@ class Editor(Reader):
         decompositions until the last chain has ended."""
         views = {role: view for chain in chains for role, view in chain.block.operands}
         own, log, results, matrices = chains[0].block.own, Log(), [], {}
+        precision = self.precision_for(stored.values(), [chain.entry for chain in chains])
         for role, view in views.items():
             name = view.label if role == own else f"{view.label} ({role})"
-            matrices[role] = self.matrix(name, stored[role], device, log, role)
+            matrices[role] = self.matrix(name, stored[role], device, precision, log, role)
         with self.phases.timed("decompose"):
             for chain in chains:
                 log.begin()

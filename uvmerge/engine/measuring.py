@@ -15,8 +15,10 @@ from ..checkpoint.roles import BASE
 from ..errors import RunFailed
 from ..measure.compare import Distances, measure_all
 from ..measure.findings import Entry, Other, Pair
+from ..measure.leading import INTRUDERS
 from ..measure.measures import Measures
 from ..plan.pairing import Match, Pairing, effort, working_set
+from ..spectral.magnitude import norm
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import single_threaded
 from ..spectral.rank import leading_count
@@ -49,8 +51,11 @@ class Rank:
     energy: float | None = None
 
     def at_most(self, r: int) -> int:
-        """The largest possible k for a matrix with r singular values, without decomposing it."""
-        return r if self.energy is not None else leading_count(r, top=self.top, rank=self.rank)
+        """How many triplets of a matrix with r singular values are needed at most: k, known without
+        decomposing it, or ten, which are searched for intruders."""
+        if self.energy is not None:
+            return r
+        return max(leading_count(r, top=self.top, rank=self.rank), min(INTRUDERS, r))
 
 
 @dataclass
@@ -60,12 +65,12 @@ class Measured:
     Attributes:
         entries: per checkpoint, its matrix against the base's; None where it has no such matrix.
         distances: distances of each two matrices; empty unless all checkpoints have a finite one.
-        base_squares: ‖W_b‖_F², where there are distances.
+        base_norm: ‖W_b‖_F, where there are distances.
     """
 
     entries: list[Entry | None] = field(default_factory=list)
     distances: list[Distances] = field(default_factory=list)
-    base_squares: float = 0.0
+    base_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,17 +182,17 @@ def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
     shared = [match for match in measured if match.distances]
     if not shared or count < 3:
         return []
-    base_squares = sum(match.base_squares for match in shared)
+    base_norm = math.hypot(*(match.base_norm for match in shared))
     pairs = []
     for several in zip(*(match.distances for match in shared), strict=True):
-        squares = sum(pair.squares for pair in several)
+        distance = math.hypot(*(pair.norm for pair in several))
         pairs.append(
             Pair(
                 several[0].first,
                 several[0].second,
                 sum(pair.left for pair in several) / len(several),
                 sum(pair.right for pair in several) / len(several),
-                math.sqrt(squares / base_squares) if base_squares else 0.0,
+                distance / base_norm if base_norm else 0.0,
             )
         )
     return pairs
@@ -210,7 +215,8 @@ class Measurer(Reader):
         """Measure all counterparts of one matrix of the base; on the CPU where the GPU is full.
 
         Raises:
-            RunFailed: names the matrix: values too large to measure, or not enough memory.
+            RunFailed: names the matrix: values too large to measure, a decomposition that does not
+                converge, or not enough memory.
         """
         try:
             return self._measure(match, self.device)
@@ -220,8 +226,8 @@ class Measurer(Reader):
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise RunFailed(
                 match.base.label,
-                "its values, or those of a counterpart, are too large to measure",
-                "Leave it out with --exclude.",
+                f"it cannot be measured: {error}",
+                "Leave it out with --exclude and report the matrix.",
             ) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
@@ -235,26 +241,36 @@ class Measurer(Reader):
     def _measure(self, match: Match, device: str, said: str = "") -> Measured:
         with self.phases.timed("read"):
             stored = self.load(BASE, match.base)
-            base = self.matrix(f"{match.base.label} (base)", stored, device)
             finite = all_finite(stored)
-            found = [self._counterpart(match, i, stored, finite, device) for i in self._numbers]
+            loaded = [self._counterpart(match, i, stored, finite) for i in self._numbers]
+            precision = self.precision_for([stored, *(V for _, V in loaded if V is not None)])
+            base = self.matrix(f"{match.base.label} (base)", stored, device, precision)
+            found = [
+                (
+                    state,
+                    self.matrix(view.label, V, device, precision)
+                    if view and V is not None
+                    else None,
+                )
+                for view, (state, V) in zip(match.others, loaded, strict=True)
+            ]
         with self.phases.timed("measure"):
             movers = [matrix for _, matrix in found if matrix is not None]
             k = base.rank(self.rank.top, self.rank.rank, self.rank.energy) if movers else 0
             several = len(found) > 1 and all(s in ("measured", "identical") for s, _ in found)
             everyone = [base if matrix is None else matrix for _, matrix in found]
             measures, distances = measure_all(base, everyone if several else movers, k, several)
-            norm = torch.linalg.vector_norm(stored, dtype=torch.float64) if distances else 0.0
         entries = self._entries(match, found, iter(measures), said or device)
-        return Measured(entries, distances, float(norm) ** 2)
+        return Measured(entries, distances, norm(stored) if distances else 0.0)
 
     @property
     def _numbers(self) -> range:
         return range(1, len(self.checkpoints))
 
     def _counterpart(
-        self, match: Match, number: int, base: torch.Tensor, finite: bool, device: str
-    ) -> tuple[str, DenseMatrix | None]:
+        self, match: Match, number: int, base: torch.Tensor, finite: bool
+    ) -> tuple[str, torch.Tensor | None]:
+        """`Entry.state` of a counterpart, and its values where they are to be measured."""
         view = match.others[number - 1]
         if view is None:
             return "missing", None
@@ -263,7 +279,7 @@ class Measurer(Reader):
             return "nonfinite", None
         if equal(base, stored):
             return "identical", None
-        return "measured", self.matrix(view.label, stored, device)
+        return "measured", stored
 
     def _entries(
         self, match: Match, found: Matrices, measures: Iterator[Measures], device: str
@@ -295,17 +311,17 @@ class Measurer(Reader):
         if not {ours.dtype, theirs.dtype} <= set(FLOATS):
             same = ours.dtype == theirs.dtype and self._same_bytes(ours, theirs, task.checkpoint)
             return Other(task.name, task.module, 0.0 if same else None)
-        squares = distance = 0.0
+        size = distance = 0.0
         with self.phases.timed("subtract"):
             pieces = self._aligned(ours, BASE), self._aligned(theirs, role(task.checkpoint))
             for before, after in zip(*pieces, strict=True):
                 old = before.double()
-                squares += float(torch.linalg.vector_norm(old)) ** 2
+                size = math.hypot(size, norm(old))
                 if not equal(before, after):
-                    distance += float(torch.linalg.vector_norm(after.double() - old)) ** 2
+                    distance = math.hypot(distance, norm(after.double() - old))
         if distance == 0:
             return Other(task.name, task.module, 0.0)
-        relative = math.sqrt(distance / squares) if squares else math.inf
+        relative = distance / size if size else math.inf
         return Other(task.name, task.module, relative if math.isfinite(relative) else None)
 
     def _aligned(self, tensor: Tensor, of: str) -> Iterator[torch.Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 import xxhash
@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..spectral import Log
 from ..spectral.ladder import Shelf
 from ..spectral.matrix import DenseMatrix
-from ..spectral.precision import POLICIES
+from ..spectral.precision import POLICIES, Precision
 from .factors import FactorFolder
 from .settings import Phases, Settings
 
@@ -99,8 +99,27 @@ class Reader:
             raw = self.checkpoints[role].read(span.file, span.offset + at, size)
             yield torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype])
 
+    def precision_for(
+        self, stored: Iterable[Tensor], records: Iterable[dict[str, Any]] = ()
+    ) -> Precision:
+        """The policy for operands of one edit, or for matrices to compare.
+
+        Where it is not the policy that was asked for, `records` say so.
+        """
+        precision = self.precision.holding(stored)
+        if precision is not self.precision:
+            for record in records:
+                record["precision"] = precision.name
+        return precision
+
     def matrix(
-        self, name: str, stored: Tensor, device: str, log: Log | None = None, operand: str = ""
+        self,
+        name: str,
+        stored: Tensor,
+        device: str,
+        precision: Precision,
+        log: Log | None = None,
+        operand: str = "",
     ) -> DenseMatrix:
         """`stored` (m, n) as a matrix that decomposes itself on `device`.
 
@@ -116,7 +135,7 @@ class Reader:
             shelf = Shelf(self.memory, content)
         if device != "cpu":
             stored = stored.pin_memory().to(device, non_blocking=True)
-        return DenseMatrix(name, stored, self.precision, (), shelf, log, operand)
+        return DenseMatrix(name, stored, precision, (), shelf, log, operand)
 
     def span(self, role: str, view: View) -> Span:
         """Where the tensor of a view lies in its file; of fused experts, the expert of the view alone."""

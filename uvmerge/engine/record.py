@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..spectral import Log
+from ..spectral.magnitude import norm
 
 
 def decomposition_entry(log: Log, chain: Sequence[int], of_several: bool) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class Change:
     """How far an output is from the input tensor that it replaces, summed over pieces."""
 
     def __init__(self) -> None:
-        self.squares = self.distance = 0.0
+        self.norm = self.distance = 0.0
         self.changed, self.is_zero = False, True
 
     def add(self, after: Tensor, before: Tensor) -> None:
@@ -54,17 +55,17 @@ class Change:
         old, new = before.to(wide), after.to(wide)
         self.is_zero = self.is_zero and not bool(after.any())
         self.changed |= not torch.equal(after.to(before.dtype), before)
-        norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        if not all(1e-15 < norm < 1e15 for norm in norms):  # float32 may not hold their squares
+        sizes = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
+        if not all(1e-15 < size < 1e15 for size in sizes):  # `wide` may not hold their squares
             old, new = before.to(torch.float64), after.to(torch.float64)
-            norms = [float(torch.linalg.vector_norm(values)) for values in (old, new - old)]
-        self.squares += norms[0] ** 2
-        self.distance += norms[1] ** 2
+            sizes = [norm(values) for values in (old, new - old)]
+        self.norm = math.hypot(self.norm, sizes[0])
+        self.distance = math.hypot(self.distance, sizes[1])
 
     @property
     def entry(self) -> dict[str, Any]:
         """For the record: `relative_change`, ‖W′ − W‖_F / ‖W‖_F to four digits; `changed`, whether any
         value changed; and `zero`, where every value of the output is zero."""
-        relative = math.sqrt(self.distance / self.squares) if self.squares else 0.0
+        relative = self.distance / self.norm if self.norm else 0.0
         entry = {"relative_change": float(f"{relative:.4g}"), "changed": self.changed}
         return entry | ({"zero": True} if self.is_zero else {})

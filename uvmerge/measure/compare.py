@@ -15,69 +15,18 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from ..errors import RunFailed
+from ..spectral import Factors
 from ..spectral.gram import gram, in_range
+from ..spectral.magnitude import exponent_of, largest
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import SMALLEST_VALUE
 from .angles import chordal, principal_angles
+from .leading import INTRUDERS, Leading, groups_of, numerical_rank, wide_enough
 from .measures import Change, Measures, Turn
 
-EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
 CELLS = 24  # rows and columns of `Change.picture`
-INTRUDERS, INTRUDER_COSINE = 10, 0.5  # how many leading vectors, and the |cosine| under which
-
-
-@dataclass(frozen=True)
-class Leading:
-    """The leading k triplets of a matrix W (m, n), without the rest of its decomposition.
-
-    Attributes:
-        U, S, Vh: (m, k), (k,) descending, (k, n), in the dtype `combine` of the precision policy.
-        gap: (σ_k − σ_{k+1})/σ_k; None where k is 0 or min(m, n).
-        method: the rung of the precision ladder that gave the triplets.
-        energy: ‖W‖_F².
-    """
-
-    matrix: DenseMatrix
-    U: Tensor
-    S: Tensor
-    Vh: Tensor
-    gap: float | None
-    method: str
-    energy: float
-
-    @classmethod
-    def of(cls, matrix: DenseMatrix, k: int) -> Leading:
-        """Decompose `matrix`, which then forgets its decompositions."""
-        found = matrix.top(k)
-        matrix.release()
-        energy = sum(
-            float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
-            for panel in matrix.panels(_wide_enough(matrix))
-        )
-        return cls(matrix, found.U, found.S, found.Vh, found.gap, found.method, energy)
-
-    @property
-    def k(self) -> int:
-        return len(self.S)
-
-    @property
-    def resolved(self) -> int:
-        """How many of the k singular values are larger than their rounding error."""
-        return int((SMALLEST_VALUE * self.S[:1] < self.S).sum())
-
-    def cut(self, k: int) -> Leading:
-        """The first k triplets."""
-        if k == self.k:
-            return self
-        gap = float(1 - self.S[k] / self.S[k - 1]) if k else None
-        return replace(self, U=self.U[:, :k], S=self.S[:k], Vh=self.Vh[:k], gap=gap)
-
-    def groups(self) -> Tensor:
-        """(k,) int64: for each singular value, the number of its group of equal values, from 0."""
-        if not self.k:
-            return self.S.long()
-        apart = self.S[:-1] - self.S[1:] > EQUAL * self.S[:-1]
-        return torch.cat([apart.new_zeros(1), apart]).cumsum(0)
+INTRUDER_COSINE = 0.5  # with every base vector less than this, and a leading vector is an intruder
 
 
 @dataclass(frozen=True)
@@ -87,14 +36,14 @@ class Distances:
     Attributes:
         first, second: i and j; 0 is the base.
         left, right: chordal distances of their leading left and right singular vectors.
-        squares: ‖W_i − W_j‖_F².
+        norm: ‖W_i − W_j‖_F.
     """
 
     first: int
     second: int
     left: float
     right: float
-    squares: float
+    norm: float
 
 
 def measure(base: DenseMatrix, others: Sequence[DenseMatrix], k: int) -> list[Measures]:
@@ -114,6 +63,11 @@ def measure_all(
     """
     if not others:
         return [], []
+    everyone = [base, *others]
+    if any(matrix.sum.exponent for matrix in everyone):
+        exponent = exponent_of(max(largest(matrix.stored) for matrix in everyone))
+        if exponent:
+            return _measure_scaled(everyone, k, between, exponent)
     first = Leading.of(base, k)
     leading = [first, *(first if other is base else Leading.of(other, k) for other in others)]
 
@@ -121,14 +75,14 @@ def measure_all(
     def whole() -> Leading:
         """All triplets of the base but those of zero values, whose vectors are arbitrary."""
         every = Leading.of(base, min(base.shape))
-        return every.cut(every.resolved)
+        return every.cut(numerical_rank(every.S))
 
     found = [_measures(first, other, whole) for other in leading[1:] if other is not first]
     if not between:
         return found, []
     measured = iter(found)
     of_base = [None if other is first else next(measured) for other in leading]
-    k = min(factors.resolved for factors in leading)
+    k = min(numerical_rank(factors.S) for factors in leading)
     cut = [factors.cut(k) for factors in leading]
     return found, [
         Distances(i, j, *_distances(cut[i], cut[j], of_base[j] if i == 0 else None))
@@ -136,8 +90,35 @@ def measure_all(
     ]
 
 
+def _measure_scaled(
+    matrices: Sequence[DenseMatrix], k: int, between: bool, exponent: int
+) -> tuple[list[Measures], list[Distances]]:
+    """`measure_all` of a base and others whose squares leave the range of float64: of all of them
+    over 2^exponent. What has the unit of the matrices is multiplied by 2^exponent.
+
+    Raises:
+        RunFailed: a singular value is beyond the range of float64.
+    """
+    scaled = {id(matrix): matrix.over(exponent) for matrix in matrices}
+    base, *others = (scaled[id(matrix)] for matrix in matrices)
+    found, distances = measure_all(base, others, k, between)
+    size = 2.0**exponent
+    found = [each.times(size) for each in found]
+    distances = [replace(each, norm=each.norm * size) for each in distances]
+    sizes = [each.norm for each in distances]
+    for each in found:
+        sizes += [*each.base_values[:1], *each.finetuned_values[:1], each.change.norm]
+    if not all(map(math.isfinite, sizes)):
+        raise RunFailed(
+            matrices[0].name,
+            "its singular values, or those of a counterpart, are beyond the range of float64",
+            "Leave it out with --exclude.",
+        )
+    return found, distances
+
+
 def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[float, float, float]:
-    """Left and right chordal distance, and ‖W_i − W_j‖_F².
+    """Left and right chordal distance, and ‖W_i − W_j‖_F.
 
     Args:
         known: the measures of `other` against `one`, if `one` is the base.
@@ -145,15 +126,15 @@ def _distances(one: Leading, other: Leading, known: Measures | None) -> tuple[fl
     if one.matrix is other.matrix:
         return 0.0, 0.0, 0.0
     if known is not None and known.k == one.k:
-        return known.left.chordal, known.right.chordal, known.change.energy
-    squares = 0.0
+        return known.left.chordal, known.right.chordal, known.change.norm
+    norm = 0.0
     for panel in _Difference(one, other).panels():
-        squares += float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
-    return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), squares
+        norm = math.hypot(norm, float(torch.linalg.vector_norm(panel, dtype=torch.float64)))
+    return chordal(one.U, other.U), chordal(one.Vh.mT, other.Vh.mT), norm
 
 
 def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Measures:
-    k = min(base.resolved, other.resolved)
+    k = min(numerical_rank(base.S), numerical_rank(other.S))
     base, other = base.cut(k), other.cut(k)
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
     left = _turn(base, other, base.U, other.U, cosines[0])
@@ -166,26 +147,27 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     )  # fmt: skip
     if found.is_chance:
         return found
-    return replace(found, intruders=_intruders(base, other, cosines[0], whole))
+    return replace(found, intruders=_intruders(base.first, other.first, whole))
 
 
 def _turn(base: Leading, other: Leading, P: Tensor, Q: Tensor, cosines: Tensor) -> Turn:
     if not base.k:
         return Turn(len(P), (), 1.0)
-    alignment = float(_closest(base, other, cosines).mean())
+    alignment = float(_closest(other.S, base.S, cosines.mT).mean())
     return Turn(len(P), _floats(principal_angles(P, Q, cosines)), alignment)
 
 
-def _closest(base: Leading, other: Leading, cosines: Tensor) -> Tensor:
-    """Largest |cosine| (·,) of each fine-tuned vector with a base vector.
+def _closest(S_rows: Tensor, S_columns: Tensor, cosines: Tensor) -> Tensor:
+    """Largest |cosine| (b,) of each vector of the columns with a vector of the rows.
 
-    Vectors of equal singular values count as one: those of the base as the subspace that they span,
-    those of the fine-tuned matrix by their root mean square.
+    Vectors of equal singular values count as one: those of the rows as the subspace that they span,
+    those of the columns by their root mean square.
 
     Args:
-        cosines: (base.k, ·), of all base vectors and the leading groups of fine-tuned ones.
+        S_rows, S_columns: (a,) and (b,), the singular values of the vectors, descending.
+        cosines: (a, b).
     """
-    rows, columns = base.groups(), other.groups()[: cosines.shape[1]]
+    rows, columns = groups_of(S_rows), groups_of(S_columns)
     squares = cosines.new_zeros(int(rows[-1]) + 1, len(columns))
     squares.index_add_(0, rows, cosines.square())
     return _mean(squares, columns).amax(0).clamp(max=1).sqrt()
@@ -200,7 +182,7 @@ def _mean(values: Tensor, groups: Tensor) -> Tensor:
 
 def _change(base: Leading, other: Leading) -> Change:
     m, n = base.matrix.shape
-    groups, delta = base.groups(), _Difference(base, other)
+    groups, delta = groups_of(base.S), _Difference(base, other)
     projection = _Projection(base, delta.dtype)
     G = gram((projection.add(panel) for panel in delta.panels()), min(m, n), projection.long.device)
     C, energy = projection.block(), float(G.diagonal().sum())
@@ -228,17 +210,12 @@ class _Difference:
 
     def __init__(self, base: Leading, other: Leading) -> None:
         self.pair = base.matrix, other.matrix
-        self.dtype = max(map(_wide_enough, self.pair), key=lambda dtype: dtype.itemsize)
+        self.dtype = max(map(wide_enough, self.pair), key=lambda dtype: dtype.itemsize)
         self.exact = base.matrix.precision.multiply == torch.float64
 
     def panels(self) -> Iterator[Tensor]:
         for before, after in zip(*(matrix.panels(self.dtype) for matrix in self.pair)):
             yield after - before
-
-
-def _wide_enough(matrix: DenseMatrix) -> torch.dtype:
-    """The dtype, float32 or float64, that holds the stored values of a matrix exactly."""
-    return torch.float32 if matrix.stored_bytes < 8 else torch.float64
 
 
 class _Projection:
@@ -277,10 +254,11 @@ class _Projection:
 def _values(G: Tensor, delta: _Difference) -> Tensor:
     """Singular values of D (r,), descending, from its Gram matrix G (r, r).
 
-    Values that cannot be told from rounding errors are 0. Where many values are small, `exact`
-    computes G anew from products in float64.
+    Values that cannot be told from rounding errors are 0: those under 1e-6 σ_1, or under 1e-3 σ_1
+    where products are in float32. Where many values are small, `exact` computes a float32 G anew from
+    products in float64.
     """
-    S = _roots(G, delta.dtype, 1e-3)
+    S = _roots(G, delta.dtype, 1e-3 if delta.dtype == torch.float32 else SMALLEST_VALUE)
     if (
         delta.exact
         and delta.dtype == torch.float32
@@ -323,23 +301,26 @@ def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, means.tolist()))
 
 
-def _intruders(base: Leading, other: Leading, cosines: Tensor, whole: Callable[[], Leading]) -> int:
+def _intruders(base: Factors, other: Factors, whole: Callable[[], Leading]) -> int | None:
     """See `Measures.intruders`.
 
     Args:
-        cosines: (k, k), of the left vectors of the base with those of the other matrix.
-        whole: gives all triplets of the base, which are only needed where its first k do not decide.
+        base, other: the leading triplets, ten at least where there are as many.
+        whole: gives all triplets of the base, which are only needed where its first do not decide.
     """
-    if not base.k:
-        return 0
-    groups = other.groups()
-    cosines = cosines[:, : int((groups <= groups[:INTRUDERS][-1]).sum())]
-    unlike = _closest(base, other, cosines) < INTRUDER_COSINE
-    within = _mean(cosines.square().sum(0, keepdim=True), groups[: len(unlike)])[0]
-    beyond = (1 - within).clamp(min=0).sqrt()  # cosine with all base vectors after the k-th
+    known, count = numerical_rank(base.S), numerical_rank(other.S)
+    if not known or not count:
+        return None
+    groups = groups_of(other.S[:count])
+    count = int((groups <= groups[:INTRUDERS][-1]).sum())
+    U, S, groups = other.U[:, :count], other.S[:count], groups[:count]
+    cosines = base.U[:, :known].mT @ U
+    unlike = _closest(base.S[:known], S, cosines) < INTRUDER_COSINE
+    within = _mean(cosines.square().sum(0, keepdim=True), groups)[0]
+    beyond = (1 - within).clamp(min=0).sqrt()  # cosine with all base vectors that are not known
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
         every = whole()
-        unlike = _closest(every, other, every.U.mT @ other.U[:, : len(unlike)]) < INTRUDER_COSINE
+        unlike = _closest(every.S, S, every.U.mT @ U) < INTRUDER_COSINE
     return int(unlike[:INTRUDERS].sum())
 
 

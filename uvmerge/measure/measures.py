@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from . import judgement
@@ -20,7 +20,7 @@ class Turn:
     Attributes:
         d: dimension of the space they lie in: m for left, n for right vectors.
         angles: k principal angles between the two spans, ascending, in radians.
-        alignment: mean over fine-tuned vectors of the largest |cosine| with a base vector; vectors
+        alignment: mean over base vectors of the largest |cosine| with a fine-tuned vector; vectors
             of equal singular values count as the subspace that they span.
     """
 
@@ -75,8 +75,9 @@ class Change:
         relative: ‖D‖_F / ‖W_b‖_F; infinite where the base is zero and D is not.
         cosine: ⟨W_b, W_f⟩ / (‖W_b‖_F ‖W_f‖_F); NaN where one of the two matrices is zero, or too
             small beside the other.
-        values: the r singular values of D, descending, with an error of about 1e-7 σ_1²/σ_i; values
-            that cannot be told from rounding errors are 0.
+        values: the r singular values of D, descending, with an error of about 1e-7 σ_1²/σ_i, or
+            1e-16 σ_1²/σ_i where products are in float64. Values that cannot be told from rounding
+            errors, under 1e-3 σ_1 or 1e-6 σ_1, are 0.
         diagonal: share of ‖D‖_F² on the diagonal of C = U_b,kᵀ D V_b,k (k, k), which changes
             singular values.
         rotation: share of ‖D‖_F² in the rest of C, which turns leading vectors among each other.
@@ -124,14 +125,20 @@ class Change:
         return judgement.side_of_band(getattr(self, part), self.band(part, k))
 
     @property
-    def energy(self) -> float:
-        """‖D‖_F², from its singular values."""
-        return sum(value * value for value in self.values)
+    def norm(self) -> float:
+        """‖D‖_F, from its singular values."""
+        return math.hypot(*self.values)
+
+    @cached_property
+    def _energies(self) -> tuple[float, ...]:
+        """Squares of the singular values over σ_1²; all 0 for no change."""
+        largest = self.values[0] if self.values else 0.0
+        return tuple((value / largest) ** 2 if largest else 0.0 for value in self.values)
 
     @property
     def stable_rank(self) -> float:
         """‖D‖_F² / ‖D‖₂²; 0 for no change."""
-        return self.energy / self.values[0] ** 2 if self.energy else 0.0
+        return sum(self._energies)
 
     @property
     def effective_rank(self) -> float:
@@ -142,7 +149,7 @@ class Change:
 
     def leading_energy(self, k: int) -> float:
         """Share of ‖D‖_F² in the k leading singular values of D itself."""
-        return sum(v * v for v in self.values[:k]) / self.energy if self.energy else 0.0
+        return sum(self._energies[:k]) / self.stable_rank if self.stable_rank else 0.0
 
     @property
     def chance(self) -> RandomMatrix:
@@ -160,15 +167,15 @@ class Measures:
     """One matrix (m, n) against its base, at rank k.
 
     Attributes:
-        k: number of leading triplets compared; fewer than asked for where a matrix has fewer nonzero
-            singular values.
+        k: number of leading triplets compared: no more than either matrix has singular values over
+            1e-6 of its largest, because vectors of smaller ones are arbitrary.
         base_values, finetuned_values: the k leading singular values, descending.
         left, right: how the leading left and right singular vectors turned.
         base_gap, finetuned_gap: (σ_k − σ_{k+1})/σ_k; None at k = 0 and k = r.
         change: the difference W_f − W_b.
         intruders: how many of the leading ten left vectors of W_f have a |cosine| under 0.5 with
             every left vector of W_b (arXiv 2410.21228); None where the two matrices are unrelated
-            (`is_chance`), which makes the question void.
+            (`is_chance`) or one of them is zero, which makes the question void.
         methods: the rungs of the precision ladder that were used.
     """
 
@@ -182,6 +189,15 @@ class Measures:
     change: Change
     intruders: int | None
     methods: tuple[str, ...]
+
+    def times(self, size: float) -> Measures:
+        """The measures of both matrices times `size`."""
+        return replace(
+            self,
+            base_values=tuple(value * size for value in self.base_values),
+            finetuned_values=tuple(value * size for value in self.finetuned_values),
+            change=replace(self.change, values=tuple(value * size for value in self.change.values)),
+        )
 
     @property
     def value_changes(self) -> tuple[float, ...]:

@@ -196,8 +196,8 @@ def _number_hint(text: str) -> str:
 
 Top = Annotated[
     float | None,
-    Option("leading triplets to use, as a fraction of min(m, n)", 0, 1, percent=True, metavar="P",
-           example="--top 0.2"),
+    Option("leading triplets to use, as a fraction of min(m, n), rounded half up", 0, 1,
+           percent=True, metavar="P", example="--top 0.2"),
 ]  # fmt: skip
 Rank = Annotated[int | None, Option("leading triplets to use, as a count", 0, metavar="K")]
 Energy = Annotated[

@@ -20,7 +20,11 @@ Values = Annotated[
 Tail = Annotated[
     float | None,
     Option(
-        "restore the last triplets too, as a fraction of min(m, n)", 0, 1, percent=True, metavar="Q"
+        "restore the last triplets too, as a fraction of min(m, n), rounded half up",
+        0,
+        1,
+        percent=True,
+        metavar="Q",
     ),
 ]
 

@@ -22,7 +22,7 @@ from ..checkpoint.header import parse_json
 from ..checkpoint.roles import BASE, by_name
 from ..errors import InputRefused, counted
 from ..plan.steps import Plan
-from ..text import inert
+from ..text import as_code, inert
 
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
@@ -226,7 +226,7 @@ def _only_edits(plan: Plan) -> bool:
 
 
 def _quoted(models: Sequence[Checkpoint]) -> str:
-    return " and ".join(f"`{inert(model.label)}`" for model in models)
+    return " and ".join(as_code(model.label) for model in models)
 
 
 def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _side(side: str) -> tuple[Column, ...]:
         row(
             "alignment", of(lambda turn: turn.alignment), FILES | DETAILS,
             name="alignment", chance=of(lambda turn: turn.chance_alignment),
-            meaning="Mean over fine-tuned vectors of the largest |cosine| with a base vector.",
+            meaning="Mean over base vectors of the largest |cosine| with a fine-tuned vector.",
             by_chance="its median for random vectors",
         ),
     )  # fmt: skip
@@ -278,7 +278,7 @@ COLUMNS: tuple[Column, ...] = (
         shown=FILES | MOVED | DETAILS,
         meaning="How many of the ten leading left vectors of W_f have no |cosine| of 0.5 with any"
         " left vector of W_b (arXiv 2410.21228).",
-        by_chance="not looked for where the matrices are unrelated",
+        by_chance="not looked for where the matrices are unrelated, or one is zero",
     ),
     Column("change_values", of_measures(lambda found: list(found.change.values)),
            path="delta.values", shown=JSON),

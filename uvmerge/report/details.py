@@ -142,7 +142,7 @@ def _delta(found: Measures) -> tuple[str, str]:
     title = "Singular values of the change"
     values, change = found.change.values, found.change
     expected = change.chance.values()
-    scale = math.sqrt(change.energy / sum(v * v for v in expected)) if change.energy else 0.0
+    scale = change.norm / math.hypot(*expected)
     at = chosen(len(values), power=1.6)
     lines = [
         Line([(i + 1, values[i]) for i in at], ""),

@@ -81,12 +81,12 @@ def _delta(axes: Axes, found: Measures) -> None:
     """The spectra of the change and of a random matrix with the same energy."""
     change = found.change
     expected = change.chance.values()
-    unit = math.sqrt(change.energy / sum(value * value for value in expected))
+    unit = change.norm / math.hypot(*expected)
     random = [unit * value for value in expected]
     line(axes, random, color=GREY, linewidth=0.8, linestyle="--", label="without structure")
     line(axes, change.values, color=GREEN, label="fine-tuned − base")
     axes.set(title="Singular values of the change", xlabel="rank", ylabel="singular value")
-    if change.energy:
+    if change.norm:
         logarithmic(axes)
     legend_below(axes)
 

@@ -3,7 +3,8 @@
 Leading triplets come from the Gram matrix of the shorter side, which is faster than an SVD. The
 Gram matrix squares the condition number and so loses accuracy at small singular values. This loss
 shows as non-orthogonality of the longer side's singular vectors; where it exceeds the bound of the
-precision policy, the next rung takes over.
+precision policy, the next rung takes over. A matrix whose squares leave the range of float64 is
+divided by a power of two first, and its singular values are multiplied by it.
 
 The result of `top(k)` is the same to the bit whatever was asked before: columns are computed in
 blocks that do not depend on k, and a rung is judged by the first k columns alone.
@@ -11,7 +12,7 @@ blocks that do not depend on k, and a rung is judged by the first k columns alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -21,8 +22,9 @@ from torch import Tensor
 from ..errors import RunFailed
 from .gram import MOST_BLOCKS, Eigenpairs, Refiner, gram
 from .operand import Factors
-from .precision import RESIDUAL, SMALLEST_VALUE, Precision
+from .precision import SMALLEST_VALUE, Precision
 from .recombine import BLOCK, Sum
+from .svd import checked_svd
 
 
 class Memory(Protocol):
@@ -155,14 +157,15 @@ class Ladder:
         side = self._leading(k)
         if side is None:
             return self._part_of_svd(slice(0, k), k)
-        S = side.values[:k].to(self.precision.combine)
+        S = side.values[:k].to(self.precision.combine)  # of W / 2^exponent, like `side.other`
         short = side.short[:, :k].to(self.precision.combine).contiguous()
         other = short.new_empty(max(self.W.shape), k)
         for at in range(0, k, BLOCK):
             columns = slice(at, min(at + BLOCK, k))
             other[:, columns] = side.other[at // BLOCK][:, : columns.stop - at] / S[columns]
         U, Vh = (other, short.mT) if self.W.is_tall else (short, other.mT)
-        return Factors(U, S, Vh, self._gap(k, side.values, side.following), side.method)
+        gap = self._gap(k, side.values, side.following)
+        return Factors(U, self._unscaled(S), Vh, gap, side.method)
 
     def tail(self, k: int) -> Factors:
         """Last k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`."""
@@ -173,17 +176,19 @@ class Ladder:
         """All singular values in float64."""
         found = self.rough_values()
         if bool(found.values[-1] <= SMALLEST_VALUE * found.values[0]):
-            svd = self._full_svd()
-            return Spectrum(svd.S, svd.method)
+            return self._values_of_svd()
         return found
 
     def rough_values(self) -> Spectrum:
         """All singular values in float64, with an error of up to about 1e-8 σ_1 in small ones."""
         side = self._gram_side(0)
         if side is None:
-            svd = self._full_svd()
-            return Spectrum(svd.S, svd.method)
-        return Spectrum(side.values, side.method)
+            return self._values_of_svd()
+        return Spectrum(self._unscaled(side.values), side.method)
+
+    def _values_of_svd(self) -> Spectrum:
+        svd = self._full_svd()
+        return Spectrum(self._unscaled(svd.S), svd.method)
 
     def keep(self) -> None:
         """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for.
@@ -192,7 +197,7 @@ class Ladder:
         """
         if self._unkept is not None and self.shelf is not None:
             columns = self._unkept.vectors[:, : self._worth_keeping]
-            self.shelf.keep("gram", Eigenpairs(self._unkept.values, columns, None))
+            self.shelf.keep(self._kept_as("gram"), Eigenpairs(self._unkept.values, columns, None))
             self._unkept = None
 
     def _leading(self, k: int) -> _Side | None:
@@ -233,11 +238,33 @@ class Ladder:
         pairs = self._refiner.block(begin, end, torch.cat(before, dim=1), self._gram_matrix)
         pairs = pairs or self._nothing
         if self.shelf is not None:
-            self.shelf.keep(rung, pairs)
+            self.shelf.keep(self._kept_as(rung), pairs)
         return pairs
 
     def _gram_matrix(self, multiply: torch.dtype) -> Tensor:
-        return gram(self.W.panels(multiply), min(self.W.shape), self.W.device)
+        return gram(self._panels(multiply), min(self.W.shape), self.W.device)
+
+    def _panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The panels of W / 2^exponent."""
+        panels, exponent = self.W.panels(dtype), self.W.exponent
+        return (panel * 2.0**-exponent for panel in panels) if exponent else panels
+
+    def _unscaled(self, values: Tensor) -> Tensor:
+        """Singular values of W, from those of W / 2^exponent.
+
+        Raises:
+            RunFailed: the largest is beyond the range of its dtype.
+        """
+        if not self.W.exponent:
+            return values
+        values = values * 2.0**self.W.exponent
+        if not bool(values.isfinite().all()):
+            raise RunFailed(
+                self.name,
+                f"its largest singular value does not fit {str(values.dtype).split('.')[-1]}",
+                "Leave the tensor out with --exclude.",
+            )
+        return values
 
     def _gram_side(self, k: int) -> _Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
@@ -252,11 +279,15 @@ class Ladder:
         return self._gram if len(self._gram.values) else None
 
     def _recalled(self, rung: str, columns: int) -> Eigenpairs | None:
-        pairs = None if self.shelf is None else self.shelf.recall(rung, columns)
+        pairs = None if self.shelf is None else self.shelf.recall(self._kept_as(rung), columns)
         if pairs is None:
             return None
         device = self.W.device
         return Eigenpairs(pairs.values.to(device), pairs.vectors.to(device), pairs.following)
+
+    def _kept_as(self, rung: str) -> str:
+        """The name of a rung on the shelf, where eigenpairs are those of W / 2^exponent."""
+        return f"{rung}-over-2-{self.W.exponent}" if self.W.exponent else rung
 
     @property
     def _nothing(self) -> Eigenpairs:
@@ -270,7 +301,7 @@ class Ladder:
         blocks = [block.to(to).contiguous() for block in blocks]
         others = [block.new_empty(max(self.W.shape), block.shape[1]) for block in blocks]
         start = 0
-        for panel in self.W.panels(to) if blocks else ():
+        for panel in self._panels(to) if blocks else ():
             for block, other in zip(blocks, others):
                 torch.mm(panel, block, out=other[start : start + len(panel)])
             start += len(panel)
@@ -279,13 +310,15 @@ class Ladder:
     def _part_of_svd(self, columns: slice, cut: int) -> Factors:
         svd, to = self._full_svd(), self.precision.combine
         gap = self._gap(cut, svd.S, None)
-        U, S, Vh = svd.U[:, columns], svd.S[columns], svd.Vh[columns]
+        U, S, Vh = svd.U[:, columns], self._unscaled(svd.S[columns]), svd.Vh[columns]
         return Factors(U.to(to), S.to(to), Vh.to(to), gap, svd.method)
 
     def _full_svd(self) -> Factors:
-        """All r triplets in float64, checked; the transposed matrix is the second try."""
+        """All r triplets of W / 2^exponent in float64, checked; the transposed matrix is the second
+        try."""
         if self._svd is None:
-            self._svd = _checked_svd(self.W.tensor(torch.float64))
+            W = self.W.tensor(torch.float64)
+            self._svd = checked_svd(W * 2.0**-self.W.exponent if self.W.exponent else W)
         if self._svd is None:
             raise RunFailed(
                 self.name,
@@ -301,26 +334,3 @@ class Ladder:
         high = float(S[k - 1])
         low = float(S[k]) if k < len(S) else following or 0.0
         return (high - low) / high if high > 0 else 0.0
-
-
-def _checked_svd(W: Tensor) -> Factors | None:
-    """The SVD of W, or else of Wᵀ with its factors exchanged; None where neither converges to W."""
-    for method in ("svd", "svd of the transpose"):
-        flip = method != "svd"
-        try:
-            U, S, Vh = torch.linalg.svd(W.mT if flip else W, full_matrices=False)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            continue
-        if flip:
-            U, Vh = Vh.mT, U.mT
-        if _is_svd(W, U, S, Vh):
-            return Factors(U, S, Vh, None, method)
-    return None
-
-
-def _is_svd(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> bool:
-    """Whether U S Vh is W and both sides are orthonormal, within `RESIDUAL`."""
-    eye = torch.eye(len(S), dtype=W.dtype, device=W.device)
-    non_orthogonality = max((U.mT @ U - eye).abs().max(), (Vh @ Vh.mT - eye).abs().max())
-    residual = torch.linalg.norm(W - (U * S) @ Vh)
-    return bool(non_orthogonality <= RESIDUAL and residual <= RESIDUAL * torch.linalg.norm(W))

@@ -11,7 +11,7 @@ from .ladder import Ladder, Shelf
 from .log import Log, difference
 from .operand import Factors, Matrix, Term
 from .precision import Precision
-from .rank import energy_count, leading_count
+from .rank import energy_count, leading_count, needs_small_values
 from .recombine import Sum, converted
 
 
@@ -80,6 +80,12 @@ class DenseMatrix(DenseOperand):
         """A result `values` (m, n) of an operation on W, as a matrix that later steps can decompose."""
         return self._result(values, ())
 
+    def over(self, exponent: int) -> DenseMatrix:
+        """A stored W over 2^exponent, in float64."""
+        assert not self.sum.terms
+        stored = converted(self.stored, torch.float64).mul_(2.0**-exponent)
+        return DenseMatrix(self.name, stored, self.precision)
+
     def _result(self, stored: Tensor, terms: tuple[Term, ...]) -> DenseMatrix:
         operand = "" if self.log is None else self.log.result
         return DenseMatrix(self.name, stored, self.precision, terms, log=self.log, operand=operand)
@@ -104,9 +110,10 @@ class DenseMatrix(DenseOperand):
         if energy is None:
             k = leading_count(min(self.shape), top=top, rank=rank)
         else:
-            found = self._ladder.rough_values()
+            ladder = self._ladder
+            found = ladder.values() if needs_small_values(energy) else ladder.rough_values()
             self._note(None, None, found.method)
-            k = energy_count(found.values, energy)
+            k = energy_count(found.values, energy, max(self.shape))
         if self.log is not None:
             self.log.rank(k)
         return k

@@ -65,9 +65,10 @@ class Matrix(Operand, Protocol):
         """The integer rank k, 0 ≤ k ≤ r, that one of three arguments describes.
 
         Args:
-            top: a fraction of r.
+            top: a fraction of r; k is the nearest integer, and a half is rounded up.
             rank: a count, clamped to r.
-            energy: a share of ‖W‖_F² that the leading k singular values have at least.
+            energy: a share of ‖W‖_F² that the leading k singular values have at least; for all of
+                it, k is the numerical rank.
         """
         ...
 

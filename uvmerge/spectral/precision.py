@@ -2,7 +2,8 @@
 
 `exact` (the default, on every device): all products in float64, singular vectors to 1e-11.
 `fast`: Gram matrices multiplied in float32 and summed in float64, their eigenvectors to 1e-7; the
-longer side's singular vectors and the recombination in float32.
+longer side's singular vectors and the recombination in float32. float64 values so large or small
+that float32 cannot hold them are computed as in `exact`.
 
 Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine
 the leading vectors in float64 (`gram.Refiner`). TF32 is never used.
@@ -24,11 +25,13 @@ LAPACK's results depend on how many threads LAPACK uses; here LAPACK always uses
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from .magnitude import FLOAT32_RANGE, largest
 
 # Smallest σ/σ_1 that is read off a float64 Gram matrix, where its error is about 1e-11 σ_1.
 SMALLEST_VALUE = 1e-6
@@ -57,6 +60,18 @@ class Precision:
     smallest_refined: int
     residual: float
     orthogonality: float
+
+    def holding(self, stored: Iterable[torch.Tensor]) -> Precision:
+        """This policy, or `EXACT` where float32, in which this one computes, cannot hold the values.
+
+        Args:
+            stored: operands of one edit, or matrices that are compared, in their stored dtypes.
+        """
+        if self.combine == torch.float64:
+            return self
+        low, high = FLOAT32_RANGE
+        sizes = [largest(values) for values in stored if values.dtype == torch.float64]
+        return self if all(size == 0 or low < size < high for size in sizes) else EXACT
 
 
 EXACT = Precision("exact", torch.float64, torch.float64, 1024, residual=1e-11, orthogonality=1e-10)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .magnitude import exponent_of, largest
 from .operand import Term
 
 PANEL_ROWS = 256  # rows multiplied at a time, or a quarter of the shorter side, if that is more
@@ -37,6 +38,13 @@ class Sum:
     def is_tall(self) -> bool:
         """Whether there are more rows than columns."""
         return self.shape[0] > self.shape[1]
+
+    @cached_property
+    def exponent(self) -> int:
+        """The e for which W / 2^e is decomposed: 0 unless squares of W leave the range of float64."""
+        sizes = [largest(self.stored)] if self.stored.dtype == torch.float64 else []
+        sizes += [largest(left) * largest(right) * left.shape[1] for left, right in self.terms]
+        return exponent_of(max(sizes)) if any(sizes) else 0
 
     def tensor(self, dtype: torch.dtype) -> Tensor:
         """W as a whole, (m, n)."""
