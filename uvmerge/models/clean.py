@@ -2,7 +2,8 @@
 
 transformers may run code of a checkpoint in several ways, for some of which it asks on the terminal:
 Auto classes follow `auto_map` to Python files, a config may name a kernel of the Hub for attention,
-unpickling runs any code, and an adapter names another model. The copy made here holds none of these.
+unpickling runs any code, an adapter names another model, and a key may rename other keys or name a
+file anywhere on the disk. The copy made here holds none of these.
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ from ..text import brief, size
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # no other config is copied
 LIMIT_BYTES = 16 * 2**20  # of one config
+LARGEST_BYTES = 256 * 2**20  # of another file beside the weights, as a tokenizer's
 DEEPEST = 100
 MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
 
 _CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
 _PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, which transformers reads with weights_only
-# Keys of a config, at any depth, that name code to run or other files to read.
+# Keys of a config, at any depth, that name code to run or other files to read, or that change how
+# transformers reads the other keys.
 _NAMES_CODE = {
     "auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "use_kernels",
-    "kernel_config", "configuration_files", "transformers_weights", "name_or_path",
+    "kernel_config", "configuration_files", "transformers_weights", "name_or_path", "init_inputs",
+    "attribute_map", "sub_configs", "sub_configs_defaults", "pretrained_cfg", "mecab_option",
+    "pretrained_cfg_overlay",
 }  # fmt: skip
+_PLACES = ("_file", "_files", "_path", "_paths", "_dir")  # ends of keys whose value names files
+_PLAIN_SPECIAL = ("__float__", "__type")  # of NaN and of an added token
 _FETCHES = "use_pretrained_backbone"  # would fetch weights, which the checkpoint's own replace
 _COUNTS = ("layers", "layer", "labels", "experts", "heads", "blocks", "depth", "stages")
 
@@ -82,19 +89,24 @@ def read_config(path: Path) -> dict[str, Any]:
 def without_code(config: Any) -> Any:
     """`config` without the keys, at any depth, that name code, kernels or other files."""
     if isinstance(config, dict):
-        kept = {k: without_code(value) for k, value in config.items() if not _names_code(k)}
+        kept = {k: without_code(v) for k, v in config.items() if not _names_code(k, v)}
         return kept | ({_FETCHES: False} if _FETCHES in kept else {})
     return [without_code(value) for value in config] if isinstance(config, list) else config
 
 
-def _names_code(key: str) -> bool:
-    """Whether a key is one like `auto_map`, `_attn_implementation` or `experts_implementation`."""
-    return key.lstrip("_") in _NAMES_CODE or "_implementation" in key
+def _names_code(key: str, value: Any) -> bool:
+    """Whether a key is one like `auto_map`, `_attn_implementation`, `vocab_file` or `__dict__`."""
+    if key.startswith("__"):
+        return key not in _PLAIN_SPECIAL
+    names_file = key.endswith(_PLACES) and not isinstance(value, (int, float))
+    return names_file or key.lstrip("_") in _NAMES_CODE or "_implementation" in key
 
 
 def _may_be_seen(path: Path) -> bool:
+    """Whether transformers may read a file: no code, no further config, nothing of excessive size."""
     is_code = path.suffix.lower() in _CODE and path.name != _PLAIN_PICKLE
-    return not is_code and not path.name.endswith("config.json")
+    is_large = path.suffix != ".safetensors" and path.stat().st_size > LARGEST_BYTES
+    return not is_code and not is_large and not path.name.endswith("config.json")
 
 
 def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:

@@ -11,13 +11,17 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-START_S, LIMIT_S, CHAT_S = 60, 3.0, 0.02  # to import transformers; for all chats; per chat
+START_S = 60  # to import transformers
+LIMIT_S, CHAT_S = 3.0, 0.02  # for one chat; for each further one, on average
 MEMORY_BYTES = 2 * 2**30
 SPARE_CHARACTERS = 2**20  # of a text, beyond four times the length of its messages
+ALL_CHARACTERS = 2**28  # of all texts
+LONGEST_TEMPLATE = 2**20  # characters
 _CHILD = (
     "import sys; sys.path[:] = sys.argv[1:]; from uvmerge.models import rendering as r; r.child()"
 )
@@ -45,9 +49,12 @@ def chat_texts(template: str, chats: Sequence[Chat], words: Mapping[str, Any]) -
     Raises:
         TemplateFailed: for the first chat for which the template fails or exceeds a limit.
     """
+    if len(template) > LONGEST_TEMPLATE:
+        raise TemplateFailed(0, f"it is longer than {LONGEST_TEMPLATE:,} characters")
     task = json.dumps({"template": template, "chats": chats, "words": words})
+    package = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, *sys.path], input=task.encode(), capture_output=True
+        [sys.executable, "-c", _CHILD, *sys.path, package], input=task.encode(), capture_output=True
     )
     texts: list[str] = []
     for line in done.stdout.splitlines(keepends=True):
@@ -69,18 +76,22 @@ def child() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends this process at once
     signal.alarm(START_S)
     task = json.load(sys.stdin.buffer)
-    from .load import chat_renderer, first_line
+    from .load import chat_renderer
+    from .sealing import first_line
 
     render = chat_renderer()
     _limit_memory()
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S + CHAT_S * len(task["chats"]))
-    for chat in task["chats"]:
+    started, characters = time.monotonic(), 0
+    for number, chat in enumerate(task["chats"]):
+        left_s = LIMIT_S + CHAT_S * number - (time.monotonic() - started)
+        signal.setitimer(signal.ITIMER_REAL, min(max(left_s, CHAT_S), LIMIT_S))
         try:
             text = render([chat], task["template"], _opens_answer(chat), task["words"])[0]
             most = SPARE_CHARACTERS + 4 * sum(len(m["content"]) for m in chat)
             answer = {"text": text}
-            if len(text) > most:
-                answer = {"error": f"it makes {len(text):,} characters of the messages"}
+            characters += len(text)
+            if len(text) > most or characters > ALL_CHARACTERS:
+                answer = {"error": f"it makes {characters:,} characters of the messages"}
         except MemoryError:
             answer = {"error": f"it needs more than {MEMORY_BYTES // 2**30} GiB of memory"}
         except Exception as error:  # whatever a template raises

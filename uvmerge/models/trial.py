@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputRefused, listed
 from . import inputs
-from .load import Loaded, first_line, load_model, sealed
+from .load import Loaded, load_model
+from .sealing import first_line, sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
