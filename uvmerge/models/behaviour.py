@@ -16,8 +16,9 @@ from ..errors import InputRefused, RunFailed, UsageError
 from ..measure.findings import Behaviour
 from ..text import brief
 from .load import load_model
-from .prompts import Prompt, token_ids
+from .prompts import Prompt
 from .sealing import first_line, sealed
+from .tokens import token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ def load_tokenizer(folder: str | Path) -> Any:
                 f"transformers cannot load its tokenizer: {what}",
                 "Add the model's tokenizer files.",
             ) from error
+
+
+def import_transformers() -> None:
+    """Import all that a tokenizer needs, so that a forked process finds it imported."""
+    for name in ("models.auto.tokenization_auto", "utils.chat_template_utils"):
+        import_module(f"transformers.{name}")
+    with sealed():
+        pass
 
 
 def chat_renderer() -> Callable[..., list[str]]:

@@ -39,7 +39,7 @@ def sealed() -> Iterator[None]:
         yield
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of another package's error, cut to a length that fits into a sentence."""
     return brief((str(error).strip() or type(error).__name__).splitlines()[0], 300)
 
