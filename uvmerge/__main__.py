@@ -3,10 +3,12 @@
 Python looks for modules in the current folder first, which may be a checkpoint with Python files.
 """
 
+import os
 import sys
 
 if __name__ == "__main__":
-    if not getattr(sys.flags, "safe_path", False):
+    first = sys.path[0] or os.curdir
+    if os.path.isdir(first) and os.path.samefile(first, os.curdir):
         del sys.path[0]
     from .cli.main import program
 

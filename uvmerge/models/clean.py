@@ -22,10 +22,11 @@ from ..text import brief, size
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # no other config is copied
 LIMIT_BYTES = 16 * 2**20  # of one config
-LARGEST_BYTES = 256 * 2**20  # of another file beside the weights, as a tokenizer's
+LARGEST_BYTES = 256 * 2**20  # of another file that transformers reads, as a tokenizer's
 DEEPEST = 100
 MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
 
+_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken"}  # whole, into memory
 _CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
 _PLAIN_PICKLE = "spk_dict.pt"  # voices of Qwen-Omni, which transformers reads with weights_only
 # Keys of a config, at any depth, that name code to run or other files to read, or that change how
@@ -50,8 +51,8 @@ def clean_copy(folder: Path, shards: Iterable[str] = ()) -> Iterator[Path]:
         shards: names of weight files; those in subfolders are linked too.
 
     Raises:
-        InputRefused: a config is too large, too deeply nested or no JSON, or a count in it is
-            excessive.
+        InputRefused: a config is too deeply nested or no JSON, a count in it is excessive, or a file
+            is too large.
     """
     with TemporaryDirectory(prefix="uvmerge-") as made:
         copy = Path(made)
@@ -103,10 +104,12 @@ def _names_code(key: str, value: Any) -> bool:
 
 
 def _may_be_seen(path: Path) -> bool:
-    """Whether transformers may read a file: no code, no further config, nothing of excessive size."""
+    """Whether transformers may read a file: neither code nor a further config."""
+    if path.suffix in _READ and path.stat().st_size > LARGEST_BYTES:
+        do = "Take the file that belongs to the checkpoint."
+        raise InputRefused(path, f"is larger than {size(LARGEST_BYTES)}", do)
     is_code = path.suffix.lower() in _CODE and path.name != _PLAIN_PICKLE
-    is_large = path.suffix != ".safetensors" and path.stat().st_size > LARGEST_BYTES
-    return not is_code and not is_large and not path.name.endswith("config.json")
+    return not is_code and not path.name.endswith("config.json")
 
 
 def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:

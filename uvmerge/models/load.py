@@ -16,9 +16,8 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
-from ..text import size
 from .classes import model_class, refuse_tokenizer_class
-from .clean import LARGEST_BYTES, clean_copy
+from .clean import clean_copy
 from .sealing import first_line, sealed
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
@@ -93,13 +92,9 @@ def load_tokenizer(folder: str | Path) -> Any:
         InputRefused: the folder has no tokenizer, or its class is not in transformers.
     """
     folder = Path(folder)
-    found = [p for pattern in TOKENIZER_FILES for p in folder.glob(pattern) if p.is_file()]
-    if not found:  # transformers would make up an empty tokenizer for some families
+    # Without tokenizer files, transformers makes up an empty tokenizer for some families.
+    if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise InputRefused(folder, "has no tokenizer", "Add the model's tokenizer files.")
-    for path in found:
-        if path.stat().st_size > LARGEST_BYTES:
-            what = f"is larger than {size(LARGEST_BYTES)}"
-            raise InputRefused(path, what, "Take the tokenizer's own file.")
     with clean_copy(folder) as copy, sealed():
         from transformers import AutoTokenizer
 
