@@ -198,6 +198,18 @@ def test_a_file_that_timm_would_unpickle_is_not_named(tmp_path: Path) -> None:
     assert config == {"vision_config": part, "drop_path": 0.1}
 
 
+def test_a_part_that_lies_on_the_hub_is_not_fetched(
+    evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_OFFLINE", False)
+    part = {"backbone": "org/evil", "use_timm_backbone": False, "use_pretrained_backbone": True}
+    whole = {"architectures": ["DetrModel"], "model_type": "detr", **part}
+    (evil / "config.json").write_text(json.dumps(whole))
+    monkeypatch.setattr(sys, "stdin", Yes())
+    shown = uv(capsys, "check", "--load", evil)
+    assert shown.code == 0 and "models/org/evil: nothing is fetched from the Hub here" in shown.err
+
+
 def test_code_of_a_part_of_a_model_is_never_run(
     evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -315,7 +327,8 @@ def test_a_model_of_another_package_is_not_tried(tmp_path: Path) -> None:
     ("change", "what"),
     [
         ({"hidden_size": 10**7}, "parameters, its files hold"),
-        ({"num_hidden_layers": 10**6}, "parameters, its files hold"),
+        ({"num_hidden_layers": 10**4}, "parameters, its files hold"),
+        ({"num_hidden_layers": 10**6}, "1000000, which is more than 10,000"),
         (
             {"num_hidden_layers": 10**12},
             "says num_hidden_layers: 1000000000000, which is more than",

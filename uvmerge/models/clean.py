@@ -24,7 +24,8 @@ CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # no other co
 LIMIT_BYTES = 16 * 2**20  # of one config
 LARGEST_BYTES = 256 * 2**20  # of another file that transformers reads, as a tokenizer's
 DEEPEST = 100
-MOST = 1_000_000  # layers, experts, labels: transformers makes lists of that length
+MOST = 1_000_000  # experts, labels: transformers makes lists of that length
+MOST_LAYERS = 10_000  # which may share their weights, so that files of any size suffice
 
 _READ = {".json", ".jinja", ".txt", ".model", ".tiktoken"}  # whole, into memory
 _CODE = {".py", ".pyc", ".pyd", ".so", ".pkl", *PICKLES}
@@ -40,7 +41,8 @@ _NAMES_CODE = {
 _PLACES = ("_file", "_files", "_path", "_paths", "_dir")  # ends of keys whose value names files
 _PLAIN_SPECIAL = ("__float__", "__type")  # of NaN and of an added token
 _FETCHES = "use_pretrained_backbone"  # would fetch weights, which the checkpoint's own replace
-_COUNTS = ("layers", "layer", "labels", "experts", "heads", "blocks", "depth", "stages")
+_LAYERS = ("layers", "layer", "blocks", "depth", "stages")
+_COUNTS = ("labels", "experts", "heads", *_LAYERS)
 
 
 @contextmanager
@@ -121,6 +123,8 @@ def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
             _refuse_excessive(value, path, depth + 1)
-        elif isinstance(value, (int, float)) and value > MOST and str(key).endswith(_COUNTS):
-            what = f"says {brief(key)}: {brief(value)}, which is more than {MOST:,}"
-            raise InputRefused(path, what, do)
+        elif isinstance(value, (int, float)) and str(key).endswith(_COUNTS):
+            most = MOST_LAYERS if str(key).endswith(_LAYERS) else MOST
+            if value > most:
+                what = f"says {brief(key)}: {brief(value)}, which is more than {most:,}"
+                raise InputRefused(path, what, do)

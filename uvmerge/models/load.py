@@ -55,7 +55,8 @@ def load_model(
 
     Raises:
         InputRefused: the checkpoint is broken, or its model class is not in the installed
-            transformers. The cause is an `ImportError` where the class needs a missing package.
+            transformers. The cause is an `ImportError` where the class needs a missing package, and a
+            `ConnectionError` where it would fetch a file.
     """
     folder = Path(folder)
     with (
@@ -75,8 +76,7 @@ def load_model(
             )  # fmt: skip
             model = (model if device == "cpu" else model.to(device)).eval()
         except Exception as error:
-            what = first_line(error).replace(str(copy), str(folder))
-            raise InputRefused(folder, f"transformers cannot load it: {what}") from error
+            raise _cannot_load("it", folder, copy, error) from error
     if causal and model.config.is_encoder_decoder:
         raise _not_causal(folder, kind)
     names = (
@@ -104,12 +104,8 @@ def load_tokenizer(folder: str | Path) -> Any:
                 copy, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:
-            what = first_line(error).replace(str(copy), str(folder))
-            raise InputRefused(
-                folder,
-                f"transformers cannot load its tokenizer: {what}",
-                "Add the model's tokenizer files.",
-            ) from error
+            do = "Add the model's tokenizer files."
+            raise _cannot_load("its tokenizer", folder, copy, error, do) from error
 
 
 def import_transformers() -> None:
@@ -172,6 +168,15 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
             f"its config.json describes {described:,} parameters, {held}",
             "Take the config.json that belongs to the weights.",
         )
+
+
+def _cannot_load(
+    part: str, folder: Path, copy: Path, error: Exception, do: str = ""
+) -> InputRefused:
+    what = first_line(error).replace(str(copy), str(folder))
+    if isinstance(error, ConnectionError):  # what follows is advice to go online
+        what = f"{what.partition(': offline')[0]}: nothing is fetched from the Hub here"
+    return InputRefused(folder, f"transformers cannot load {part}: {what}", do)
 
 
 def _not_causal(folder: Path, kind: Any) -> InputRefused:

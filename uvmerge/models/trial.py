@@ -40,7 +40,7 @@ def trial(folder: str | Path) -> Trial:
     try:
         loaded = load_model(folder)
     except InputRefused as refused:
-        if isinstance(refused.__cause__, ImportError):
+        if isinstance(refused.__cause__, (ImportError, ConnectionError)):
             return Trial(f"not tried: {refused.what}")
         return Trial("no", problems=(refused.what,))
     problems = [
