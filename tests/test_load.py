@@ -198,6 +198,12 @@ def test_a_file_that_timm_would_unpickle_is_not_named(tmp_path: Path) -> None:
     assert config == {"vision_config": part, "drop_path": 0.1}
 
 
+def test_the_file_that_is_refused_is_named(evil: Path, capsys: Any) -> None:
+    edit(evil, "config.json", {"num_hidden_layers": 10**6})
+    shown = uv(capsys, "check", "--load", evil)
+    assert shown.code == 4 and "config.json: says num_hidden_layers: 1000000" in shown.err
+
+
 def test_a_part_that_lies_on_the_hub_is_not_fetched(
     evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

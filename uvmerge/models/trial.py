@@ -42,7 +42,8 @@ def trial(folder: str | Path) -> Trial:
     except InputRefused as refused:
         if isinstance(refused.__cause__, (ImportError, ConnectionError)):
             return Trial(f"not tried: {refused.what}")
-        return Trial("no", problems=(refused.what,))
+        file = "" if refused.where == str(folder) else f"{Path(refused.where).name}: "
+        return Trial("no", problems=(f"{file}{refused.what}",))
     problems = [
         f"transformers reports {kind} keys: {listed(names, 'tensor')}"
         for kind in ("missing", "mismatched", "unexpected")
