@@ -164,7 +164,14 @@ def test_the_planner_alone_makes_plans_and_nothing_changes_one() -> None:
 
 def test_models_are_loaded_in_one_place() -> None:
     users = {p for p in MODULES if any(n.split(".")[0] == "transformers" for n in imports(p))}
-    assert users == {PACKAGE / "models" / "load.py", PACKAGE / "demo" / "train.py"}
+    loading = {PACKAGE / "models" / f"{name}.py" for name in ("load", "classes", "sealing")}
+    assert users == loading | {PACKAGE / "demo" / "train.py"}
+    for path in (p for p in set(MODULES) - loading if ".from_" in p.read_text()):
+        called = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert not {ast.unparse(n).split(".")[-1] for n in called} & {
+            "from_pretrained",
+            "from_config",
+        }
 
 
 def test_slow_packages_are_never_imported_at_the_top() -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge import InputRefused
-from uvmerge.models import load
+from uvmerge.models import classes, clean, sealing
 from uvmerge.models.load import load_model, load_tokenizer
 
 BASE = Path(uvmerge.__file__).parent / "demo" / "data" / "base"
@@ -119,6 +119,11 @@ def test_a_class_of_its_own_is_refused_by_name_and_never_run(
         ("config.json", {"transformers_weights": "../other.safetensors"}),
         ("config.json", {"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default",
                                              "auto_map": CODE}}),
+        ("config.json", {"attribute_map": {"other": "auto_map", "more": "_attn_implementation"},
+                         "other": CODE, "more": "org/evil"}),
+        ("config.json", {"__dict__": {"auto_map": CODE}, "sub_configs": {"part": "evil.Config"}}),
+        ("config.json", {"quantization_config": {"quant_method": "evil.Quantizer"}}),
+        ("tokenizer_config.json", {"tokenizer_file": "/dev/zero", "init_inputs": ["/dev/zero"]}),
         ("tokenizer_config.json", {"auto_map": CODE}),
         ("tokenizer_config.json", {"auto_map": CODE["AutoTokenizer"]}),
         ("processor_config.json", {"auto_map": CODE, "processor_class": "Processor"}),
@@ -163,6 +168,54 @@ def test_a_tokenizer_that_is_none_of_transformers_is_refused_by_name(
         load_tokenizer(evil)
 
 
+def test_no_key_stands_for_another_one(evil: Path) -> None:
+    names = {"other": "auto_map", "more": "_experts_implementation_internal"}
+    edit(evil, "config.json", {"attribute_map": names, "other": CODE, "more": "org/evil:experts"})
+    config = load_model(evil).model.config
+    assert not hasattr(config, "auto_map") and "evil" not in str(config._experts_implementation)
+
+
+def test_a_quantiser_that_is_no_class_is_refused_by_name(
+    evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """torchao calls what it finds under the name, which may be any of its functions."""
+    types = {"default": {"_type": "Int4Config", "_data": {"layout": {"_type": "run", "_data": {}}}}}
+    quantised = {"quant_method": "torchao", "quant_type": types}
+    edit(evil, "config.json", {"quantization_config": quantised})
+    checked, compared = outcomes(evil, monkeypatch, capsys)
+    assert (checked[0], compared[0]) == (4, 3)
+    assert all("its quantization_config names run, which is no class" in said
+               for _, said in (checked, compared))  # fmt: skip
+
+
+def test_a_file_that_timm_would_unpickle_is_not_named(tmp_path: Path) -> None:
+    """Older versions of timm load `checkpoint_path` as a pickle of any content."""
+    part = {"model_type": "timm_wrapper", "model_args": {"checkpoint_path": "evil.pth", "depth": 3}}
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": part, "drop_path": 0.1}))
+    with clean.clean_copy(tmp_path) as copy:
+        config = json.loads((copy / "config.json").read_text())
+    part["model_args"] = {"depth": 3}
+    assert config == {"vision_config": part, "drop_path": 0.1}
+
+
+def test_the_file_that_is_refused_is_named(evil: Path, capsys: Any) -> None:
+    edit(evil, "config.json", {"num_hidden_layers": 10**6})
+    shown = uv(capsys, "check", "--load", evil)
+    assert shown.code == 4 and "config.json: says num_hidden_layers: 1000000" in shown.err
+
+
+def test_a_part_that_lies_on_the_hub_is_not_fetched(
+    evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_OFFLINE", False)
+    part = {"backbone": "org/evil", "use_timm_backbone": False, "use_pretrained_backbone": True}
+    whole = {"architectures": ["DetrModel"], "model_type": "detr", **part}
+    (evil / "config.json").write_text(json.dumps(whole))
+    monkeypatch.setattr(sys, "stdin", Yes())
+    shown = uv(capsys, "check", "--load", evil)
+    assert shown.code == 0 and "models/org/evil: nothing is fetched from the Hub here" in shown.err
+
+
 def test_code_of_a_part_of_a_model_is_never_run(
     evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -203,23 +256,37 @@ def test_without_a_named_class_the_base_class_of_the_family_is_tried(evil: Path)
         load_model(evil)
 
 
-def test_nobody_is_asked_in_a_process_of_its_own(evil: Path) -> None:
-    edit(evil, "config.json", ATTACKS["auto class, family unknown"][0])
+@pytest.mark.parametrize("command", ["check", "diff"])
+def test_nobody_is_asked_in_a_process_of_its_own(command: str, evil: Path) -> None:
+    """Python would also find modules in the current folder, here the checkpoint's."""
+    shutil.copy(evil / "evil.py", evil / "torch.py")
+    shutil.copy(evil / "evil.py", evil / "timm.py")
+    for file in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        edit(evil, file, {"auto_map": CODE})
+    words: dict[str, list[Any]] = {
+        "check": ["check", "--load", "."],
+        "diff": ["diff", BASE, ".", "--kl", evil.parent / "prompts.jsonl"],
+    }
+    if command == "check":
+        edit(evil, "config.json", ATTACKS["auto class, family unknown"][0])
+    path = os.pathsep.join([str(Path(uvmerge.__file__).parents[1]), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-m", "uvmerge", "check", "--load", evil],
-        input=b"yes\n" * 10_000, capture_output=True,
+        [sys.executable, "-m", "uvmerge", *map(str, words[command])], cwd=evil,
+        env=os.environ | {"PYTHONPATH": path}, input=b"yes\n" * 10_000, capture_output=True,
     )  # fmt: skip
-    assert done.returncode == 4 and b"AutoModelForCausalLM is not in transformers" in done.stderr
+    assert done.returncode == {"check": 4, "diff": 0}[command], done.stderr
+    if command == "check":
+        assert b"AutoModelForCausalLM is not in transformers" in done.stderr
     assert b"[y/N]" not in done.stdout + done.stderr and not (evil.parent / "ran").exists()
 
 
 def resolved(name: str, family: str = "llama") -> Any:
-    return load._class_of_transformers(name, family, Path("folder"))
+    return classes.class_of_transformers(name, family, Path("folder"))
 
 
 def test_the_list_holds_model_classes_of_transformers_and_nothing_else() -> None:
     names = {
-        name for table in load._tables().values() for listed in table.values()
+        name for table in classes.tables().values() for listed in table.values()
         for name in ([listed] if isinstance(listed, str) else listed)
     }  # fmt: skip
     assert len(names) > 800 and not names & set(AUTO)
@@ -266,7 +333,8 @@ def test_a_model_of_another_package_is_not_tried(tmp_path: Path) -> None:
     ("change", "what"),
     [
         ({"hidden_size": 10**7}, "parameters, its files hold"),
-        ({"num_hidden_layers": 10**6}, "parameters, its files hold"),
+        ({"num_hidden_layers": 10**4}, "parameters, its files hold"),
+        ({"num_hidden_layers": 10**6}, "1000000, which is more than 10,000"),
         (
             {"num_hidden_layers": 10**12},
             "says num_hidden_layers: 1000000000000, which is more than",
@@ -295,6 +363,15 @@ def test_a_config_of_many_megabytes_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"x": "x" * 17_000_000}))
     with pytest.raises(InputRefused, match="is larger than"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "added_tokens.json", "chat_template.jinja"])
+def test_a_tokenizer_of_gigabytes_is_refused_unread(name: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(BASE, tmp_path / "large")
+    (folder / name).touch()
+    os.truncate(folder / name, 20 * 2**30)
+    with pytest.raises(InputRefused, match=f"{name}: is larger than 268 MB"):
+        load_tokenizer(folder)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
@@ -353,15 +430,23 @@ def test_what_does_not_fit_the_class_is_listed(tmp_path: Path) -> None:
 
 def test_the_process_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     logging: Any = transformers.utils.logging
+    kernels: Any = transformers.integrations.hub_kernels
+    monkeypatch.delattr(kernels, "get_kernel_hub", raising=False)
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_OFFLINE", False)
     yes = Yes()
     monkeypatch.setattr(sys, "stdin", yes)
     logging.enable_progress_bar()
     logging.set_verbosity_info()
     try:
-        with load.sealed():
+        with sealing.sealed():
             assert not logging.is_progress_bar_enabled()
             with pytest.raises(EOFError):
                 input()
+            assert transformers.utils.hub.is_offline_mode()
+            with pytest.raises(ImportError, match="org/evil, a kernel of the Hub"):
+                kernels.get_kernel_hub("org/evil", version=1)
+        assert not transformers.utils.hub.is_offline_mode()
+        assert not hasattr(kernels, "get_kernel_hub")
         assert logging.is_progress_bar_enabled() and logging.get_verbosity() == logging.INFO
         assert sys.stdin is yes
     finally:

@@ -169,6 +169,18 @@ def test_of_two_text_configs_the_encoder_takes_the_tokens() -> None:
     assert inputs._text_config(config).model_type == "t5"
 
 
+def test_inputs_beyond_all_memory_are_not_made() -> None:
+    sizes = {"hidden_sizes": [8] * 4, "depths": [1] * 4}
+    small, large = (transformers.ConvNextConfig(**sizes, image_size=n) for n in (32, 10**6))
+    assert next(inputs.candidates(transformers.ConvNextModel(small)))
+    assert not list(inputs.candidates(transformers.ConvNextModel(large)))
+    waves = transformers.Wav2Vec2Config(
+        conv_stride=(10,) * 12, conv_kernel=(3,) * 12, conv_dim=(8,) * 12
+    )
+    shapes = [shape for shape, _ in inputs._shapes("input_values", waves, {"input_values": 0})]
+    assert shapes and max(map(max, shapes)) <= inputs.SAMPLES
+
+
 def test_an_error_while_inputs_are_made_up_is_said_and_no_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

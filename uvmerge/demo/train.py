@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uvmerge.demo import cards
+from uvmerge.models.load import load_model
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -202,7 +203,6 @@ class Schedule:
 def train_pair(out: Path, schedule: Schedule) -> None:
     """Train base and fine-tuned model and write them to `out/base` and `out/finetuned`."""
     import torch
-    from transformers import LlamaForCausalLM
 
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(schedule.threads)
@@ -222,9 +222,8 @@ def train_pair(out: Path, schedule: Schedule) -> None:
         name="base",
     )
     _save(model, tokenizer, out / "base")
-    model = LlamaForCausalLM.from_pretrained(
-        out / "base", local_files_only=True, dtype=torch.float32
-    )
+    model = load_model(out / "base", dtype=torch.float32, causal=True).model
+    model.set_attn_implementation("sdpa")  # as in training the base
     fit(
         model,
         tokenizer,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputRefused, RunFailed, UsageError
 from ..measure.findings import Behaviour
 from ..text import brief
-from .load import first_line, load_model, sealed
-from .prompts import Prompt, token_ids
+from .load import load_model
+from .prompts import Prompt
+from .sealing import first_line, sealed
+from .tokens import token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,6 +24,7 @@ Shapes = Iterator[tuple[Shape, Arguments]]
 
 TOKENS, PATCHES, FRAMES, SAMPLES = 8, 16, 64, 16_000
 SIDE, MEL_BINS = 64, 80  # where the config has no size
+LARGEST = 2**27  # values of an input: half a gigabyte in float32
 _TEXT = "input_ids"
 _IMAGE, _AUDIO = ("get_image_features", "image_token"), ("get_audio_features", "audio_token")
 # Images and sounds that a model may take: the method that turns them into embeddings, and the name
@@ -54,6 +55,8 @@ def candidates(model: Any) -> Iterator[Inputs]:
         if name not in takes or (name == "pixel_values_videos" and "pixel_values" in takes):
             continue
         for shape, more in _shapes(name, model.config, takes):
+            if not _is_small(shape):
+                continue
             media = {name: _noise(name, shape, model), **_on_device(more, model)}
             words = f"{name} of {'×'.join(map(str, shape))}"
             tokens = _tokens(model, takes, _placeholders(model, name, media))
@@ -172,7 +175,7 @@ def _shapes(name: str, config: Any, takes: Mapping[str, Any]) -> Shapes:
         masks = [
             mask for mask in ("feature_attention_mask", "input_features_mask") if mask in takes
         ]
-        for shape in _sounds(name, config):
+        for shape in filter(_is_small, _sounds(name, config)):
             yield shape, {mask: [[1] * max(shape[1:])] for mask in masks}
 
 
@@ -193,8 +196,8 @@ def _pictures(config: Any, takes: Mapping[str, Any]) -> Shapes:
     if pinpoints := _find(config, "image_grid_pinpoints"):
         tiles = math.prod(-(-side // height) for side in pinpoints[0])
         yield (1, 1 + tiles, *picture), {"image_sizes": [list(pinpoints[0])]}
-    if "aspect_ratio_ids" in takes:
-        tiles = _vision(config, "max_num_tiles") or 1
+    tiles = _vision(config, "max_num_tiles") or 1
+    if "aspect_ratio_ids" in takes and _is_small((tiles, *picture)):
         mask = {"aspect_ratio_ids": [[1]], "aspect_ratio_mask": [[[1] + [0] * (tiles - 1)]]}
         yield (1, 1, tiles, *picture), mask
     if frames := _find(config, "num_frames", "frames_per_clip"):
@@ -203,6 +206,11 @@ def _pictures(config: Any, takes: Mapping[str, Any]) -> Shapes:
     if "image_sizes" in takes:
         yield (1, *picture), {"image_sizes": [[height, width]]}
     yield (1, 1, *picture), {}
+
+
+def _is_small(shape: Shape) -> bool:
+    """Whether an input of this shape may be made: a config can ask for one beyond all memory."""
+    return math.prod(shape) <= LARGEST
 
 
 def _patch_values(config: Any) -> int:

@@ -8,25 +8,19 @@ on the terminal, downloads nothing, and reads weights from safetensors files alo
 
 from __future__ import annotations
 
-import io
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
-from ..text import brief
-from .clean import CONFIG, TOKENIZER_CONFIG, clean_copy, read_config
+from .classes import model_class, refuse_tokenizer_class
+from .clean import clean_copy
+from .sealing import first_line, sealed
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
-# Families whose models are built by another package, or need a search index.
-_OUTSIDE = {"timm_backbone", "timm_wrapper", "rag"}
 _SPARE_VALUES = 2**26  # values of buffers and tied weights, which no file holds
 
 
@@ -61,7 +55,8 @@ def load_model(
 
     Raises:
         InputRefused: the checkpoint is broken, or its model class is not in the installed
-            transformers. The cause is an `ImportError` where the class needs a missing package.
+            transformers. The cause is an `ImportError` where the class needs a missing package, and a
+            `ConnectionError` where it would fetch a file.
     """
     folder = Path(folder)
     with (
@@ -69,7 +64,7 @@ def load_model(
         clean_copy(folder, checkpoint.headers) as copy,
         sealed(),
     ):
-        kind = _model_class(checkpoint, named=causal)
+        kind = model_class(checkpoint, named=causal)
         if causal and not kind.can_generate():
             raise _not_causal(folder, kind)
         _refuse_more_than_stored(kind, copy, checkpoint)
@@ -81,8 +76,7 @@ def load_model(
             )  # fmt: skip
             model = (model if device == "cpu" else model.to(device)).eval()
         except Exception as error:
-            what = first_line(error).replace(str(copy), str(folder))
-            raise InputRefused(folder, f"transformers cannot load it: {what}") from error
+            raise _cannot_load("it", folder, copy, error) from error
     if causal and model.config.is_encoder_decoder:
         raise _not_causal(folder, kind)
     names = (
@@ -104,42 +98,22 @@ def load_tokenizer(folder: str | Path) -> Any:
     with clean_copy(folder) as copy, sealed():
         from transformers import AutoTokenizer
 
-        _refuse_tokenizer_class(folder)
+        refuse_tokenizer_class(folder)
         try:
             return AutoTokenizer.from_pretrained(
                 copy, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:
-            what = first_line(error).replace(str(copy), str(folder))
-            raise InputRefused(
-                folder,
-                f"transformers cannot load its tokenizer: {what}",
-                "Add the model's tokenizer files.",
-            ) from error
+            do = "Add the model's tokenizer files."
+            raise _cannot_load("its tokenizer", folder, copy, error, do) from error
 
 
-@contextmanager
-def sealed() -> Iterator[None]:
-    """Inside the block, transformers cannot ask on the terminal, loads no kernels of the Hub, and shows
-    neither progress bars nor warnings."""
-    from transformers.integrations import hub_kernels
-    from transformers.utils import logging
-
-    kernels: Any = hub_kernels
-    was = sys.stdin, logging.get_verbosity(), logging.is_progress_bar_enabled()
-    enabled = getattr(kernels, "_kernels_enabled", False)
-    sys.stdin, kernels._kernels_enabled = io.StringIO(), False
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.stdin, kernels._kernels_enabled = was[0], enabled
-        logging.set_verbosity(was[1])
-        if was[2]:
-            logging.enable_progress_bar()
+def import_transformers() -> None:
+    """Import all that a tokenizer needs, so that a forked process finds it imported."""
+    for name in ("models.auto.tokenization_auto", "utils.chat_template_utils"):
+        import_module(f"transformers.{name}")
+    with sealed():
+        pass
 
 
 def chat_renderer() -> Callable[..., list[str]]:
@@ -153,85 +127,6 @@ def chat_renderer() -> Callable[..., list[str]]:
         return texts
 
     return render
-
-
-def first_line(error: Exception) -> str:
-    """The first line of another package's error, cut to a length that fits into a sentence."""
-    return brief((str(error).strip() or type(error).__name__).splitlines()[0], 300)
-
-
-def _model_class(checkpoint: Checkpoint, named: bool) -> Any:
-    """The model class that config.json names, or else the base class of its family.
-
-    Args:
-        named: refuse a config that names no class.
-    """
-    import transformers
-
-    config, folder = checkpoint.config, checkpoint.on_disk()
-    family, names = config.get("model_type"), config.get("architectures")
-    family = family if isinstance(family, str) else ""
-    name = names[0] if isinstance(names, list) and names else names
-    if not names and not named:
-        name = _tables().get("MODEL_MAPPING_NAMES", {}).get(family)
-    if not isinstance(name, str):
-        shown = f": architectures is {brief(names)}" if names else ""
-        raise InputRefused(
-            folder,
-            f"its config.json names no model class{shown}",
-            "Add `architectures`, a list with the name of a class of transformers.",
-        )
-    kind = _class_of_transformers(name, family, folder)
-    if kind is None:
-        of_its_own = ": it is Python code of its own, which is not run here"
-        why = of_its_own if "auto_map" in config else ""
-        raise InputRefused(
-            folder,
-            f"its model class {brief(name)} is not in transformers {transformers.__version__}{why}",
-            "Only classes of transformers are run.",
-        )
-    return kind
-
-
-def _class_of_transformers(name: str, family: str, folder: Path) -> Any:
-    """The model class `name`, from the tables of transformers or the module of `family`; None where
-    transformers has none."""
-    from transformers import PreTrainedModel
-    from transformers.models.auto import configuration_auto as configs
-
-    listed = {
-        key
-        for table in _tables().values()
-        for key, names in table.items()
-        if name in ([names] if isinstance(names, str) else names)
-    }
-    what = f"its model class {name} cannot be used here"
-    for key in (*sorted(listed), family):
-        if key not in configs.CONFIG_MAPPING_NAMES:
-            continue
-        try:
-            module = import_module(f"transformers.models.{configs.model_type_to_module_name(key)}")
-            kind = getattr(module, name) if name in dir(module) else None
-        except Exception as error:
-            raise InputRefused(folder, f"{what}: {first_line(error)}") from error
-        if isinstance(kind, type) and issubclass(kind, PreTrainedModel):
-            if key in _OUTSIDE:
-                why = "it is built by another package"
-                raise InputRefused(folder, f"{what}: {why}") from ImportError(key)
-            if key in listed or not name.endswith("PreTrainedModel"):
-                return kind
-        elif kind is not None and key in listed:  # a dummy for a class that cannot be imported
-            raise InputRefused(folder, f"{what}: it needs other packages") from ImportError(name)
-    return None
-
-
-@cache
-def _tables() -> dict[str, dict[str, Any]]:
-    """The tables of transformers, one for each task, from a family to the names of its classes."""
-    from transformers.models.auto import modeling_auto
-
-    tables = vars(modeling_auto).items()
-    return {key: t for key, t in tables if key.startswith("MODEL_") and key.endswith("_NAMES")}
 
 
 def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> None:
@@ -257,7 +152,9 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
     ]
     try:
         with torch.device("meta"):
-            config = kind.config_class.from_pretrained(copy, local_files_only=True)
+            config = kind.config_class.from_pretrained(
+                copy, local_files_only=True, trust_remote_code=False, attn_implementation="eager"
+            )
             described = sum(p.numel() for p in kind(config).parameters())
     except Exception:  # any error but the count is left to the real loading, which may report it
         described = described if described > most else 0
@@ -273,32 +170,13 @@ def _refuse_more_than_stored(kind: Any, copy: Path, checkpoint: Checkpoint) -> N
         )
 
 
-def _refuse_tokenizer_class(folder: Path) -> None:
-    """Refuse a `tokenizer_class` that is no tokenizer of transformers, which would try any name."""
-    import transformers
-
-    for file in (TOKENIZER_CONFIG, CONFIG):
-        config = read_config(folder / file) if (folder / file).exists() else {}
-        name = config.get("tokenizer_class")
-        if name and not (isinstance(name, str) and _is_tokenizer_class(name)):
-            raise InputRefused(
-                folder,
-                f"transformers cannot load its tokenizer: its class {brief(name)} is not in"
-                f" transformers {transformers.__version__}",
-                "Code of its own is not run here.",
-            )
-
-
-def _is_tokenizer_class(name: str) -> bool:
-    """Whether transformers knows a tokenizer of that name, with or without `Fast`."""
-    from transformers import PreTrainedTokenizerBase
-    from transformers.models.auto import tokenization_auto as tokenizers
-
-    listed = tokenizers.TOKENIZER_MAPPING_NAMES.values()
-    known = {n for names in listed for n in ([names] if isinstance(names, str) else names or ())}
-    kind = tokenizers.tokenizer_class_from_name(name)
-    is_tokenizer = isinstance(kind, type) and issubclass(kind, PreTrainedTokenizerBase)
-    return is_tokenizer or name.removesuffix("Fast") in known or name in known
+def _cannot_load(
+    part: str, folder: Path, copy: Path, error: Exception, do: str = ""
+) -> InputRefused:
+    what = first_line(error).replace(str(copy), str(folder))
+    if isinstance(error, ConnectionError):  # what follows is advice to go online
+        what = f"{what.partition(': offline')[0]}: nothing is fetched from the Hub here"
+    return InputRefused(folder, f"transformers cannot load {part}: {what}", do)
 
 
 def _not_causal(folder: Path, kind: Any) -> InputRefused:

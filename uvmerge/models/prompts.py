@@ -1,18 +1,15 @@
-"""Prompts, read from a file, and their token ids."""
+"""Prompts, read from a file of JSON lines."""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..errors import InputRefused, UsageError
+from ..errors import UsageError
 from ..text import brief, inert
-from .load import load_tokenizer
-from .rendering import TemplateFailed, chat_texts
 
 LIMIT_BYTES, LIMIT_PROMPTS = 64 * 2**20, 100_000
 KEYS = ("prompt", "text", "messages")
@@ -65,36 +62,6 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     return prompts
 
 
-def token_ids(folders: Sequence[Path], prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of each prompt, on which the tokenizers of all checkpoints have to agree.
-
-    The template of the first checkpoint, the base, makes messages a text with special tokens in it; the
-    tokenizer adds special tokens only to prompts without messages.
-
-    Raises:
-        InputRefused: a checkpoint has no tokenizer, or one that gives other ids than the base's.
-        UsageError: a prompt has no tokens, or has messages while the base has no template for them.
-    """
-    tokenizers = [load_tokenizer(folder) for folder in folders]
-    chats = iter(_as_texts([p for p in prompts if not isinstance(p.content, str)], tokenizers[0]))
-    sequences = []
-    for prompt in prompts:
-        is_plain = isinstance(prompt.content, str)
-        text = prompt.content if is_plain else next(chats)
-        ids, *others = (
-            tokenizer(text, add_special_tokens=is_plain)["input_ids"] for tokenizer in tokenizers
-        )
-        for folder, other in zip(folders[1:], others):
-            if other != ids:
-                what = f"its tokenizer gives other token ids than the base's for {prompt.where}"
-                do = "Next-token distributions compare over one tokenizer only."
-                raise InputRefused(folder, what, do)
-        if not ids:
-            raise UsageError(prompt.where, "gives no tokens", "Leave the line out.")
-        sequences.append(ids)
-    return sequences
-
-
 def _prompt(line: bytes, where: str) -> Prompt:
     """The prompt that one line holds."""
     try:
@@ -129,25 +96,3 @@ def _text(data: object, where: str) -> str:
             where, "has half of a surrogate pair, which is no character", "Save it as UTF-8."
         ) from None
     return data
-
-
-def _as_texts(prompts: Sequence[Prompt], tokenizer: Any) -> list[str]:
-    """The messages of each prompt as one text."""
-    if not prompts:
-        return []
-    if not tokenizer.chat_template:
-        raise UsageError(
-            prompts[0].where,
-            "has messages, and the base's tokenizer has no chat template",
-            'Write the text as the base is to read it: {"prompt": "…"}.',
-        )
-    chats: list[Any] = [[*prompt.content] for prompt in prompts]
-    try:
-        return chat_texts(tokenizer.get_chat_template(), chats, tokenizer.special_tokens_map)
-    except (TemplateFailed, ValueError) as error:
-        where = prompts[getattr(error, "index", 0)].where
-        raise UsageError(
-            where,
-            f"the base's chat template fails on it: {error}",
-            "Write messages as the template wants them, or the text itself.",
-        ) from None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputRefused, listed
 from . import inputs
-from .load import Loaded, first_line, load_model, sealed
+from .load import Loaded, load_model
+from .sealing import first_line, sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +40,10 @@ def trial(folder: str | Path) -> Trial:
     try:
         loaded = load_model(folder)
     except InputRefused as refused:
-        if isinstance(refused.__cause__, ImportError):
+        if isinstance(refused.__cause__, (ImportError, ConnectionError)):
             return Trial(f"not tried: {refused.what}")
-        return Trial("no", problems=(refused.what,))
+        file = "" if refused.where == str(folder) else f"{Path(refused.where).name}: "
+        return Trial("no", problems=(f"{file}{refused.what}",))
     problems = [
         f"transformers reports {kind} keys: {listed(names, 'tensor')}"
         for kind in ("missing", "mismatched", "unexpected")
