@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..checkpoint.header import parse_json
+from ..checkpoint.bounded import parse_json
 from ..checkpoint.strangers import PICKLES
 from ..errors import InputRefused
 from ..text import brief, size
@@ -74,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputRefused(path, f"cannot be read: {error.strerror}") from None
     if len(raw) > LIMIT_BYTES:
         raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
-    config = parse_json(raw, str(path), "it")
+    config = parse_json(raw, path, "it", depth=0)  # `_refuse_excessive` judges the depth
     _refuse_excessive(config, path)
     return config
 

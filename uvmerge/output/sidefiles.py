@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..checkpoint.folder import INDEX, Checkpoint
-from ..checkpoint.header import parse_json
+from ..checkpoint.bounded import parse_json
 from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size

@@ -17,7 +17,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,15 +99,23 @@ class Staging:
             with self._disk_errors(JOURNAL):
                 self._log(line)
 
-    def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
-        """Whether an earlier run finished this piece and the bytes on disk still have its hash."""
+    def is_done(
+        self, file: str, offset: int, size_bytes: int, labels: Collection[str] = ()
+    ) -> bool:
+        """Whether an earlier run finished this piece and the bytes on disk still have its hash.
+
+        Args:
+            labels: of the edited matrices in the piece, for which the journal must have records.
+        """
         line = self._claimed.get((file, offset))
-        if line is None or line.get("size") != size_bytes:
+        if line is None or line["size"] != size_bytes:
+            return False
+        if line.get("record", {}).keys() != set(labels):
             return False
         digest = xxhash.xxh3_128()
         for chunk in self._chunks(file, offset, size_bytes):
             digest.update(chunk)
-        if digest.hexdigest() != line.get("xxh3_128"):
+        if digest.hexdigest() != line["xxh3_128"]:
             return False
         with self._mutex:
             self.journal[file, offset] = line
