@@ -18,8 +18,8 @@ from typing import Any
 import xxhash
 import yaml
 
-from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.bounded import MANIFEST_BYTES, read_json
+from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.roles import BASE, by_name
 from ..errors import InputRefused, RecipeError, counted
 from ..plan.steps import Plan

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ..checkpoint.folder import INDEX, Checkpoint
 from ..checkpoint.bounded import parse_json
+from ..checkpoint.folder import INDEX, Checkpoint
 from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size

@@ -275,15 +275,14 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        what = f"the disk is full ({_free(folder)} free)" if full else "cannot be written"
-        first = "make room" if full else "mend the cause"
+        what, first = f"cannot be written: {error.strerror}", "mend the cause"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, first = f"the disk is full ({_free(folder)} free)", "make room"
+        elif error.errno == errno.EFBIG:
+            what, first = "files may not become so large here", "raise the limit (`ulimit -f`)"
         do = f"What is finished is kept: {first} and run the same command again to resume."
-        raise RunFailed(
-            where,
-            what if full else f"{what}: {error.strerror}",
-            do if resumes else f"{first.capitalize()} and run the same command again.",
-        ) from error
+        again = f"{first.capitalize()} and run the same command again."
+        raise RunFailed(where, what, do if resumes else again) from error
 
 
 def _free(folder: Path) -> str:
