@@ -61,13 +61,16 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
     return parse_json(raw.removeprefix(codecs.BOM_UTF8), path, "it")
 
 
-def parse_json(raw: bytes, file: str | Path, what: str, *, depth: int = DEPTH) -> dict[str, Any]:
+def parse_json(
+    raw: bytes, file: str | Path, what: str, *, depth: int = DEPTH, constants: bool = True
+) -> dict[str, Any]:
     """A JSON object without repeated keys, or `InputRefused` naming the file.
 
     Args:
         what: what the object is, for the message.
         depth: how deep objects and lists may stand in each other; 0 where the caller knows the type
             of every value that it accepts.
+        constants: whether NaN and Infinity, which configs hold and JSON has not, are numbers.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,7 +82,11 @@ def parse_json(raw: bytes, file: str | Path, what: str, *, depth: int = DEPTH) -
         return table
 
     try:
-        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
+        parsed = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=once,
+            parse_constant=None if constants else _refuse_constant,
+        )
     except RecursionError:
         raise _too_deep(file, what, depth) from None
     except ValueError as error:
@@ -111,6 +118,10 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _too_deep(file: str | Path, what: str, depth: int) -> InputRefused:

@@ -140,7 +140,7 @@ def read(source: Source) -> Header:
         )
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
-    fields = parse_json(bytes(raw), source.name, "its header", depth=0)
+    fields = parse_json(bytes(raw), source.name, "its header", depth=0, constants=False)
     metadata = fields.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refused(source, "__metadata__ is not a table of strings")

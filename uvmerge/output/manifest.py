@@ -29,7 +29,8 @@ from ..text import inert
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
 HASH = "content_xxh3_128"
-CARD_BYTES = 16 << 20  # of a card, this much of its start is looked at
+# Of a card, this much of its start is looked at, and of the lines of its licence.
+CARD_BYTES, LICENCE_BYTES = 16 << 20, 64 << 10
 _FRONT = re.compile(rb"\s*---\n(.*?\n)---\n", re.DOTALL)
 _LICENCE = re.compile(rb"^license:.*\n(?:[ \t-].*\n)*", re.MULTILINE)
 # What the record of a matrix may hold; `changed` and `relative_change` are always there.
@@ -289,7 +290,7 @@ def _licence(checkpoint: Checkpoint) -> str | list[str] | None:
     if not lines:
         return None
     try:
-        (found,) = Reader(CARD).mapping(compose(lines[0], CARD)).values()
+        (found,) = Reader(CARD).mapping(compose(lines[0][:LICENCE_BYTES], CARD)).values()
         value = Reader(CARD).value(found.value)
     except RecipeError:
         return None
