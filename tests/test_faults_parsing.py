@@ -63,7 +63,7 @@ def plant(folder: Path, header: bytes, data: bytes = b"") -> Path:
          "its header has the key 'k1' twice"),
         (b'{"__metadata__":{%s,"k199999":""}}' % b",".join(b'"k%d":""' % i for i in range(MANY)),
          "its header has the key 'k199999' twice"),
-        (b'{"a":' * 100_000, "its header is not valid JSON (nested deeper than 64 levels)"),
+        (b'{"a":' * 100_000, "its header is nested deeper than 64 levels"),
         (b'{"a":' + b"[" * 900 + b"]" * 900 + b"}", "lacks dtype, shape or offsets"),
         (b'{"a":{"dtype":"F32","shape":[' + b"[" * 900 + b"]" * 900 + b'],"data_offsets":[0,0]}}',
          "has impossible shape or offsets"),
@@ -105,8 +105,8 @@ def test_two_hundred_thousand_tensors_are_judged_in_about_a_second(pair: faults.
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"a":' * 100_000, "it is not valid JSON (nested deeper than 64 levels)"),
-        (b'{"a":%s}' % (b"[" * 200 + b"]" * 200), "(nested deeper than 64 levels)"),
+        (b'{"a":' * 100_000, "it is nested deeper than 64 levels"),
+        (b'{"a":%s}' % (b"[" * 200 + b"]" * 200), "it is nested deeper than 64 levels"),
         (b'{%s,"k7":0}' % b",".join(b'"k%d":0' % i for i in range(MANY)), "the key 'k7' twice"),
     ],
     ids=["depth", "closed depth", "keys"],

@@ -125,6 +125,4 @@ def _refuse_constant(text: str) -> float:
 
 
 def _too_deep(file: str | Path, what: str, depth: int) -> InputRefused:
-    return InputRefused(
-        file, f"{what} is not valid JSON (nested deeper than {depth or DEPTH} levels)", AGAIN
-    )
+    return InputRefused(file, f"{what} is nested deeper than {depth or DEPTH} levels", AGAIN)
