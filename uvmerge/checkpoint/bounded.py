@@ -9,6 +9,7 @@ import codecs
 import json
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,18 @@ def read_small(path: Path, most: int) -> bytes:
 def read_start(path: Path, most: int) -> bytes:
     """Up to `most` bytes from the start of a regular file."""
     try:
-        # A pipe without a writer would wait for ever.
+        # Without O_NONBLOCK, a pipe without a writer would be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InputRefused(path, "is not a file", AGAIN)
             content, left = bytearray(), min(most, status.st_size)
-            while left and (piece := file.read(left)):
+            while left and (piece := os.read(descriptor, left)):
                 content += piece
                 left -= len(piece)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputRefused(path, f"cannot be read: {error.strerror}") from None
     return bytes(content)
@@ -76,8 +79,8 @@ def parse_json(
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
             raise InputRefused(file, f"{what} has the key '{brief(twice)}' twice", AGAIN)
         return table
 
