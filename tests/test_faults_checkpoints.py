@@ -130,6 +130,8 @@ def test_a_header_over_100_mb_is_refused_though_the_file_is_larger(tmp_path: Pat
         (b'{"\\u001b[2J":1,"\\u001b[2J":1}', "its header has the key '\\x1b[2J' twice"),
         (b'{"a":{"dtype":"F32","dtype":"F32"}}', "its header has the key 'dtype' twice"),
         ({"__metadata__": [1]}, "__metadata__ is not a table of strings"),
+        ({"__metadata__": []}, "__metadata__ is not a table of strings"),
+        ({"__metadata__": 0}, "__metadata__ is not a table of strings"),
         ({"__metadata__": {"format": {"pt": 1}}}, "__metadata__ is not a table of strings"),
         ({"a": 1}, "tensor 'a' lacks dtype, shape or offsets"),
         ({"a": {"dtype": "F32", "shape": [1]}}, "tensor 'a' lacks dtype, shape or offsets"),

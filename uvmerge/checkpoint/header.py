@@ -141,7 +141,8 @@ def read(source: Source) -> Header:
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
     fields = parse_json(bytes(raw), source.name, "its header", depth=0, constants=False)
-    metadata = fields.pop("__metadata__", None) or {}
+    metadata = fields.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refused(source, "__metadata__ is not a table of strings")
     if odd := [text for pair in metadata.items() for text in pair if not is_text(text)]:
