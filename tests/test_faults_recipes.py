@@ -356,3 +356,10 @@ def test_the_name_of_a_recipe_is_data_in_the_card(tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert card.count("\n---\n") == 1
     assert "\x1b" not in card
+
+
+@pytest.mark.parametrize("setting", ["modules: []", "modules: ''", "layers: []", "stack: ','"])
+def test_an_empty_list_is_refused_as_it_would_select_nothing(setting: str, tmp_path: Path) -> None:
+    key = setting.partition(":")[0]
+    what = f"error: r.yaml:3: --{key}: names nothing Leave the option out for all."
+    refused(tmp_path, STEP % setting, what)

@@ -343,7 +343,7 @@ def test_a_model_of_another_package_is_not_tried(tmp_path: Path) -> None:
         ({"x": {"num_experts": 1e300}}, "says num_experts: 1e"),
         (
             {"x": [[[]] * 3] * 3, "y": json.loads("[" * 200 + "]" * 200)},
-            "more than 100 levels deep",
+            "nested deeper than 64 levels",
         ),
         ({"dtype": "evil"}, "transformers cannot load it"),
     ],
@@ -361,7 +361,7 @@ def test_a_config_without_measure_is_refused_before_memory_is_taken(
 def test_a_config_of_many_megabytes_is_refused(tmp_path: Path) -> None:
     folder = shutil.copytree(BASE, tmp_path / "large")
     (folder / "tokenizer_config.json").write_text(json.dumps({"x": "x" * 17_000_000}))
-    with pytest.raises(InputRefused, match="is larger than"):
+    with pytest.raises(InputRefused, match="has at most 16"):
         load_model(folder)
 
 

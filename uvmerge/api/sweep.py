@@ -22,7 +22,7 @@ from .. import operations
 from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
-from ..output.places import Reference, local_folders, target_of
+from ..output.places import Reference, local_folders, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief
 from .run import Result, run_all
@@ -125,6 +125,7 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     if is_new and not folder.parent.is_dir():
         raise UsageError(folder.parent, "is not a folder", "Create it first.")
     if is_new:
+        refuse_read_only(folder, folder.parent)
         with writer.disk_errors(folder, folder.parent):
             folder.mkdir()
     try:

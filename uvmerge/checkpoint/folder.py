@@ -6,7 +6,6 @@ what an edit needs is ever read.
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from typing import Any
 from ..errors import InputRefused, listed
 from ..text import brief
 from . import header
+from .bounded import CONFIG_BYTES, INDEX_BYTES, is_text, read_json, read_start
 from .header import Header, Source
-from .strangers import no_weights, pickles, refuse_pointer, weights_beside
+from .strangers import no_weights, pickles, weights_beside
 from .wrappers import unwrapped
 
 SINGLE_FILE = "model.safetensors"
@@ -89,7 +89,7 @@ class Checkpoint:
         if not folder.is_dir():
             raise InputRefused(folder, "is not a folder")
         notes = list(weights_beside(folder))
-        config = _json_file(folder, "config.json") or {}
+        config = _json_file(folder, "config.json", CONFIG_BYTES) or {}
         files, index = _weight_files(folder, notes)
         sources: dict[str, Source] = {
             name: header.LocalFile(inside(folder, stored)) for name, stored in files.items()
@@ -192,6 +192,10 @@ class Checkpoint:
         """The content of one of `side_names`, whole."""
         return inside(self._folder, name).read_bytes()
 
+    def side_start(self, name: str, most: int) -> bytes:
+        """Up to `most` bytes from the start of one of `side_names`."""
+        return read_start(inside(self._folder, name), most)
+
     def close(self) -> None:
         for source in self.sources.values():
             source.close()
@@ -235,6 +239,9 @@ def inside(folder: Path, name: str) -> Path:
     files of the user. The one way out is a Hub cache snapshot, whose files are links into `blobs`.
     """
     parts = name.split("/")
+    if not is_text(name):
+        what = f"names the file '{brief(name)}', which is not valid text"
+        raise InputRefused(folder, what, "Rename the file in UTF-8.")
     if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
         raise InputRefused(
             folder,
@@ -285,7 +292,7 @@ def _weight_files(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[
 
 def _read_index(folder: Path, name: str) -> dict[str, Any]:
     """The index `name`, whose weight_map is known to name safetensors files that exist."""
-    index = _json_file(folder, name) or {}
+    index = _json_file(folder, name, INDEX_BYTES) or {}
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise InputRefused(folder / name, "has no weight_map from tensor names to file names")
@@ -330,15 +337,6 @@ def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) 
         )
 
 
-def _json_file(folder: Path, name: str) -> dict[str, Any] | None:
-    if not (folder / name).exists():
-        return None
-    path = inside(folder, name)
-    if not path.is_file():
-        raise InputRefused(path, "is not a file", header.AGAIN)
-    try:
-        raw = path.read_bytes()
-        refuse_pointer(path, raw[:64], len(raw))
-        return header.parse_json(raw.removeprefix(codecs.BOM_UTF8), str(path), "it")
-    except OSError as error:
-        raise InputRefused(path, f"cannot be read: {error.strerror}") from None
+def _json_file(folder: Path, name: str, most: int) -> dict[str, Any] | None:
+    """The JSON object in a file of at most `most` bytes; None where there is no such file."""
+    return read_json(inside(folder, name), most) if (folder / name).exists() else None

@@ -14,12 +14,13 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import xxhash
 
 from ..errors import InputRefused, RunFailed
 from ..text import brief
+from .bounded import AGAIN, is_text, parse_json
 from .strangers import refuse_pointer
 
 # Bits per element of every dtype the format knows, in the format's own names.
@@ -32,8 +33,8 @@ DTYPE_BITS = {
 FLOATS = ("F16", "BF16", "F32", "F64")
 # What `--dtype` takes, and its name in the format.
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-AGAIN = "Download or save the file again."
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
+_TOO_MANY = 2**500  # elements, or bits of a tensor: more than any file has
 
 
 class Source(Protocol):
@@ -92,8 +93,7 @@ class LocalFile:
         """Nothing is held open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What the header says of one tensor; `offset` is in bytes from the start of the file."""
 
     name: str
@@ -140,10 +140,13 @@ def read(source: Source) -> Header:
         )
     raw = bytearray(length)
     source.read_into(8, memoryview(raw))
-    fields = parse_json(bytes(raw), source.name, "its header")
-    metadata = fields.pop("__metadata__", None) or {}
+    fields = parse_json(bytes(raw), source.name, "its header", depth=0, constants=False)
+    metadata = fields.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refused(source, "__metadata__ is not a table of strings")
+    if odd := [text for pair in metadata.items() for text in pair if not is_text(text)]:
+        raise _refused(source, f"__metadata__ holds '{brief(odd[0])}', which is not valid text")
     data_start = 8 + length
     entries = [_entry(source, name, field, data_start) for name, field in fields.items()]
     entries.sort(key=lambda entry: (entry.offset, entry.size_bytes))
@@ -174,55 +177,48 @@ def size_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * DTYPE_BITS[dtype] // 8
 
 
-def parse_json(raw: bytes, file: str, what: str) -> dict[str, Any]:
-    """A JSON object without repeated keys, or `InputRefused` naming the file."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in table if keys.count(key) > 1)
-            raise InputRefused(file, f"{what} has the key '{brief(twice)}' twice", AGAIN)
-        return table
-
-    try:
-        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise InputRefused(file, f"{what} is not valid JSON ({brief(error)})", AGAIN) from None
-    if not isinstance(parsed, dict):
-        raise InputRefused(file, f"{what} is not a JSON object", AGAIN)
-    return parsed
-
-
 def _entry(source: Source, name: str, field: Any, data_start: int) -> Entry:
-    def refused(what: str) -> InputRefused:
-        return _refused(source, f"tensor '{brief(name)}' {what}")
-
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        raise refused("has a name that is not valid text") from None
+    if not is_text(name):
+        raise _refused_tensor(source, name, "has a name that is not valid text")
     try:
         dtype, shape, (start, stop) = field["dtype"], tuple(field["shape"]), field["data_offsets"]
-        numbers = (*shape, start, stop)
     except (TypeError, KeyError, ValueError):
-        raise refused("lacks dtype, shape or offsets") from None
-    if any(type(n) is not int or not 0 <= n < 2**100 for n in numbers) or stop < start:
-        raise refused(f"has impossible shape or offsets {brief(field)}")
+        raise _refused_tensor(source, name, "lacks dtype, shape or offsets") from None
+    for n in (*shape, start, stop):
+        if type(n) is not int or not 0 <= n < 2**100:
+            raise _impossible(source, name, field)
+    if stop < start:
+        raise _impossible(source, name, field)
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise refused(f"has the unknown dtype '{brief(dtype)}'")
-    bits = math.prod(shape) * DTYPE_BITS[dtype]
+        raise _refused_tensor(source, name, f"has the unknown dtype '{brief(dtype)}'")
+    bits = _count(shape) * DTYPE_BITS[dtype]
     if bits != 8 * (stop - start):
-        raise refused(
-            f"of {dtype} {brief(list(shape))} needs {_figure(bits)} bytes, the header gives it"
-            f" {stop - start:,}"
-        )
+        what = f"of {dtype} {brief(list(shape))} needs {_figure(bits)} bytes"
+        raise _refused_tensor(source, name, f"{what}, the header gives it {stop - start:,}")
     return Entry(name, dtype, shape, data_start + start, stop - start)
+
+
+def _impossible(source: Source, name: str, field: Any) -> InputRefused:
+    return _refused_tensor(source, name, f"has impossible shape or offsets {brief(field)}")
+
+
+def _refused_tensor(source: Source, name: str, what: str) -> InputRefused:
+    return _refused(source, f"tensor '{brief(name)}' {what}")
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    """Elements of a tensor, or the first product of its sides that is larger than any file."""
+    count = 0 if 0 in shape else 1
+    for n in shape:
+        count *= n
+        if count > _TOO_MANY:
+            break
+    return count
 
 
 def _figure(bits: int) -> str:
     """A number of bits in bytes, also where it overflows every integer type."""
-    return f"{-(-bits // 8):,}" if bits < 2**500 else "over 2^497"
+    return f"{-(-bits // 8):,}" if bits < _TOO_MANY else "over 2^497"
 
 
 def _check_no_holes(source: Source, entries: list[Entry], position: int) -> None:

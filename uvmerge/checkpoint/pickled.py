@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputRefused
+from ..text import brief
 from . import header
+from .bounded import is_text
 from .strangers import pickles
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class PickledFile:
         }  # fmt: skip
         tensors = _load(path)
         for key, value in tensors.items():
+            if not is_text(key):
+                raise InputRefused(path.name, f"the name '{brief(key)}' is not valid text")
             if value.dtype not in codes:
                 raise InputRefused(path.name, f"{key} has the dtype {value.dtype}")
             if value.layout is not torch.strided or value.device.type != "cpu":
@@ -68,6 +72,9 @@ def load_pickles(folder: Path) -> dict[str, header.Source]:
     for path in pickles(folder):
         stem = path.stem.replace("pytorch_model", "model").replace("consolidated", "model")
         name = f"{stem if stem.startswith('model') else 'model'}.safetensors"
+        if not is_text(name):
+            what = f"the name of '{brief(path.name)}' is not valid text"
+            raise InputRefused(folder, what, "Rename the file in UTF-8.")
         if name in names:
             raise InputRefused(folder, f"{path.name} and another file would both become {name}")
         names[name] = PickledFile(path, name)
@@ -89,6 +96,8 @@ def _load(path: Path) -> dict[str, Tensor]:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise InputRefused(path.name, "is not a table of tensors")
+    if len({str(key) for key in state}) < len(state):
+        raise InputRefused(path.name, "has two tensors of one name, a number and its digits")
     return {str(key): value.detach() for key, value in state.items()}
 
 

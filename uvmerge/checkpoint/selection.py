@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from ..errors import InputRefused, UsageError
 from ..text import brief
 from .anatomy import MODULES, Place
+from .bounded import is_text
 from .stacks import Stack
 
 DEFAULT_MODULES = ("attention", "mlp", "mixer")
@@ -191,4 +192,6 @@ def parse_names(value: object) -> tuple[str, ...]:
         raise UsageError(
             "names", f"{brief(value)} is not a list of names", "Separate them by commas."
         )
+    if odd := [piece for piece in pieces if not is_text(piece)]:
+        raise UsageError("names", f"'{brief(odd[0])}' is not valid text", "Write it in UTF-8.")
     return tuple(piece.strip() for piece in pieces if piece.strip())

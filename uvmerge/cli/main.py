@@ -14,10 +14,11 @@ import sys
 import click
 
 from .. import __version__
-from ..errors import ProblemsFound, RunFailed, UvmergeError, counted
+from ..errors import ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
 from .diff import diff_command, diff_options
+from .failures import of_system
 from .heap import set_thresholds
 from .look import check_command, demo_command, show_command
 from .options import Group
@@ -81,11 +82,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        _complain(
-            RunFailed(error.filename or "output", f"cannot be read or written: {error.strerror}")
-        )
-        sys.exit(1)
+    except (OSError, MemoryError, ImportError) as error:
+        failure = of_system(error)
+        failure.__cause__ = error
+        _complain(failure)
+        sys.exit(failure.exit_code)
 
 
 def _complain(error: UvmergeError) -> None:

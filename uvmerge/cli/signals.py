@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from ..engine.settings import Control
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from .stopping import SIGNALS, leave, say, stop_at_once
 
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside the block a signal ends the process, unless a `SignalControl` listens.
-
-    Python would raise KeyboardInterrupt, which gets lost inside the import of a large package.
-    """
+    """Inside the block a signal ends the process, unless a `SignalControl` listens."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _leave) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    stop_at_once()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    print("\nstopped; run the same command again", file=sys.stderr, flush=True)
-    os._exit(128 + number)
 
 
 class SignalControl(Control):
@@ -51,11 +41,7 @@ class SignalControl(Control):
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stop.is_set():
-            _leave(number, frame)
+            leave(number, frame)
         self.signal_number = number
         self.stop.set()
-        print(
-            "\nstopping after the tensors in hand; again to stop at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        say("stopping after the tensors in hand; again to stop at once")

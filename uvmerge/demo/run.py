@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..errors import UsageError
+from ..output.places import refuse_read_only
 from . import cards, pair
 from .table import BASE, DIFF, FINETUNED, REPORT, DemoReport, Row, Score, markdown
 
@@ -145,6 +146,7 @@ def _refuse_taken(out: Path, jobs: Sequence[_Job], overwrite: bool) -> None:
     """Refuse an `out` that is a file, or holds something that would be overwritten."""
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
+    refuse_read_only(out, next(p for p in (out, *out.absolute().parents) if p.is_dir()))
     written = [BASE, FINETUNED, *(job.name for job in jobs), f"{REPORT}.md", f"{REPORT}.json", DIFF]
     taken = [name for name in written if (out / name).exists()]
     if taken and not overwrite:

@@ -182,7 +182,9 @@ class _Worker:
         requests = [
             (plan, step)
             for plan, step in zip(job.plans, job.steps)
-            if not self.stagings[plan].is_done(step.file, step.offset, step.size_bytes)
+            if not self.stagings[plan].is_done(
+                step.file, step.offset, step.size_bytes, {b.view.label for b in step.blocks}
+            )
         ]
         if not requests:
             return

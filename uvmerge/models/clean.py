@@ -15,15 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..checkpoint.header import parse_json
+from ..checkpoint.bounded import CONFIG_BYTES, read_json
 from ..checkpoint.strangers import PICKLES
 from ..errors import InputRefused
 from ..text import brief, size
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"  # no other config is copied
-LIMIT_BYTES = 16 * 2**20  # of one config
 LARGEST_BYTES = 256 * 2**20  # of another file that transformers reads, as a tokenizer's
-DEEPEST = 100
 MOST = 1_000_000  # experts, labels: transformers makes lists of that length
 MOST_LAYERS = 10_000  # which may share their weights, so that files of any size suffice
 
@@ -77,14 +75,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputRefused: names the file, and what is wrong with it.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LIMIT_BYTES + 1)
-    except OSError as error:
-        raise InputRefused(path, f"cannot be read: {error.strerror}") from None
-    if len(raw) > LIMIT_BYTES:
-        raise InputRefused(path, f"is larger than {size(LIMIT_BYTES)}", "Is it a config?")
-    config = parse_json(raw, str(path), "it")
+    config = read_json(path, CONFIG_BYTES)
     _refuse_excessive(config, path)
     return config
 
@@ -114,15 +105,13 @@ def _may_be_seen(path: Path) -> bool:
     return not is_code and not path.name.endswith("config.json")
 
 
-def _refuse_excessive(config: Any, path: Path, depth: int = 0) -> None:
-    """Refuse deep nesting, and numbers of layers and the like for which transformers would take all
-    memory before it looks at any weight."""
+def _refuse_excessive(config: Any, path: Path) -> None:
+    """Refuse numbers of layers and the like for which transformers would take all memory before it
+    looks at any weight."""
     do = "Take the file that belongs to the weights."
-    if depth > DEEPEST:
-        raise InputRefused(path, f"is nested more than {DEEPEST} levels deep", do)
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
-            _refuse_excessive(value, path, depth + 1)
+            _refuse_excessive(value, path)
         elif isinstance(value, (int, float)) and str(key).endswith(_COUNTS):
             most = MOST_LAYERS if str(key).endswith(_LAYERS) else MOST
             if value > most:

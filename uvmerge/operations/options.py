@@ -118,9 +118,12 @@ class Parameter:
             return self.default
         if self.option.parse is not None:
             try:
-                return self.option.parse(value)
+                parsed = self.option.parse(value)
             except UsageError as error:
                 raise UsageError(f"--{self.key}", error.what, error.do) from None
+            if parsed == () and self.default is None:
+                raise UsageError(f"--{self.key}", "names nothing", "Leave the option out for all.")
+            return parsed
         if self.choices:
             if value not in self.choices:
                 raise self._wrong(value, f"is not one of {', '.join(self.choices)}")

@@ -1,6 +1,7 @@
 """The journal of a run: a head that must be the same for the run to be resumed, then finished pieces.
 
-Head and pieces are one line each. The journal lies in the staging folder beside OUT; the name of
+Head and pieces are one line each, which ends with a hash of its own: a line that was cut off, or changed,
+counts as absent. The journal lies in the staging folder beside OUT; the name of
 this folder holds the digest of the plan.
 """
 
@@ -8,13 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
+from ..checkpoint.bounded import is_deeper
 from ..errors import InputRefused
 from . import manifest
 
 JOURNAL = "journal.jsonl"
+LIMIT_BYTES, LIMIT_LINE_BYTES, LIMIT_DEPTH = 1 << 30, 16 << 20, 16
+_LINE = re.compile(rb'(\{.+),"line_xxh3_64":"([0-9a-f]{16})"\}\n')
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def staging_root(out: Path, digest: str) -> Path:
@@ -44,13 +52,12 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
     Raises:
         InputRefused: the head belongs to another run.
     """
-    parsed = [_parse_line(line) for line in (root / JOURNAL).read_bytes().split(b"\n")]
-    if parsed[0] and parsed[0] != head:
-        raise _other_run(root, parsed[0], head)
-    claimed: dict[tuple[str, int], dict[str, Any]] = {}
-    for entry in parsed[1:] if parsed[0] else ():  # without its head, nothing can be trusted
-        if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
-            claimed[entry["file"], entry["offset"]] = entry
+    before, *entries = _entries(root)
+    if before and before != head:
+        raise _other_run(root, before, head)
+    # Without its head, nothing can be trusted.
+    pieces = [entry for entry in entries if _is_piece(entry)] if before else []
+    claimed = {(piece["file"], piece["offset"]): piece for piece in pieces}
     write_journal(root, [head, *claimed.values()])
     return claimed
 
@@ -60,27 +67,62 @@ def write_journal(root: Path, entries: list[dict[str, Any]]) -> None:
     manifest.write_whole(root / JOURNAL, "".join(map(line_of, entries)).encode())
 
 
-def _parse_line(line: bytes) -> dict[str, Any]:
-    """The entry that a line of the journal holds; empty where the line is cut off or no object."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
 def line_of(entry: dict[str, Any]) -> str:
     """The line of the journal that holds `entry`."""
-    return json.dumps(entry, separators=(",", ":")) + "\n"
+    text = json.dumps(entry, separators=(",", ":"))
+    return f'{text[:-1]},"line_xxh3_64":"{xxhash.xxh3_64_hexdigest(text.encode())}"}}\n'
+
+
+def _entries(root: Path) -> list[dict[str, Any]]:
+    """What each line of the journal holds, the head first; empty where a line is not whole."""
+    with open(root / JOURNAL, "rb") as file:
+        if file.seek(0, 2) > LIMIT_BYTES:
+            return [{}]
+        file.seek(0)
+        return [_parse_line(line) for line in _lines(file)] or [{}]
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    while line := file.readline(LIMIT_LINE_BYTES):
+        yield line
+
+
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """The entry that a line of the journal holds; empty where it has another hash than the line says."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return {}
+    text = match[1] + b"}"
+    if xxhash.xxh3_64_hexdigest(text) != match[2].decode():
+        return {}
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return entry if not is_deeper(entry, LIMIT_DEPTH) else {}
+
+
+def _is_piece(entry: dict[str, Any]) -> bool:
+    """Whether an entry has the types of a finished piece."""
+    numbers, texts = ("offset", "size"), ("file", "xxh3_128")
+    record = entry.get("record", {})
+    return (
+        all(type(entry.get(key)) is int and entry[key] >= 0 for key in numbers)
+        and all(isinstance(entry.get(key), str) for key in texts)
+        and _DIGEST.fullmatch(entry["xxh3_128"]) is not None
+        and isinstance(record, dict)
+        and all(map(manifest.is_record, record.values()))
+    )
 
 
 def has_head(root: Path, head: dict[str, Any]) -> bool:
     """Whether the journal in a staging folder begins with this head, or with no readable head."""
     try:
-        with open(root / JOURNAL, encoding="utf-8") as file:
-            return bool(json.loads(file.readline()) == head)
-    except (OSError, ValueError):
+        with open(root / JOURNAL, "rb") as file:
+            before = _parse_line(file.readline(LIMIT_LINE_BYTES))
+    except OSError:
         return True
+    return not before or before == head
 
 
 def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> InputRefused:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,34 +18,46 @@ from typing import Any
 import xxhash
 import yaml
 
+from ..checkpoint.bounded import MANIFEST_BYTES, read_json
 from ..checkpoint.folder import Checkpoint, inside
-from ..checkpoint.header import parse_json
 from ..checkpoint.roles import BASE, by_name
-from ..errors import InputRefused, counted
+from ..errors import InputRefused, RecipeError, counted
 from ..plan.steps import Plan
+from ..recipe.reader import Reader, compose
 from ..text import as_code, inert
 
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
+HASH = "content_xxh3_128"
+# Of a card, this much of its start is looked at, and of the lines of its licence.
+CARD_BYTES, LICENCE_BYTES = 16 << 20, 64 << 10
+_FRONT = re.compile(rb"\s*---\n(.*?\n)---\n", re.DOTALL)
+_LICENCE = re.compile(rb"^license:.*\n(?:[ \t-].*\n)*", re.MULTILINE)
+# What the record of a matrix may hold; `changed` and `relative_change` are always there.
+_RECORD: dict[str, tuple[type, ...]] = {
+    "changed": (bool,), "relative_change": (int, float), "zero": (bool,), "device": (str,),
+    "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,),
+}  # fmt: skip
 
 
 def build(
     plan: Plan, files: dict[str, dict[str, Any]], edits: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of `uvmerge.json`.
+    """The content of `uvmerge.json`; its last value is the hash of all others.
 
     Args:
         files: by name, `bytes` and `xxh3_128` of every other file of the output.
         edits: per edited matrix, its record (`docs/output.md`, The record of a matrix).
         settings: device and precision.
     """
-    return {
+    content = {
         **_heading(plan, settings),
         "edited": dict(sorted(edits.items())),
         "reset": [step.tensor for step in plan.taken],
         "notes": list(plan.notes),
         "files": dict(sorted(files.items())),
     }
+    return content | {HASH: _own_hash(content)}
 
 
 def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
@@ -90,11 +103,11 @@ def read(folder: Path) -> dict[str, Any] | None:
         InputRefused: the file is not a JSON object.
     """
     path = folder / NAME
-    return parse_json(path.read_bytes(), str(path), "it") if path.is_file() else None
+    return read_json(path, MANIFEST_BYTES) if path.is_file() else None
 
 
 def read_checked(folder: Path) -> dict[str, Any] | None:
-    """The manifest in `folder`, its structure checked; None where the folder has none.
+    """The manifest in `folder`, its hash and its structure checked; None where the folder has none.
 
     Raises:
         InputRefused: the content is not what uvmerge writes.
@@ -102,20 +115,51 @@ def read_checked(folder: Path) -> dict[str, Any] | None:
     content = read(folder)
     if content is None:
         return None
-    files, edited = content.get("files"), content.get("edited")
-    right = (
-        isinstance(files, dict)
-        and all(isinstance(f, dict) and {"bytes", "xxh3_128"} <= f.keys() for f in files.values())
-        and isinstance(edited, dict)
-        and all(isinstance(e, dict) and type(e.get("changed")) is bool for e in edited.values())
-        and isinstance(content.get("recipe"), dict)
-        and isinstance(content.get("reset"), list)
-    )
-    if not right:
+    if not _is_manifest(content):
         raise InputRefused(folder / NAME, "is not a manifest as uvmerge writes it")
-    for name in files or ():
+    if content.get(HASH) != _own_hash(content):
+        raise InputRefused(folder / NAME, "was changed after uvmerge wrote it")
+    for name in content["files"]:
         inside(folder, name)
     return content
+
+
+def _is_manifest(content: Mapping[str, Any]) -> bool:
+    """Whether what other modules read of a manifest has the types that uvmerge writes."""
+    files, edited, reset = (content.get(key) for key in ("files", "edited", "reset"))
+    return (
+        isinstance(files, dict)
+        and all(map(_is_identity, files.values()))
+        and isinstance(edited, dict)
+        and all(map(is_record, edited.values()))
+        and isinstance(content.get("recipe"), dict)
+        and isinstance(reset, list)
+        and all(isinstance(name, str) for name in reset)
+    )
+
+
+def _is_identity(value: object) -> bool:
+    """Whether a value is like those of `file_identity`."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("bytes")) is int
+        and isinstance(value.get("xxh3_128"), str)
+    )
+
+
+def is_record(value: object) -> bool:
+    """Whether a value has the keys and types of the record of a matrix."""
+    return (
+        isinstance(value, dict)
+        and {"changed", "relative_change"} <= value.keys() <= _RECORD.keys()
+        and all(type(entry) in _RECORD[key] for key, entry in value.items())
+    )
+
+
+def _own_hash(content: Mapping[str, Any]) -> str:
+    """xxh3-128 of a manifest without its hash."""
+    rest = {key: value for key, value in content.items() if key != HASH}
+    return xxhash.xxh3_128_hexdigest(json.dumps(rest, separators=(",", ":")).encode())
 
 
 def made_by_uvmerge(folder: Path) -> bool:
@@ -124,7 +168,9 @@ def made_by_uvmerge(folder: Path) -> bool:
         content = read(folder)
     except InputRefused:
         return False
-    files = content.get("files") if content else None
+    if content is None or content.get(HASH) != _own_hash(content):
+        return False
+    files = content.get("files")
     if not isinstance(files, dict):
         return False
     written: set[Path] = set()
@@ -148,7 +194,8 @@ def file_identity(path: Path) -> dict[str, Any]:
 
 def to_bytes(data: dict[str, Any]) -> bytes:
     """`data` as indented JSON in UTF-8, ending with a newline."""
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+    # A lone half of a surrogate pair becomes its escape, which JSON reads again.
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -180,7 +227,7 @@ def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
             *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
         ],
     }
-    if licence := _front_matter(own).get("license"):
+    if licence := _licence(own):
         metadata["license"] = licence
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
@@ -229,14 +276,23 @@ def _quoted(models: Sequence[Checkpoint]) -> str:
     return " and ".join(as_code(model.label) for model in models)
 
 
-def _front_matter(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The YAML metadata of a checkpoint's model card; empty where none can be read."""
+def _licence(checkpoint: Checkpoint) -> str | list[str] | None:
+    """The licence in the metadata of a checkpoint's model card: a text or several.
+
+    Of the metadata, which strangers write, the lines of this key alone are parsed, by the strict
+    reader of recipes.
+    """
     if CARD not in checkpoint.side_names():
-        return {}
-    text = checkpoint.side_bytes(CARD).decode(errors="replace")
-    parts = text[:65536].split("---\n", 2)
+        return None
+    start = checkpoint.side_start(CARD, CARD_BYTES).replace(b"\r\n", b"\n")
+    front = _FRONT.match(start)
+    lines = front and _LICENCE.search(front[1])
+    if not lines:
+        return None
     try:
-        data = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
-    except Exception:  # what a wrong value under a YAML tag raises depends on the tag
-        return {}
-    return data if isinstance(data, dict) else {}
+        (found,) = Reader(CARD).mapping(compose(lines[0][:LICENCE_BYTES], CARD)).values()
+        value = Reader(CARD).value(found.value)
+    except RecipeError:
+        return None
+    texts = value if isinstance(value, list) else [value]
+    return value if texts and all(isinstance(text, str) and text for text in texts) else None

@@ -77,7 +77,7 @@ def check_out(out: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: the name is too long or impossible, OUT is a file or a mount point, or the folder
-            that is to hold it does not exist.
+            that is to hold it does not exist or is read-only.
         InputRefused: OUT has entries, and not `overwrite`.
     """
     try:
@@ -94,6 +94,13 @@ def check_out(out: Path, overwrite: bool) -> None:
             raise not_empty(out)
     elif os.path.lexists(out):
         raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
+    refuse_read_only(out, out.parent)
+
+
+def refuse_read_only(where: Reference, folder: Path) -> None:
+    """Refuse a place in a folder that cannot be written to."""
+    if not os.access(folder, os.W_OK):
+        raise UsageError(where, f"cannot be written: {folder} is read-only", "Name another folder.")
 
 
 def not_empty(out: Path) -> InputRefused:
@@ -131,8 +138,7 @@ def report_folder(
     there = next(path for path in (target, *target.parents) if path.exists())
     if not there.is_dir():
         raise UsageError(folder, "is a file", "Name a folder for the report.")
-    if not os.access(there, os.W_OK):
-        raise UsageError(folder, f"cannot be written: {there} is read-only", "Name another folder.")
+    refuse_read_only(folder, there)
     if there == target and not overwrite:
         _refuse_other_files(target)
     return target

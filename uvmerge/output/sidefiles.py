@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from ..checkpoint.bounded import CONFIG_BYTES, parse_json
 from ..checkpoint.folder import INDEX, Checkpoint
-from ..checkpoint.header import parse_json
 from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size
@@ -119,7 +119,7 @@ def module_folders(checkpoint: Checkpoint) -> set[str]:
     if "modules.json" not in checkpoint.side_names():
         return set()
     try:
-        raw = b'{"modules": %s}' % checkpoint.side_bytes("modules.json")
+        raw = b'{"modules": %s}' % checkpoint.side_start("modules.json", CONFIG_BYTES)
         modules = parse_json(raw, "modules.json", "it")["modules"]
         # A Normalize module has no files, and neither git nor the Hub keep an empty folder.
         filled = [m for m in modules if not str(m.get("type")).endswith(".Normalize")]

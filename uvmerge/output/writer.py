@@ -17,7 +17,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,15 +99,23 @@ class Staging:
             with self._disk_errors(JOURNAL):
                 self._log(line)
 
-    def is_done(self, file: str, offset: int, size_bytes: int) -> bool:
-        """Whether an earlier run finished this piece and the bytes on disk still have its hash."""
+    def is_done(
+        self, file: str, offset: int, size_bytes: int, labels: Collection[str] = ()
+    ) -> bool:
+        """Whether an earlier run finished this piece and the bytes on disk still have its hash.
+
+        Args:
+            labels: of the edited matrices in the piece, for which the journal must have records.
+        """
         line = self._claimed.get((file, offset))
-        if line is None or line.get("size") != size_bytes:
+        if line is None or line["size"] != size_bytes:
+            return False
+        if line.get("record", {}).keys() != set(labels):
             return False
         digest = xxhash.xxh3_128()
         for chunk in self._chunks(file, offset, size_bytes):
             digest.update(chunk)
-        if digest.hexdigest() != line.get("xxh3_128"):
+        if digest.hexdigest() != line["xxh3_128"]:
             return False
         with self._mutex:
             self.journal[file, offset] = line
@@ -267,15 +275,14 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        what = f"the disk is full ({_free(folder)} free)" if full else "cannot be written"
-        first = "make room" if full else "mend the cause"
+        what, first = f"cannot be written: {error.strerror}", "mend the cause"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, first = f"the disk is full ({_free(folder)} free)", "make room"
+        elif error.errno == errno.EFBIG:
+            what, first = "files may not become so large here", "raise the limit (`ulimit -f`)"
         do = f"What is finished is kept: {first} and run the same command again to resume."
-        raise RunFailed(
-            where,
-            what if full else f"{what}: {error.strerror}",
-            do if resumes else f"{first.capitalize()} and run the same command again.",
-        ) from error
+        again = f"{first.capitalize()} and run the same command again."
+        raise RunFailed(where, what, do if resumes else again) from error
 
 
 def _free(folder: Path) -> str:

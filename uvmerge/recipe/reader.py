@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..checkpoint.bounded import is_text
 from ..errors import RecipeError
 from ..operations.options import did_you_mean
 from ..text import brief, inert
@@ -71,10 +72,12 @@ class Reader:
             raise self.fail(
                 node.start_mark.line + 1, f"{brief(node.value)} is not what its tag says"
             )
+        line = node.start_mark.line + 1
+        if not is_text(node.value):
+            raise self.fail(line, f"'{brief(node.value)}' is not valid text", "Write it in UTF-8.")
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (ValueError, LookupError, OverflowError, yaml.YAMLError):
-            line = node.start_mark.line + 1
             raise self.fail(line, f"'{brief(node.value)}' cannot be read") from None
 
 

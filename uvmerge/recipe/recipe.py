@@ -38,6 +38,14 @@ LIMIT_BYTES = 256 * 1024
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a list that stands in several places in full each time, without an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether no alias may stand for `data`."""
+        return True
+
+
 @dataclass(frozen=True)
 class RecipeStep:
     """One operation with its options, on a selection of tensors."""
@@ -137,7 +145,13 @@ class Recipe:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe in `data`, the content of a recipe file; the inverse of `as_data`."""
-        return cls.parse(yaml.safe_dump(dict(data), sort_keys=False))
+        try:
+            text = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            raise RecipeError(
+                "recipe", "holds a value that a file cannot", "Write texts, numbers and lists."
+            ) from None
+        return cls.parse(text)
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as plain data, in the order of a recipe file."""
