@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputRefused
-from . import manifest
-
-JOURNAL = "journal.jsonl"
+from .publishing import JOURNAL, is_ours, refuse_foreign
+from .tree import Tree
 
 
 def staging_root(out: Path, digest: str) -> Path:
@@ -23,20 +22,29 @@ def staging_root(out: Path, digest: str) -> Path:
 
 
 def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
-    """Refuse if another plan has left an unfinished run beside OUT, unless it may be overwritten."""
+    """Refuse if another plan has left an unfinished run beside OUT, unless it may be overwritten.
+
+    What lies in the place of this plan's staging folder and is none is refused in any case.
+    """
+    refuse_foreign(staging_root(out, digest))
     for folder in unfinished_runs(out) if not overwrite else ():
         if folder != staging_root(out, digest):
             raise _other_run(folder, {}, head)
 
 
 def unfinished_runs(out: Path) -> list[Path]:
-    """Staging folders that earlier runs left beside OUT."""
+    """Staging folders with a journal that earlier runs left beside OUT."""
+    return [path for path in staging_folders(out) if (path / JOURNAL).is_file()]
+
+
+def staging_folders(out: Path) -> list[Path]:
+    """This user's staging folders beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
-    found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
-    return sorted(p for p in found if (p / JOURNAL).is_file())
+    found = (path for path in out.parent.iterdir() if pattern.fullmatch(path.name))
+    return sorted(path for path in found if is_ours(path))
 
 
-def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+def read_journal(root: Tree, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
     """The pieces that an earlier run under the same head claims to have finished, by (file, offset).
 
     The journal is then written anew: without lines that a kill cut off, and with a whole head.
@@ -44,9 +52,9 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
     Raises:
         InputRefused: the head belongs to another run.
     """
-    parsed = [_parse_line(line) for line in (root / JOURNAL).read_bytes().split(b"\n")]
+    parsed = [_parse_line(line) for line in root.read(JOURNAL).split(b"\n")]
     if parsed[0] and parsed[0] != head:
-        raise _other_run(root, parsed[0], head)
+        raise _other_run(root.path, parsed[0], head)
     claimed: dict[tuple[str, int], dict[str, Any]] = {}
     for entry in parsed[1:] if parsed[0] else ():  # without its head, nothing can be trusted
         if isinstance(entry.get("file"), str) and isinstance(entry.get("offset"), int):
@@ -55,9 +63,9 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
     return claimed
 
 
-def write_journal(root: Path, entries: list[dict[str, Any]]) -> None:
+def write_journal(root: Tree, entries: list[dict[str, Any]]) -> None:
     """Write a journal of these entries alone, in place of the one that is there."""
-    manifest.write_whole(root / JOURNAL, "".join(map(line_of, entries)).encode())
+    root.write_whole(JOURNAL, "".join(map(line_of, entries)).encode())
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:
@@ -74,13 +82,12 @@ def line_of(entry: dict[str, Any]) -> str:
     return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
-def has_head(root: Path, head: dict[str, Any]) -> bool:
+def has_head(root: Tree, head: dict[str, Any]) -> bool:
     """Whether the journal in a staging folder begins with this head, or with no readable head."""
-    try:
-        with open(root / JOURNAL, encoding="utf-8") as file:
-            return bool(json.loads(file.readline()) == head)
-    except (OSError, ValueError):
+    if root.status(JOURNAL) is None:
         return True
+    first = _parse_line(root.read(JOURNAL).partition(b"\n")[0])
+    return first in ({}, head)
 
 
 def _other_run(root: Path, before: dict[str, Any], head: dict[str, Any]) -> InputRefused:

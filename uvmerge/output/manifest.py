@@ -7,12 +7,11 @@ inputs writes the same bytes.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 import yaml
@@ -23,6 +22,7 @@ from ..checkpoint.roles import BASE, by_name
 from ..errors import InputRefused, counted
 from ..plan.steps import Plan
 from ..text import inert
+from .tree import Tree
 
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
@@ -138,11 +138,16 @@ def made_by_uvmerge(folder: Path) -> bool:
 
 def file_identity(path: Path) -> dict[str, Any]:
     """`bytes` and `xxh3_128` of a file, as the manifest holds them."""
-    digest, size_bytes = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size_bytes += len(chunk)
+        return stream_identity(file)
+
+
+def stream_identity(file: BinaryIO) -> dict[str, Any]:
+    """`file_identity` of an open file, from where it stands to its end."""
+    digest, size_bytes = xxhash.xxh3_128(), 0
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+        size_bytes += len(chunk)
     return {"bytes": size_bytes, "xxh3_128": digest.hexdigest()}
 
 
@@ -153,13 +158,8 @@ def to_bytes(data: dict[str, Any]) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is never there in part: beside its place, then renamed."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    with Tree.at(path.parent) as folder:
+        folder.write_whole(path.name, content)
 
 
 def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
