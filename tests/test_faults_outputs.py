@@ -584,7 +584,7 @@ def test_of_several_runs_at_once_one_writes(stale: bool, pair: faults.Pair) -> N
         process.join()
     codes = sorted(process.exitcode or 0 for process in processes)
     assert codes[0] == 0, log.read_text()
-    assert set(codes) == {0, 1}, codes  # 0: it was finished already
+    assert set(codes[1:]) <= {0, 1, 3}, codes  # 0: finished already; 3: it has just come
     assert faults.contents(pair[2]) == expected
     assert faults.leftovers(pair[2]) == ["out"]
     assert "Traceback" not in log.read_text()

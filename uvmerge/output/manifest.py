@@ -19,6 +19,7 @@ import yaml
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.header import parse_json
 from ..checkpoint.roles import BASE, by_name
+from ..checkpoint.sample import sample_digest
 from ..errors import InputRefused, counted
 from ..plan.steps import Plan
 from ..text import inert
@@ -29,7 +30,11 @@ FORMAT = 1
 
 
 def build(
-    plan: Plan, files: dict[str, dict[str, Any]], edits: dict[str, Any], settings: dict[str, Any]
+    plan: Plan,
+    files: dict[str, dict[str, Any]],
+    edits: dict[str, Any],
+    settings: Mapping[str, str],
+    samples: Mapping[str, str],
 ) -> dict[str, Any]:
     """The content of `uvmerge.json`.
 
@@ -37,9 +42,10 @@ def build(
         files: by name, `bytes` and `xxh3_128` of every other file of the output.
         edits: per edited matrix, its record (`docs/output.md`, The record of a matrix).
         settings: device and precision.
+        samples: see `samples`.
     """
     return {
-        **_heading(plan, settings),
+        **_heading(plan, settings, samples),
         "edited": dict(sorted(edits.items())),
         "reset": [step.tensor for step in plan.taken],
         "notes": list(plan.notes),
@@ -47,7 +53,7 @@ def build(
     }
 
 
-def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
+def _heading(plan: Plan, settings: Mapping[str, str], samples: Mapping[str, str]) -> dict[str, Any]:
     """The part of the manifest that determines the bytes of an output."""
     recipe = plan.recipe.as_data()
     references = {
@@ -61,15 +67,27 @@ def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
         "format": FORMAT,
         "recipe": recipe,
         "inputs": plan.inputs,
-        "settings": settings,
+        "samples": dict(samples),
+        "settings": dict(settings),
         "versions": versions(),
     }
 
 
-def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
-    """Whether the manifest in `folder` says that this plan made it, under the same versions."""
-    content = read(folder) or {}
-    return all(content.get(key) == value for key, value in _heading(plan, settings).items())
+def is_of(
+    content: Mapping[str, Any],
+    plan: Plan,
+    settings: Mapping[str, str],
+    samples: Mapping[str, str],
+) -> bool:
+    """Whether a manifest says that this plan made its folder, under the same versions."""
+    heading = _heading(plan, settings, samples)
+    return all(content.get(key) == value for key, value in heading.items())
+
+
+def samples(checkpoints: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """By role, a hash of samples of the weights of each checkpoint that no Hub commit identifies."""
+    local = {role: each for role, each in checkpoints.items() if each.commit is None}
+    return {role: sample_digest(each) for role, each in local.items()}
 
 
 def versions() -> dict[str, str]:
@@ -140,6 +158,11 @@ def file_identity(path: Path) -> dict[str, Any]:
     """`bytes` and `xxh3_128` of a file, as the manifest holds them."""
     with path.open("rb") as file:
         return stream_identity(file)
+
+
+def bytes_identity(content: bytes) -> dict[str, Any]:
+    """`file_identity` of a file with this content."""
+    return {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
 
 
 def stream_identity(file: BinaryIO) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def _free(folder: Path) -> str:
 @contextmanager
 def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
     """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
-    with disk_errors(out, out.parent), locked(out.with_name(f"{out.name}.uvmerge-lock")):
+    with disk_errors(out, out.parent), locked(lock_of(out)):
         check_out(out, overwrite)
         place = staging_root(out, digest)
         check_unfinished(out, digest, head, overwrite)
@@ -299,7 +299,34 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
                 staging.close()
 
 
-def _discard(place: Path, out: Path) -> None:
+def is_published(out: Path, digest: str, head: dict[str, Any]) -> bool:
+    """Whether a run with this head has published OUT and was killed before it cleared up."""
+    place = staging_root(out, digest)
+    if not publishing.is_published(place, out):
+        return False
+    with publishing.opened(place) as root:
+        return has_head(root, head)
+
+
+def clear_up(out: Path, digest: str) -> Path | None:
+    """Remove what a run that was killed after publishing has left beside OUT.
+
+    Returns:
+        The new path of an old OUT that holds files of others; None where there was none.
+    """
+    place, lock = staging_root(out, digest), lock_of(out)
+    if not any(map(os.path.lexists, (place, lock))):
+        return None
+    with disk_errors(out, out.parent), locked(lock):
+        return _discard(place, out) if os.path.lexists(place) else None
+
+
+def lock_of(out: Path) -> Path:
+    """Where the lock of OUT lies."""
+    return out.with_name(f"{out.name}.uvmerge-lock")
+
+
+def _discard(place: Path, out: Path) -> Path | None:
     """Remove a staging folder; an old OUT in it that holds files of others stays beside OUT."""
     with publishing.opened(place) as root:
-        publishing.clear_up(root, out)
+        return publishing.clear_up(root, out)
