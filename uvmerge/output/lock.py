@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from ..errors import InputRefused, Locked
 from .tree import Tree, write_at
 
@@ -80,6 +82,25 @@ def is_gone(found: Mapping[str, Any]) -> bool:
 def _is_of_another_boot(found: Mapping[str, Any]) -> bool:
     before, now = found.get("boot"), _boot()
     return before is not None and now is not None and before != now
+
+
+def signature() -> str:
+    """What identifies this process, for the name of a file that it has not finished."""
+    me = owner()
+    return f"{_place(me)}-{me['pid']}-{me['started']}"
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether `name` is the signature of a process of this host and container that has ended."""
+    parts = name.split("-")
+    if len(parts) != 3 or parts[0] != _place(owner()) or not parts[1].isdecimal():
+        return False
+    pid, started = int(parts[1]), parts[2] if parts[2].isdecimal() else None
+    return 0 < pid < 2**31 and is_gone({"pid": pid, "started": started})
+
+
+def _place(found: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(f"{found['host']} {found['pid_namespace']}".encode())
 
 
 def _take(parent: Tree, path: Path, content: bytes) -> None:
