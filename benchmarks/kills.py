@@ -33,22 +33,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # children are forked
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import torch  # noqa: E402
-from measure import about, table, write_result  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+import torch
+from measure import about, table, write_result
+from safetensors.torch import save_file
 
-import uvmerge.api.sweep  # noqa: E402
-import uvmerge.cli.main  # noqa: E402
-import uvmerge.demo.run  # noqa: E402
-import uvmerge.engine.compute  # noqa: E402
-import uvmerge.engine.measuring  # noqa: E402
-import uvmerge.report.page  # noqa: E402
-from uvmerge.output import publishing  # noqa: E402
+import uvmerge.api.sweep
+import uvmerge.cli.main
+import uvmerge.demo.run
+import uvmerge.engine.compute
+import uvmerge.engine.measuring
+import uvmerge.report.page
+from uvmerge.output import publishing
 
 CALLS = (
     "write", "pwrite", "ftruncate", "fsync", "fchmod", "rename", "replace", "link", "symlink",

@@ -504,6 +504,21 @@ def test_what_is_no_file_in_place_of_the_lock_is_refused_at_once(
     assert home.read_text() == owner(started="1")
 
 
+def test_a_held_output_is_refused_before_any_value_is_read(pair: faults.Pair) -> None:
+    with (
+        uvmerge_lock.locked(lock(pair[2])),
+        mock.patch("uvmerge.engine.compute.editor", side_effect=AssertionError),
+    ):
+        failed(faults.restore(*pair), f"process {os.getpid()} on this host is writing", code=1)
+
+
+def test_a_read_only_output_is_refused_before_the_work(pair: faults.Pair) -> None:
+    done(faults.restore(*pair))
+    real = os.access
+    with mock.patch("os.access", lambda path, mode: Path(path) != pair[2] and real(path, mode)):
+        refused(pair, f"{pair[2]}: is read-only", options=("--overwrite",))
+
+
 def test_the_lock_of_a_zombie_is_taken_over(pair: faults.Pair) -> None:
     """A killed run that its parent has not yet waited for, as in a container without init."""
     ended = subprocess.Popen(["true"])

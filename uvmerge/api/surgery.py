@@ -21,6 +21,7 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
+from ..output.lock import lock_of, refuse_held
 from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight
@@ -134,6 +135,7 @@ class Surgery:
         runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
+            refuse_held(lock_of(each.target))
         self.announce(runs, planned.engine)
         sides = side_files(planned.sides, checkpoints[mirrored(checkpoints)], runs[0].plan)
         runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]

@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 
 from ..errors import UsageError
-from ..output import lock, manifest, writer
+from ..output import manifest
+from ..output.lock import lock_of, locked
 from ..output.places import target_of
 from . import cards, pair
 from .table import BASE, DIFF, FINETUNED, REPORT, DemoReport, Row, Score, markdown
@@ -119,7 +120,7 @@ def run(
     versions = _versions()
     _refuse_taken(target, jobs, DemoReport((), hands, seed, versions), overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with lock.locked(writer.lock_of(target)):
+    with locked(lock_of(target)):
         rows = _measured(target, jobs, cards.deal(hands, seed), overwrite, on_row)
         report = DemoReport(tuple(rows), hands, seed, versions)
         text = json.dumps(report.as_dict(), indent=2) + "\n"

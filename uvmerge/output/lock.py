@@ -52,6 +52,20 @@ def locked(path: Path) -> Iterator[None]:
                 os.unlink(path.name, dir_fd=parent.descriptor)
 
 
+def lock_of(out: Path) -> Path:
+    """Where the lock of OUT lies."""
+    return out.with_name(f"{out.name}.uvmerge-lock")
+
+
+def refuse_held(path: Path) -> None:
+    """Refuse as `locked` would, without taking the lock: before work that would be in vain."""
+    with Tree.at(path.parent) as parent:
+        _refuse_no_file(parent, path)
+        content = _content(parent, path)
+        if content is not None:
+            _refuse_alive(path, content)
+
+
 def owner() -> dict[str, Any]:
     """What identifies this process, also after its number has been given to another one."""
     pid = os.getpid()
@@ -145,13 +159,7 @@ def _taken_over(parent: Tree, beside: str, path: Path) -> bool:
     Several runs may find one lock stale. The one that holds `flock` on it replaces it, the others
     then see another file under its name. All of them are on this host, so `flock` can be trusted.
     """
-    found = parent.status(path.name)
-    if found is None:
-        return False
-    if not stat.S_ISREG(found.st_mode):
-        raise InputRefused(
-            path, "is in the place of the lock file, and no file", "Move it away and run again."
-        )
+    _refuse_no_file(parent, path)
     try:
         with parent.opened(path.name, os.O_RDONLY) as descriptor:
             if not _may_replace(descriptor):
@@ -164,6 +172,14 @@ def _taken_over(parent: Tree, beside: str, path: Path) -> bool:
             return True
     except FileNotFoundError:
         return False
+
+
+def _refuse_no_file(parent: Tree, path: Path) -> None:
+    found = parent.status(path.name)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise InputRefused(
+            path, "is in the place of the lock file, and no file", "Move it away and run again."
+        )
 
 
 def _may_replace(descriptor: int) -> bool:

@@ -38,7 +38,7 @@ from .journal import (
     staging_root,
     write_journal,
 )
-from .lock import locked
+from .lock import lock_of, locked
 from .places import check_out
 from .publishing import FOLDER, JOURNAL
 from .tree import Tree, write_at
@@ -319,11 +319,6 @@ def clear_up(out: Path, digest: str) -> Path | None:
         return None
     with disk_errors(out, out.parent), locked(lock):
         return _discard(place, out) if os.path.lexists(place) else None
-
-
-def lock_of(out: Path) -> Path:
-    """Where the lock of OUT lies."""
-    return out.with_name(f"{out.name}.uvmerge-lock")
 
 
 def _discard(place: Path, out: Path) -> Path | None:
