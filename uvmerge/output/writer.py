@@ -167,7 +167,11 @@ class Staging:
         """
         self._tree.sync_all()
         publishing.publish(self._root, self.out, self.overwrite)
-        self._journal_file.close()
+        return self.discard()
+
+    def discard(self) -> Path | None:
+        """Remove the staging folder; returns where an old OUT in it with files of others is now."""
+        self.close()
         return publishing.clear_up(self._root, self.out)
 
     def close(self) -> None:
