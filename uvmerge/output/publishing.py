@@ -128,6 +128,8 @@ def publish(root: Tree, out: Path, overwrite: bool) -> None:
             made = root.status(FOLDER)
             assert made is not None
             new = f"new-{made.st_ino}"
+            if root.status(new) is not None:  # an old OUT, since its inode is another one
+                root.rename(new, root, _free_name(root, "old-"))
             root.rename(FOLDER, root, new)
             root.sync()
             if not exchanged(root, new, parent, out.name):
