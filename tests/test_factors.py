@@ -376,10 +376,10 @@ def test_a_folder_that_cannot_be_written_is_one_error(
 ) -> None:
     real = os.replace
 
-    def replace(source: Path, target: Path) -> None:
+    def replace(source: Path, target: Path, **places: int) -> None:
         if Path(target).parent == kept:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        real(source, target)
+        real(source, target, **places)
 
     monkeypatch.setattr(os, "replace", replace)
     outcome = run(small, kept.with_name("out"), COMMANDS["restore"], "--factors", kept)
