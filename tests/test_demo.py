@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
+import faults
 import pytest
 from command import uv
 
-from uvmerge.demo import cards, pair
+from uvmerge.demo import cards, pair, run as demo
+from uvmerge.errors import UsageError
 
 
 def test_the_sums_follow_the_rules() -> None:
@@ -65,8 +69,44 @@ def test_the_demo_shows_forgetting_and_its_repair(
     assert [c["verdict"] for c in weights["checkpoints"]] == ["related"] * 3
     words = ["--load", "--against", tmp_path / "out" / "finetuned"]
     assert uv(capsys, "check", tmp_path / "out" / "restore-0.2", *words).code == 0
-    again = uv(capsys, "demo", tmp_path / "out")
-    assert again.code == 2 and "already holds base" in again.err
+    other = uv(capsys, "demo", tmp_path / "out")
+    assert other.code == 2 and "already holds report.json, report.md" in other.err
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that makes two checkpoints and asks them nothing."""
+    shown, made = demo._SHOWN, demo._jobs()
+    monkeypatch.setattr(demo, "_jobs", lambda: [job for job in made if job.name in shown])
+    monkeypatch.setattr(cards, "accuracies", lambda folder, rules, hands: [7, 5])
+
+
+@pytest.mark.usefixtures("short")
+def test_the_same_demo_again_keeps_what_is_there(tmp_path: Path) -> None:
+    demo.run(tmp_path / "out", hands=100)
+    before = faults.tree(tmp_path / "out" / "restore-0.2")
+    report = (tmp_path / "out" / "report.json").read_bytes()
+    (tmp_path / "out" / "report.json").unlink()  # as after a kill before the last steps
+    (tmp_path / "out" / "report.md").unlink()
+    (tmp_path / "out" / "base" / "model.safetensors").unlink()
+    shutil.rmtree(tmp_path / "out" / "interpolate-0.3")
+    os.utime(tmp_path / "out" / "restore-0.2" / "uvmerge.json", ns=(2**62, 2**62))
+    demo.run(tmp_path / "out", hands=100)
+    assert faults.tree(tmp_path / "out" / "restore-0.2").keys() == before.keys()
+    assert (tmp_path / "out" / "report.json").read_bytes() == report
+    demo.run(tmp_path / "out", hands=100)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("what", ["base", "restore-0.2", "report.md"])
+@pytest.mark.usefixtures("short")
+def test_a_demo_never_writes_over_what_is_not_its_own(what: str, tmp_path: Path) -> None:
+    place = tmp_path / "out" / what
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("mine")
+    with pytest.raises(UsageError, match=f"already holds {what}"):
+        demo.run(tmp_path / "out", hands=100)
+    assert faults.contents(tmp_path / "out") == {f"{what}/config.json": b"mine"}
 
 
 def test_the_training_script_writes_a_pair_that_loads(tmp_path: Path) -> None:

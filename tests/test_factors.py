@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import uvmerge
 from uvmerge.engine.factors import FactorFolder
 from uvmerge.engine.settings import Control
+from uvmerge.output import lock
 from uvmerge.spectral.gram import Eigenpairs
 
 COMMANDS = {
@@ -375,10 +376,10 @@ def test_a_folder_that_cannot_be_written_is_one_error(
 ) -> None:
     real = os.replace
 
-    def replace(source: Path, target: Path) -> None:
+    def replace(source: Path, target: Path, **places: int) -> None:
         if Path(target).parent == kept:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        real(source, target)
+        real(source, target, **places)
 
     monkeypatch.setattr(os, "replace", replace)
     outcome = run(small, kept.with_name("out"), COMMANDS["restore"], "--factors", kept)
@@ -413,3 +414,13 @@ def test_a_dry_run_keeps_nothing(small: faults.Pair, kept: Path) -> None:
 def test_a_run_that_decomposes_nothing_makes_no_folder(small: faults.Pair, kept: Path) -> None:
     bytes_of(small, kept.with_name("out"), ("reset-layers", "--frac", "1"), "--factors", kept)
     assert not kept.exists()
+
+
+def test_what_a_killed_run_had_not_finished_is_removed(tmp_path: Path) -> None:
+    place, mine, _ = lock.signature().split("-")
+    gone, alive = f"{place}-{2**22 - 1}-1", lock.signature()
+    names = [f"key.safetensors.{who}_1" for who in (gone, alive, f"{'0' * 16}-{mine}-1", "x")]
+    for name in names:
+        (tmp_path / name).touch()
+    FactorFolder(tmp_path, "cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])

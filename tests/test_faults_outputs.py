@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,9 @@ import pytest
 import torch
 import zoo
 from faults import done, failed, refused
+
+import uvmerge
+from uvmerge.output import lock as uvmerge_lock
 
 
 @pytest.fixture
@@ -480,9 +484,108 @@ def test_a_lock_that_names_no_owner_is_explained_and_kept(content: str, pair: fa
     assert faults.tree(pair[2].parent) == before
 
 
-def test_a_folder_in_place_of_the_lock_is_explained(pair: faults.Pair) -> None:
-    lock(pair[2]).mkdir()
-    failed(faults.restore(*pair), f"{lock(pair[2])}: ", code=1)
+@pytest.mark.parametrize("what", ["folder", "pipe", "link", "dangling link", "device"])
+def test_what_is_no_file_in_place_of_the_lock_is_refused_at_once(
+    what: str, pair: faults.Pair
+) -> None:
+    place, home = lock(pair[2]), pair[2].parent / "home"
+    home.write_text(owner(started="1"))  # a lock that would be stale
+    if what == "folder":
+        place.mkdir()
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to({"link": home, "device": "/dev/zero"}.get(what, "nowhere"))
+    before = faults.tree(pair[2].parent)
+    with faults.at_most(20):
+        outcome = faults.restore(*pair)
+    failed(outcome, f"{place}: is in the place of the lock file", "Move it away", code=3)
+    assert faults.tree(pair[2].parent) == before
+    assert home.read_text() == owner(started="1")
+
+
+def test_a_held_output_is_refused_before_any_value_is_read(pair: faults.Pair) -> None:
+    with (
+        uvmerge_lock.locked(lock(pair[2])),
+        mock.patch("uvmerge.engine.compute.editor", side_effect=AssertionError),
+    ):
+        failed(faults.restore(*pair), f"process {os.getpid()} on this host is writing", code=1)
+
+
+def test_a_read_only_output_is_refused_before_the_work(pair: faults.Pair) -> None:
+    done(faults.restore(*pair))
+    real = os.access
+    with mock.patch("os.access", lambda path, mode: Path(path) != pair[2] and real(path, mode)):
+        refused(pair, f"{pair[2]}: is read-only", options=("--overwrite",))
+
+
+def test_the_lock_of_a_zombie_is_taken_over(pair: faults.Pair) -> None:
+    """A killed run that its parent has not yet waited for, as in a container without init."""
+    ended = subprocess.Popen(["true"])
+    stat_file = Path(f"/proc/{ended.pid}/stat")
+    faults.wait_for(lambda: ") Z " in stat_file.read_text(), "the end")
+    started = stat_file.read_text().rpartition(")")[2].split()[19]
+    lock(pair[2]).write_text(owner(pid=ended.pid, started=started))
+    done(faults.restore(*pair))
+    ended.wait()
+    assert faults.leftovers(pair[2]) == ["out"]
+
+
+def test_the_lock_of_another_container_is_explained_and_kept(pair: faults.Pair) -> None:
+    """Its processes have other numbers here: number 7 there may be nobody here."""
+    content = json.dumps(uvmerge_lock.owner() | {"pid_namespace": "pid:[1]", "pid": 2**22 - 1})
+    lock(pair[2]).write_text(content)
+    failed(
+        faults.restore(*pair), "on host", "in another container, is writing to this output",
+        "If that run is gone, delete the lock file and run again.", code=1,
+    )  # fmt: skip
+    assert lock(pair[2]).read_text() == content
+
+
+@pytest.mark.parametrize(("namespace", "code"), [("pid:[4026531836]", 0), ("pid:[9]", 1)])
+def test_a_lock_from_before_a_reboot_is_taken_over_outside_of_containers(
+    namespace: str, code: int, pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of the same name and namespace may run on another machine."""
+    monkeypatch.setattr(uvmerge_lock, "_namespace", lambda: namespace)
+    lock(pair[2]).write_text(json.dumps(uvmerge_lock.owner() | {"boot": "before"}))
+    assert faults.restore(*pair).code == code
+
+
+def test_a_lock_is_whole_from_the_first_moment(tmp_path: Path) -> None:
+    seen = []
+
+    def link(*places: str, **options: object) -> None:
+        real(*places, **options)  # type: ignore[arg-type]
+        seen.append(json.loads((tmp_path / "lock").read_text()))
+
+    real = os.link
+    with mock.patch("os.link", link), uvmerge_lock.locked(tmp_path / "lock"):
+        assert os.listdir(tmp_path) == ["lock"]
+    assert seen == [uvmerge_lock.owner()]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_without_hard_links_is_locked_too(tmp_path: Path) -> None:
+    error = OSError(errno.EPERM, "Operation not permitted")
+    with mock.patch("os.link", side_effect=error), uvmerge_lock.locked(tmp_path / "lock"):
+        with pytest.raises(uvmerge.Locked, match="is writing"):
+            uvmerge_lock.locked(tmp_path / "lock").__enter__()
+        assert os.listdir(tmp_path) == ["lock"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_run_wrote_beside_its_lock_is_removed(pair: faults.Pair) -> None:
+    for name, content in (("0a1b2c3d", ""), ("0a1b2c3e", owner()), ("0a1b2c3f", "mine")):
+        lock(pair[2]).with_name(f"out.uvmerge-lock.{name}").write_text(content)
+    done(faults.restore(*pair))
+    assert faults.leftovers(pair[2]) == ["out", "out.uvmerge-lock.0a1b2c3f"]
+
+
+def test_a_run_whose_lock_was_given_to_another_one_leaves_it(tmp_path: Path) -> None:
+    with uvmerge_lock.locked(tmp_path / "lock"):
+        (tmp_path / "lock").write_text(owner(host="node-17"))
+    assert (tmp_path / "lock").read_text() == owner(host="node-17")
 
 
 @pytest.mark.parametrize("stale", [False, True])
@@ -496,7 +599,7 @@ def test_of_several_runs_at_once_one_writes(stale: bool, pair: faults.Pair) -> N
         process.join()
     codes = sorted(process.exitcode or 0 for process in processes)
     assert codes[0] == 0, log.read_text()
-    assert set(codes[1:]) <= {1, 3}, codes  # 3: OUT was there already
+    assert set(codes[1:]) <= {0, 1, 3}, codes  # 0: finished already; 3: it has just come
     assert faults.contents(pair[2]) == expected
     assert faults.leftovers(pair[2]) == ["out"]
     assert "Traceback" not in log.read_text()

@@ -580,7 +580,9 @@ def test_a_folder_that_holds_something_else_is_refused(
     if what == "a changed file":
         (place / "config.json").write_text("{}")
     before = faults.tree(out)
-    failed(swept(pair, out, "restore", *TOPS), "top-0.1: is not empty", "--overwrite", code=3)
+    missing = "not whole: config.json has other content"
+    said = missing if what == "a changed file" else "top-0.1: is not empty"
+    failed(swept(pair, out, "restore", *TOPS), said, "--overwrite", code=3)
     assert faults.tree(out) == before
     done(swept(pair, out, "restore", *TOPS, "--overwrite"))
     found, expected = checkpoints(out), checkpoints(out.with_name("expected"))

@@ -18,6 +18,7 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, size
 from . import diff
+from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
 
@@ -32,6 +33,7 @@ class Result:
         edits: by edited matrix: k, gap at the cut, method, relative change (docs/output.md).
         seconds: wall time.
         kept: where an old OUT with files of others was moved to; None where there was none.
+        was_there: whether OUT was the whole output of this run already; then nothing was written.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -41,11 +43,14 @@ class Result:
     edits: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     kept: Path | None = None
+    was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def summary(self) -> str:
         """What was done, in a sentence."""
+        if self.was_there:
+            return "was there already: the whole output of this command; nothing was written"
         changed = sum(e["changed"] for e in self.edits.values()) + self.plan.counts()["reset"]
         rest = "everything else byte-identical"
         if any(step.action == "convert" for step in self.plan.steps):
@@ -64,7 +69,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
             "edits": dict(self.edits),
-            "notes": list(self.plan.notes),
+            "notes": list(self.plan.notes), "was_there": self.was_there,
         }  # fmt: skip
 
 
@@ -128,7 +133,8 @@ def run_all(
     Args:
         tasks: recipes, each with its OUT.
         references: the checkpoints by role; references inside the recipes are ignored.
-        keep_same: whether an OUT that already holds the same output is kept; its result is None.
+        keep_same: whether an OUT that already holds the same output is kept even with `overwrite`;
+            its result is then None.
     """
     started = time.monotonic()
     surgery = Surgery(settings, watch)
@@ -137,7 +143,8 @@ def run_all(
         if settings.dry_run:
             surgery.announce(planned.runs, planned.engine)
             return [Result(None, each.plan) for each in planned.runs]
-        todo = [each for each in planned.runs if not (keep_same and each.is_there())]
+        finished = finished_runs(planned, checkpoints, settings, keep_same)
+        todo = [each for each in planned.runs if each.target not in finished]
         results: dict[Path, Result] = {}
         if todo:
             checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
@@ -146,8 +153,13 @@ def run_all(
                 for each, staging, record in zip(checked, stagings, records, strict=True):
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
-                        Path(each.out), each.plan, record, 0.0, kept, surgery.phases.seconds
+                        Path(each.out), each.plan, record, 0.0, kept, False, surgery.phases.seconds
                     )
+        for each in planned.runs if not keep_same else ():
+            if there := finished.get(each.target):
+                results[each.target] = Result(
+                    Path(each.out), each.plan, there.edits, kept=there.kept, was_there=True
+                )
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]

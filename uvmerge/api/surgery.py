@@ -21,6 +21,7 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
+from ..output.lock import lock_of, refuse_held
 from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight
@@ -40,6 +41,7 @@ class Run:
         recipe: the recipe, with the dtype and the layer map of the settings.
         target: the real path of OUT.
         said: device and precision, as the manifest holds them.
+        samples: hashes of samples of the inputs, as the manifest holds them.
         head: the head of the journal, which must be the same for a run to be resumed.
     """
 
@@ -48,12 +50,8 @@ class Run:
     out: Reference
     target: Path
     said: dict[str, str]
+    samples: dict[str, str]
     head: dict[str, Any] = field(default_factory=dict)
-
-    def is_there(self) -> bool:
-        """Whether OUT already holds the whole output of this run."""
-        is_whole = manifest.made_by_uvmerge(self.target)
-        return is_whole and manifest.describes(self.target, self.plan, self.said)
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,10 @@ class Surgery:
         with self.phases.timed("import"):
             computes = needs_torch and not self.settings.dry_run  # a plan needs no torch
             engine = self.settings.engine(needs_torch=computes)
+        with self.phases.timed("plan"):
+            samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
         runs = [
-            Run(recipe, plan, out, target_of(out), _said(plan, engine))
+            Run(recipe, plan, out, target_of(out), _said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
@@ -135,9 +135,10 @@ class Surgery:
         runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
+            refuse_held(lock_of(each.target))
         self.announce(runs, planned.engine)
         sides = side_files(planned.sides, checkpoints[mirrored(checkpoints)], runs[0].plan)
-        runs = [replace(each, head=_head(each, checkpoints)) for each in runs]
+        runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         if any(each.plan.needs_torch for each in runs):
@@ -195,7 +196,9 @@ class Surgery:
                 staging.add_side_file(side.name, side.read)
             files = staging.verify()
             Checkpoint.open(staging.folder).close()
-            record = manifest.to_bytes(manifest.build(run.plan, files, dict(edits), run.said))
+            record = manifest.to_bytes(
+                manifest.build(run.plan, files, dict(edits), run.said, run.samples)
+            )
             staging.add_side_file(manifest.NAME, lambda: record)
             return staging.publish()
 
@@ -266,7 +269,8 @@ class Surgery:
         return left
 
 
-def _head(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
+def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    """The head of a run's journal."""
     return {
         "plan": run.plan.digest,
         "inputs": states(checkpoints),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,9 @@ from importlib import metadata
 from pathlib import Path
 
 from ..errors import UsageError
-from ..output.places import refuse_read_only
+from ..output import manifest
+from ..output.lock import lock_of, locked
+from ..output.places import refuse_read_only, target_of
 from . import cards, pair
 from .table import BASE, DIFF, FINETUNED, REPORT, DemoReport, Row, Score, markdown
 
@@ -100,6 +101,9 @@ def run(
 ) -> DemoReport:
     """Run every operation on the embedded pair, measure all checkpoints and write the report.
 
+    What an earlier call with the same arguments has made is kept, so that the call goes on where a
+    kill has stopped it; its report is written last.
+
     Args:
         out: folder for the checkpoints, `report.md`, `report.json` and `diff/`.
         hands: how many hands to ask under each rule; every checkpoint is asked the same hands.
@@ -110,15 +114,34 @@ def run(
     Raises:
         UsageError: `out` is a file, or holds something that would be overwritten and `overwrite` is
             false. Nothing has been written then.
+        Locked: another process is writing to `out`.
     """
+    jobs, target = _jobs(), target_of(out)
+    versions = _versions()
+    _refuse_taken(target, jobs, DemoReport((), hands, seed, versions), overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock_of(target)):
+        rows = _measured(target, jobs, cards.deal(hands, seed), overwrite, on_row)
+        report = DemoReport(tuple(rows), hands, seed, versions)
+        text = json.dumps(report.as_dict(), indent=2) + "\n"
+        manifest.write_whole(target / f"{REPORT}.json", text.encode())
+        manifest.write_whole(target / f"{REPORT}.md", markdown(report).encode())
+    return report
+
+
+def _measured(
+    out: Path,
+    jobs: Sequence[_Job],
+    dealt: list[cards.Hand],
+    overwrite: bool,
+    on_row: Callable[[Row], None] | None,
+) -> list[Row]:
+    """Make the checkpoints and `diff/`; returns the rows of the table."""
     import uvmerge
 
-    jobs, out = _jobs(), Path(out)
-    _refuse_taken(out, jobs, overwrite)
-    dealt = cards.deal(hands, seed)
     base, finetuned = out / BASE, out / FINETUNED
     for source, copy in zip(pair(), (base, finetuned), strict=True):
-        shutil.copytree(source, copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        _copy(source, copy)
     given = _scores(base, dealt), _scores(finetuned, dealt)
     rows: list[Row] = []
 
@@ -133,26 +156,64 @@ def run(
         folder = out / job.name
         job.call(base, finetuned, folder, overwrite=overwrite, quiet=True)
         add(job.name, job.command, _scores(folder, dealt))
-    report = DemoReport(tuple(rows), hands, seed, _versions())
-    text = json.dumps(report.as_dict(), indent=2) + "\n"
-    (out / f"{REPORT}.json").write_text(text, encoding="utf-8")
-    (out / f"{REPORT}.md").write_text(markdown(report), encoding="utf-8")
     shown = [out / name for name in _SHOWN]
-    uvmerge.diff(base, finetuned, *shown).save(out / DIFF, overwrite=True)
-    return report
+    uvmerge.diff(base, finetuned, *shown).save(out / DIFF, overwrite=overwrite)
+    return rows
 
 
-def _refuse_taken(out: Path, jobs: Sequence[_Job], overwrite: bool) -> None:
-    """Refuse an `out` that is a file, or holds something that would be overwritten."""
+def _copy(source: Path, folder: Path) -> None:
+    """Copy the files that are not there yet, each whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if not _has_content(folder / path.name, path):
+            manifest.write_whole(folder / path.name, path.read_bytes())
+
+
+def _has_content(path: Path, source: Path) -> bool:
+    return path.is_file() and path.read_bytes() == source.read_bytes()
+
+
+def _refuse_taken(out: Path, jobs: Sequence[_Job], asked: DemoReport, overwrite: bool) -> None:
+    """Refuse an `out` that is a file, or holds something that would be overwritten.
+
+    Args:
+        asked: the report that will be written, yet without rows.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
     refuse_read_only(out, next(p for p in (out, *out.absolute().parents) if p.is_dir()))
-    written = [BASE, FINETUNED, *(job.name for job in jobs), f"{REPORT}.md", f"{REPORT}.json", DIFF]
-    taken = [name for name in written if (out / name).exists()]
-    if taken and not overwrite:
+    if overwrite:
+        return
+    sources = dict(zip((BASE, FINETUNED), pair(), strict=True))
+    taken = [name for name, source in sources.items() if _holds_others(out / name, source)]
+    made = [job.name for job in jobs if (out / job.name).exists()]
+    taken += [name for name in made if not manifest.made_by_uvmerge(out / name)]
+    if not _is_same_demo(out / f"{REPORT}.json", asked):
+        taken += [name for name in (f"{REPORT}.json", f"{REPORT}.md") if (out / name).exists()]
+    if taken:
         raise UsageError(
             out, f"already holds {', '.join(taken)}", "Name another folder, or pass --overwrite."
         )
+
+
+def _holds_others(folder: Path, source: Path) -> bool:
+    """Whether a folder holds something else than `source`, or than a part of it."""
+    if not folder.is_dir():
+        return folder.exists()
+    started = {f"{path.name}.new" for path in source.iterdir()}  # by a run that was killed
+    found = (path for path in folder.iterdir() if path.name not in started)
+    return not all(
+        (source / path.name).is_file() and _has_content(path, source / path.name) for path in found
+    )
+
+
+def _is_same_demo(path: Path, asked: DemoReport) -> bool:
+    """Whether a report is of a demo with the same settings and versions."""
+    try:
+        found = json.loads(path.read_bytes())
+        return all(found[key] == asked.as_dict()[key] for key in ("task", "versions"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _row(

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..errors import RunFailed
+from ..output import lock
 from ..spectral.gram import Eigenpairs
 
 
@@ -23,6 +24,7 @@ class FactorFolder:
     """A `spectral.ladder.Memory` in a folder.
 
     A file appears by renaming, so that it is never there in part. A damaged file counts as absent.
+    What a killed run on this host had not finished is removed.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -30,6 +32,9 @@ class FactorFolder:
         self._made_by = f"torch-{torch.__version__}-{device}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.safetensors.*_*"):
+                if lock.is_abandoned(path.name.rpartition(".")[2].partition("_")[0]):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise RunFailed(folder, f"cannot hold factors: {error.strerror}") from error
 
@@ -55,7 +60,7 @@ class FactorFolder:
             made["following"] = pairs.following.hex()
         tensors = {"values": pairs.values.cpu(), "vectors": pairs.vectors.cpu().contiguous()}
         path = self._path(key)
-        beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+        beside = path.with_name(f"{path.name}.{lock.signature()}_{threading.get_ident()}")
         try:
             beside.write_bytes(save(tensors, made))
             os.replace(beside, path)

@@ -18,8 +18,9 @@ import xxhash
 from ..checkpoint.bounded import is_deeper
 from ..errors import InputRefused
 from . import manifest
+from .publishing import JOURNAL, is_ours, refuse_foreign
+from .tree import Tree
 
-JOURNAL = "journal.jsonl"
 LIMIT_BYTES, LIMIT_LINE_BYTES, LIMIT_DEPTH = 1 << 30, 16 << 20, 16
 _LINE = re.compile(rb'(\{.+),"line_xxh3_64":"([0-9a-f]{16})"\}\n')
 _DIGEST = re.compile("[0-9a-f]{32}")
@@ -31,20 +32,29 @@ def staging_root(out: Path, digest: str) -> Path:
 
 
 def check_unfinished(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> None:
-    """Refuse if another plan has left an unfinished run beside OUT, unless it may be overwritten."""
+    """Refuse if another plan has left an unfinished run beside OUT, unless it may be overwritten.
+
+    What lies in the place of this plan's staging folder and is none is refused in any case.
+    """
+    refuse_foreign(staging_root(out, digest))
     for folder in unfinished_runs(out) if not overwrite else ():
         if folder != staging_root(out, digest):
             raise _other_run(folder, {}, head)
 
 
 def unfinished_runs(out: Path) -> list[Path]:
-    """Staging folders that earlier runs left beside OUT."""
+    """Staging folders with a journal that earlier runs left beside OUT."""
+    return [path for path in staging_folders(out) if (path / JOURNAL).is_file()]
+
+
+def staging_folders(out: Path) -> list[Path]:
+    """This user's staging folders beside OUT."""
     pattern = re.compile(re.escape(out.name) + r"\.uvmerge-partial-[0-9a-f]{8}")
-    found = (p for p in out.parent.iterdir() if pattern.fullmatch(p.name))
-    return sorted(p for p in found if (p / JOURNAL).is_file())
+    found = (path for path in out.parent.iterdir() if pattern.fullmatch(path.name))
+    return sorted(path for path in found if is_ours(path))
 
 
-def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+def read_journal(root: Tree, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
     """The pieces that an earlier run under the same head claims to have finished, by (file, offset).
 
     The journal is then written anew: without lines that a kill cut off, and with a whole head.
@@ -54,7 +64,7 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
     """
     before, *entries = _entries(root)
     if before and before != head:
-        raise _other_run(root, before, head)
+        raise _other_run(root.path, before, head)
     # Without its head, nothing can be trusted.
     pieces = [entry for entry in entries if _is_piece(entry)] if before else []
     claimed = {(piece["file"], piece["offset"]): piece for piece in pieces}
@@ -62,9 +72,9 @@ def read_journal(root: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
     return claimed
 
 
-def write_journal(root: Path, entries: list[dict[str, Any]]) -> None:
+def write_journal(root: Tree, entries: list[dict[str, Any]]) -> None:
     """Write a journal of these entries alone, in place of the one that is there."""
-    manifest.write_whole(root / JOURNAL, "".join(map(line_of, entries)).encode())
+    root.write_whole(JOURNAL, "".join(map(line_of, entries)).encode())
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -73,9 +83,9 @@ def line_of(entry: dict[str, Any]) -> str:
     return f'{text[:-1]},"line_xxh3_64":"{xxhash.xxh3_64_hexdigest(text.encode())}"}}\n'
 
 
-def _entries(root: Path) -> list[dict[str, Any]]:
+def _entries(root: Tree) -> list[dict[str, Any]]:
     """What each line of the journal holds, the head first; empty where a line is not whole."""
-    with open(root / JOURNAL, "rb") as file:
+    with root.reading(JOURNAL) as file:
         if file.seek(0, 2) > LIMIT_BYTES:
             return [{}]
         file.seek(0)
@@ -115,13 +125,12 @@ def _is_piece(entry: dict[str, Any]) -> bool:
     )
 
 
-def has_head(root: Path, head: dict[str, Any]) -> bool:
+def has_head(root: Tree, head: dict[str, Any]) -> bool:
     """Whether the journal in a staging folder begins with this head, or with no readable head."""
-    try:
-        with open(root / JOURNAL, "rb") as file:
-            before = _parse_line(file.readline(LIMIT_LINE_BYTES))
-    except OSError:
+    if root.status(JOURNAL) is None:
         return True
+    with root.reading(JOURNAL) as file:
+        before = _parse_line(file.readline(LIMIT_LINE_BYTES))
     return not before or before == head
 
 

@@ -7,13 +7,12 @@ inputs writes the same bytes.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 import yaml
@@ -21,10 +20,12 @@ import yaml
 from ..checkpoint.bounded import MANIFEST_BYTES, read_json
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.roles import BASE, by_name
+from ..checkpoint.sample import sample_digest
 from ..errors import InputRefused, RecipeError, counted
 from ..plan.steps import Plan
 from ..recipe.reader import Reader, compose
 from ..text import as_code, inert
+from .tree import Tree
 
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
@@ -41,7 +42,11 @@ _RECORD: dict[str, tuple[type, ...]] = {
 
 
 def build(
-    plan: Plan, files: dict[str, dict[str, Any]], edits: dict[str, Any], settings: dict[str, Any]
+    plan: Plan,
+    files: dict[str, dict[str, Any]],
+    edits: dict[str, Any],
+    settings: Mapping[str, str],
+    samples: Mapping[str, str],
 ) -> dict[str, Any]:
     """The content of `uvmerge.json`; its last value is the hash of all others.
 
@@ -49,9 +54,10 @@ def build(
         files: by name, `bytes` and `xxh3_128` of every other file of the output.
         edits: per edited matrix, its record (`docs/output.md`, The record of a matrix).
         settings: device and precision.
+        samples: see `samples`.
     """
     content = {
-        **_heading(plan, settings),
+        **_heading(plan, settings, samples),
         "edited": dict(sorted(edits.items())),
         "reset": [step.tensor for step in plan.taken],
         "notes": list(plan.notes),
@@ -60,7 +66,7 @@ def build(
     return content | {HASH: _own_hash(content)}
 
 
-def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
+def _heading(plan: Plan, settings: Mapping[str, str], samples: Mapping[str, str]) -> dict[str, Any]:
     """The part of the manifest that determines the bytes of an output."""
     recipe = plan.recipe.as_data()
     references = {
@@ -74,15 +80,27 @@ def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
         "format": FORMAT,
         "recipe": recipe,
         "inputs": plan.inputs,
-        "settings": settings,
+        "samples": dict(samples),
+        "settings": dict(settings),
         "versions": versions(),
     }
 
 
-def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
-    """Whether the manifest in `folder` says that this plan made it, under the same versions."""
-    content = read(folder) or {}
-    return all(content.get(key) == value for key, value in _heading(plan, settings).items())
+def is_of(
+    content: Mapping[str, Any],
+    plan: Plan,
+    settings: Mapping[str, str],
+    samples: Mapping[str, str],
+) -> bool:
+    """Whether a manifest says that this plan made its folder, under the same versions."""
+    heading = _heading(plan, settings, samples)
+    return all(content.get(key) == value for key, value in heading.items())
+
+
+def samples(checkpoints: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """By role, a hash of samples of the weights of each checkpoint that no Hub commit identifies."""
+    local = {role: each for role, each in checkpoints.items() if each.commit is None}
+    return {role: sample_digest(each) for role, each in local.items()}
 
 
 def versions() -> dict[str, str]:
@@ -184,11 +202,21 @@ def made_by_uvmerge(folder: Path) -> bool:
 
 def file_identity(path: Path) -> dict[str, Any]:
     """`bytes` and `xxh3_128` of a file, as the manifest holds them."""
-    digest, size_bytes = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size_bytes += len(chunk)
+        return stream_identity(file)
+
+
+def bytes_identity(content: bytes) -> dict[str, Any]:
+    """`file_identity` of a file with this content."""
+    return {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
+
+
+def stream_identity(file: BinaryIO) -> dict[str, Any]:
+    """`file_identity` of an open file, from where it stands to its end."""
+    digest, size_bytes = xxhash.xxh3_128(), 0
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+        size_bytes += len(chunk)
     return {"bytes": size_bytes, "xxh3_128": digest.hexdigest()}
 
 
@@ -200,13 +228,8 @@ def to_bytes(data: dict[str, Any]) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is never there in part: beside its place, then renamed."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    with Tree.at(path.parent) as folder:
+        folder.write_whole(path.name, content)
 
 
 def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:

@@ -78,7 +78,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     Raises:
         UsageError: the name is too long or impossible, OUT is a file or a mount point, or the folder
             that is to hold it does not exist or is read-only.
-        InputRefused: OUT has entries, and not `overwrite`.
+        InputRefused: OUT has entries, and not `overwrite`, or is read-only.
     """
     try:
         longest = len(os.fsencode(out.name)) + len(_LONGEST_SUFFIX)
@@ -90,8 +90,11 @@ def check_out(out: Path, overwrite: bool) -> None:
         what = "is a mount point, which no folder can be renamed to"
         raise UsageError(out, what, "Name a folder in it.")
     if out.is_dir():
-        if any(out.iterdir()) and not overwrite:
-            raise not_empty(out)
+        if any(out.iterdir()):
+            if not overwrite:
+                raise not_empty(out)
+            if not os.access(out, os.W_OK):  # a folder is not moved without this right
+                raise InputRefused(out, "is read-only", "Allow writing to it: chmod u+w.")
     elif os.path.lexists(out):
         raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
     refuse_read_only(out, out.parent)

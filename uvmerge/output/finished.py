@@ -1,0 +1,95 @@
+"""Whether OUT already is the whole output of a command: what its manifest says, and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint
+from ..errors import InputRefused
+from ..plan.steps import Plan
+from . import manifest
+from .sidefiles import SideFile
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a command would write.
+
+    Attributes:
+        settings: device and precision, as the manifest holds them.
+        samples: see `manifest.samples`.
+        sides: the side files without the card.
+        leaves_nonfinite: whether tensors that hold NaN or Inf are left unedited.
+    """
+
+    plan: Plan
+    settings: Mapping[str, str]
+    samples: Mapping[str, str]
+    sides: Sequence[SideFile]
+    leaves_nonfinite: bool
+
+    def is_described(self, content: Mapping[str, Any]) -> bool:
+        """Whether a manifest is that of this output: same inputs, recipe, versions, files, edits."""
+        files = content["files"]
+        weights = {file.name: file.size_bytes for file in self.plan.files}
+        names = {*weights, *(side.name for side in self.sides), manifest.CARD}
+        edited = {block.view.label for step in self.plan.edits for block in step.blocks}
+        left = edited - content["edited"].keys() if self.leaves_nonfinite else set()
+        return (
+            manifest.is_of(content, self.plan, self.settings, self.samples)
+            and files.keys() == names
+            and all(files[name]["bytes"] == size for name, size in weights.items())
+            and content["edited"].keys() == edited - left
+            and all(files[s.name] == manifest.bytes_identity(s.read()) for s in self.sides)
+        )
+
+
+def manifest_of(
+    out: Path, expected: Expected, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, Any] | None:
+    """The manifest of OUT if OUT is the whole output that is expected; None if it is another one.
+
+    Raises:
+        InputRefused: OUT is that output, but files are missing or were changed.
+    """
+    try:
+        content = manifest.read_checked(out)
+    except InputRefused:
+        return None
+    if content is None or not expected.is_described(content) or _is_newer(checkpoints, out):
+        return None
+    if wrong := list(_wrong_files(out, content["files"])):
+        raise InputRefused(
+            out,
+            f"is the output of this command, but not whole: {_listed(wrong)}",
+            "Pass --overwrite to make it again.",
+        )
+    return content
+
+
+def _is_newer(checkpoints: Mapping[str, Checkpoint], out: Path) -> bool:
+    """Whether a local input was written to after OUT was made."""
+    made = (out / manifest.NAME).stat().st_mtime_ns
+    return any(
+        (each.on_disk() / name).stat().st_mtime_ns > made
+        for each in checkpoints.values()
+        for name in (each.headers if each.commit is None else ())
+        if (each.on_disk() / name).exists()
+    )
+
+
+def _wrong_files(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the files that a manifest names."""
+    for name, identity in files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            yield f"{name} is missing"
+        elif manifest.file_identity(path) != identity:
+            yield f"{name} has other content"
+
+
+def _listed(wrong: Sequence[str]) -> str:
+    return "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3:,} more files" if wrong[3:] else "")

@@ -1,0 +1,214 @@
+"""A folder held by its descriptor: what lies in it is reached by name, and never through a link.
+
+Names are relative to the folder, with `/` between the parts. A link in the place of a file or folder
+is refused, so that nothing outside is read, written or removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from ..errors import InputRefused
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe in the place of a file does not stop the run
+
+
+class Tree:
+    """A folder and what lies in it.
+
+    Attributes:
+        path: where the folder was when it was opened, for messages.
+        descriptor: of the folder.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+
+    @classmethod
+    def at(cls, path: Path) -> Tree:
+        """The folder at `path`, which may be reached through links as any path may."""
+        return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+
+    def folder(self, name: str, mode: int = 0o777, *, create: bool = False) -> Tree:
+        """The folder with this name directly below; made with `mode` if it is not there."""
+        if create:
+            with suppress(FileExistsError):
+                os.mkdir(name, mode, dir_fd=self.descriptor)
+        try:
+            return Tree(self.path / name, os.open(name, _FOLDER, dir_fd=self.descriptor))
+        except OSError as error:
+            raise self._judged(error, name) from None
+
+    @contextmanager
+    def opened(self, name: str, flags: int) -> Iterator[int]:
+        """A descriptor of a file for one access: one for each shard could exceed the limit."""
+        descriptor = self._open(name, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def created(self, name: str, flags: int) -> Iterator[int]:
+        """`opened` for a file that is made if it is not there, with the folders above it.
+
+        Raises:
+            InputRefused: in its place is something that is not a file of this folder alone.
+        """
+        first, _, rest = name.partition("/")
+        if rest:
+            with self.folder(first, create=True) as below, below.created(rest, flags) as descriptor:
+                yield descriptor
+            return
+        with self.opened(name, flags | os.O_CREAT) as descriptor:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                raise _strange(self.path / name)
+            yield descriptor
+
+    def write_whole(self, name: str, content: bytes) -> None:
+        """Write a file so that it is never there in part: beside its place, synced, then renamed."""
+        beside = f"{name}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=self.descriptor)
+        try:
+            with self.opened(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                write_at(descriptor, memoryview(content), 0)
+                os.fsync(descriptor)
+            os.replace(beside, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(beside, dir_fd=self.descriptor)
+            raise
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[BinaryIO]:
+        """A file, open for reading."""
+        with (
+            self.opened(name, os.O_RDONLY) as descriptor,
+            open(descriptor, "rb", closefd=False) as file,
+        ):
+            yield file
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        with self.reading(name) as file:
+            return file.read()
+
+    def status(self, name: str) -> os.stat_result | None:
+        """The state of what has this name, of a link itself; None where there is nothing."""
+        try:
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def names(self) -> list[str]:
+        """Names of what lies directly in the folder, sorted."""
+        return sorted(os.listdir(self.descriptor))
+
+    def files(self) -> list[str]:
+        """Names of everything below that is not a folder."""
+        return [name for name, is_folder in self._walk("") if not is_folder]
+
+    def remove(self, name: str) -> None:
+        """Remove what has this name directly below, a folder with all it holds; never through a link."""
+        found = self.status(name)
+        if found is None:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(name, dir_fd=self.descriptor)
+            return
+        with self.folder(name) as below:
+            for each in below.names():
+                below.remove(each)
+        os.rmdir(name, dir_fd=self.descriptor)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file or link anywhere below; the folders above it stay."""
+        first, _, rest = name.partition("/")
+        if rest:
+            with self.folder(first) as below:
+                below.remove_file(rest)
+        else:
+            os.unlink(first, dir_fd=self.descriptor)
+
+    def rename(self, name: str, other: Tree, new: str) -> None:
+        """Move what has this name directly below to `new` directly below `other`."""
+        os.rename(name, new, src_dir_fd=self.descriptor, dst_dir_fd=other.descriptor)
+
+    def sync(self) -> None:
+        """Flush the folder's own entries to the disk."""
+        os.fsync(self.descriptor)
+
+    def sync_all(self) -> None:
+        """Flush every file and folder below to the disk, and then the folder."""
+        for name, is_folder in self._walk(""):
+            with self.opened(name, os.O_RDONLY | (os.O_DIRECTORY if is_folder else 0)) as found:
+                os.fsync(found)
+        self.sync()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _walk(self, above: str) -> Iterator[tuple[str, bool]]:
+        """Everything below with `above` before its name, and whether it is a folder; folders last."""
+        with os.scandir(self.descriptor) as found:
+            entries = sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
+        for name, is_folder in entries:
+            if is_folder:
+                with self.folder(name) as below:
+                    yield from below._walk(f"{above}{name}/")
+            yield above + name, is_folder
+
+    def _open(self, name: str, flags: int) -> int:
+        first, _, rest = name.partition("/")
+        if rest:
+            with self.folder(first) as below:
+                return below._open(rest, flags)
+        try:
+            return os.open(name, flags | _FILE, 0o666, dir_fd=self.descriptor)
+        except OSError as error:
+            raise self._judged(error, name) from None
+
+    def _judged(self, error: OSError, name: str) -> Exception:
+        """The refusal of something else in the place of a file or folder; or else the error."""
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
+            return _strange(self.path / name)
+        return error
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset` of a file."""
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _strange(path: Path) -> InputRefused:
+    return InputRefused(
+        path,
+        "is a link, or nothing that uvmerge put there",
+        "Look at it, move it away, and run again; uvmerge neither follows nor removes it.",
+    )
