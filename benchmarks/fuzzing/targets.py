@@ -29,6 +29,7 @@ from uvmerge.engine.factors import FactorFolder
 from uvmerge.errors import UvmergeError
 from uvmerge.output import journal, manifest
 from uvmerge.output.sidefiles import runs_code, sides_of
+from uvmerge.output.tree import Tree
 from uvmerge.plan import planner
 from uvmerge.recipe.recipe import Recipe
 from uvmerge.spectral.gram import Eigenpairs
@@ -236,7 +237,7 @@ class Configs(Target):
         except UvmergeError:
             return "accepted, not planned"
         _ = runs_code(own), sides_of(own), list(check._named(own))
-        manifest.to_bytes(manifest.build(plan, {}, {}, {}))
+        manifest.to_bytes(manifest.build(plan, {}, {}, {}, {}))
         return "accepted"
 
 
@@ -363,15 +364,16 @@ class Journals(Target):
 
     def judge(self, data: bytes) -> str:
         (self.folder / journal.JOURNAL).write_bytes(data)
-        has_head = journal.has_head(self.folder, self.head)
-        try:
-            claimed = journal.read_journal(self.folder, self.head)
-        except UvmergeError:
-            if has_head:
-                raise Believed("a head that was refused is the right one") from None
-            return "refused"
-        if len(journal.read_journal(self.folder, self.head)) != len(claimed):
-            raise Believed("what was written anew is read in another way")
+        with Tree.at(self.folder) as root:
+            has_head = journal.has_head(root, self.head)
+            try:
+                claimed = journal.read_journal(root, self.head)
+            except UvmergeError:
+                if has_head:
+                    raise Believed("a head that was refused is the right one") from None
+                return "refused"
+            if len(journal.read_journal(root, self.head)) != len(claimed):
+                raise Believed("what was written anew is read in another way")
         for piece in claimed.values():
             _ = piece["size"] + piece["offset"], piece["xxh3_128"], piece.get("record", {}).keys()
             sorted(entry["relative_change"] for entry in piece.get("record", {}).values())
