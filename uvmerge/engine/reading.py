@@ -99,6 +99,11 @@ class Reader:
             raw = self.checkpoints[role].read(span.file, span.offset + at, size)
             yield torch.frombuffer(raw, dtype=TORCH_DTYPES[span.dtype])
 
+    def is_finite(self, of: tuple[str, Span]) -> bool:
+        """Whether no value of a (role, span) is NaN or Inf."""
+        torch.set_num_threads(1)
+        return all(all_finite(piece) for piece in self.pieces(*of))
+
     def matrix(
         self, name: str, stored: Tensor, device: str, log: Log | None = None, operand: str = ""
     ) -> DenseMatrix:

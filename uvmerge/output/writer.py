@@ -180,6 +180,11 @@ class Staging:
         shutil.rmtree(self.root)
         return kept
 
+    def discard(self) -> None:
+        """Remove the staging folder with everything that was written."""
+        self.close()
+        shutil.rmtree(self.root)
+
     def close(self) -> None:
         """Close the journal; the folder stays."""
         self._journal_file.close()
