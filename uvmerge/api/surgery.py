@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.roles import mirrored
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory
 from ..engine.local import jobs, run as run_plans
@@ -52,8 +52,8 @@ class Run:
 
     def is_there(self) -> bool:
         """Whether OUT already holds the whole output of this run."""
-        is_whole = manifest.made_by_uvmerge(self.target)
-        return is_whole and manifest.describes(self.target, self.plan, self.said)
+        is_ours = manifest.describes(self.target, self.plan, self.said)
+        return is_ours and manifest.is_whole(self.target)
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,10 @@ class Surgery:
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         _refuse_full_disk(runs, sides)
+        if self.settings.factors is not None and any(each.plan.edits for each in runs):
+            from ..engine.factors import FactorFolder
+
+            FactorFolder(self.settings.factors, planned.engine.device)  # makes the folder
         if self.settings.nonfinite == "copy" and any(each.plan.edits for each in runs):
             with self.phases.timed("scan"):
                 runs = self._scanned(runs, checkpoints, planned)
@@ -223,8 +227,7 @@ class Surgery:
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
-            names = listed(sorted(nonfinite), "tensor")
-            notes.append(f"NaN or Inf, left as {spelled(own)}: {names}")
+            notes.append(manifest.nonfinite_note(own, nonfinite))
         if not self.settings.force and recipe.layer_map is None:
             preflight.refuse_other_depths(checkpoints)
         plan = planning.build(

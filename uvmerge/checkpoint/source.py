@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from typing import NamedTuple, Protocol
 from ..errors import InputRefused, RunFailed
 
 AGAIN = "Download or save the file again."
-MOST_IDLE = 64  # descriptors that stay open while nothing is read; a process often may have 256
+MOST_IDLE = 64  # descriptors that stay open while nothing is read; of those allowed, an eighth
 _RESTART = "Wait until the file is final, then run the same command again."
 
 
@@ -202,7 +203,9 @@ class _Descriptors:
 
     def _rest(self, file: LocalFile) -> None:
         self._idle[file] = None
-        if len(self._idle) > MOST_IDLE:
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MOST_IDLE if allowed == resource.RLIM_INFINITY else min(MOST_IDLE, allowed // 8)
+        while len(self._idle) > most:
             self._shut(next(iter(self._idle)))
 
     def _shut(self, file: LocalFile) -> None:

@@ -7,9 +7,10 @@ inputs writes the same bytes.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ import yaml
 
 from ..checkpoint.folder import Checkpoint, inside
 from ..checkpoint.header import parse_json
-from ..checkpoint.roles import BASE, by_name
-from ..errors import InputRefused, counted
-from ..plan.steps import Plan
+from ..checkpoint.roles import BASE, by_name, spelled
+from ..errors import InputRefused, counted, listed
+from ..plan.steps import Block, Plan
 from ..text import inert
 
 NAME, CARD = "uvmerge.json", "README.md"
@@ -67,9 +68,50 @@ def _heading(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def describes(folder: Path, plan: Plan, settings: dict[str, Any]) -> bool:
-    """Whether the manifest in `folder` says that this plan made it, under the same versions."""
-    content = read(folder) or {}
-    return all(content.get(key) == value for key, value in _heading(plan, settings).items())
+    """Whether the manifest in `folder` says that this plan made it, under the same versions.
+
+    Besides the heading, each record of a matrix is compared with the plan. Tensors that hold NaN or
+    Inf may lack their records, if a note names them.
+    """
+    try:
+        content = read_checked(folder) or {}
+    except InputRefused:
+        return False
+    heading = _heading(plan, settings)
+    return (
+        all(content.get(key) == value for key, value in heading.items())
+        and content["reset"] == [step.tensor for step in plan.taken]
+        and _edits_are_those_of(plan, content)
+    )
+
+
+def _edits_are_those_of(plan: Plan, content: Mapping[str, Any]) -> bool:
+    """Whether a manifest has one fitting record for each matrix that the plan edits."""
+    edited = content["edited"]
+    blocks = {block.view.label: block for step in plan.edits for block in step.blocks}
+    left = [s for s in plan.edits if not any(block.view.label in edited for block in s.blocks)]
+    if left and nonfinite_note(plan.own, [step.tensor for step in left]) not in content["notes"]:
+        return False
+    without = {block.view.label for step in left for block in step.blocks}
+    if edited.keys() != blocks.keys() - without:
+        return False
+    return all(_fits(entry, blocks[label]) for label, entry in edited.items())
+
+
+def _fits(record: Mapping[str, Any], block: Block) -> bool:
+    """Whether the steps and the ranks in the record of a matrix are those of the plan."""
+    ranks = record.get("k", block.ranks)
+    return (
+        record.get("steps", list(block.chain)) == list(block.chain)
+        and isinstance(ranks, (list, tuple))
+        and len(ranks) == len(block.ranks)
+        and all(k is None or planned in (None, k) for k, planned in zip(ranks, block.ranks))
+    )
+
+
+def nonfinite_note(own: str, names: Iterable[str]) -> str:
+    """The note for tensors that are left as they are because an operand holds NaN or Inf."""
+    return f"NaN or Inf, left as {spelled(own)}: {listed(sorted(set(names)), 'tensor')}"
 
 
 def versions() -> dict[str, str]:
@@ -107,15 +149,41 @@ def read_checked(folder: Path) -> dict[str, Any] | None:
         isinstance(files, dict)
         and all(isinstance(f, dict) and {"bytes", "xxh3_128"} <= f.keys() for f in files.values())
         and isinstance(edited, dict)
-        and all(isinstance(e, dict) and type(e.get("changed")) is bool for e in edited.values())
+        and all(_is_record(entry) for entry in edited.values())
         and isinstance(content.get("recipe"), dict)
-        and isinstance(content.get("reset"), list)
+        and all(_are_texts(content.get(key)) for key in ("reset", "notes"))
     )
     if not right:
         raise InputRefused(folder / NAME, "is not a manifest as uvmerge writes it")
     for name in files or ():
         inside(folder, name)
     return content
+
+
+def _is_record(entry: object) -> bool:
+    """Whether an entry can be the record of a matrix."""
+    if not isinstance(entry, dict) or type(entry.get("changed")) is not bool:
+        return False
+    moved = entry.get("relative_change")
+    if not isinstance(moved, (int, float)) or isinstance(moved, bool):
+        return False
+    return 0 <= moved < math.inf
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds every file that its manifest names, as it was written, and no other."""
+    return made_by_uvmerge(folder) and not missing_files(folder)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that the manifest in `folder` names and that are not there."""
+    content = read_checked(folder)
+    names = content["files"] if content else ()
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def made_by_uvmerge(folder: Path) -> bool:
