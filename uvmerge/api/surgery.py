@@ -16,7 +16,7 @@ from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import mirrored
 from ..checkpoint.ties import equal_tensors
-from ..engine.crew import available_memory
+from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
@@ -142,6 +142,7 @@ class Surgery:
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         _refuse_full_disk(runs, sides)
+        refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
             from ..engine.factors import FactorFolder
 

@@ -112,7 +112,7 @@ class Editor(Reader):
                 yield role, self.span(role, view)
 
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
-        streamed = [self._streams(plan, step) for plan, step in requests]
+        streamed = [self.plans[plan].streams(step) for plan, step in requests]
         whole = [request for request, streams in zip(requests, streamed) if not streams]
         computed = iter(self._edit_whole(whole, device) if whole else ())
         return [
@@ -133,15 +133,6 @@ class Editor(Reader):
             whole = parts[0] if len(parts) == 1 else _assemble(step, parts)
             products.append(([as_bytes(whole)], record))
         return products
-
-    def _streams(self, plan: int, step: Step) -> bool:
-        """Whether the edit works element by element, on values that are contiguous in every input."""
-        if len(step.blocks) != 1:
-            return False
-        (block,) = step.blocks
-        operations = [self.plans[plan].recipe.steps[i].operation for i in block.chain]
-        together = all(not v.transposed and v.part is None for _, v in block.operands)
-        return together and not any(operation.matrices_only for operation in operations)
 
     def _stream(self, plan: int, step: Step) -> Product:
         """An edit in pieces that fit a processor cache; its record is complete after the last piece."""

@@ -29,10 +29,12 @@ class Job:
 
     Attributes:
         plans: the number of each edit's plan; of copies, the one number of their plan.
+        streams: whether every edit is computed in small pieces.
     """
 
     steps: tuple[Step, ...]
     plans: tuple[int, ...]
+    streams: bool = False
 
     @property
     def name(self) -> str:
@@ -52,8 +54,11 @@ class Job:
 
     @property
     def memory_bytes(self) -> int:
-        """Working set: the matrices of one edit, and the result of each further one; 0 of copies."""
-        if self.action != "edit":
+        """Working set: the matrices of one edit, and the result of each further one.
+
+        It is 0 of copies, and of edits in small pieces.
+        """
+        if self.action != "edit" or self.streams:
             return 0
         most = max(step.matrix_bytes for step in self.steps)
         return most + sum(step.result_bytes for step in self.steps[1:])
@@ -91,7 +96,12 @@ def jobs(plans: Sequence[Plan]) -> list[Job]:
         if group:
             copies.append(Job(tuple(group), (number,)))
     together = [
-        Job(tuple(s for _, s in found), tuple(n for n, _ in found)) for found in edits.values()
+        Job(
+            tuple(s for _, s in found),
+            tuple(n for n, _ in found),
+            all(plans[number].streams(step) for number, step in found),
+        )
+        for found in edits.values()
     ]
     return [*copies, *together]
 
