@@ -56,7 +56,7 @@ def test_show_reads_no_weights(
 ) -> None:
     folder = zoo.make("llama", tmp_path / "llama")
     limit = max(p.stat().st_size for p in folder.glob("*.safetensors"))
-    from uvmerge.checkpoint.header import LocalFile
+    from uvmerge.checkpoint.source import LocalFile
 
     read, total = LocalFile.read_into, 0
 

@@ -475,7 +475,7 @@ def test_inputs_that_change_meanwhile_are_noticed(
         return done
 
     monkeypatch.setattr(measuring, "run", run)
-    with pytest.raises(uvmerge.RunFailed, match="changed while they were being read"):
+    with pytest.raises(uvmerge.RunFailed, match="changed while running"):
         uvmerge.diff(llama[0], tmp_path / "finetuned")
 
 

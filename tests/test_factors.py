@@ -16,10 +16,11 @@ import pytest
 import torch
 import zoo
 from faults import done, failed
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import uvmerge
-from uvmerge.engine.factors import FactorFolder
+from uvmerge.engine.factors import FactorFolder, _digest
 from uvmerge.engine.settings import Control
 from uvmerge.output import lock
 from uvmerge.spectral.gram import Eigenpairs
@@ -259,6 +260,81 @@ def test_a_file_under_the_name_of_another_is_made_anew(small: faults.Pair, kept:
     for name, other in zip(ordered, ordered[1:] + ordered[:1]):
         (kept / name).write_bytes(contents[other])
     assert bytes_of(small, out, words, "--factors", kept) == expected
+    assert pairs_in(kept) == files
+
+
+MALFORMED: dict[str, Any] = {
+    "values in a table": lambda v, V: (v[:, None], V),
+    "no dimensions": lambda v, V: (v.sum(), V.sum()),
+    "vectors in a row": lambda v, V: (v, V.flatten()),
+    "values that are too few": lambda v, V: (v[:2], V[:, :2]),
+    "values that are too many": lambda v, V: (torch.cat([v, v[-1:]]), V),
+    "vectors that are too short": lambda v, V: (v, V[:-1]),
+    "vectors that are too long": lambda v, V: (v, torch.cat([V, V[:1]])),
+    "more vectors than values": lambda v, V: (v, torch.cat([V] * 9, 1)),
+    "float32": lambda v, V: (v.float(), V.float()),
+    "bfloat16": lambda v, V: (v.bfloat16(), V.bfloat16()),
+    "complex": lambda v, V: (v, V.to(torch.complex64)),
+    "NaN in values": lambda v, V: (v * torch.nan, V),
+    "Inf in vectors": lambda v, V: (v, V + torch.inf),
+    "values in another order": lambda v, V: (v.flip(0), V),
+}
+
+
+def malformed(path: Path, change: Any, following: str | None = None) -> None:
+    """Put other pairs into a file of kept factors, under its key and with the right hash."""
+    with safe_open(path, "pt") as file:
+        made = file.metadata()
+        values, vectors = change(file.get_tensor("values"), file.get_tensor("vectors"))
+    if following is not None:
+        made["following"] = following
+    try:
+        found = float.fromhex(made["following"]) if "following" in made else None
+        made["xxh3_128"] = _digest(Eigenpairs(values, vectors, found))
+    except (TypeError, OverflowError, IndexError):
+        pass
+    tensors = {"values": values.contiguous(), "vectors": vectors.contiguous()}
+    save_file(tensors, path, made)
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("how", MALFORMED)
+def test_malformed_factors_with_the_right_hash_are_made_anew(
+    how: str, precision: str, large: faults.Pair, kept: Path
+) -> None:
+    out, words = kept.with_name("out"), COMMANDS["restore"]
+    options = ("--precision", precision, "--factors", kept)
+    expected, files = bytes_of(large, out, words, *options), pairs_in(kept)
+    for path in kept.iterdir():
+        malformed(path, MALFORMED[how])
+    assert bytes_of(large, out, words, *options) == expected
+    assert pairs_in(kept) == files
+
+
+@pytest.mark.parametrize("following", ["nan", "inf", "0x1p99999", "much", ""])
+def test_a_malformed_value_at_the_cut_is_made_anew(
+    following: str, large: faults.Pair, kept: Path
+) -> None:
+    out, words = kept.with_name("out"), COMMANDS["restore"]
+    options = ("--precision", "fast", "--factors", kept)
+    expected, files = bytes_of(large, out, words, *options), pairs_in(kept)
+    for path in kept.iterdir():
+        try:
+            malformed(path, lambda v, V: (v, V), following)
+        except ValueError:  # no number: the hash cannot be made either
+            path.write_bytes(b"")
+    assert bytes_of(large, out, words, *options) == expected
+    assert pairs_in(kept) == files
+
+
+def test_a_pipe_in_the_place_of_factors_is_replaced(small: faults.Pair, kept: Path) -> None:
+    out, words = kept.with_name("out"), COMMANDS["restore"]
+    expected, files = bytes_of(small, out, words, "--factors", kept), pairs_in(kept)
+    for path in kept.iterdir():
+        path.unlink()
+        os.mkfifo(path)
+    with faults.at_most(10):
+        assert bytes_of(small, out, words, "--factors", kept) == expected
     assert pairs_in(kept) == files
 
 

@@ -19,7 +19,7 @@ import faults
 import pytest
 import torch
 import zoo
-from faults import DOWN, EMBED, HEAD, Q, at_most, done, refused
+from faults import DOWN, EMBED, HEAD, Q, at_most, done, failed, refused
 
 from uvmerge.text import inert
 
@@ -1052,6 +1052,37 @@ def test_a_file_of_50_gb_is_refused_where_the_disk_is_smaller(tmp_path: Path) ->
             pair, f"{tmp_path}: the output needs 50 GB ({wanted:,} bytes), the disk is"
             f" {wanted - 10**9:,} bytes short", "Make room, or choose another disk.",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", [("restore", "--top", "0.1"), ("diff",), ("sweep", "restore", "--top", "0.1,0.2")]
+)
+def test_a_matrix_of_60_gb_is_refused_in_words_before_it_is_read(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    shapes = {Q.format(0): [200_000, 150_000]}
+    shapes |= {n: list(t.shape) for n, t in faults.tensors().items() if n not in shapes}
+    pair = sparse_pair(tmp_path, shapes, faults.CONFIG)
+    places = pair[:2] if command[0] == "diff" else pair
+    before = faults.tree(tmp_path)
+    with (
+        mock.patch("shutil.disk_usage", return_value=mock.Mock(free=10**12)),
+        mock.patch("uvmerge.engine.crew.available_memory", return_value=64 * 10**9),
+        mock.patch("uvmerge.engine.reading.Reader.load", side_effect=AssertionError),
+        at_most(20),
+    ):
+        outcome = faults.uvmerge(command[0], *command[1:], *places)
+    failed(outcome, f"{Q.format(0)}: needs about ", "TB of memory, 64 GB are available", code=3)
+    assert "--exclude" in outcome and "--memory" in outcome
+    assert faults.tree(tmp_path) == before
+
+
+def test_an_edit_in_small_pieces_needs_little_memory(tmp_path: Path) -> None:
+    pair = faults.pair(tmp_path)
+    with mock.patch("uvmerge.engine.crew.available_memory", return_value=100):
+        done(faults.uvmerge("interpolate", *pair))
+        failed(faults.restore(*pair, "--overwrite"), "B of memory, 100 B are available", code=3)
+        done(faults.restore(*pair, "--overwrite", "--memory", "1MB"))
 
 
 def test_bytes_beyond_4_gb_are_read_at_their_place(tmp_path: Path) -> None:

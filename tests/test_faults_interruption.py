@@ -439,7 +439,7 @@ def test_an_input_that_shrinks_while_it_is_read_stops_the_run(pair: faults.Pair)
 
     with mock.patch.object(Editor, "_edit", shrink):
         outcome = faults.restore(*pair)
-    failed(outcome, f"{zoo.SINGLE}: ends at byte ", "while it is being read", code=1)
+    failed(outcome, f"{zoo.SINGLE}: changed while running: it ends at byte ", code=1)
     assert not pair[2].exists()
 
 

@@ -237,14 +237,9 @@ def test_the_number_of_workers_does_not_matter(
 
 @pytest.mark.parametrize("memory_bytes", [1, 300_000, 10**12])
 def test_the_memory_budget_does_not_matter(
-    memory_bytes: int,
-    pair: Pair,
-    restored: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    memory_bytes: int, pair: Pair, restored: dict[str, bytes], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("uvmerge.engine.crew.available_memory", lambda: memory_bytes)
-    assert restore(pair, tmp_path / "out", workers=3) == restored
+    assert restore(pair, tmp_path / "out", workers=3, memory=memory_bytes) == restored
 
 
 def test_a_stop_and_resume_does_not_matter(

@@ -456,6 +456,83 @@ def test_settings_that_are_there_are_kept_and_not_computed_again(
     assert after == before
 
 
+@pytest.mark.parametrize("name", ["energies", "both ends", "resets", "damped intruders"])
+def test_settings_of_every_kind_are_kept(name: str, pair: faults.Pair, out: Path) -> None:
+    """Also those whose ranks values decide, or that have none."""
+    operation, words, singles = SWEEPS[name]
+    for count in (0, len(singles)):
+        outcome = done(faults.uvmerge("sweep", operation, *pair[:2], out, *words))
+        assert outcome.err.count("was there already") == count
+
+
+def test_a_setting_with_a_tensor_of_nan_is_kept(tmp_path: Path) -> None:
+    base = faults.tensors(layers=2)
+    finetuned = faults.tuned(base)
+    finetuned[faults.Q.format(0)][0, 0] = float("nan")
+    pair, out = faults.pair_of(tmp_path, base, finetuned), tmp_path / "swept"
+    words = ("--top", "0.1,0.2", "--layers", "0-1", "--nonfinite", "copy")
+    assert edits_of(pair, out, *words)[1] == 3
+    outcome, edits = edits_of(pair, out, *words)
+    assert done(outcome).err.count("was there already") == 2 and edits == 0
+    change_manifest(out / "top-0.1", lambda content: content["notes"].clear())
+    assert edits_of(pair, out, *words)[0].code == 3  # a record is missing, and nothing says why
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["model-00001-of-00002.safetensors", zoo.INDEX, "config.json", "tokenizer.json", "README.md",
+     "uvmerge.json"],
+)  # fmt: skip
+def test_a_setting_that_lost_a_file_is_not_there(gone: str, pair: faults.Pair, out: Path) -> None:
+    edits_of(pair, out, *TOPS)
+    expected, record = faults.contents(out), (out / "sweep.json").stat()
+    (out / "top-0.1" / gone).unlink()
+    outcome, edits = edits_of(pair, out, *TOPS)
+    failed(outcome, "top-0.1", code=3)
+    assert edits == 0 and (out / "sweep.json").stat() == record
+    shutil.rmtree(out / "top-0.1")
+    done(edits_of(pair, out, *TOPS)[0])
+    assert faults.contents(out) == expected
+
+
+def change_manifest(folder: Path, change: Any) -> None:
+    content = json.loads((folder / "uvmerge.json").read_text())
+    change(content)
+    (folder / "uvmerge.json").write_text(json.dumps(content))
+
+
+Q0 = faults.Q.format(0)
+FORGED: dict[str, Any] = {
+    "another label": lambda c: c["edited"].update({"else": c["edited"].pop(Q0)}),
+    "a record less": lambda c: c["edited"].pop(Q0),
+    "a record more": lambda c: c["edited"].update({"else": c["edited"][Q0]}),
+    "another rank": lambda c: c["edited"][Q0].update(k=[1]),
+    "too many ranks": lambda c: c["edited"][Q0].update(k=[3, 3]),
+    "no list of ranks": lambda c: c["edited"][Q0].update(k=3),
+    "another step": lambda c: c["edited"][Q0].update(steps=[1]),
+    "a word for a number": lambda c: c["edited"][Q0].update(relative_change="much"),
+    "no number": lambda c: c["edited"][Q0].update(relative_change=float("nan")),
+    "less than nothing": lambda c: c["edited"][Q0].update(relative_change=-1),
+    "no change": lambda c: c["edited"][Q0].pop("relative_change"),
+    "a list for a record": lambda c: c["edited"].update({Q0: []}),
+    "a tensor reset": lambda c: c["reset"].append(Q0),
+    "an object reset": lambda c: c["reset"].append({}),
+    "no notes": lambda c: c.pop("notes"),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_manifest_that_does_not_fit_the_plan_is_not_believed(
+    forged: str, pair: faults.Pair, out: Path
+) -> None:
+    edits_of(pair, out, *TOPS)
+    record = (out / "sweep.json").stat()
+    change_manifest(out / "top-0.1", FORGED[forged])
+    outcome, edits = edits_of(pair, out, *TOPS)
+    failed(outcome, "top-0.1", code=3)
+    assert edits == 0 and (out / "sweep.json").stat() == record
+
+
 def test_a_sweep_grows_by_the_settings_that_are_new(pair: faults.Pair, out: Path) -> None:
     edits_of(pair, out, *TOPS)
     before = checkpoints(out)

@@ -15,7 +15,7 @@ from ..errors import InputRefused, ProblemsFound, counted, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
-from .opening import open_checkpoint
+from .opening import open_checkpoint, refuse_changed_inputs
 from .settings import OpenSettings, shows
 
 PANEL_BYTES = 8 << 20
@@ -72,6 +72,8 @@ def check(
                 changed = _changed(checkpoint, finetuned, content, problems)
                 report["changed"] = len(changed)
                 report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
+            both = {"OUT": checkpoint, "finetuned": finetuned}
+            refuse_changed_inputs({role: each for role, each in both.items() if each is not None})
     except InputRefused as refused:
         problems.append(str(refused).replace("\n  ", " "))
     if load and not problems:

@@ -33,7 +33,7 @@ from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs, states
+from .opening import opened, refuse_changed_inputs
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
 
 
@@ -257,7 +257,6 @@ class _Comparison:
 
         rank = measuring.Rank(**asked)
         by_role = {measuring.role(i): checkpoint for i, checkpoint in enumerate(opened)}
-        before = states(by_role)
         self.progress.say(
             f"measuring {counted(len(pairing.matches), 'matrix')} of {opened[0].label} against"
             f" {counted(len(opened) - 1, 'checkpoint')} ({engine.device}, {engine.precision})"
@@ -274,7 +273,7 @@ class _Comparison:
             measured, others = found
         if self.control.stop.is_set():
             raise Interrupted("diff", self.control.signal_number, _how_to_go_on(engine))
-        refuse_changed_inputs(before, by_role)
+        refuse_changed_inputs(by_role)
         compared = [
             Compared(
                 checkpoint.label, checkpoint.commit,

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..errors import RunFailed
+from ..checkpoint.roles import spelled
+from ..errors import RunFailed, listed
 from ..hub import locate
 from ..output.places import Reference
 from ..plan import preflight
@@ -51,26 +52,24 @@ def open_checkpoint(
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
-    """By role, the state of a checkpoint's weight files, which differs once a file has changed."""
-    return {role: checkpoint.state() for role, checkpoint in checkpoints.items()}
+    """By role, what must be the same of a checkpoint's weight files for a run to be resumed.
+
+    A file that was restored from a backup, or got another mode or owner, counts as the same.
+    """
+    return {role: checkpoint.states() for role, checkpoint in checkpoints.items()}
 
 
-def refuse_changed_inputs(before: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Fail where the files of an input changed during the run, which would mix two versions of it.
-
-    Args:
-        before: the result of `states` at the beginning of the run.
+def refuse_changed_inputs(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Fail where a file of an input has changed since it was opened: versions would be mixed.
 
     Raises:
-        RunFailed: a file changed or cannot be read any more.
+        RunFailed: names the files that were replaced, written to or deleted.
     """
     for role, checkpoint in checkpoints.items():
-        try:
-            same = checkpoint.state() == before[role]
-        except OSError:
-            same = False
-        if not same:
+        if names := checkpoint.changed_files():
             raise RunFailed(
-                f"{role} ({checkpoint.label})", "its files changed while they were being read",
-                "Wait until they are final, then start over; --overwrite replaces what was begun.",
-            )  # fmt: skip
+                f"{spelled(role)} ({checkpoint.label})",
+                f"changed while running: {listed(names, 'file', 3)}",
+                "Wait until the files are final, then run the same command again; --overwrite"
+                " replaces what was begun.",
+            )

@@ -14,9 +14,9 @@ from typing import Any
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.roles import mirrored
 from ..checkpoint.ties import equal_tensors
-from ..engine.crew import available_memory
+from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
@@ -128,8 +128,9 @@ class Surgery:
     ) -> tuple[list[Run], list[SideFile]]:
         """The runs with final plans and journal heads, and the side files.
 
-        The folders of the outputs, the values of the tensors that will be edited, and the free
-        space of the disk are checked here.
+        The folders of the outputs and the free space of the disk are checked here. So is the memory
+        for the largest edit. Values are looked at while they are edited, or here where a tensor that
+        holds NaN or Inf is to be left as it is: then the plan depends on them.
         """
         overwrite = self.settings.overwrite
         runs: Sequence[Run] = planned.runs
@@ -141,10 +142,15 @@ class Surgery:
         runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
-        if any(each.plan.needs_torch for each in runs):
+        _refuse_full_disk(runs, sides)
+        refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
+        if self.settings.factors is not None and any(each.plan.edits for each in runs):
+            from ..engine.factors import FactorFolder
+
+            FactorFolder(self.settings.factors, planned.engine.device)  # makes the folder
+        if self.settings.nonfinite == "copy" and any(each.plan.edits for each in runs):
             with self.phases.timed("scan"):
                 runs = self._scanned(runs, checkpoints, planned)
-        _refuse_full_disk(runs, sides)
         return list(runs), sides
 
     @contextmanager
@@ -165,7 +171,11 @@ class Surgery:
         stagings: Sequence[writer.Staging],
         engine: Settings,
     ) -> list[dict[str, Any]]:
-        """Write all weight files into the staging folders; returns the records of each run."""
+        """Write all weight files into the staging folders; returns the records of each run.
+
+        Raises:
+            InputRefused: a tensor to edit holds NaN or Inf; the staging folders are removed.
+        """
         plans = [each.plan for each in runs]
         work = sum(job.work for job in jobs(plans))
         with (
@@ -173,10 +183,16 @@ class Surgery:
             self.progress.bar(work, self.control),
             self.control.listen(),
         ):
-            records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
+            try:
+                records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
+            except InputRefused:  # for its values, if they are still those of the opened files
+                refuse_changed_inputs(checkpoints)
+                for staging in stagings:
+                    staging.discard()
+                raise
         if self.control.stop.is_set():
             raise Interrupted(runs[0].out, self.control.signal_number)
-        refuse_changed_inputs(runs[0].head["inputs"], checkpoints)
+        refuse_changed_inputs(checkpoints)
         self.progress.say("verifying")
         return records
 
@@ -200,6 +216,7 @@ class Surgery:
                 manifest.build(run.plan, files, dict(edits), run.said, run.samples)
             )
             staging.add_side_file(manifest.NAME, lambda: record)
+            refuse_changed_inputs(checkpoints)
             return staging.publish()
 
     def _plan(
@@ -214,8 +231,7 @@ class Surgery:
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
-            names = listed(sorted(nonfinite), "tensor")
-            notes.append(f"NaN or Inf, left as {spelled(own)}: {names}")
+            notes.append(manifest.nonfinite_note(own, nonfinite))
         if not self.settings.force and recipe.layer_map is None:
             preflight.refuse_other_depths(checkpoints)
         plan = planning.build(
@@ -237,11 +253,7 @@ class Surgery:
         checkpoints: Mapping[str, Checkpoint],
         planned: Planned,
     ) -> list[Run]:
-        """The runs, planned anew without tensors that hold NaN or Inf.
-
-        Raises:
-            InputRefused: a tensor holds NaN or Inf, and `nonfinite` is not `copy`.
-        """
+        """The runs, planned anew without tensors that hold NaN or Inf."""
         from ..engine import compute
 
         self.progress.say("looking for NaN and Inf in the tensors to edit")
@@ -249,12 +261,6 @@ class Surgery:
         once = {(step.tensor, step.offset): step for plan in plans for step in plan.edits}
         with compute.editor(plans, checkpoints, planned.engine) as editor:
             names = editor.nonfinite_tensors(once.values())
-        if names and self.settings.nonfinite != "copy":
-            raise InputRefused(
-                " and ".join(map(spelled, checkpoints)), f"NaN or Inf in {listed(names, 'tensor')}",
-                f"--nonfinite copy leaves them as {spelled(mirrored(checkpoints))}; or restore the"
-                " checkpoint that was damaged.",
-            )  # fmt: skip
         notes: list[str] = []
         left: list[Run] = []
         for each in runs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ from ..errors import InputRefused, listed
 from ..text import brief
 from . import header
 from .bounded import CONFIG_BYTES, INDEX_BYTES, is_text, read_json, read_start
-from .header import Header, Source
+from .header import Header, Tensor as Tensor
+from .source import LocalFile, Source, Watched
 from .strangers import no_weights, pickles, weights_beside
 from .wrappers import unwrapped
 
@@ -26,18 +28,6 @@ SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _VARIANT_FILE = re.compile(r"model\.[\w-]+\.safetensors")
 _VARIANT_INDEX = re.compile(r"model\.safetensors\.index\.[\w-]+\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor on disk: dtype as safetensors spells it, offset in bytes within `file`."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: str
-    offset: int
-    size_bytes: int
 
 
 @dataclass(eq=False)
@@ -62,6 +52,7 @@ class Checkpoint:
     index: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     _weights: frozenset[str] = frozenset()  # names on disk of the weight files
+    _watched: Watched = field(default_factory=Watched)  # the other files that are read
 
     @property
     def _is_variant(self) -> bool:
@@ -89,10 +80,11 @@ class Checkpoint:
         if not folder.is_dir():
             raise InputRefused(folder, "is not a folder")
         notes = list(weights_beside(folder))
+        watched = Watched([folder / "config.json", *folder.glob("*.safetensors.index*.json")])
         config = _json_file(folder, "config.json", CONFIG_BYTES) or {}
         files, index = _weight_files(folder, notes)
         sources: dict[str, Source] = {
-            name: header.LocalFile(inside(folder, stored)) for name, stored in files.items()
+            name: LocalFile(inside(folder, stored)) for name, stored in files.items()
         }
         stored = frozenset(files.values())
         if not files and load_pickles and pickles(folder):
@@ -100,10 +92,16 @@ class Checkpoint:
             stored = frozenset(path.name for path in pickles(folder))
         elif not files:
             raise no_weights(folder)
-        headers = {name: header.read(source) for name, source in sources.items()}
         label = label or folder_label(folder)
-        checkpoint = cls(label, folder, commit, headers, sources, config, index, notes, stored)
-        checkpoint._check_index()
+        with ExitStack() as after_failure:
+            for source in sources.values():
+                after_failure.callback(source.close)
+            headers = {name: header.read(source) for name, source in sources.items()}
+            checkpoint = cls(
+                label, folder, commit, headers, sources, config, index, notes, stored, watched
+            )
+            checkpoint._check_index()
+            after_failure.pop_all()
         return checkpoint
 
     @cached_property
@@ -158,9 +156,15 @@ class Checkpoint:
         }
         return {"reference": self.label, "commit": self.commit, "files": files}
 
-    def state(self) -> dict[str, list[int]]:
-        """Size (bytes) and modification time (ns) of each weight file, to see later changes."""
-        return {name: source.state() for name, source in self.sources.items()}
+    def states(self) -> dict[str, list[Any]]:
+        """Size (bytes), modification time (ns) and header digest of each weight file when opened."""
+        states = {name: source.state for name, source in self.sources.items()}
+        return {n: [s.size, s.mtime_ns, self.headers[n].digest] for n, s in states.items()}
+
+    def changed_files(self) -> list[str]:
+        """Names of the files that are no longer what they were when they were first looked at."""
+        weights = [name for name, source in self.sources.items() if source.has_changed()]
+        return [*weights, *self._watched.changed()]
 
     def on_disk(self) -> Path:
         """The checkpoint's folder, for loaders that want one."""
@@ -186,11 +190,11 @@ class Checkpoint:
             raise InputRefused(
                 path, "is a link to a file that is not there", "Put the file in its place."
             )
-        return path.stat().st_size
+        return self._watched.state(name, path).size
 
     def side_bytes(self, name: str) -> bytes:
         """The content of one of `side_names`, whole."""
-        return inside(self._folder, name).read_bytes()
+        return self._watched.read(name, inside(self._folder, name))
 
     def side_start(self, name: str, most: int) -> bytes:
         """Up to `most` bytes from the start of one of `side_names`."""
@@ -325,9 +329,8 @@ def _variant(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, 
 
 
 def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) -> None:
-    source = header.LocalFile(inside(folder, SINGLE_FILE))
-    names = {entry.name for entry in header.read(source).entries}
-    source.close()
+    with closing(LocalFile(inside(folder, SINGLE_FILE))) as source:
+        names = {entry.name for entry in header.read(source).entries}
     if names != weight_map.keys():
         raise InputRefused(
             folder,

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import xxhash
 
-from ..errors import InputRefused, RunFailed
+from ..errors import InputRefused
 from ..text import brief
 from .bounded import AGAIN, is_text, parse_json
+from .source import Source
 from .strangers import refuse_pointer
 
 # Bits per element of every dtype the format knows, in the format's own names.
@@ -37,68 +36,24 @@ HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 _TOO_MANY = 2**500  # elements, or bits of a tensor: more than any file has
 
 
-class Source(Protocol):
-    """Where the bytes of one weight file come from; `size` counts them."""
-
-    name: str
-    size: int
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes from `offset` on; thread-safe."""
-        ...
-
-    def state(self) -> list[int]:
-        """Numbers that change when the content changes: size, modification time in ns."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class LocalFile:
-    """A file on disk, opened for each read, so that no number of shards is too many."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = f"{path.absolute().parent.name}/{path.name}"
-        self._path = path
-        if not path.is_file():
-            raise InputRefused(self.name, "is not a file", AGAIN)
-        self.size = path.stat().st_size
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY)
-        except OSError as error:
-            raise InputRefused(self.name, f"cannot be read: {error.strerror}") from None
-        try:
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(descriptor, [buffer[done:]], offset + done)
-                if count == 0:
-                    raise RunFailed(
-                        self.name,
-                        f"ends at byte {offset + done:,} while it is being read",
-                        "Something changed the file during the run; restore it and start again.",
-                    )
-                done += count
-        except OSError as error:
-            raise RunFailed(self._path, f"cannot be read: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
-
-    def state(self) -> list[int]:
-        stat = self._path.stat()
-        return [stat.st_size, stat.st_mtime_ns]
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
 class Entry(NamedTuple):
     """What the header says of one tensor; `offset` is in bytes from the start of the file."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor on disk: dtype as safetensors spells it, offset in bytes within `file`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
     offset: int
     size_bytes: int
 

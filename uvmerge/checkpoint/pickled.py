@@ -12,6 +12,7 @@ from ..errors import InputRefused
 from ..text import brief
 from . import header
 from .bounded import is_text
+from .source import FileState, Source
 from .strangers import pickles
 
 if TYPE_CHECKING:
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 
 
 class PickledFile:
-    """The tensors of one pickle behind a safetensors header (see `header.Source`)."""
+    """The tensors of one pickle behind a safetensors header (see `source.Source`)."""
 
     def __init__(self, path: Path, name: str) -> None:
         import torch
 
         self.name = name
-        stat = path.stat()
-        self._state = [stat.st_size, stat.st_mtime_ns]
+        self._path, self.state = path, FileState.of(path)
         codes = {
             torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32",
             torch.float64: "F64", torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16",
@@ -59,16 +59,16 @@ class PickledFile:
                 piece = _bytes(tensor)[first - entry.offset : last - entry.offset]
                 buffer[first - offset : last - offset] = piece
 
-    def state(self) -> list[int]:
-        return self._state
+    def has_changed(self) -> bool:
+        return not self.state.holds(self._path)
 
     def close(self) -> None:
         self._tensors = []
 
 
-def load_pickles(folder: Path) -> dict[str, header.Source]:
+def load_pickles(folder: Path) -> dict[str, Source]:
     """The pickle files in `folder` as sources, by the safetensors file name that each becomes."""
-    names: dict[str, header.Source] = {}
+    names: dict[str, Source] = {}
     for path in pickles(folder):
         stem = path.stem.replace("pytorch_model", "model").replace("consolidated", "model")
         name = f"{stem if stem.startswith('model') else 'model'}.safetensors"

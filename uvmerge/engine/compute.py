@@ -22,7 +22,7 @@ from ..spectral.recombine import Sum, rows_of
 from .chain import Chain, Equality, equality_of
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
 from .record import Change, decomposition_entry
-from .settings import Phases, Settings
+from .settings import NonfiniteOperand, Phases, Settings
 
 PANEL_ROWS = 64  # rows that are compared at a time
 
@@ -68,6 +68,8 @@ class Editor(Reader):
             requests: one conversion, or the edits of one tensor under several plans.
 
         Raises:
+            NonfiniteOperand: an operand holds NaN or Inf. Reading the bytes of a product may raise it
+                too.
             RunFailed: names the tensor: not enough memory, an operation that failed, or a result that
                 is not finite.
         """
@@ -94,21 +96,23 @@ class Editor(Reader):
 
     def nonfinite_tensors(self, steps: Iterable[Step]) -> list[str]:
         """Names of the tensors with an edit whose operands hold NaN or Inf."""
-        spans: dict[tuple[str, Span], str] = {}
-        for step in steps:
-            for block in step.blocks:
-                for role, view in block.operands:
-                    spans[role, self.span(role, view)] = step.tensor
+        spans = {span: step.tensor for step in steps for span in self._spans(step)}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            finite = list(pool.map(lambda at: self._is_finite(*at), spans))
+            finite = list(pool.map(self.is_finite, spans))
         return list(dict.fromkeys(n for n, good in zip(spans.values(), finite) if not good))
 
-    def _is_finite(self, role: str, span: Span) -> bool:
-        torch.set_num_threads(1)
-        return all(all_finite(piece) for piece in self.pieces(role, span))
+    def are_finite(self, steps: Iterable[Step]) -> bool:
+        """Whether no operand of these edits holds NaN or Inf."""
+        return all(map(self.is_finite, {span for step in steps for span in self._spans(step)}))
+
+    def _spans(self, step: Step) -> Iterator[tuple[str, Span]]:
+        """(role, span) of every operand of an edit."""
+        for block in step.blocks:
+            for role, view in block.operands:
+                yield role, self.span(role, view)
 
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
-        streamed = [self._streams(plan, step) for plan, step in requests]
+        streamed = [self.plans[plan].streams(step) for plan, step in requests]
         whole = [request for request, streams in zip(requests, streamed) if not streams]
         computed = iter(self._edit_whole(whole, device) if whole else ())
         return [
@@ -130,15 +134,6 @@ class Editor(Reader):
             products.append(([as_bytes(whole)], record))
         return products
 
-    def _streams(self, plan: int, step: Step) -> bool:
-        """Whether the edit works element by element, on values that are contiguous in every input."""
-        if len(step.blocks) != 1:
-            return False
-        (block,) = step.blocks
-        operations = [self.plans[plan].recipe.steps[i].operation for i in block.chain]
-        together = all(not v.transposed and v.part is None for _, v in block.operands)
-        return together and not any(operation.matrices_only for operation in operations)
-
     def _stream(self, plan: int, step: Step) -> Product:
         """An edit in pieces that fit a processor cache; its record is complete after the last piece."""
         (block,) = step.blocks
@@ -152,6 +147,7 @@ class Editor(Reader):
             for several in zip(*spans, strict=True):
                 stored = dict(zip(roles, several))
                 before = stored[block.own]
+                _refuse_nonfinite(stored)
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
                     _store(step, [self._by_element(chain, stored, equality_of(stored))], out)
@@ -180,6 +176,7 @@ class Editor(Reader):
         with self.phases.timed("read"):
             views = {role: view for block in blocks for role, view in block.operands}
             stored = {role: self.load(role, view) for role, view in views.items()}
+            _refuse_nonfinite(stored)
         before, view, are_equal = stored[blocks[0].own], blocks[0].view, equality_of(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
@@ -263,6 +260,11 @@ class Editor(Reader):
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
                 )
             yield as_bytes(result)
+
+
+def _refuse_nonfinite(stored: Mapping[str, Tensor]) -> None:
+    if not all(map(all_finite, stored.values())):
+        raise NonfiniteOperand
 
 
 def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:

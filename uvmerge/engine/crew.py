@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 from typing import Any, Protocol
 
-from ..errors import RunFailed, listed
+from ..errors import InputRefused, RunFailed, listed
+from ..text import size
 from .settings import Control, Settings
 
 SMALL_BYTES = 1 << 14  # a task up to this size is more Python than arithmetic
@@ -34,6 +35,30 @@ class Task(Protocol):
     def memory_bytes(self) -> int: ...
     @property
     def size_bytes(self) -> int: ...
+
+
+def refuse_too_large(tasks: Sequence[Task], settings: Settings) -> None:
+    """Refuse work whose largest task does not fit in memory, before anything is read for it.
+
+    On the CPU a task has its working set there; on a GPU, at least what it reads and its result.
+
+    Raises:
+        InputRefused: names the task, with what it needs and what there is.
+    """
+    there = max(available_memory(), settings.memory_bytes)
+    on_cpu = settings.device == "cpu"
+    needed = {
+        task.name: task.memory_bytes if on_cpu else min(task.memory_bytes, 2 * task.size_bytes)
+        for task in tasks
+    }
+    largest = max(needed, key=lambda name: needed[name], default="")
+    if largest and needed[largest] > there:
+        raise InputRefused(
+            largest,
+            f"needs about {size(needed[largest])} of memory, {size(there)} are available",
+            "Leave it out with --exclude, or use a larger machine; a --memory that holds it goes on"
+            " all the same.",
+        )
 
 
 class Crew:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import xxhash
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from ..errors import RunFailed
@@ -23,8 +23,8 @@ from ..spectral.gram import Eigenpairs
 class FactorFolder:
     """A `spectral.ladder.Memory` in a folder.
 
-    A file appears by renaming, so that it is never there in part. A damaged file counts as absent.
-    What a killed run on this host had not finished is removed.
+    A file appears by renaming, so that it is never there in part. A damaged or malformed file counts
+    as absent. What a killed run on this host had not finished is removed.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -41,6 +41,8 @@ class FactorFolder:
     def recall(self, key: str, columns: int) -> Eigenpairs | None:
         path = self._path(key)
         try:
+            if not path.is_file():  # to open a pipe would wait
+                return None
             with safe_open(path, "pt") as file:
                 made = file.metadata() or {}
                 pairs = Eigenpairs(
@@ -48,9 +50,10 @@ class FactorFolder:
                     file.get_tensor("vectors"),
                     float.fromhex(made["following"]) if "following" in made else None,
                 )
-        except (OSError, SafetensorError, ValueError):
+            is_whole = made["key"] == key and made["xxh3_128"] == _digest(pairs)
+        except Exception:  # a malformed file may raise anything
             return None
-        if made.get("key") != key or made.get("xxh3_128") != _digest(pairs):
+        if not is_whole or pairs.values.dim() != 1 or pairs.vectors.dim() != 2:
             return None
         return pairs if pairs.vectors.shape[1] >= min(columns, len(pairs.values)) else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ..checkpoint.folder import Checkpoint
-from ..errors import RunFailed, listed
+from ..checkpoint.roles import spelled
+from ..errors import InputRefused, RunFailed, listed
 from ..output.writer import CHUNK_BYTES, Staging
 from ..plan.steps import Plan, Range, Step
 from .crew import Crew
-from .settings import Control, Phases, Settings
+from .settings import Control, NonfiniteOperand, Phases, Settings
 
 if TYPE_CHECKING:
     from .compute import Editor
@@ -28,10 +29,12 @@ class Job:
 
     Attributes:
         plans: the number of each edit's plan; of copies, the one number of their plan.
+        streams: whether every edit is computed in small pieces.
     """
 
     steps: tuple[Step, ...]
     plans: tuple[int, ...]
+    streams: bool = False
 
     @property
     def name(self) -> str:
@@ -51,8 +54,11 @@ class Job:
 
     @property
     def memory_bytes(self) -> int:
-        """Working set: the matrices of one edit, and the result of each further one; 0 of copies."""
-        if self.action != "edit":
+        """Working set: the matrices of one edit, and the result of each further one.
+
+        It is 0 of copies, and of edits in small pieces.
+        """
+        if self.action != "edit" or self.streams:
             return 0
         most = max(step.matrix_bytes for step in self.steps)
         return most + sum(step.result_bytes for step in self.steps[1:])
@@ -90,7 +96,12 @@ def jobs(plans: Sequence[Plan]) -> list[Job]:
         if group:
             copies.append(Job(tuple(group), (number,)))
     together = [
-        Job(tuple(s for _, s in found), tuple(n for n, _ in found)) for found in edits.values()
+        Job(
+            tuple(s for _, s in found),
+            tuple(n for n, _ in found),
+            all(plans[number].streams(step) for number, step in found),
+        )
+        for found in edits.values()
     ]
     return [*copies, *together]
 
@@ -111,6 +122,8 @@ def run(
         Per plan, the records of its edited matrices, by label.
 
     Raises:
+        InputRefused: lists the tensors to edit whose operands hold NaN or Inf. Operands are looked at
+            as they are loaded; after the first such tensor the others are only looked at.
         RunFailed: a tensor could not be edited, or what was edited is not what was planned.
     """
     for plan, staging in zip(plans, stagings, strict=True):
@@ -132,9 +145,22 @@ def run(
         )
     records = [_records(staging) for staging in stagings]
     if not control.stop.is_set():
+        if worker.nonfinite:
+            raise _nonfinite_refusal(plans, worker.nonfinite)
         for plan, record in zip(plans, records, strict=True):
             _refuse_other_edits(plan, record)
     return records
+
+
+def _nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> InputRefused:
+    """The error for edits with NaN or Inf in an operand: their tensors, in the order of the plans."""
+    ordered = dict.fromkeys(step.tensor for plan in plans for step in plan.edits)
+    return InputRefused(
+        " and ".join(map(spelled, plans[0].inputs)),
+        f"NaN or Inf in {listed((name for name in ordered if name in names), 'tensor')}",
+        f"--nonfinite copy leaves them as {spelled(plans[0].own)}; or restore the checkpoint that"
+        " was damaged.",
+    )
 
 
 def _records(staging: Staging) -> dict[str, Any]:
@@ -157,7 +183,12 @@ def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
 
 
 class _Worker:
-    """Does one job at a time in each of several threads."""
+    """Does one job at a time in each of several threads.
+
+    Attributes:
+        nonfinite: names of tensors with an edit whose operands hold NaN or Inf. Nothing is published
+            once there is one: nothing more is written, and the other edits are only looked at.
+    """
 
     def __init__(
         self,
@@ -168,9 +199,14 @@ class _Worker:
     ) -> None:
         self.checkpoints, self.stagings = checkpoints, stagings
         self.editor, self.phases = editor, phases
+        self.nonfinite: set[str] = set()
 
     def do(self, job: Job) -> None:
         first = job.steps[0]
+        if self.nonfinite:
+            if job.action == "edit" and not self._are_finite(job):
+                self.nonfinite.add(job.name)
+            return
         if first.action == "copy":
             staging = self.stagings[job.plans[0]]
             if not staging.is_done(first.file, first.offset, job.size_bytes):
@@ -189,8 +225,16 @@ class _Worker:
         if not requests:
             return
         assert self.editor is not None
-        for (plan, step), (pieces, record) in zip(requests, self.editor.produce(requests)):
-            self._write(self.stagings[plan], step, pieces, record)
+        try:
+            for (plan, step), (pieces, record) in zip(requests, self.editor.produce(requests)):
+                self._write(self.stagings[plan], step, pieces, record)
+        except NonfiniteOperand:
+            self.nonfinite.add(job.name)
+
+    def _are_finite(self, job: Job) -> bool:
+        assert self.editor is not None
+        with self.phases.timed("scan"):
+            return self.editor.are_finite(job.steps)
 
     def _write(
         self, staging: Staging, step: Step, pieces: Iterable[memoryview], record: Any

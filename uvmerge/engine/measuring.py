@@ -22,7 +22,7 @@ from ..spectral.magnitude import norm
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import single_threaded
 from ..spectral.rank import leading_count
-from .crew import Crew
+from .crew import Crew, refuse_too_large
 from .reading import Reader, Span, all_finite, equal
 from .settings import Control, Phases, Settings
 
@@ -144,8 +144,12 @@ def run(
     Returns:
         What was measured of each match, and per checkpoint its other tensors. After `control.stop`
         was set, those that were not reached are missing.
+
+    Raises:
+        InputRefused: a matrix does not fit in memory.
     """
     moving, computing = _tasks(pairing, rank)
+    refuse_too_large(computing, settings)
     done: dict[int, Measured] = {}
     others: list[dict[int, Other]] = [{} for _ in pairing.partners]
     with single_threaded():

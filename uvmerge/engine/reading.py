@@ -112,6 +112,11 @@ class Reader:
                 record["precision"] = precision.name
         return precision
 
+    def is_finite(self, of: tuple[str, Span]) -> bool:
+        """Whether no value of a (role, span) is NaN or Inf."""
+        torch.set_num_threads(1)
+        return all(all_finite(piece) for piece in self.pieces(*of))
+
     def matrix(
         self,
         name: str,

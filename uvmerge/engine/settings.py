@@ -71,3 +71,7 @@ class Control:
     def listen(self) -> AbstractContextManager[None]:
         """A context that is entered while the run can be stopped cleanly."""
         return nullcontext()
+
+
+class NonfiniteOperand(Exception):
+    """An edit met NaN or Inf in an operand and was given up; no user sees this exception."""

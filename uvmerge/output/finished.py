@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
-from ..plan.steps import Plan
+from ..plan.steps import Block, Plan
 from . import manifest
 from .sidefiles import SideFile
 
@@ -36,13 +36,14 @@ class Expected:
         files = content["files"]
         weights = {file.name: file.size_bytes for file in self.plan.files}
         names = {*weights, *(side.name for side in self.sides), manifest.CARD}
-        edited = {block.view.label for step in self.plan.edits for block in step.blocks}
-        left = edited - content["edited"].keys() if self.leaves_nonfinite else set()
+        count = sum(len(step.blocks) for step in self.plan.edits)
         return (
             manifest.is_of(content, self.plan, self.settings, self.samples)
             and files.keys() == names
             and all(files[name]["bytes"] == size for name, size in weights.items())
-            and content["edited"].keys() == edited - left
+            and (self.leaves_nonfinite or len(content["edited"]) == count)
+            and _edits_are_those_of(self.plan, content)
+            and content["reset"] == [step.tensor for step in self.plan.taken]
             and all(files[s.name] == manifest.bytes_identity(s.read()) for s in self.sides)
         )
 
@@ -68,6 +69,34 @@ def manifest_of(
             "Pass --overwrite to make it again.",
         )
     return content
+
+
+def _edits_are_those_of(plan: Plan, content: Mapping[str, Any]) -> bool:
+    """Whether a manifest has one fitting record for each matrix that the plan edits."""
+    edited = content["edited"]
+    blocks = {block.view.label: block for step in plan.edits for block in step.blocks}
+    left = [s for s in plan.edits if not any(block.view.label in edited for block in s.blocks)]
+    if (
+        left
+        and manifest.nonfinite_note(plan.own, [step.tensor for step in left])
+        not in content["notes"]
+    ):
+        return False
+    without = {block.view.label for step in left for block in step.blocks}
+    if edited.keys() != blocks.keys() - without:
+        return False
+    return all(_fits(entry, blocks[label]) for label, entry in edited.items())
+
+
+def _fits(record: Mapping[str, Any], block: Block) -> bool:
+    """Whether the steps and the ranks in the record of a matrix are those of the plan."""
+    ranks = record.get("k", block.ranks)
+    return (
+        record.get("steps", list(block.chain)) == list(block.chain)
+        and isinstance(ranks, (list, tuple))
+        and len(ranks) == len(block.ranks)
+        and all(k is None or planned in (None, k) for k, planned in zip(ranks, block.ranks))
+    )
 
 
 def _is_newer(checkpoints: Mapping[str, Checkpoint], out: Path) -> bool:

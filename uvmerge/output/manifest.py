@@ -7,9 +7,10 @@ inputs writes the same bytes.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +20,9 @@ import yaml
 
 from ..checkpoint.bounded import MANIFEST_BYTES, read_json
 from ..checkpoint.folder import Checkpoint, inside
-from ..checkpoint.roles import BASE, by_name
+from ..checkpoint.roles import BASE, by_name, spelled
 from ..checkpoint.sample import sample_digest
-from ..errors import InputRefused, RecipeError, counted
+from ..errors import InputRefused, RecipeError, counted, listed
 from ..plan.steps import Plan
 from ..recipe.reader import Reader, compose
 from ..text import as_code, inert
@@ -103,6 +104,11 @@ def samples(checkpoints: Mapping[str, Checkpoint]) -> dict[str, str]:
     return {role: sample_digest(each) for role, each in local.items()}
 
 
+def nonfinite_note(own: str, names: Iterable[str]) -> str:
+    """The note for tensors that are left as they are because an operand holds NaN or Inf."""
+    return f"NaN or Inf, left as {spelled(own)}: {listed(sorted(set(names)), 'tensor')}"
+
+
 def versions() -> dict[str, str]:
     """Versions of the software that determines the bytes of an output."""
     found = {"python": platform.python_version()}
@@ -151,8 +157,7 @@ def _is_manifest(content: Mapping[str, Any]) -> bool:
         and isinstance(edited, dict)
         and all(map(is_record, edited.values()))
         and isinstance(content.get("recipe"), dict)
-        and isinstance(reset, list)
-        and all(isinstance(name, str) for name in reset)
+        and all(map(_are_texts, (reset, content.get("notes"))))
     )
 
 
@@ -171,7 +176,12 @@ def is_record(value: object) -> bool:
         isinstance(value, dict)
         and {"changed", "relative_change"} <= value.keys() <= _RECORD.keys()
         and all(type(entry) in _RECORD[key] for key, entry in value.items())
+        and 0 <= value["relative_change"] < math.inf
     )
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _own_hash(content: Mapping[str, Any]) -> str:

@@ -251,6 +251,18 @@ class Plan:
         shapes = (block.view.shape for step in self.edits for block in step.blocks)
         return "matrix" if all(len(shape) == 2 for shape in shapes) else "tensor"
 
+    def streams(self, step: Step) -> bool:
+        """Whether an edit works element by element, on values that are contiguous in every input.
+
+        Such an edit is computed in small pieces; any other holds its matrices as a whole.
+        """
+        if len(step.blocks) != 1:
+            return False
+        (block,) = step.blocks
+        operations = [self.recipe.steps[i].operation for i in block.chain]
+        together = all(not v.transposed and v.part is None for _, v in block.operands)
+        return together and not any(operation.matrices_only for operation in operations)
+
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
         changed = {step.tensor for step in self.changes}

@@ -89,6 +89,17 @@ class Eigenpairs:
             return None
         return cls(values.flip(0), vectors.flip(1), None)
 
+    def can_be(self, count: int, r: int) -> bool:
+        """Whether these may be `count` pairs of a Gram matrix (r, r), or the none of a failed rung."""
+        shapes = len(self.values), len(self.vectors), self.values.dtype, self.vectors.dtype
+        return (
+            shapes in [(b, r, torch.float64, torch.float64) for b in (count, 0)]
+            and self.vectors.shape[1] <= len(self.values)
+            and bool(self.vectors.isfinite().all() and self.values.isfinite().all())
+            and not bool((self.values.diff() > 0).any())
+            and math.isfinite(self.following or 0.0)
+        )
+
 
 class Refiner:
     """Leading eigenpairs of G (r, r) float64, symmetric and positive semidefinite, in blocks.

@@ -229,7 +229,7 @@ class Ladder:
     def _refined_block(self, begin: int, end: int) -> Eigenpairs:
         """Eigenpairs `begin` to `end`, from the shelf or computed; empty where refining fails."""
         rung = f"{self.precision.name}-{end}"
-        pairs = self._recalled(rung, end - begin)
+        pairs = self._recalled(rung, end - begin, end - begin)
         if pairs is not None:
             return pairs
         if self._refiner is None:
@@ -271,16 +271,17 @@ class Ladder:
         k = -(-k // BLOCK) * BLOCK  # whole blocks, as `_Side.extend` projects them
         self._worth_keeping = max(self._worth_keeping, k)
         if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
-            pairs = self._recalled("gram", k)
+            pairs = self._recalled("gram", k, min(self.W.shape))
             if pairs is None:
                 pairs = Eigenpairs.all_of(self._gram_matrix(torch.float64)) or self._nothing
                 self._unkept = pairs
             self._gram = _Side.of("gram", [pairs])
         return self._gram if len(self._gram.values) else None
 
-    def _recalled(self, rung: str, columns: int) -> Eigenpairs | None:
+    def _recalled(self, rung: str, columns: int, count: int) -> Eigenpairs | None:
+        """Eigenpairs from the shelf, on the device; None where none can be the `count` of a rung."""
         pairs = None if self.shelf is None else self.shelf.recall(self._kept_as(rung), columns)
-        if pairs is None:
+        if pairs is None or not pairs.can_be(count, min(self.W.shape)):
             return None
         device = self.W.device
         return Eigenpairs(pairs.values.to(device), pairs.vectors.to(device), pairs.following)
