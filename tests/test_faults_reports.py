@@ -92,11 +92,14 @@ def test_a_disk_that_is_full_is_said_without_a_promise(
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
-def test_no_file_of_a_report_is_half_written(after: int, pair: faults.Pair, tmp_path: Path) -> None:
-    with faults.full_disk(after=after):
+@pytest.mark.parametrize("whole", [0, 1, 2])
+@pytest.mark.parametrize("at", ["write", "sync"])
+def test_no_file_of_a_report_is_half_written(
+    whole: int, at: str, pair: faults.Pair, tmp_path: Path
+) -> None:
+    with faults.full_disk(after=1 + 2 * whole + (at == "sync")):  # after the folder is made
         assert diff(pair, "--out", tmp_path / "report").code == 1
-    assert len(list((tmp_path / "report").iterdir())) == after - 1
+    assert len(list((tmp_path / "report").iterdir())) == whole
 
 
 def test_what_a_kill_leaves_is_not_in_the_way(pair: faults.Pair, tmp_path: Path) -> None:
@@ -299,13 +302,13 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one_and_nothing_else
 
     target = tmp_path / "report.html"
     target.write_bytes(b"old")
-    real = Path.write_bytes
+    real = os.pwrite
 
-    def half(path: Path, content: bytes) -> int:
-        real(path, content[: len(content) // 2])
+    def half(descriptor: int, content: bytes, offset: int) -> int:
+        real(descriptor, content[: len(content) // 2], offset)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "pwrite", half)
     with pytest.raises(OSError, match="No space left"):
         manifest.write_whole(target, b"new content")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

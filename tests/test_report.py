@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import struct
@@ -624,12 +625,13 @@ def test_a_failed_write_leaves_the_old_file(
 ) -> None:
     (tmp_path / "report.json").write_text("old")
 
-    def full(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[:10])
+    real = os.pwrite
+
+    def full(descriptor: int, content: bytes, offset: int) -> int:
+        real(descriptor, content[:10], offset)
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="no space"):
         report.save(related, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]

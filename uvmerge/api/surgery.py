@@ -18,7 +18,7 @@ from ..checkpoint.roles import mirrored
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
-from ..engine.settings import Control, Phases, Settings
+from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
 from ..output.lock import lock_of, refuse_held
@@ -185,7 +185,7 @@ class Surgery:
         ):
             try:
                 records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
-            except InputRefused:  # for its values, if they are still those of the opened files
+            except NonfiniteRefused:  # if the values are still those of the opened files
                 refuse_changed_inputs(checkpoints)
                 for staging in stagings:
                     staging.discard()

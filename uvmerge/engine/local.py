@@ -11,11 +11,11 @@ import xxhash
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
-from ..errors import InputRefused, RunFailed, listed
+from ..errors import RunFailed, listed
 from ..output.writer import CHUNK_BYTES, Staging
 from ..plan.steps import Plan, Range, Step
 from .crew import Crew
-from .settings import Control, NonfiniteOperand, Phases, Settings
+from .settings import Control, NonfiniteOperand, NonfiniteRefused, Phases, Settings
 
 if TYPE_CHECKING:
     from .compute import Editor
@@ -152,10 +152,10 @@ def run(
     return records
 
 
-def _nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> InputRefused:
+def _nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> NonfiniteRefused:
     """The error for edits with NaN or Inf in an operand: their tensors, in the order of the plans."""
     ordered = dict.fromkeys(step.tensor for plan in plans for step in plan.edits)
-    return InputRefused(
+    return NonfiniteRefused(
         " and ".join(map(spelled, plans[0].inputs)),
         f"NaN or Inf in {listed((name for name in ordered if name in names), 'tensor')}",
         f"--nonfinite copy leaves them as {spelled(plans[0].own)}; or restore the checkpoint that"

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import InputRefused
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -71,6 +73,10 @@ class Control:
     def listen(self) -> AbstractContextManager[None]:
         """A context that is entered while the run can be stopped cleanly."""
         return nullcontext()
+
+
+class NonfiniteRefused(InputRefused):
+    """Tensors to edit hold NaN or Inf."""
 
 
 class NonfiniteOperand(Exception):
