@@ -73,8 +73,11 @@ def read_journal(root: Tree, head: dict[str, Any]) -> dict[tuple[str, int], dict
 
 
 def write_journal(root: Tree, entries: list[dict[str, Any]]) -> None:
-    """Write a journal of these entries alone, in place of the one that is there."""
-    root.write_whole(JOURNAL, "".join(map(line_of, entries)).encode())
+    """Write a journal of these entries alone, in place of the one that is there.
+
+    A loss of power may empty it: the pieces are then made again.
+    """
+    root.write_whole(JOURNAL, "".join(map(line_of, entries)).encode(), sync=False)
 
 
 def line_of(entry: dict[str, Any]) -> str:

@@ -74,15 +74,21 @@ class Tree:
                 raise _strange(self.path / name)
             yield descriptor
 
-    def write_whole(self, name: str, content: bytes) -> None:
-        """Write a file so that it is never there in part: beside its place, synced, then renamed."""
+    def write_whole(self, name: str, content: bytes, *, sync: bool = True) -> None:
+        """Write a file so that it is never there in part: beside its place, then renamed.
+
+        Args:
+            sync: whether the content has to be on the disk before the file is there under its name,
+                so that it outlasts a loss of power.
+        """
         beside = f"{name}.new"
         with suppress(FileNotFoundError):
             os.unlink(beside, dir_fd=self.descriptor)
         try:
             with self.opened(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
                 write_at(descriptor, memoryview(content), 0)
-                os.fsync(descriptor)
+                if sync:
+                    os.fsync(descriptor)
             os.replace(beside, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except OSError:
             with suppress(OSError):
