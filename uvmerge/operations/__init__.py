@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -215,14 +214,15 @@ def get(name: str) -> Operation:
 
 def read_operation(function: Callable[..., Any]) -> Operation:
     """What the signature of `function` declares."""
-    signature = inspect.signature(function)
-    hints = typing.get_type_hints(function, include_extras=True)
+    # `typing.get_type_hints` of Python 3.10 hides an `Annotated` behind `Optional` where the default
+    # is None.
+    signature = inspect.signature(function, eval_str=True)
     options = [
-        Parameter.read(name, hints.get(name), parameter.default)
+        Parameter.read(name, parameter.annotation, parameter.default)
         for name, parameter in signature.parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name != "place"
     ]
-    operands = tuple(_inputs(signature, hints))
+    operands = tuple(_inputs(signature))
     if not operands:
         raise TypeError("takes no checkpoint: its positional parameters are the operands")
     return Operation(
@@ -235,16 +235,16 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     )
 
 
-def _inputs(signature: inspect.Signature, hints: Mapping[str, Any]) -> Iterator[Input]:
+def _inputs(signature: inspect.Signature) -> Iterator[Input]:
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             continue
         several = parameter.kind is parameter.VAR_POSITIONAL
         if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
             raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
-        if hints.get(name) not in (Matrix, Operand):
+        if parameter.annotation not in (Matrix, Operand):
             raise TypeError(f"operand {name} lacks its kind: annotate it with Matrix or Operand")
-        yield Input(name, hints[name], several)
+        yield Input(name, parameter.annotation, several)
 
 
 __all__ = [
