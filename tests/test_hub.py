@@ -34,6 +34,37 @@ def hub(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[dict[str, str
         yield environment, asked
 
 
+def test_a_recipe_is_fetched_by_its_file_or_by_its_repository(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for folder in (tmp_path / "one" / "papers", tmp_path / "none"):
+        folder.mkdir(parents=True)
+    (tmp_path / "one" / "recipe.yaml").write_text("uvmerge: 1\nsteps: [values]\n")
+    (tmp_path / "one" / "papers" / "r.yaml").write_text("uvmerge: 1\nsteps: [reset-layers]\n")
+    models = {"org/recipes": tmp_path / "one", "org/none": tmp_path / "none"}
+    with serving(models) as (address, asked):
+        environment = {
+            "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }  # fmt: skip
+        for number, recipe in enumerate(
+            ["org/recipes", f"hf://org/recipes/papers/r.yaml@{COMMIT}"]
+        ):
+            words = [recipe, *pair, tmp_path / str(number), "-q"]
+            done = process("run", *words, environment=environment)
+            assert done.code == 0, done.err
+        fetched = [line.rpartition("/")[2] for line in asked if "GET /org/" in line]
+        assert fetched == ["recipe.yaml", "r.yaml"]
+        for recipe, sentence in (
+            ("org/none", "org/none on the Hub has no recipe.yaml or uvmerge.json"),
+            ("org/absent/r.yaml", "no file 'org/absent/r.yaml' here, and from the Hub"),
+        ):
+            done = process("run", recipe, *pair, tmp_path / "out", environment=environment)
+            assert done.code == 3 and f"error: {recipe}: {sentence}" in done.err
+    steps = [json.loads((tmp_path / n / "uvmerge.json").read_text())["recipe"] for n in "01"]
+    assert [list(each["steps"][0]) for each in steps] == [["values"], ["reset-layers"]]
+
+
 def restore(environment: dict[str, str], out: Path, *words: str) -> Outcome:
     return process("restore", *words, out, "-q", environment=environment)
 

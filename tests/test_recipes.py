@@ -10,9 +10,11 @@ import zoo
 from command import uv
 
 import uvmerge
+from uvmerge.errors import RecipeError
+from uvmerge.recipe.bundled import bundled
 from uvmerge.recipe.recipe import Recipe
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+RECIPES = list(bundled().values())
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,53 @@ def test_a_shipped_recipe_runs_and_checks(
     assert uv(capsys, "run", recipe, tmp_path / "out", *words).code == 0
     assert zoo.raw(tmp_path / "out") != zoo.raw(pair[1])
     assert uv(capsys, "check", tmp_path / "out", "--against", pair[1]).code == 0
+
+
+def test_a_bundled_recipe_has_a_name_to_type_unless_a_file_has_it(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = uv(capsys, "run", "restore-top20", *pair, "a")
+    assert shown.code == 0, shown.err
+    uvmerge.restore(*pair, "b", top=0.2)
+    assert zoo.raw(tmp_path / "a") == zoo.raw(tmp_path / "b")
+    uvmerge.run("restore-top20.yaml", "c", base=pair[0], finetuned=pair[1])
+    assert zoo.raw(tmp_path / "c") == zoo.raw(tmp_path / "b")
+    (tmp_path / "restore-top20").write_text("uvmerge: 1\nsteps: [reset-layers: {frac: 1}]\n")
+    uvmerge.run("restore-top20", "d", base=pair[0], finetuned=pair[1])
+    assert zoo.raw(tmp_path / "d") != zoo.raw(tmp_path / "b")
+
+
+def test_the_list_shows_every_bundled_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = uv(capsys, "run", "--list")
+    assert shown.code == 0 and shown.err == ""
+    lines = shown.out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [path.stem for path in RECIPES]
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_a_recipe_that_is_nowhere_is_said_with_the_nearest_bundled_one(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = uv(capsys, "run", "restore-top2", *pair, tmp_path / "out")
+    assert shown.code == 2 and "restore-top2: there is no such recipe file" in shown.err
+    assert "Did you mean 'restore-top20'?" in shown.err and "uvmerge run --list" in shown.err
+    with pytest.raises(RecipeError, match="there is no such recipe file"):
+        uvmerge.run("folder/mine.yaml", tmp_path / "out")  # no Hub id: nobody is asked
+
+
+def test_two_checkpoints_stand_before_the_output_or_none(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = uv(capsys, "run", "restore-top20", pair[0], tmp_path / "out")
+    assert shown.code == 2 and "cannot work on 1 checkpoint before OUT" in shown.err
+    assert "uvmerge run RECIPE [BASE FINETUNED] OUT" in shown.err
+    shown = uv(capsys, "run", "restore-top20", *pair, tmp_path / "out", "--base", pair[0])
+    assert shown.code == 2 and "--base: is given twice" in shown.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_survives_a_round_trip() -> None:

@@ -31,6 +31,7 @@ from uvmerge.output import journal, manifest
 from uvmerge.output.sidefiles import runs_code, sides_of
 from uvmerge.output.tree import Tree
 from uvmerge.plan import planner
+from uvmerge.recipe.bundled import bundled
 from uvmerge.recipe.recipe import Recipe
 from uvmerge.spectral.gram import Eigenpairs
 
@@ -247,8 +248,7 @@ class Recipes(Target):
     name = "recipe"
 
     def __init__(self, folder: Path) -> None:
-        recipes = Path(__file__).resolve().parents[2] / "recipes"
-        self.seeds = [path.read_bytes() for path in sorted(recipes.glob("*.yaml"))]
+        self.seeds = [path.read_bytes() for path in bundled().values()]
         self.seeds.append(
             b"uvmerge: 1\nbase: org/base@main\nfinetuned: ./sft\ndtype: bfloat16\nsteps:\n"
             b'  - restore: {top: 20%, values: base, layers: "0-3,7", include: ["*q_proj*"]}\n'

@@ -1,6 +1,7 @@
 """Run recipes on checkpoints: `uvmerge.run`, and what the functions of the operations share.
 
 uvmerge.run("recipe.yaml", out)
+uvmerge.run("restore-top20", out, base=base, finetuned=finetuned)
 uvmerge.run({"steps": [{"restore": {"top": 0.2}}]}, out, base=base, finetuned=finetuned)
 """
 
@@ -13,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.roles import spelled
+from ..hub.locate import locate_file
 from ..output.places import Reference, check_apart, report_folder, target_of
 from ..plan.steps import Plan
+from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
 from ..text import duration, size
 from . import diff
 from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
+
+# Files in a repository of the Hub that hold a recipe; the second is the manifest of an output.
+_USUAL_FILES = ("recipe.yaml", "uvmerge.json")
+_FILE_ENDINGS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ def run(
     """Run a recipe on checkpoints and publish the result at `out`.
 
     Args:
-        recipe: a `Recipe`, the path of a recipe file, or the content of such a file as a dict.
+        recipe: a `Recipe`, the content of a recipe file as a dict, or where the file is: its path,
+            the name of a bundled recipe, or `org/name/file@revision` on the Hub.
         out: the folder of the output.
         base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
@@ -168,7 +176,24 @@ def run_all(
 def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
-    return Recipe.from_data(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
+    if isinstance(recipe, Mapping):
+        return Recipe.from_data(recipe)
+    return Recipe.load(_recipe_file(recipe))
+
+
+def _recipe_file(reference: Reference) -> Path:
+    """The file of a recipe: what is on this disk first, then a bundled recipe, then the Hub's."""
+    path = Path(reference)
+    try:
+        path = path.expanduser()
+        if path.exists() or isinstance(reference, Path):
+            return path
+    except (OSError, RuntimeError, ValueError):  # no path that a file system can hold
+        return path
+    if "/" not in reference:
+        return bundled_file(reference)
+    is_of_hub = reference.count("/") > 1 or not reference.endswith(_FILE_ENDINGS)
+    return (locate_file(reference, _USUAL_FILES) if is_of_hub else None) or path
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:

@@ -11,7 +11,7 @@ import click
 
 from ..api.settings import RunSettings, SweepSettings
 from ..checkpoint.roles import FINETUNED
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..operations import Operation
 from ..operations.options import Parameter
 from ..text import inert
@@ -187,11 +187,28 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
         click.echo(inert(done.folder / setting.name))
 
 
-@click.command(
-    "run", epilog="Example: uvmerge run recipes/restore-top20.yaml out --base base --finetuned sft"
-)
+def _list_bundled(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    from ..recipe.bundled import as_table
+
+    if wanted:
+        click.echo(as_table())
+        ctx.exit()
+
+
+def _pair(words: list[str], settings: dict[str, Any]) -> dict[str, str]:
+    """The two checkpoints that stand before OUT, by the options that they replace."""
+    if len(words) != 2:
+        raise UsageError("run", f"cannot work on {counted(len(words), 'checkpoint')} before OUT",
+                         "Usage: uvmerge run RECIPE [BASE FINETUNED] OUT")  # fmt: skip
+    for name in ("base", "finetuned"):
+        if settings[name] is not None:
+            raise UsageError(f"--{name}", "is given twice", "Name it before OUT or as an option.")
+    return dict(zip(("base", "finetuned"), words))
+
+
+@click.command("run", epilog="Example: uvmerge run restore-top20 base sft out")
 @click.argument("recipe", metavar="RECIPE")
-@click.argument("out", metavar="OUT")
+@click.argument("places", metavar="[BASE FINETUNED] OUT", nargs=-1, required=True)
 @click.option("--base", metavar="REF", help="The base checkpoint, instead of the recipe's.")
 @click.option(
     "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
@@ -200,9 +217,21 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     "--models", metavar="REF", multiple=True,
     help="A model to merge, instead of the recipe's; may be repeated.",
 )  # fmt: skip
-def run_command(recipe: str, out: str, **settings: Any) -> None:
-    """Run a recipe: several operations, chained per tensor, as one YAML file."""
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_bundled,
+    help="Show the bundled recipes and exit.",
+)  # fmt: skip
+def run_command(recipe: str, places: tuple[str, ...], **settings: Any) -> None:
+    """Run a recipe: several operations, chained per tensor, as one YAML file.
+
+    RECIPE is a file, the name of a bundled recipe (`--list` shows them), or a file on the Hub:
+    org/name/file@revision, or org/name for its recipe.yaml.
+    """
     from ..api.run import run
+
+    *pair, out = places
+    if pair:
+        settings |= _pair(pair, settings)
 
     def call(**options: Any) -> Any:
         return run(recipe, out, **options)

@@ -1,11 +1,13 @@
-"""A model reference becomes a local folder, pinned to a commit. The one importer of huggingface_hub.
+"""A reference to a model becomes a local folder, pinned to a commit; one to a file becomes the file.
 
-A reference is a folder, `org/name`, `org/name@revision`, or `hf://org/name@revision`.
+A reference to a model is a folder, `org/name`, `org/name@revision`, or `hf://org/name@revision`; a
+reference to a file on the Hub is `org/name/file@revision`. The one importer of huggingface_hub.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from ..errors import InputRefused
 from ..text import brief
 
 _HUB_ID = re.compile(r"(?:hf://)?(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w./-]+))?")
+_HUB_FILE = re.compile(r"(?:hf://)?(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 SIDE_FILES = [
     "*.json",
@@ -70,15 +73,39 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
             "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",
         )
-    return _download(
-        str(reference), match[1], match[2], WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
+    wanted = WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
+    return _download(str(reference), match[1], match[2], wanted, "folder")
+
+
+def locate_file(reference: str, usual: Sequence[str]) -> Path | None:
+    """Download a file from a repository of models; None where no Hub file can be meant.
+
+    Args:
+        reference: `org/name/file@revision`, or `org/name` for the first of `usual` that is there.
+
+    Raises:
+        InputRefused: the Hub cannot be reached, or has no such file.
+    """
+    match = _HUB_FILE.fullmatch(reference)
+    if not match or ".." in reference:
+        return None
+    repo, file, revision = match.groups()
+    names = [file[1:]] if file else list(usual)
+    folder = _download(reference, repo, revision, names, "file").folder
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputRefused(
+        reference, f"{repo} on the Hub has no {' or '.join(names)}", f"Write `{repo}/FILE`."
     )
 
 
-def _download(reference: str, repo: str, revision: str | None, wanted: list[str]) -> Local:
+def _download(
+    reference: str, repo: str, revision: str | None, wanted: list[str], kind: str
+) -> Local:
     from huggingface_hub import constants, errors, snapshot_download
 
-    tried = f"no folder {reference!r} here, and from the Hub ({constants.ENDPOINT})"
+    tried = f"no {kind} {reference!r} here, and from the Hub ({constants.ENDPOINT})"
     try:
         # snapshot_download resolves the revision once and fetches every file by its commit; the name
         # of the folder is this commit.
@@ -106,10 +133,10 @@ def _download(reference: str, repo: str, revision: str | None, wanted: list[str]
         raise InputRefused(
             reference,
             f"{tried}: not in the local cache, and the Hub cannot be reached",
-            "Check the connection (and HF_HUB_OFFLINE), or give a folder.",
+            f"Check the connection (and HF_HUB_OFFLINE), or give a {kind}.",
         ) from None
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputRefused(
-            reference, f"{tried}: {first}", "Check the connection, or give a folder."
+            reference, f"{tried}: {first}", f"Check the connection, or give a {kind}."
         ) from None
