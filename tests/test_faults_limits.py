@@ -69,6 +69,10 @@ def test_an_address_space_too_small_for_torch_is_said(pair: faults.Pair) -> None
         (OSError(12, "Cannot allocate memory"), "error: memory: there is not enough of it"),
         (ImportError("libx.so: failed to map segment from shared object"), "(`ulimit -v`)"),
         (ImportError("No module named 'torch'"), "No module named 'torch' Install uvmerge again."),
+        (
+            ModuleNotFoundError("No module named 'torch.x'", name="torch.x"),
+            "torch is not installed, and this command needs it Install it: `pip install torch`.",
+        ),
         (OSError(5, "Input/output error"), "error: output: cannot be read or written: Input"),
         (OSError("no number"), "error: output: cannot be read or written: no number"),
     ],

@@ -15,6 +15,10 @@ def of_system(error: OSError | MemoryError | ImportError) -> UvmergeError:
     """The error to show for one that no module of uvmerge has given words."""
     if isinstance(error, MemoryError):
         return RunFailed("memory", "there is not enough of it", _MEMORY)
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package not in ("", "uvmerge"):
+        what = f"{package} is not installed, and this command needs it"
+        return RunFailed("import", what, f"Install it: `pip install {package}`.")
     if isinstance(error, ImportError):
         # What the loader of libraries says when an address space is too small.
         full = "map segment" in str(error) or "allocate memory" in str(error)
