@@ -29,7 +29,7 @@ Command = Callable[..., Outcome]
 
 def test_the_lowest_promised_python_is_the_lowest_that_can_install() -> None:
     assert SETUP["options"]["python_requires"] == f">={PROMISED[0]}"
-    assert PROMISED == sorted(PROMISED, key=lambda version: int(version[2:]))
+    assert sorted(PROMISED, key=lambda version: int(version[2:])) == PROMISED
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
