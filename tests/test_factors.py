@@ -294,7 +294,10 @@ def malformed(path: Path, change: Any, following: str | None = None) -> None:
     except (TypeError, OverflowError, IndexError):
         pass
     tensors = {"values": values.contiguous(), "vectors": vectors.contiguous()}
-    save_file(tensors, path, made)
+    try:
+        save_file(tensors, path, made)
+    except KeyError:
+        pytest.skip(f"this safetensors writes no {vectors.dtype}")
 
 
 @pytest.mark.parametrize("precision", ["exact", "fast"])
