@@ -12,7 +12,7 @@ demo: $(STAMP)
 
 # Two processes, each with one thread for linear algebra: more threads stall on a loaded machine.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not consumers"
 
 test-slow: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
@@ -23,7 +23,7 @@ test-slow: $(VENV)/installed-test
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 OLDEST ?= $(or $(lastword $(wildcard $(PYENV)/3.10.*/bin/python)),python3.10)
 NEWEST ?= $(or $(lastword $(wildcard $(PYENV)/3.13.*/bin/python)),python3.13)
-TESTS ?= -m "not slow"
+TESTS ?= -m "not slow and not consumers"
 
 test-oldest: .venv-oldest/installed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 $(TESTS)
