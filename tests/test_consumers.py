@@ -31,35 +31,31 @@ def repaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def right_answers(folder: Path, hands: list[cards.Hand], task: dict[str, Any]) -> float:
+def right_answers(folder: Path, task: dict[str, Any]) -> float:
     """The accuracy that lm-eval finds on a task of its own kind."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(pretrained=str(folder), device="cpu", batch_size=16, dtype="float32")
-    results = lm_eval.simple_evaluate(model=model, tasks=[task], bootstrap_iters=0)["results"]
-    assert len(hands) == results["cards"].get("sample_len", len(hands))
-    return float(results["cards"]["acc,none"])
+    found = lm_eval.simple_evaluate(model=model, tasks=[task], bootstrap_iters=0)
+    return float(found["results"]["cards"]["acc,none"])
 
 
 def test_lm_eval_finds_that_the_repair_won_something_back(repaired: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    hands, rules = cards.deal(200, seed=1), (cards.IN_DOMAIN, cards.OUT_OF_DOMAIN)
+    rule, sums = cards.OUT_OF_DOMAIN, [str(n) for n in range(4, 53)]
     rows = [
-        {
-            "question": cards.encode(cards.OUT_OF_DOMAIN, hand),
-            "answers": [cards.answer(rule, hand) for rule in rules],
-        }
-        for hand in hands
+        {"question": cards.encode(rule, hand), "right": sums.index(cards.answer(rule, hand))}
+        for hand in cards.deal(100, seed=1)
     ]
     (tmp_path / "cards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {
         "task": "cards", "dataset_path": "json", "output_type": "multiple_choice",
         "dataset_kwargs": {"data_files": {"test": str(tmp_path / "cards.jsonl")}},
-        "test_split": "test", "doc_to_text": "question", "doc_to_choice": "answers",
-        "doc_to_target": 1, "metric_list": [{"metric": "acc"}],
+        "test_split": "test", "doc_to_text": "question", "doc_to_choice": sums,
+        "doc_to_target": "right", "metric_list": [{"metric": "acc"}],
     }  # fmt: skip
-    before, after = (right_answers(each, hands, task) for each in (pair()[1], repaired))
+    before, after = (right_answers(each, task) for each in (pair()[1], repaired))
     assert after > before + 0.1
 
 
@@ -124,7 +120,9 @@ def test_sentence_transformers_loads_a_repaired_encoder(tmp_path: Path) -> None:
     shutil.copytree(base / "1_Pooling", finetuned / "1_Pooling", dirs_exist_ok=True)
     uvmerge.interpolate(base, finetuned, tmp_path / "out", scale=0.1, quiet=True)
     sentences = ["A man is eating food.", "A man eats a piece of bread.", "Stocks fell on Monday."]
-    texts = [library.SentenceTransformer(str(each), device="cpu") for each in (base, tmp_path / "out")]
+    texts = [
+        library.SentenceTransformer(str(each), device="cpu") for each in (base, tmp_path / "out")
+    ]
     assert [type(m).__name__ for m in texts[1]] == [type(m).__name__ for m in texts[0]]
     vectors = texts[1].encode(sentences, convert_to_tensor=True)
     near, far = (float(vectors[0] @ vectors[n]) for n in (1, 2))

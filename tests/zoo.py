@@ -84,7 +84,11 @@ FAMILIES: dict[str, tuple[str, str, Options]] = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2),
     "bert": ("BertForMaskedLM", "BertConfig", BERT),
     "mixtral": ("MixtralForCausalLM", "MixtralConfig", LOCAL | UNTIED),
-    "qwen2_moe": ("Qwen2MoeForCausalLM", "Qwen2MoeConfig", MOE | UNTIED | SHARED | {"head_dim": 12}),
+    "qwen2_moe": (
+        "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        MOE | UNTIED | SHARED | {"head_dim": 12},
+    ),
     "qwen3_moe": ("Qwen3MoeForCausalLM", "Qwen3MoeConfig", MOE | UNTIED),
     "gpt_oss": ("GptOssForCausalLM", "GptOssConfig", LOCAL | UNTIED),
     "llama4": ("Llama4ForCausalLM", "Llama4TextConfig", LLAMA4 | UNTIED),
