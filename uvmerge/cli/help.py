@@ -50,6 +50,14 @@ class Argument(click.Argument):
 class Command(click.Command):
     """A command whose options stand under headings."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, and name this command in an error."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the arguments, then the options of each heading."""
         rows: dict[str, list[tuple[str, str]]] = {}
