@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class, split_arg_string
 
 from ..checkpoint.bounded import CONFIG_BYTES, read_json
 from ..errors import UvmergeError
@@ -46,8 +47,9 @@ def words(known: Iterable[str], *, several: bool = False) -> Callable[..., Items
 
 def layers(ctx: click.Context, incomplete: str) -> Items:
     """Ranges of layers of a checkpoint that is named before: all, the first quarter, the last half."""
-    named = [ctx.params.get("base"), ctx.params.get("finetuned"), *ctx.params.get("places", ())]
-    depth = next(filter(None, (_depth(folder) for folder in named if folder)), 0)
+    # click parses no places where the last option lacks its value, so all words are looked at.
+    typed = split_arg_string(os.environ.get("COMP_WORDS", ""))
+    depth = next(filter(None, map(_depth, typed)), 0)
     ranges = {f"0-{depth - 1}", f"0-{max(depth // 4, 1) - 1}", f"{depth // 2}-{depth - 1}"}
     return [
         CompletionItem(each) for each in sorted(ranges) if depth and each.startswith(incomplete)
