@@ -101,10 +101,13 @@ def test_a_tilde_is_the_home_folder_in_python_and_in_quotes(
         ("rank", "8:32:8", [8, 16, 24, 32]),
         ("rank", "3", [3]),
         ("values", "base,finetuned", ["base", "finetuned"]),
+        ("left", "true,false", [True, False]),
     ],
 )
 def test_a_range_includes_its_end(option: str, text: str, values: list[object]) -> None:
-    parameter = next(p for p in get("restore").parameters if p.name == option)
+    parameter = next(
+        p for name in ("restore", "swap") for p in get(name).parameters if p.name == option
+    )
     assert series(parameter, text) == values
 
 

@@ -165,6 +165,8 @@ class Parameter:
 
     def parse_text(self, text: str) -> Any:
         """The value of text from a command line: like `parse`, but digits are a number."""
+        if self.type is bool and text in ("true", "false"):
+            return text == "true"
         if self.type in (int, float) and not text.endswith("%"):
             try:
                 return self.parse(int(text) if self.type is int else float(text))
