@@ -147,8 +147,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["restor"], "No such command 'restor'. Did you mean 'restore'?"),
-        (["restore", "a"], "Missing argument 'FINETUNED'"),
+        (["restor"], "error: restor: is not a command\n  Did you mean 'restore'?"),
+        (["restore", "a"], "error: restore: FINETUNED is missing\n  Usage: uvmerge restore"),
         (["restore", "a", "b", "c", "--top", "2"], "'2.0' is outside 0 to 1"),
         (["restore", "a", "b", "c", "--top", "x"], "'x' is not a number"),
         (["restore", "a", "b", "c", "--rank", "1.5"], "'1.5' is not a number"),
@@ -156,7 +156,10 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["restore", "a", "b", "c", "--modules", "attn"], "'attn' is not a module"),
         (["restore", "a", "b", "c", "--values", "both"], "'both' is not one of"),
         (["reset-layers", "a", "b", "c", "--also", "heads"], "Did you mean 'head'?"),
-        (["restore", "a", "b", "c", "--tops", "1"], "No such option"),
+        (
+            ["restore", "a", "b", "c", "--tops", "1"],
+            "--tops: is not an option\n  Did you mean '--top'?",
+        ),
     ],
 )
 def test_wrong_words_end_with_2_and_say_what(

@@ -80,7 +80,7 @@ NOTHING = {
     "project --alpha 0": ("project", {"alpha": 0}),
     "values --alpha 0": ("values", {"alpha": 0}),
     "interpolate --scale 1": ("interpolate", {"scale": 1}),
-    "lines --alpha 1 --beta 0": ("lines", {"alpha": 1, "beta": 0}),
+    "lines --start 1 --slope 0": ("lines", {"start": 1, "slope": 0}),
     "truncate --top 1": ("truncate", {"top": 1}),
     "truncate --top 0 --drop": ("truncate", {"top": 0, "drop": True}),
     "damp-intruders --damping 1": ("damp_intruders", {"damping": 1}),
@@ -183,7 +183,7 @@ def test_reset_layers_also_gives_the_rest_of_the_base(pair: Pair, tmp_path: Path
 
 def test_lines_grows_evenly_from_the_base_to_the_finetuned(pair: Pair, tmp_path: Path) -> None:
     out = zoo.raw(uvmerge.lines(*pair, tmp_path / "out").out)
-    half = zoo.raw(uvmerge.lines(*pair, tmp_path / "half", alpha=0.1, beta=0.5).out)
+    half = zoo.raw(uvmerge.lines(*pair, tmp_path / "half", start=0.1, slope=0.5).out)
     base, finetuned = map(arrays, pair)
     for name in out:
         inside = name.startswith("model.layers.")

@@ -249,7 +249,9 @@ def test_a_sweep_of_nan_notes_it_where_the_single_command_does(tmp_path: Path) -
         ("restore", {"values": ["base", "finetuned"]}, ["values-base", "values-finetuned"]),
         ("restore", {"layers": ["0-9,12", (1, 2)]}, ["layers-0-9,12", "layers-1,2"]),
         ("restore", {"layers": [0, 3], "top": 0.1}, ["layers-0", "layers-3"]),
-        ("lines", {"beta": [-1, 0.5]}, ["beta--1", "beta-0.5"]),
+        ("lines", {"slope": [-1, 0.5]}, ["slope--1", "slope-0.5"]),
+        ("lines", {"beta": [-1, 0.5]}, ["slope--1", "slope-0.5"]),
+        ("restore", {"top": "0.1:0.4:0.1"}, ["top-0.1", "top-0.2", "top-0.3", "top-0.4"]),
         ("truncate", {"drop": [True, False]}, ["drop-true", "drop-false"]),
         ("reset-layers", {"from_": ["first", "last"]}, ["from-first", "from-last"]),
         (
@@ -358,11 +360,11 @@ def test_a_sweep_that_makes_no_sense_is_refused(
         (["--top", "0.1,2"], "error: --top: '2.0' is outside 0 to 1"),
         (["--top", "0.1,much"], "error: --top: 'much' is not a number"),
         (["--top", "0.1,"], "error: --top: '' is not a number"),
-        (["--top"], "Option '--top' requires an argument"),
-        (["--tip", "0.1,0.2"], "No such option '--tip'"),
-        (["--values", "base,mine"], "Invalid value for '--values'"),
+        (["--top"], "restore --top: requires an argument"),
+        (["--tip", "0.1,0.2"], "restore --tip: is not an option Did you mean '--top'?"),
+        (["--values", "base,mine"], "--values: 'mine' is not one of finetuned, base"),
         (["--layers", "0,x", "--layers", "1"], "error: --layers: '"),
-        (["--precision", "exact,fast"], "Invalid value for '--precision'"),
+        (["--precision", "exact,fast"], "--precision: 'exact,fast' is not one of exact, fast"),
     ],
 )
 def test_bad_options_of_a_sweep_are_usage_errors(

@@ -47,7 +47,7 @@ class _ComputeSettings(_OpenSettings, total=False):
     layer_map: str | None
 
 class _SweepSettings(_ComputeSettings, total=False):
-    dtype: Literal["keep", "bfloat16", "float16", "float32"]
+    dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
     max_shard_size: str | int | None
     nonfinite: Literal["refuse", "copy"]
     overwrite: bool
@@ -100,8 +100,8 @@ def lines(
     finetuned: _Reference,
     out: _Reference,
     *,
-    alpha: float = ...,
-    beta: float = ...,
+    start: float = ...,
+    slope: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def project(
@@ -137,6 +137,7 @@ def restore(
     rank: int | None = ...,
     energy: float | str | None = ...,
     tail: float | str | None = ...,
+    tail_rank: int | None = ...,
     values: Literal["finetuned", "base"] = ...,
     alpha: float = ...,
     **options: Unpack[_Options],

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class UvmergeError(Exception):
@@ -39,6 +40,11 @@ class UvmergeError(Exception):
     def __str__(self) -> str:
         sentence = super().__str__()
         return f"{sentence}\n  {self.do}" if self.do else sentence
+
+    def as_data(self) -> dict[str, Any]:
+        """The error as JSON-able data, which `--json` prints."""
+        parts = {"where": self.where, "what": self.what, "do": self.do}
+        return {"error": {"kind": type(self).__name__, **parts}}
 
 
 class UsageError(UvmergeError):
@@ -74,11 +80,19 @@ class ProblemsFound(UvmergeError):
         self.problems = list(problems)
         super().__init__(where, listed(self.problems, "problem"), do)
 
+    def as_data(self) -> dict[str, Any]:
+        """The problems, and the error."""
+        return {"ok": False, "problems": self.problems, **super().as_data()}
+
 
 class Unrelated(UvmergeError):
     """Two checkpoints have too little in common for anything to be measured."""
 
     exit_code = 4
+
+    def as_data(self) -> dict[str, Any]:
+        """The verdict as a report has it, and the error."""
+        return {"verdict": "unrelated", "reason": self.what, **super().as_data()}
 
 
 class Interrupted(UvmergeError):

@@ -1,9 +1,11 @@
-"""Text as people read it: sizes, durations, tables; and untrusted names made inert."""
+"""Text as people read and write it: sizes, durations, tables, paths; and untrusted names made inert."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import UsageError
 
@@ -67,6 +69,20 @@ def brief(text: object, most: int = 120) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return "a number of thousands of digits"
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` and `~user` in front written out, as a shell writes them.
+
+    Raises:
+        UsageError: there is no such user, so that a folder called `~name` would be made.
+    """
+    shown = os.path.expanduser(path)
+    if str(shown).startswith("~"):
+        user = str(shown).partition("/")[0]
+        do = f"Write ./{user} for a folder of that name."
+        raise UsageError(brief(path), f"{brief(user)} is no user of this machine", do)
+    return Path(shown)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:

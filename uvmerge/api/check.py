@@ -15,10 +15,13 @@ from ..errors import InputRefused, ProblemsFound, counted, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
+from ..text import expanded
 from .opening import open_checkpoint, refuse_changed_inputs
 from .settings import OpenSettings, shows
 
 PANEL_BYTES = 8 << 20
+AGAIN = "Do not use this checkpoint: make it again."
+OF_OTHERS = f"uvmerge did not write this folder (it has no {manifest.NAME}): get it again."
 
 
 @shows(OpenSettings, watched=False)
@@ -49,10 +52,11 @@ def check(
 
     Raises:
         ProblemsFound: `out` has problems, which the error lists; exit code 4.
-        InputRefused: `against` cannot be read.
+        InputRefused: `out` is no folder with a checkpoint, or `against` cannot be read.
     """
     opening = OpenSettings.read(settings)
-    folder = Path(out)
+    folder = expanded(out)
+    _refuse_no_checkpoint(folder)
     problems: list[str] = []
     report: dict[str, Any] = {"checkpoint": folder.resolve().name}
     finetuned = None if against is None else open_checkpoint(against, opening)
@@ -75,14 +79,31 @@ def check(
             both = {"OUT": checkpoint, "finetuned": finetuned}
             refuse_changed_inputs({role: each for role, each in both.items() if each is not None})
     except InputRefused as refused:
-        problems.append(str(refused).replace("\n  ", " "))
+        what = f"{refused.where}: {refused.what}".rstrip(".")
+        problems.append(f"{what}. {refused.do}".strip())
     if load and not problems:
         problems += _load(folder, report)
     if sha256:
         report["sha256"] = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
     if problems:
-        raise ProblemsFound(folder, problems, "Do not use this checkpoint: make it again.")
+        raise ProblemsFound(folder, problems, AGAIN if _is_output(folder) else OF_OTHERS)
     return report
+
+
+def _is_output(folder: Path) -> bool:
+    return (folder / manifest.NAME).exists()
+
+
+def _refuse_no_checkpoint(folder: Path) -> None:
+    """Refuse what cannot be an output: no folder, or one with neither manifest nor weights."""
+    do = "Name a folder that uvmerge wrote."
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise InputRefused(folder, f"{what}; no folder can be checked", do)
+    endings = (".safetensors", ".index.json", ".bin", ".pt")
+    if not _is_output(folder) and not any(p.name.endswith(endings) for p in folder.iterdir()):
+        what = f"is no output of uvmerge: it has neither {manifest.NAME} nor weights"
+        raise InputRefused(folder, what, do)
 
 
 def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:

@@ -32,6 +32,7 @@ from ..output.places import Reference, check_apart, report_folder
 from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
+from ..text import expanded
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
@@ -62,8 +63,8 @@ class Diff(Findings):
         """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
         from ..report.figures import save_figures
 
-        with writer.disk_errors(folder, Path(folder), resumes=False):
-            return save_figures(self, folder)
+        with writer.disk_errors(target := expanded(folder), target, resumes=False):
+            return save_figures(self, target)
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""

@@ -19,7 +19,7 @@ from ..output.places import Reference, check_apart, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
-from ..text import duration, size
+from ..text import duration, expanded, size
 from . import diff
 from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -161,12 +161,18 @@ def run_all(
                 for each, staging, record in zip(checked, stagings, records, strict=True):
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
-                        Path(each.out), each.plan, record, 0.0, kept, False, surgery.phases.seconds
+                        expanded(each.out),
+                        each.plan,
+                        record,
+                        0.0,
+                        kept,
+                        False,
+                        surgery.phases.seconds,
                     )
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
                 results[each.target] = Result(
-                    Path(each.out), each.plan, there.edits, kept=there.kept, was_there=True
+                    expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True
                 )
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from ..checkpoint.header import DTYPE_WORDS
 from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
-from ..operations.options import Option, Parameter, did_you_mean
-from ..text import parse_size
+from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
+from ..text import expanded, parse_size
 
 if TYPE_CHECKING:
     from ..engine.progress import Progress
@@ -49,7 +50,7 @@ def _text_or_number(value: object) -> str | int:
 def _parse_factors(value: object) -> Path | None:
     if value == "":
         raise UsageError("--factors", "is empty", "Name a folder.")
-    return None if value is None else Path(str(value))
+    return _parse_path(value)
 
 
 def _parse_layer_map(value: object) -> str | None:
@@ -59,14 +60,16 @@ def _parse_layer_map(value: object) -> str | None:
 
 
 def _parse_path(value: object) -> Path | None:
-    return None if value is None else Path(str(value))
+    return None if value is None else expanded(str(value))
 
 
 @dataclass(frozen=True)
 class OpenSettings:
     """How checkpoints are opened: for every call that reads one."""
 
-    allow_pickle: Annotated[bool, Option("read .bin/.pt weights (weights_only=True)")] = False
+    allow_pickle: Annotated[
+        bool, Option("read .bin/.pt weights (weights_only=True)", group=SAFETY)
+    ] = False
 
     @classmethod
     def read(cls: type[Chosen], given: Mapping[str, object]) -> Chosen:
@@ -84,31 +87,33 @@ class ComputeSettings(OpenSettings):
     device: Annotated[
         str,
         Option("where to compute: auto, cpu, cuda or cuda:N", parse=_parse_device, accepts="str",
-               metavar="DEVICE"),
+               metavar="DEVICE", group=MACHINE),
     ] = "auto"  # fmt: skip
     precision: Annotated[
         Literal["exact", "fast"],
-        Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory"),
-    ] = "exact"
+        Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory",
+               group=MACHINE),
+    ] = "exact"  # fmt: skip
     workers: Annotated[
         int,
-        Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N"),
-    ] = 0
+        Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
+               group=MACHINE),
+    ] = 0  # fmt: skip
     memory: Annotated[
         int | None,
-        Option("what all edits together may use, like 8GiB; by default half of what is free",
-               parse=_parse_memory, accepts="str | int", metavar="SIZE"),
+        Option("what all edits together may use, like 8GiB", parse=_parse_memory,
+               accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
     ] = None  # fmt: skip
     factors: Annotated[
         Path | None,
         Option("keep decompositions in DIR, and use those that are there",
-               parse=_parse_factors, accepts="str | Path", metavar="DIR"),
+               parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
     ] = None  # fmt: skip
 
     layer_map: Annotated[
         str | None,
         Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
-               parse=_parse_layer_map, accepts="str", metavar="MAP"),
+               parse=_parse_layer_map, accepts="str", metavar="MAP", group=WHERE),
     ] = None  # fmt: skip
 
     def engine(self, *, needs_torch: bool = True) -> Settings:
@@ -133,19 +138,26 @@ class SweepSettings(ComputeSettings):
 
     dtype: Annotated[
         Literal["keep", "bfloat16", "float16", "float32"],
-        Option("store floating point tensors in this dtype"),
-    ] = "keep"
+        Option("store floating point tensors in this dtype; bf16, fp16, fp32 are read too",
+               aliases=DTYPE_WORDS, group=OUTPUT),
+    ] = "keep"  # fmt: skip
     max_shard_size: Annotated[
         int | None,
-        Option("reshard the output, like 5GB; by default it mirrors FINETUNED, of a merge BASE or the first model",
-               parse=_parse_shard_size, accepts="str | int", metavar="SIZE"),
+        Option("reshard the output, like 5GB", parse=_parse_shard_size, accepts="str | int",
+               metavar="SIZE", group=OUTPUT,
+               unset="the files of FINETUNED; of a merge, of BASE or the first model"),
     ] = None  # fmt: skip
     nonfinite: Annotated[
-        Literal["refuse", "copy"], Option("what to do with matrices that hold NaN or Inf")
+        Literal["refuse", "copy"],
+        Option("what to do with matrices that hold NaN or Inf", group=SAFETY),
     ] = "refuse"
-    overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it")] = False
-    force: Annotated[bool, Option("go on although the checkpoints look unrelated")] = False
-    dry_run: Annotated[bool, Option("print the plan and write nothing")] = False
+    overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it", group=SAFETY)] = (
+        False
+    )
+    force: Annotated[
+        bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
+    ] = False
+    dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ class RunSettings(SweepSettings):
     report: Annotated[
         Path | None,
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
-               parse=_parse_path, accepts="str | Path", metavar="DIR"),
+               parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def tables() -> str:
 def _table(rows: Iterable[Parameter]) -> str:
     lines = ["| option | in Python | default | |", "|---|---|---|---|"]
     for p in rows:
-        default = "" if p.default in (None, ()) else f"`{p.default}`"
+        default = p.shown_default if p.option.unset else f"`{p.default}`" if p.shown_default else ""
         about = p.option.help + (f" ({p.range})" if p.range else "")
         cells = (f"`--{p.key}`", f"`{p.name}: {p.annotation}`", default, about)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")

@@ -24,8 +24,9 @@ from ..operations import Operation
 from ..output import manifest, writer
 from ..output.places import Reference, local_folders, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
-from ..text import brief
+from ..text import brief, expanded
 from .run import Result, run_all
+from .series import series
 from .settings import SweepSettings, split
 
 NAME, FORMAT = "sweep.json", 1
@@ -81,7 +82,8 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
         places: the checkpoints, as for a single run, and the folder for all outputs; they may also
             be given by name (`base`, `finetuned`, `out`).
         options: options of the operation and filters, where a list stands for several settings
-            (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`); and the settings of docs/options.md.
+            (`top=[0.05, 0.1]`, `layers=["0-3", "4-7"]`), and so does the text of a range
+            (`top="0.1:0.5:0.1"`); and the settings of docs/options.md.
 
     Raises:
         UvmergeError: one of its subclasses in `uvmerge.errors`, which says what to do.
@@ -96,7 +98,8 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     named = {name: options.pop(name) for name in names if name in options}
     references, out = found.assign(places, named)
     settings = grid(found, options)
-    folder = target_of(out)
+    target_of(out)  # refuses what no folder can be
+    folder = expanded(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
     if shared.dry_run:
         return _swept(folder, settings, run_all(tasks, references, shared, watch))
@@ -119,7 +122,7 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     if os.path.lexists(folder) and not folder.is_dir():
         raise UsageError(folder, "is a file", "Name a folder for the sweep's checkpoints.")
     inputs = map(os.path.realpath, local_folders(list(references.values())))
-    if any(folder.is_relative_to(source) for source in inputs):
+    if any(target_of(folder).is_relative_to(source) for source in inputs):
         raise UsageError(folder, "lies inside an input", "Write to a folder beside the inputs.")
     is_new = not folder.exists()
     if is_new and not folder.parent.is_dir():
@@ -138,7 +141,17 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
 
 def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
     """Every combination of the options that are lists; the last option varies fastest."""
-    lists = {k: v if isinstance(v, list) and k not in _FIXED else [v] for k, v in options.items()}
+    known = {name: p for p in operation.parameters for name in p.names}
+    lists: dict[str, list[Any]] = {}
+    for key, value in options.items():
+        parameter = known.get(key)
+        name = key if parameter is None else parameter.name
+        if isinstance(value, list) and key not in _FIXED:
+            lists[name] = value
+        elif parameter and parameter.type in (int, float) and isinstance(value, str):
+            lists[name] = series(parameter, value)
+        else:
+            lists[name] = [value]
     varied = [key for key, values in lists.items() if len(values) > 1]
     count = math.prod(map(len, lists.values()))
     if count < 2:
@@ -167,7 +180,8 @@ def _word(value: object) -> str:
         return ",".join(map(_word, value))
     text = f"{value:g}" if isinstance(value, float) else str(value).lower()
     if not re.fullmatch(r"[a-z0-9.,+%-]{1,80}", text):
-        raise UsageError("sweep", f"'{brief(value)}' cannot be a part of a folder's name")
+        what = f"'{brief(value)}' cannot be a part of a folder's name"
+        raise UsageError("sweep", what, "Sweep over numbers, words or layers.")
     return text
 
 

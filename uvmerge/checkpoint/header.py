@@ -32,6 +32,7 @@ DTYPE_BITS = {
 FLOATS = ("F16", "BF16", "F32", "F64")
 # What `--dtype` takes, and its name in the format.
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+DTYPE_WORDS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # what people also write
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the reference implementation
 _TOO_MANY = 2**500  # elements, or bits of a tensor: more than any file has
 

@@ -89,7 +89,8 @@ class Selection:
                     raise InputRefused(
                         "stack",
                         f"the model has no stack {brief(word)!r}",
-                        f"It has {', '.join(map(str, stacks)) or 'none'}.",
+                        f"{_meant_stack(word, stacks)}It has"
+                        f" {', '.join(map(str, stacks)) or 'none'}.",
                     )
                 chosen += meant
         depth = max((stack.depth for stack in chosen), default=0)
@@ -113,6 +114,15 @@ class Selection:
 def _means(word: str, name: str, kind: str) -> bool:
     """Whether a word of `--stack` means the stack of this name and kind."""
     return word in (name, kind) or name.startswith(f"{word}.")
+
+
+def _meant_stack(word: str, stacks: Sequence[Stack]) -> str:
+    """`Did you mean 'model.decoder'? `, where `word` is a part of the name of one stack or more."""
+    for stack in stacks:
+        parts = stack.name.split(".")
+        if word in parts:
+            return f"Did you mean {'.'.join(parts[: parts.index(word) + 1])!r}? "
+    return ""
 
 
 def parse_layers(value: object) -> tuple[int, ...]:

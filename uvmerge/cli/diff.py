@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..api.settings import ComputeSettings
-from ..errors import Unrelated, UsageError
+from ..errors import UsageError
 from ..operations import operations
+from ..operations.options import HOW_MUCH, OUTPUT, SAFETY
 from ..output.places import report_folder
-from .options import filter_options, option_for, setting_options, talk_options
+from ..text import expanded
+from .completion import files, folders
+from .help import REFERENCE, Command, Option, Text
+from .options import filter_options, option_for, reference, setting_options, talk_options
 from .talk import popped_quiet
 
 
-@click.command("diff", epilog="Example: uvmerge diff base sft --out report")
-@click.argument("base", metavar="BASE")
-@click.argument("checkpoints", metavar="FINETUNED...", nargs=-1, required=True)
+@click.command("diff", cls=Command, epilog="Example: uvmerge diff base sft --out report")
 def diff_command(
     base: str, checkpoints: tuple[str, ...], out: str | None, figures: str | None, **settings: Any
 ) -> int:
@@ -43,15 +44,10 @@ def diff_command(
         from ..report.figures import require_matplotlib
 
         target = report_folder(figures, True, inputs, factors)
-        if out is not None and target == Path(out).resolve():
+        if out is not None and target == expanded(out).resolve():
             raise UsageError("--figures", "is the folder of --out", "Name one inside or beside it.")
         require_matplotlib()
-    try:
-        found = diff(*inputs, progress=progress, control=SignalControl(), **settings)
-    except Unrelated as error:
-        if as_json:
-            click.echo(json.dumps({"verdict": "unrelated", "reason": error.what}))
-        raise
+    found = diff(*inputs, progress=progress, control=SignalControl(), **settings)
     written = [] if out is None else found.save(out, overwrite=overwrite)
     written += [] if figures is None else found.save_figures(figures)
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
@@ -81,18 +77,23 @@ def _next_after_diff(
 
 
 def diff_options() -> list[click.Parameter]:
-    """The rank as in `restore`, filters, folders to write to, and settings."""
+    """Checkpoints, the rank as in `restore`, filters, folders to write to, and settings."""
+    folder = Text(str, "folder", folders)
     rank = [p for p in operations()["restore"].parameters if p.name in ("top", "rank", "energy")]
     return [
+        reference("base", f"The checkpoint that the others started from: {REFERENCE}."),
+        reference("checkpoints", "One checkpoint, or several of a trajectory, in its order.",
+                  "FINETUNED...", nargs=-1, required=True),
         *map(option_for, rank),
         *filter_options(),
-        click.Option(["--out"], metavar="DIR",
-                     help="Write report.html, report.json and matrices.csv into DIR."),
-        click.Option(["--figures"], metavar="DIR",
-                     help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
-        click.Option(["--kl"], metavar="PROMPTS",
-                     help="Run the models on a JSONL file of prompts; compare predictions."),
+        Option(["-o", "--out"], metavar="DIR", group=OUTPUT, type=folder,
+               help="Write report.html, report.json and matrices.csv into DIR."),
+        Option(["--figures"], metavar="DIR", group=OUTPUT, type=folder,
+               help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
+        Option(["--kl"], metavar="PROMPTS", group=HOW_MUCH, type=Text(str, "file", files),
+               help="Run the models on a JSONL file of prompts; compare predictions."),
         *setting_options(ComputeSettings),
-        click.Option(["--overwrite"], is_flag=True, help="Write into DIR even if it is not empty."),
+        Option(["--overwrite"], is_flag=True, group=SAFETY,
+               help="Write into DIR even if it is not empty."),
         *talk_options(),
     ]  # fmt: skip

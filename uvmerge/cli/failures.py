@@ -1,14 +1,48 @@
-"""What the system refuses (files, memory, packages), as errors that say what to do."""
+"""What click and the system refuse (words, files, memory, packages), as errors that say what to do."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+
+import click
 
 from ..errors import RunFailed, UsageError, UvmergeError
+from ..operations import option_hint
+from ..text import brief
 
 _FILES = (errno.EMFILE, errno.ENFILE)
 _MEMORY = "Free some memory, or raise its limit (`ulimit -v`), and run the same command again."
+
+
+def of_click(error: click.ClickException) -> UsageError:
+    """The error to show for words that click cannot read."""
+    context = getattr(error, "ctx", None) or click.Context(click.Command("uvmerge"))
+    where = " ".join(context.command_path.split()[1:]) or "uvmerge"
+    usage = context.get_usage()
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        return UsageError(f"{where} {brief(name)}", "is not an option", _option_hint(context, name))
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        metavar = error.param.make_metavar(context).removesuffix("...").strip("[]")
+        return UsageError(where, f"{metavar} is missing", usage)
+    if isinstance(error, (click.BadOptionUsage, click.BadParameter)):
+        param = getattr(error, "param", None)
+        name = getattr(error, "option_name", None) or (param.opts[-1] if param else "")
+        what = re.sub(r"^Option '[^']+' ", "", error.message).rstrip(".")
+        how = f"`uvmerge {where} --help` says what it takes."
+        return UsageError(f"{where} {brief(name)}".rstrip(), what, how)
+    return UsageError(where, brief(error.message).rstrip("."), usage)
+
+
+def _option_hint(context: click.Context, name: str) -> str:
+    """What to do about an option that the command of `context` does not have."""
+    if not name.startswith("--"):
+        return "Options of several letters begin with two dashes."
+    opts = [opt for param in context.command.params for opt in param.opts]
+    known = [opt[2:] for opt in opts if opt.startswith("--")]
+    return option_hint(str(context.command.name), name[2:], known, "--")
 
 
 def of_system(error: OSError | MemoryError | ImportError) -> UvmergeError:

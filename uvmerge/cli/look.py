@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..api.settings import OpenSettings
-from ..errors import InputRefused, ProblemsFound
-from ..text import inert
-from .options import json_option, setting_options
+from ..operations.options import HOW_MUCH, SAFETY
+from ..text import expanded, inert
+from .completion import folders
+from .help import REFERENCE, Argument, Command, Option, Text
+from .options import json_option, reference, setting_options
 
 
-@click.command("show", epilog="Example: uvmerge show Qwen/Qwen2.5-7B")
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.command("show", cls=Command, epilog="Example: uvmerge show Qwen/Qwen2.5-7B")
 def show_command(checkpoint: str, as_json: bool, **settings: Any) -> None:
     """Show what is in a checkpoint, from headers alone."""
     from ..api.show import as_table, show
@@ -24,18 +24,33 @@ def show_command(checkpoint: str, as_json: bool, **settings: Any) -> None:
     click.echo(json.dumps(found) if as_json else as_table(found))
 
 
-show_command.params += [*setting_options(OpenSettings), json_option()]
+show_command.params += [
+    reference("checkpoint", f"The checkpoint: {REFERENCE}."),
+    *setting_options(OpenSettings),
+    json_option(),
+]
 
 
-@click.command("check", epilog="Example: uvmerge check out --load --against sft")
-@click.argument("out", metavar="OUT")
+@click.command("check", cls=Command, epilog="Example: uvmerge check out --load --against sft")
 @click.option(
-    "--load", is_flag=True, help="Build the model in transformers and run one forward pass."
+    "--load",
+    cls=Option,
+    group=HOW_MUCH,
+    is_flag=True,
+    help="Build the model in transformers and run one forward pass.",
 )
-@click.option("--against", metavar="FINETUNED", help="Compare every tensor with that of FINETUNED.")
 @click.option(
-    "--sha256", is_flag=True, help="Also print the sha256 of each file, as the Hub shows it."
+    "--against",
+    cls=Option,
+    group=HOW_MUCH,
+    metavar="FINETUNED",
+    type=Text(str, "checkpoint", folders),
+    help="Compare every tensor with that of FINETUNED.",
 )
+@click.option(
+    "--sha256", cls=Option, group=HOW_MUCH, is_flag=True,
+    help="Also print the sha256 of each file, as the Hub shows it.",
+)  # fmt: skip
 def check_command(out: str, as_json: bool, **options: Any) -> None:
     """Re-read an output: files, hashes, dtypes, shapes, and which tensors changed.
 
@@ -43,14 +58,7 @@ def check_command(out: str, as_json: bool, **options: Any) -> None:
     """
     from ..api.check import check
 
-    if not Path(out).is_dir():
-        raise InputRefused(out, "is not a folder", "Name the folder that uvmerge wrote.")
-    try:
-        report = check(out, **options)
-    except ProblemsFound as error:
-        if as_json:
-            click.echo(json.dumps({"ok": False, "problems": error.problems}))
-        raise
+    report = check(out, **options)
     if as_json:
         click.echo(json.dumps({"ok": True, **report}))
         return
@@ -62,20 +70,32 @@ def check_command(out: str, as_json: bool, **options: Any) -> None:
     click.echo("ok")
 
 
-check_command.params += [*setting_options(OpenSettings), json_option()]
+check_command.params += [
+    reference("out", "The folder that uvmerge wrote."),
+    *setting_options(OpenSettings),
+    json_option(),
+]
 
 
-@click.command("demo", epilog="Example: uvmerge demo demo-out")
-@click.argument("out", metavar="[OUT]", required=False, default="uvmerge-demo")
+@click.command("demo", cls=Command, epilog="Example: uvmerge demo demo-out")
+@click.argument(
+    "out", cls=Argument, metavar="[OUT]", required=False, default="uvmerge-demo",
+    type=Text(str, "folder", folders), rows=[("OUT", "The folder to write.")],
+)  # fmt: skip
 @click.option(
     "--hands",
+    cls=Option,
+    group=HOW_MUCH,
     type=click.IntRange(100),
     default=2000,
     show_default=True,
     metavar="N",
     help="Hands of cards that each checkpoint is asked under each rule.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier demo in OUT.")
+@click.option(
+    "--overwrite", cls=Option, group=SAFETY, is_flag=True,
+    help="Replace the files of an earlier demo in OUT.",
+)  # fmt: skip
 def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
     """Repair the embedded pair of small models in several ways and measure what comes back.
 
@@ -90,7 +110,9 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
             click.echo(table.text_header())
         click.echo(table.text_row(row))
 
-    report = run(Path(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row)
+    report = run(
+        expanded(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
+    )
     click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out))
 
 

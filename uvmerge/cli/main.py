@@ -8,24 +8,29 @@ problems or `diff` an unrelated pair; 130 or 143 stopped by Ctrl-C or SIGTERM.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import sys
+from typing import NoReturn
 
 import click
 
 from .. import __version__
-from ..errors import ProblemsFound, UvmergeError, counted
+from ..errors import Interrupted, ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
+from .completion import completion_command
 from .diff import diff_command, diff_options
-from .failures import of_system
+from .failures import of_click, of_system
 from .heap import set_thresholds
+from .help import CONTEXT, Group, help_command
 from .look import check_command, demo_command, show_command
-from .options import Group
 from .signals import stopping_at_once
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+REPAIR, MEASURE, TRY = "Repair", "Measure", "Try"
+SHARE, LOOK = "Share", "Look"
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -34,9 +39,9 @@ def cli() -> None:
     """Undo the damage that fine-tuning does to a model's singular vectors.
 
     \b
-    uvmerge diff BASE FINETUNED --out report
-    uvmerge restore BASE FINETUNED OUT --top 0.2
-    uvmerge demo
+    uvmerge diff BASE FINETUNED --out report             what moved, beside what chance gives
+    uvmerge restore BASE FINETUNED OUT --top 0.2         repair it
+    uvmerge interpolate BASE FINETUNED OUT --scale 0.3   the baseline that a repair must beat
     """
 
 
@@ -66,27 +71,37 @@ def main() -> None:
         with stopping_at_once():
             if _broken is not None:
                 raise _broken
-            code = cli.main(standalone_mode=False)
+            code = cli.main(prog_name="uvmerge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(of_click(error))
     except UvmergeError as error:
-        _complain(error)
-        sys.exit(error.exit_code)
+        _fail(error)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
-        sys.exit(130)
+        _fail(Interrupted("uvmerge", signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (OSError, MemoryError, ImportError) as error:
         failure = of_system(error)
         failure.__cause__ = error
-        _complain(failure)
-        sys.exit(failure.exit_code)
+        _fail(failure)
+
+
+def _fail(error: UvmergeError) -> NoReturn:
+    """Print an error, with `--json` as an object on stdout too, and end with its exit code."""
+    words = sys.argv[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    if "--json" in words:
+        with contextlib.suppress(OSError, ValueError):  # the reader is gone, or the stream closed
+            click.echo(json.dumps(error.as_data()))
+    _complain(error)
+    sys.exit(error.exit_code)
 
 
 def _complain(error: UvmergeError) -> None:
@@ -110,26 +125,31 @@ def _complain(error: UvmergeError) -> None:
 
 def _assemble() -> UvmergeError | None:
     """Add the commands; returns the error of an operation that cannot be read."""
-    for command in (
-        sweep_group,
-        run_command,
-        diff_command,
-        show_command,
-        check_command,
-        demo_command,
-    ):
-        cli.add_command(command)
+    error = None
     try:
         diff_command.params += diff_options()
         merge = merge_group()
         for operation in operations().values():
-            (merge if operation.takes_several else cli).add_command(command_for(operation))
+            if operation.takes_several:
+                merge.add_command(command_for(operation))
+            else:
+                _add(REPAIR, command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))
         if merge.commands:
-            cli.add_command(merge)
-    except UvmergeError as error:
-        return error
-    return None
+            _add(REPAIR, merge)
+    except UvmergeError as failure:
+        error = failure
+    _add(MEASURE, diff_command)
+    _add(TRY, sweep_group, demo_command)
+    _add(SHARE, run_command, check_command)
+    _add(LOOK, show_command, help_command, completion_command)
+    return error
+
+
+def _add(heading: str, *commands: click.Command) -> None:
+    for command in commands:
+        cli.add_command(command)
+        cli.headings[str(command.name)] = heading
 
 
 _broken = _assemble()

@@ -9,40 +9,34 @@ from typing import Any
 
 import click
 
+from ..api.series import series
 from ..api.settings import RunSettings, SweepSettings
 from ..checkpoint.roles import FINETUNED
 from ..errors import UsageError, counted
 from ..operations import Operation
 from ..operations.options import Parameter
 from ..text import inert
-from .options import (
-    Group,
-    Text,
-    operation_options,
-    places,
-    popped_places,
-    setting_options,
-    talk_options,
-)
+from .completion import files, folders
+from .help import CHECKPOINTS, REFERENCE, Argument, Command, Group, Option, Text
+from .options import operation_options, places, popped_places, setting_options, talk_options
 from .talk import called
 
 
 def command_for(operation: Operation) -> click.Command:
     """The command of an operation, made from its signature."""
+    group = ["merge"] if operation.takes_several else []
 
     def callback(**settings: Any) -> None:
         from ..api.functions import operate
 
-        assigned = operation.assign(popped_places(operation, settings, "OUT"))
+        assigned = operation.assign(*popped_places(operation, settings, "OUT", *group))
 
         def call(**options: Any) -> Any:
             return operate(operation, *assigned, **options)
 
         _perform(call, settings)
 
-    group = ["merge"] if operation.takes_several else []
-    example = next((p.option.example for p in operation.parameters if p.option.example), "")
-    return click.Command(
+    return Command(
         operation.command,
         callback=callback,
         params=[
@@ -53,7 +47,7 @@ def command_for(operation: Operation) -> click.Command:
         ],
         help=_reflow(operation.function.__doc__ or ""),
         short_help=operation.summary.rstrip("."),
-        epilog=f"Example: {_example(operation, *group)} out {example}".rstrip(),
+        epilog=f"Example: {_example(operation, *group)} out {operation.example}".rstrip(),
     )
 
 
@@ -93,7 +87,7 @@ def _reflow(docstring: str) -> str:
 
 
 @click.group(
-    "sweep", cls=Group, epilog="Example: uvmerge sweep restore base sft out --top 0.1,0.2,0.4"
+    "sweep", cls=Group, epilog="Example: uvmerge sweep restore base sft out --top 0.1:0.4:0.1"
 )
 def sweep_group() -> None:
     """Run an operation at several settings, with one decomposition of each matrix.
@@ -109,10 +103,10 @@ def sweep_command_for(operation: Operation) -> click.Command:
     def callback(**settings: Any) -> None:
         from ..api.sweep import sweep
 
-        words = popped_places(operation, settings, "OUTDIR")
+        words, named = popped_places(operation, settings, "OUTDIR", "sweep")
 
         def call(**options: Any) -> Any:
-            return sweep(operation.command, *words, **options)
+            return sweep(operation.command, *words, **named, **options)
 
         _perform_sweep(call, settings)
 
@@ -123,8 +117,10 @@ def sweep_command_for(operation: Operation) -> click.Command:
         for option in operation_options(operation)
     ]  # fmt: skip
     several = next((p for p in operation.parameters if p.type is float), None)
-    example = f"--{several.key} {'0.1,0.2' if several.option.high else '0.5,1'}" if several else ""
-    return click.Command(
+    example = (
+        f"--{several.key} {'0.1:0.4:0.1' if several.option.high else '0.5,1'}" if several else ""
+    )
+    return Command(
         operation.command,
         callback=callback,
         params=[
@@ -145,31 +141,28 @@ def merge_group() -> click.Group:
     return Group("merge", help=about, epilog="Example: uvmerge merge NAME a b c out")
 
 
-def _several(option: click.Option, parameter: Parameter | None) -> click.Option:
+def _several(option: Option, parameter: Parameter | None) -> Option:
     """The option with several values: separated by commas, or repeated where values hold commas."""
     is_flag = parameter is not None and parameter.type is bool
-    kind: Any = Text(_flag, "flag") if is_flag else option.type
     commas = parameter is not None and parameter.type is not None
-    choices = "true|false" if is_flag else "|".join(parameter.choices) if parameter else ""
+    numbers = parameter is not None and parameter.type in (int, float)
 
     def values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> Any:
-        pieces = [p.strip() for g in given for p in (g.split(",") if commas else [g])]
-        read = [kind.convert(piece, param, ctx) for piece in pieces]
-        return (read if commas else pieces) or None  # a value with commas is parsed later
+        if parameter is None or not commas:  # a value with commas is parsed later
+            for text in given:
+                option.type.convert(text, param, ctx)
+            return list(given) or None
+        return [value for text in given for value in series(parameter, text)] or None
 
     bare: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if is_flag else {}
     how = "separated by commas" if commas else "each with the option again"
-    return click.Option(
-        [*option.opts, str(option.name)], multiple=True, callback=values,
-        metavar=choices or option.metavar, **bare,
-        help=f"{(option.help or '').rstrip('.')}; several values {how}",
+    how += ", or FIRST:LAST:STEP" if numbers else ""
+    return Option(
+        [*option.opts, str(option.name)], multiple=True, callback=values, group=option.group,
+        type=Text(str, str(option.name), getattr(option.type, "complete", None)),
+        metavar="[true|false]" if is_flag else option.metavar, **bare,
+        help=f"{(option.help or '').rstrip('.')}; several values {how}.",
     )  # fmt: skip
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise UsageError("flag", f"{text!r} is not true or false")
-    return text == "true"
 
 
 def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
@@ -206,22 +199,62 @@ def _pair(words: list[str], settings: dict[str, Any]) -> dict[str, str]:
     return dict(zip(("base", "finetuned"), words))
 
 
-@click.command("run", epilog="Example: uvmerge run restore-top20 base sft out")
-@click.argument("recipe", metavar="RECIPE")
-@click.argument("places", metavar="[BASE FINETUNED] OUT", nargs=-1, required=True)
-@click.option("--base", metavar="REF", help="The base checkpoint, instead of the recipe's.")
-@click.option(
-    "--finetuned", metavar="REF", help="The fine-tuned checkpoint, instead of the recipe's."
+@click.command(
+    "run",
+    cls=Command,
+    epilog="Example: uvmerge run restore-top20 base sft out",
+)
+@click.argument(
+    "recipe",
+    cls=Argument,
+    metavar="RECIPE",
+    type=Text(str, "recipe", files),
+    rows=[("RECIPE", "A YAML file, the name of a bundled recipe (--list), or one of the Hub.")],
+)
+@click.argument(
+    "places",
+    cls=Argument,
+    metavar="[BASE FINETUNED] OUT",
+    nargs=-1,
+    type=Text(str, "folder", folders),
+    rows=[],
 )
 @click.option(
-    "--models", metavar="REF", multiple=True,
+    "-o",
+    "--out",
+    cls=Option,
+    metavar="DIR",
+    group=CHECKPOINTS,
+    place="OUT",
+    type=Text(str, "folder", folders),
+    help="The folder to write.",
+)
+@click.option(
+    "--base",
+    cls=Option,
+    metavar="REF",
+    group=CHECKPOINTS,
+    type=Text(str, "checkpoint", folders),
+    help=f"The base instead of the recipe's: {REFERENCE}.",
+)
+@click.option(
+    "--finetuned",
+    cls=Option,
+    metavar="REF",
+    group=CHECKPOINTS,
+    type=Text(str, "checkpoint", folders),
+    help="The checkpoint to edit, instead of the recipe's.",
+)
+@click.option(
+    "--models", cls=Option, metavar="REF", multiple=True, group=CHECKPOINTS,
+    type=Text(str, "checkpoint", folders),
     help="A model to merge, instead of the recipe's; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_bundled,
+    "--list", cls=Option, is_flag=True, is_eager=True, expose_value=False, callback=_list_bundled,
     help="Show the bundled recipes and exit.",
 )  # fmt: skip
-def run_command(recipe: str, places: tuple[str, ...], **settings: Any) -> None:
+def run_command(recipe: str, places: tuple[str, ...], out: str | None, **settings: Any) -> None:
     """Run a recipe: several operations, chained per tensor, as one YAML file.
 
     RECIPE is a file, the name of a bundled recipe (`--list` shows them), or a file on the Hub:
@@ -229,7 +262,12 @@ def run_command(recipe: str, places: tuple[str, ...], **settings: Any) -> None:
     """
     from ..api.run import run
 
-    *pair, out = places
+    pair = list(places)
+    if out is None:
+        if not pair:
+            usage = "Usage: uvmerge run RECIPE [BASE FINETUNED] OUT"
+            raise UsageError("run", "OUT is missing", usage)
+        out = pair.pop()
     if pair:
         settings |= _pair(pair, settings)
 

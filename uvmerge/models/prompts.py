@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..text import brief, inert
+from ..text import brief, expanded, inert
 
 LIMIT_BYTES, LIMIT_PROMPTS = 64 * 2**20, 100_000
 KEYS = ("prompt", "text", "messages")
@@ -38,7 +38,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     Raises:
         UsageError: names the file or the line, and what is wrong with it.
     """
-    path = Path(path)
+    path = expanded(path)
     name = inert(path.name)
     try:
         if not path.is_file():

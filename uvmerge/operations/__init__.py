@@ -12,7 +12,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
 from ..spectral import Matrix, Operand
-from .options import Option, Parameter, did_you_mean
+from .options import Option, Parameter, closest, did_you_mean
 
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 
@@ -96,6 +97,11 @@ class Operation:
         return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
 
     @property
+    def example(self) -> str:
+        """An option in use, such as `--top 0.2`; empty where the operation has none."""
+        return next((p.option.example for p in self.parameters if p.option.example), "")
+
+    @property
     def usage(self) -> str:
         """The usage line: `uvmerge restore BASE FINETUNED OUT`."""
         group = ["merge"] if self.takes_several else []
@@ -151,20 +157,18 @@ class Operation:
         Raises:
             UsageError: an option is unknown, given twice, or out of range.
         """
-        known = {p.name: p for p in self.parameters} | {p.key: p for p in self.parameters}
+        known = {name: p for p in self.parameters for name in p.names}
         parsed: dict[str, Any] = {}
         seen: set[str] = set()
         for key, value in options.items():
             if key not in known:
-                words = {p.key for p in self.parameters}
-                raise UsageError(
-                    f"{self.command}: {key}", "is not an option", did_you_mean(key, words)
-                )
+                words = [p.key for p in self.parameters]
+                hint = option_hint(self.command, key, words)
+                raise UsageError(f"{self.command}: {key}", "is not an option", hint)
             parameter = known[key]
             if parameter.name in seen:
-                raise UsageError(
-                    f"{self.command}: {parameter.key}", "is given twice, in two spellings"
-                )
+                where = f"{self.command}: {parameter.key}"
+                raise UsageError(where, "is given twice, in two spellings", "Keep one of them.")
             seen.add(parameter.name)
             result = parameter.parse(value)
             if result != parameter.default:
@@ -208,8 +212,51 @@ def get(name: str) -> Operation:
     """The operation called `name`, with dashes or underscores; else `UsageError`, with a hint."""
     command = name.replace("_", "-")
     if command not in operations():
-        raise UsageError(name, "is not an operation", did_you_mean(command, operations()))
+        hint = merge_hint(command) or did_you_mean(command, operations())
+        raise UsageError(name, "is not an operation", hint)
     return operations()[command]
+
+
+# What other tools call their ways to make one model of several.
+_MERGES = re.compile(
+    "merge|slerp|ties|dare(-ties|-linear)?|linear|average|mean|soup|model-soup|model-stock|karcher"
+    "|task-arithmetic|della(-linear)?|breadcrumbs(-ties)?|nearswap|passthrough|fisher|regmean"
+)
+
+
+def merge_hint(word: str) -> str:
+    """What there is instead of the way of merging models that `word` names; else an empty string."""
+    if not _MERGES.fullmatch(word.lower().replace("_", "-")):
+        return ""
+    several = [each.command for each in operations().values() if each.takes_several]
+    there = f"`uvmerge merge` has {', '.join(several)}. " if several else ""
+    return (
+        f"{there}Of a base and a fine-tuned checkpoint there are interpolate (the straight line"
+        " between them), lines (a share that grows with depth) and truncate (the leading part of the"
+        " difference)."
+    )
+
+
+def option_hint(command: str, word: str, known: Iterable[str], dashes: str = "") -> str:
+    """What to do about an option that a command does not have.
+
+    Args:
+        known: the options that it has.
+        dashes: what precedes an option where it is written.
+    """
+    key, own = word.replace("_", "-"), operations().get(command)
+    for parameter in own.parameters if own else ():
+        if key in parameter.option.formerly:
+            return f"It is called `{dashes}{parameter.key}` now."
+    others = [
+        each.command for each in operations().values() if any(key == p.key for p in each.parameters)
+    ]
+    if others and key not in known:
+        takes = f"; {command} takes `{own.example}`" if own and own.example else ""
+        return f"`{dashes}{key}` is an option of {', '.join(others)}{takes}."
+    if dashes and (close := closest(key, known)):
+        return f"Did you mean '{dashes}{close}'?"
+    return f"`uvmerge {command} --help` lists the options." if dashes else did_you_mean(key, known)
 
 
 def read_operation(function: Callable[..., Any]) -> Operation:
@@ -254,7 +301,9 @@ __all__ = [
     "Option",
     "Parameter",
     "get",
+    "merge_hint",
     "operand_names",
     "operations",
+    "option_hint",
     "read_operation",
 ]

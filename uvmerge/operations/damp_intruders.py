@@ -7,11 +7,11 @@ from .options import Option, leaves_equal_inputs_alone
 
 Threshold = Annotated[
     float,
-    Option("a vector is an intruder below this |cosine| with every base vector", 0, 1, metavar="T"),
+    Option("a vector is an intruder below this |cosine| with every base vector", 0, 1, metavar="τ"),
 ]
 Damping = Annotated[
     float,
-    Option("factor on an intruder's singular value", 0, 1, metavar="L", example="--damping 0.5"),
+    Option("factor on an intruder's singular value", 0, 1, metavar="λ", example="--damping 0.5"),
 ]
 First = Annotated[int, Option("how many leading triplets to examine", 0, metavar="N")]
 

@@ -10,8 +10,8 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from ..checkpoint.anatomy import MODULES
@@ -21,6 +21,10 @@ from ..spectral import Matrix
 from ..text import brief
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+HOW_MUCH, WHERE, OUTPUT = "How much", "Where", "Output"
+MACHINE, SAFETY, MESSAGES = "Machine", "Safety", "Messages"
+GROUPS = (HOW_MUCH, WHERE, OUTPUT, MACHINE, SAFETY, MESSAGES)  # in the order of `--help`
 
 
 def leaves_equal_inputs_alone(operation: Function) -> Function:
@@ -46,6 +50,11 @@ class Option:
         repeated: whether the command line takes the option several times, for a list of values.
         metavar: how `--help` shows the value.
         example: the option in use, for the example in the command's help.
+        group: the heading under which `--help` and the documentation show the option.
+        unset: what an option holds, in words, whose default is None.
+        words: what the shell offers for a value that is a list of words.
+        aliases: other words for the choices of a `Literal`.
+        formerly: earlier names of the option, which recipes and manifests may still have.
     """
 
     help: str
@@ -57,6 +66,11 @@ class Option:
     repeated: bool = False
     metavar: str | None = None
     example: str = ""
+    group: str = HOW_MUCH
+    unset: str = ""
+    words: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    formerly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,8 @@ class Parameter:
     def annotation(self) -> str:
         """The type that a Python call may pass, as source text: `float | str | None`."""
         if self.choices:
-            words = f"Literal[{', '.join(map(json.dumps, self.choices))}]"
+            known = (*self.choices, *self.option.aliases)
+            words = f"Literal[{', '.join(map(json.dumps, known))}]"
         elif self.type is None:
             words = self.option.accepts
         else:
@@ -92,6 +107,18 @@ class Parameter:
     def key(self) -> str:
         """The key in a recipe, and the option on the command line without its dashes."""
         return self.name.rstrip("_").replace("_", "-")
+
+    @property
+    def shown_default(self) -> str:
+        """What the option holds where it is not given, as `--help` shows it."""
+        if self.option.unset:
+            return self.option.unset
+        return "" if self.default in (None, ()) else str(self.default)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every word by which a recipe or a Python call may name the option."""
+        return tuple(dict.fromkeys((self.name, self.key, *self.option.formerly)))
 
     @classmethod
     def read(cls, name: str, annotation: Any, default: Any) -> Parameter:
@@ -125,9 +152,7 @@ class Parameter:
                 raise UsageError(f"--{self.key}", "names nothing", "Leave the option out for all.")
             return parsed
         if self.choices:
-            if value not in self.choices:
-                raise self._wrong(value, f"is not one of {', '.join(self.choices)}")
-            return value
+            return self._choice(value)
         if self.type is str and isinstance(value, str):
             return value
         if self.type is bool or isinstance(value, bool):
@@ -140,12 +165,22 @@ class Parameter:
 
     def parse_text(self, text: str) -> Any:
         """The value of text from a command line: like `parse`, but digits are a number."""
+        if self.type is bool and text in ("true", "false"):
+            return text == "true"
         if self.type in (int, float) and not text.endswith("%"):
             try:
                 return self.parse(int(text) if self.type is int else float(text))
             except ValueError:
-                raise self._wrong(text, "is not a number") from None
+                several = "Only `uvmerge sweep` takes several values." if "," in text else ""
+                raise self._wrong(text, "is not a number", several) from None
         return self.parse(text)
+
+    def _choice(self, value: object) -> str:
+        word = self.option.aliases.get(value, value) if isinstance(value, str) else value
+        if word not in self.choices:
+            hint = did_you_mean(str(value), (*self.choices, *self.option.aliases))
+            raise self._wrong(value, f"is not one of {', '.join(self.choices)}", hint)
+        return str(word)
 
     def _number(self, value: object) -> float | int:
         option = self.option
@@ -167,8 +202,7 @@ class Parameter:
         if not (option.low is None or number >= option.low) or not (
             option.high is None or number <= option.high
         ):
-            hint = "Write a share like 0.2 or 20%." if option.percent else ""
-            raise self._wrong(value, f"is outside {self.range}", hint)
+            raise self._wrong(value, f"is outside {self.range}")
         return number if self.type is int else float(number)
 
     @property
@@ -180,14 +214,26 @@ class Parameter:
         return f"values of at least {low:g}" if low is not None else ""
 
     def _wrong(self, value: object, what: str, do: str = "") -> UsageError:
-        return UsageError(f"--{self.key}", f"'{brief(value, 80)}' {what}", do)
+        return UsageError(f"--{self.key}", f"'{brief(value, 80)}' {what}", do or self._hint)
+
+    @property
+    def _hint(self) -> str:
+        """How a value of this type is written."""
+        if self.option.percent:
+            return "Write a share like 0.2 or 20%."
+        like = {int: "a whole number like 3", float: "a number like 0.5", bool: "true or false"}
+        return f"Write {like.get(self.type or str, 'text')}."
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelled much like `word`; None where none is."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'restore'?`, or the known words where none is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    close = closest(word, known := sorted(known))
+    return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
 
 
 def _number_hint(text: str) -> str:
@@ -197,41 +243,50 @@ def _number_hint(text: str) -> str:
         return ""
 
 
-Top = Annotated[
-    float | None,
-    Option("leading triplets to use, as a fraction of min(m, n), rounded half up", 0, 1,
-           percent=True, metavar="P", example="--top 0.2"),
-]  # fmt: skip
-Rank = Annotated[int | None, Option("leading triplets to use, as a count", 0, metavar="K")]
+DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546
+
+
+def top_option(default: float) -> Option:
+    """The option `--top`, where `default` holds as long as no other option gives k."""
+    return Option(
+        "leading triplets to use, as a fraction of min(m, n), rounded half up", 0, 1,
+        percent=True, metavar="p", example=f"--top {default:g}", unset=f"{default:g}",
+    )  # fmt: skip
+
+
+Top = Annotated[float | None, top_option(DEFAULT_TOP)]
+Rank = Annotated[int | None, Option("leading triplets to use, as a count", 0, metavar="k")]
 Energy = Annotated[
     float | None,
-    Option("smallest k with this share of the squared values", 0, 1, percent=True, metavar="R"),
+    Option("smallest k with this share of the squared values", 0, 1, percent=True, metavar="e"),
 ]
-Alpha = Annotated[float, Option("strength of the edit: 1 is all of it, 0 none", 0, 1, metavar="A")]
+Alpha = Annotated[float, Option("strength of the edit: 1 is all of it, 0 none", 0, 1, metavar="a")]
 Layers = Annotated[
     tuple[int, ...] | None,
     Option("only these decoder layers, counted from 0: 0-9,12", parse=parse_layers,
-           accepts="str | Sequence[int]", metavar="LIST"),
+           accepts="str | Sequence[int]", metavar="LIST", group=WHERE, unset="all"),
 ]  # fmt: skip
 Modules = Annotated[
     tuple[str, ...] | None,
     Option(f"only these modules: {', '.join(MODULES)}, all", parse=parse_modules,
-           accepts="str | Sequence[str]", metavar="LIST"),
+           accepts="str | Sequence[str]", metavar="LIST", group=WHERE, words=(*MODULES, "all"),
+           unset="attention,mlp,mixer of the layers; for edits of any tensor, all"),
 ]  # fmt: skip
 Include = Annotated[
     tuple[str, ...],
-    Option("only tensors whose name matches; may be repeated", parse=parse_globs,
-           accepts="Sequence[str]", repeated=True, metavar="GLOB"),
+    Option("only tensors whose whole name matches, like '*.q_proj.*'; may be repeated",
+           parse=parse_globs, accepts="Sequence[str]", repeated=True, metavar="GLOB", group=WHERE),
 ]  # fmt: skip
 Exclude = Annotated[
     tuple[str, ...],
-    Option("leave out tensors whose name matches; may be repeated", parse=parse_globs,
-           accepts="Sequence[str]", repeated=True, metavar="GLOB"),
+    Option("leave out tensors whose whole name matches, like '*.q_proj.*'; may be repeated",
+           parse=parse_globs, accepts="Sequence[str]", repeated=True, metavar="GLOB", group=WHERE),
 ]  # fmt: skip
 Stack = Annotated[
     tuple[str, ...] | None,
     Option("only these stacks of layers, by name, its start, or kind (vision); counts layers in"
-           " each", parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES"),
+           " each", parse=parse_names, accepts="str | Sequence[str]", metavar="NAMES", group=WHERE,
+           unset="those of the language"),
 ]  # fmt: skip
 # The filters of a step. An operation may declare one of them as its own (`reset-layers --layers`).
 FILTERS = (
@@ -241,9 +296,6 @@ FILTERS = (
     Parameter.read("exclude", Exclude, ()),
     Parameter.read("stack", Stack, None),
 )
-
-
-DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546
 
 
 def chosen_rank(

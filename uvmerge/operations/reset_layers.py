@@ -23,14 +23,14 @@ def _parse_also(value: object) -> tuple[str, ...]:
 
 Frac = Annotated[
     float | None,
-    Option("share of the decoder layers to reset, rounded up", 0, 1, percent=True, metavar="F",
-           example="--frac 0.25"),
+    Option("share of the decoder layers to reset, rounded up", 0, 1, percent=True, metavar="f",
+           example=f"--frac {DEFAULT_FRAC}", unset=str(DEFAULT_FRAC)),
 ]  # fmt: skip
 From = Annotated[Literal["first", "last"], Option("which end of the model --frac counts from")]
 Also = Annotated[
     tuple[str, ...],
     Option("reset these too: embeddings,head,final-norm", parse=_parse_also,
-           accepts="str | Sequence[str]", metavar="PARTS"),
+           accepts="str | Sequence[str]", metavar="PARTS", words=OUTSIDE),
 ]  # fmt: skip
 MatricesOnly = Annotated[bool, Option("reset weight matrices alone, as the papers' scripts do")]
 

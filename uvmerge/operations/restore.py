@@ -11,6 +11,7 @@ from .options import (
     Rank,
     Top,
     chosen_rank,
+    exclusive,
     leaves_equal_inputs_alone,
 )
 
@@ -24,8 +25,11 @@ Tail = Annotated[
         0,
         1,
         percent=True,
-        metavar="Q",
+        metavar="q",
     ),
+]
+TailRank = Annotated[
+    int | None, Option("restore the last triplets too, as a count", 0, metavar="t")
 ]
 
 
@@ -38,6 +42,7 @@ def restore(
     rank: Rank = None,
     energy: Energy = None,
     tail: Tail = None,
+    tail_rank: TailRank = None,
     values: Values = "finetuned",
     alpha: Alpha = 1.0,
 ) -> Edited:
@@ -45,20 +50,23 @@ def restore(
 
     Formula: W_f + a (U_b,k diag(S) Vh_b,k - U_f,k diag(S_f,k) Vh_f,k), with S = S_f,k
         (`--values finetuned`) or S_b,k (`--values base`, a swap of best rank-k approximations).
-        `--tail q` applies it to the last q r triplets, alone or with a head. Without any of
-        `--top`, `--rank`, `--energy`, `--tail`, k is 20 % of r = min(m, n).
+        `--tail q` applies it to the last q r triplets and `--tail-rank t` to the last t, alone or
+        with a head. Without any of `--top`, `--rank`, `--energy`, `--tail`, `--tail-rank`, k is 20 %
+        of r = min(m, n).
     Exact: k = 0 and a = 0 leave every byte alone; joint sign flips of a pair (u, v) cancel.
         Well posed where the singular values at the cut differ; the gap there is recorded. The
         result's singular values are not S: the combined directions are not orthonormal.
     Cost: one decomposition of each matrix, and 4 m n k floating-point operations.
     Source: Jin et al. 2025, arXiv 2508.16546 and 2509.12235, who use one absolute k for every
-        matrix and copy the base's where k = r; here k is a fraction by default, and k = r gives
+        matrix, head and tail, and copy the base's where k = r; here k is a fraction by default, and k = r gives
         U_b diag(S_f) Vh_b (or the base, with `--values base`).
     """
-    head_default = DEFAULT_TOP if tail is None else 0.0
+    exclusive(tail=tail, tail_rank=tail_rank)
+    ends = (tail, tail_rank)
+    head_default = DEFAULT_TOP if ends == (None, None) else 0.0
     k = chosen_rank(base, top, rank, energy, head_default)
     r = min(base.shape)
-    last = 0 if tail is None else min(base.rank(top=tail), r - k)
+    last = 0 if ends == (None, None) else min(base.rank(top=tail, rank=tail_rank), r - k)
     if alpha == 0 or k + last == 0:
         return finetuned
     if values == "base" and alpha == 1 and k + last == r:

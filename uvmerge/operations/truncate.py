@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
-from .options import Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
+from .options import Option, Rank, chosen_rank, leaves_equal_inputs_alone, top_option
 
 DEFAULT_TOP = 0.05
 
+Top = Annotated[float | None, top_option(DEFAULT_TOP)]
 Drop = Annotated[bool, Option("remove the leading part of the fine-tuning instead of keeping it")]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputRefused, RunFailed, UsageError, listed
+from ..text import expanded
 
 Reference = str | Path
 
@@ -28,6 +29,7 @@ def target_of(out: Reference) -> Path:
     do = "Name a folder that does not exist yet."
     if not str(out):
         raise UsageError("OUT", "is empty", do)
+    out = expanded(out)
     if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
         raise UsageError(out, "is a file", do)
     return Path(os.path.realpath(out))
@@ -35,7 +37,8 @@ def target_of(out: Reference) -> Path:
 
 def local_folders(references: Sequence[Reference]) -> list[Path]:
     """The references that are folders on this disk."""
-    return [Path(reference) for reference in references if os.path.isdir(reference)]
+    folders = (Path(os.path.expanduser(reference)) for reference in references)
+    return [folder for folder in folders if os.path.isdir(folder)]
 
 
 def check_apart(out: Path, folders: Sequence[Path], what: str = "input") -> None:
@@ -131,7 +134,7 @@ def report_folder(
     target = target_of(folder)
     check_apart(target, local_folders(inputs))
     if factors is not None:
-        check_apart(target, [Path(factors)], "other output")
+        check_apart(target, [expanded(factors)], "other output")
     try:
         target.stat()
     except FileNotFoundError:

@@ -24,13 +24,13 @@ from typing import Any
 import yaml
 
 from .. import operations
-from ..checkpoint.header import DTYPES
+from ..checkpoint.header import DTYPE_WORDS, DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
-from ..text import brief
+from ..text import brief, expanded
 from .reader import Field, Reader, compose
 
 FORMAT_VERSION = 1
@@ -62,7 +62,7 @@ class RecipeStep:
             UsageError: the operation or an option is unknown, or a value is out of range.
         """
         operation = operations.get(name)
-        own = {word for p in operation.parameters for word in (p.name, p.key)}
+        own = {word for p in operation.parameters for word in p.names}
         given = {k: v for k, v in settings.items() if v is not None and v != ()}
         filters = {
             p.name: p.parse(given.pop(p.name))
@@ -71,11 +71,11 @@ class RecipeStep:
         }
         unknown = [key for key in given if key not in own]
         if unknown:
-            known = {p.key for p in (*operation.parameters, *FILTERS)}
+            known = sorted({p.key for p in (*operation.parameters, *FILTERS)})
             raise UsageError(
                 f"{operation.command}: {brief(unknown[0])}",
                 "is not an option",
-                did_you_mean(unknown[0], known),
+                operations.option_hint(operation.command, unknown[0], known),
             )
         return cls(operation, operation.parse(given), Selection(**filters))
 
@@ -115,9 +115,13 @@ class Recipe:
     description: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.dtype in DTYPE_WORDS:
+            object.__setattr__(self, "dtype", DTYPE_WORDS[self.dtype])
         if self.dtype not in (None, *DTYPES):
             raise UsageError(
-                "dtype", f"{self.dtype!r} is unknown", did_you_mean(str(self.dtype), DTYPES)
+                "dtype",
+                f"{self.dtype!r} is unknown",
+                did_you_mean(str(self.dtype), (*DTYPES, *DTYPE_WORDS)),
             )
         if self.layer_map is not None:
             parse_layer_map(self.layer_map)
@@ -125,22 +129,24 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read the recipe file at `path`; `RecipeError` names the line that cannot be read."""
-        path = Path(path)
+        path = expanded(path)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "there is no such recipe file"
-            raise RecipeError(path, what, "Write `uvmerge run RECIPE OUT`.")
+            raise RecipeError(path, what, "Name a YAML file: `uvmerge run RECIPE OUT`.")
         with path.open("rb") as file:
             raw = file.read(LIMIT_BYTES + 1)
         if len(raw) > LIMIT_BYTES:
-            raise RecipeError(path.name, f"is larger than {LIMIT_BYTES // 1024} KiB")
+            what = f"is larger than {LIMIT_BYTES // 1024} KiB"
+            raise RecipeError(path.name, what, "Name a recipe, which is a small YAML file.")
         return cls.parse(raw, path.name)
 
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
         """Read the text of a recipe; `source` names it in messages."""
         keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
-        fields = Reader(source).mapping(compose(text, source), keys)
-        return _build(fields, Reader(source))
+        node, reader = compose(text, source), Reader(source)
+        _refuse_mergekit(node, reader)
+        return _build(reader.mapping(node, keys), reader)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
@@ -209,6 +215,19 @@ class Recipe:
             raise UsageError(
                 "recipe", f"names {', '.join(idle)}, which no step takes", f"Usage: {usage}."
             )
+
+
+def _refuse_mergekit(node: yaml.Node, reader: Reader) -> None:
+    """Refuse the YAML of mergekit, saying which key gives it away."""
+    keys = {str(k.value): k for k, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
+    found = next((keys[k] for k in ("merge_method", "slices", "base_model") if k in keys), None)
+    if found is not None and "uvmerge" not in keys:
+        raise reader.fail(
+            found.start_mark.line + 1,
+            f"is a recipe of mergekit ({found.value}), which uvmerge does not read",
+            "Write `uvmerge: 1`, base, finetuned and steps; `- interpolate: {scale: 0.3}` is its"
+            " linear merge of two.",
+        )
 
 
 def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
