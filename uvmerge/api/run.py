@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.roles import spelled
+from ..errors import counted
 from ..output.places import Reference, check_apart, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
@@ -51,14 +52,18 @@ class Result:
         """What was done, in a sentence."""
         if self.was_there:
             return "was there already: the whole output of this command; nothing was written"
-        changed = sum(e["changed"] for e in self.edits.values()) + self.plan.counts()["reset"]
+        edited = sum(entry["changed"] for entry in self.edits.values())
+        reset = self.plan.counts()["reset"]
+        changed = [f"{edited:,} changed"] if edited or not reset else []
+        if reset:
+            changed.append(f"{counted(reset, 'tensor')} reset to {self.plan.reset_to}")
         rest = "everything else byte-identical"
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
-        elif not changed:
+        elif not edited + reset:
             rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"
-        return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
+        return f"done in {duration(self.seconds)}: {', '.join([written, *changed, rest])}"
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""

@@ -24,7 +24,7 @@ from ..output import journal, manifest, writer
 from ..output.lock import lock_of, refuse_held
 from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
-from ..plan import planner as planning, preflight
+from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import size
@@ -70,12 +70,14 @@ class Surgery:
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases = Phases()
+        self.references: Mapping[str, Reference] = {}  # by role, as they were named
 
     @contextmanager
     def opened(
         self, outs: Sequence[Reference], references: Mapping[str, Reference]
     ) -> Iterator[dict[str, Checkpoint]]:
         """The checkpoints by role, after a check that outputs and inputs do not overlap."""
+        self.references = references
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
@@ -121,7 +123,8 @@ class Surgery:
             if len(runs) > 1:
                 self.progress.say(f"setting {Path(each.out).name}")
             free = _free_bytes(each.target)
-            self.progress.plan(each.plan, engine, available_memory(), free)
+            way = words.way(self.references, each.out)
+            self.progress.plan(each.plan, way, engine, available_memory(), free)
 
     def checked(
         self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
@@ -227,7 +230,7 @@ class Surgery:
         nonfinite: Sequence[str] = (),
     ) -> Plan:
         """The plan of one recipe; tensors named in `nonfinite` are not edited."""
-        notes, own = list(sides.notes), mirrored(checkpoints)
+        notes, own = [*preflight.same_files(checkpoints), *sides.notes], mirrored(checkpoints)
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:

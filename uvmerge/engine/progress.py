@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..errors import counted
+from ..plan import words
 from ..plan.steps import Plan
 from ..text import duration, inert, size
 from .settings import Control, Settings
@@ -40,14 +41,17 @@ class Progress:
         if not self.quiet:
             print(inert(text), file=self.stream, flush=True)
 
-    def plan(self, plan: Plan, settings: Settings, memory_bytes: int, free_bytes: int) -> None:
-        """Say what is about to happen: matrices, bytes, memory, free disk, and the notes of the plan."""
-        count = plan.counts()
-        edited = counted(count["edited"], plan.edited_kind)
-        self.say(
-            f"plan: {edited} edited, {counted(count['reset'], 'tensor')} reset to {plan.reset_to},"
-            f" {counted(count['copied'], 'tensor')} copied"
-        )
+    def plan(
+        self, plan: Plan, way: str, settings: Settings, memory_bytes: int, free_bytes: int
+    ) -> None:
+        """Say what is about to happen: what changes and how, bytes, memory, free disk, notes.
+
+        Args:
+            way: from the inputs to OUT, as `words.way` tells it.
+        """
+        self.say(f"plan: {words.summary(plan)}")
+        for line in (words.setting(plan.recipe), way, words.changed_layers(plan)):
+            self.say(f"      {line}")
         ranks = sorted({k for s in plan.edits for b in s.blocks for k in b.ranks if k is not None})
         if ranks:
             span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"

@@ -12,6 +12,7 @@ from .options import (
     Top,
     chosen_rank,
     leaves_equal_inputs_alone,
+    where_none_is_given,
 )
 
 Values = Annotated[
@@ -30,6 +31,7 @@ Tail = Annotated[
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def restore(
     base: Matrix,
     finetuned: Matrix,

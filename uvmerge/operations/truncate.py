@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
-from .options import Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
+from .options import Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone, where_none_is_given
 
 DEFAULT_TOP = 0.05
 
@@ -11,6 +11,7 @@ Drop = Annotated[bool, Option("remove the leading part of the fine-tuning instea
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def truncate(
     base: Matrix, finetuned: Matrix, *, top: Top = None, rank: Rank = None, drop: Drop = False
 ) -> Edited:

@@ -60,7 +60,7 @@ def build(
     content = {
         **_heading(plan, settings, samples),
         "edited": dict(sorted(edits.items())),
-        "reset": [step.tensor for step in plan.taken],
+        "reset": plan.reset,
         "notes": list(plan.notes),
         "files": dict(sorted(files.items())),
     }

@@ -162,6 +162,11 @@ class Plan:
         return [step for step in self.steps if step.copy and step.copy.checkpoint != self.own]
 
     @property
+    def reset(self) -> list[str]:
+        """Names of the tensors that are reset, as a whole or in some of their experts."""
+        return list(dict.fromkeys(step.tensor for step in self.taken))
+
+    @property
     def reset_to(self) -> str:
         """Where the tensors in `taken` come from, in words."""
         others = [role for role in self.inputs if role != self.own]
@@ -220,7 +225,7 @@ class Plan:
                 for step in self.edits
                 for block in step.blocks
             },
-            "reset": [step.tensor for step in self.taken],
+            "reset": self.reset,
             "notes": list(self.notes),
         }
 
@@ -264,11 +269,11 @@ class Plan:
         return together and not any(operation.matrices_only for operation in operations)
 
     def counts(self) -> dict[str, int]:
-        """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
+        """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""
         changed = {step.tensor for step in self.changes}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),
-            "reset": len(self.taken),
+            "reset": len(self.reset),
             "copied": len({step.tensor for step in self.steps} - changed),
         }
 
