@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoint.roles import spelled
 from ..errors import counted
-from ..output.places import Reference, check_apart, report_folder, target_of
+from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, size
@@ -152,14 +152,16 @@ def run_all(
         todo = [each for each in planned.runs if each.target not in finished]
         results: dict[Path, Result] = {}
         if todo:
-            checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
-            with surgery.staged(checked) as stagings:
-                records = surgery.edited(checked, checkpoints, stagings, planned.engine)
-                for each, staging, record in zip(checked, stagings, records, strict=True):
-                    kept = surgery.published(each, checkpoints, staging, record, sides)
-                    results[each.target] = Result(
-                        Path(each.out), each.plan, record, 0.0, kept, False, surgery.phases.seconds
-                    )
+            with made_parents(each.target for each in todo):
+                checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
+                with surgery.staged(checked) as stagings:
+                    records = surgery.edited(checked, checkpoints, stagings, planned.engine)
+                    for each, staging, record in zip(checked, stagings, records, strict=True):
+                        kept = surgery.published(each, checkpoints, staging, record, sides)
+                        results[each.target] = Result(
+                            Path(each.out), each.plan, record, 0.0, kept, False,
+                            surgery.phases.seconds,
+                        )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
                 results[each.target] = Result(

@@ -22,7 +22,14 @@ from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import InputRefused, Interrupted, listed
 from ..output import journal, manifest, writer
 from ..output.lock import lock_of, refuse_held
-from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
+from ..output.places import (
+    Reference,
+    check_all_apart,
+    check_out,
+    local_folders,
+    nearest_folder,
+    target_of,
+)
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
@@ -295,7 +302,7 @@ def _said(plan: Plan, engine: Settings) -> dict[str, str]:
 
 
 def _free_bytes(out: Path) -> int:
-    return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
+    return shutil.disk_usage(nearest_folder(out)).free
 
 
 def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
