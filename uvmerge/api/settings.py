@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
@@ -164,21 +165,23 @@ class Watch:
     """How the caller of a Python function watches and stops a run.
 
     Attributes:
-        quiet: print no progress.
+        quiet: print no progress (true), or print it wherever stderr leads (false); by default it is
+            printed in a terminal and in a notebook.
         progress: where progress is printed; overrides `quiet`.
         control: lets the caller stop the run; finished pieces are kept, and the run can be resumed.
     """
 
-    quiet: bool = True
+    quiet: bool | None = None
     progress: Progress | None = None
     control: Control | None = None
 
     @property
     def shown(self) -> Progress:
         """Where progress is printed."""
-        from ..engine.progress import Progress
+        from ..engine.progress import Progress, is_watched
 
-        return self.progress or Progress(quiet=self.quiet)
+        quiet = not is_watched(sys.stderr) if self.quiet is None else self.quiet
+        return self.progress or Progress(quiet=quiet)
 
 
 WATCH = tuple(each.name for each in fields(Watch))

@@ -203,7 +203,6 @@ class Surgery:
         if self.control.stop.is_set():
             raise Interrupted(runs[0].out, self.control.signal_number)
         refuse_changed_inputs(checkpoints)
-        self.progress.say("verifying")
         return records
 
     def published(
@@ -215,19 +214,22 @@ class Surgery:
         sides: Sequence[SideFile],
     ) -> Path | None:
         """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
+        bytes_out = run.plan.bytes_out
         with self.phases.timed("publish"):
             card = manifest.card(run.plan, checkpoints)
             staging.drop_side_files()
             for side in [SideFile.of(manifest.CARD, card), *sides]:
                 staging.add_side_file(side.name, side.read)
-            files = staging.verify()
+            with self.progress.phase("verifying", bytes_out) as advance:
+                files = staging.verify(advance)
             Checkpoint.open(staging.folder).close()
             record = manifest.to_bytes(
                 manifest.build(run.plan, files, dict(edits), run.said, run.samples)
             )
             staging.add_side_file(manifest.NAME, lambda: record)
             refuse_changed_inputs(checkpoints)
-            return staging.publish()
+            with self.progress.phase("flushing", bytes_out) as advance:
+                return staging.publish(advance)
 
     def _plan(
         self,
