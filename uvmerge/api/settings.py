@@ -16,10 +16,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import Option, Parameter, did_you_mean
-from ..text import parse_size
+from ..text import brief, parse_size
 
 if TYPE_CHECKING:
     from ..engine.progress import Progress
@@ -51,6 +52,12 @@ def _parse_factors(value: object) -> Path | None:
     if value == "":
         raise UsageError("--factors", "is empty", "Name a folder.")
     return None if value is None else Path(str(value))
+
+
+def _parse_hub_id(value: object) -> str | None:
+    if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
+        raise UsageError("id", f"'{brief(value)}' is no Hub id", "Write it like org/name.")
+    return None if value is None else str(value)
 
 
 def _parse_layer_map(value: object) -> str | None:
@@ -144,9 +151,25 @@ class SweepSettings(ComputeSettings):
     nonfinite: Annotated[
         Literal["refuse", "copy"], Option("what to do with matrices that hold NaN or Inf")
     ] = "refuse"
+    base_id: Annotated[
+        str | None,
+        Option("Hub id of BASE for the model card, where BASE is a folder",
+               parse=_parse_hub_id, accepts="str", metavar="ID"),
+    ] = None  # fmt: skip
+    finetuned_id: Annotated[
+        str | None,
+        Option("Hub id of FINETUNED for the model card, where FINETUNED is a folder",
+               parse=_parse_hub_id, accepts="str", metavar="ID"),
+    ] = None  # fmt: skip
     overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it")] = False
     force: Annotated[bool, Option("go on although the checkpoints look unrelated")] = False
     dry_run: Annotated[bool, Option("print the plan and write nothing")] = False
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The Hub ids for the model card, by role."""
+        given = {BASE: self.base_id, FINETUNED: self.finetuned_id}
+        return {role: hub_id for role, hub_id in given.items() if hub_id is not None}
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
-from ..errors import InputRefused, Interrupted, listed
+from ..errors import InputRefused, Interrupted, UsageError, listed
 from ..output import journal, manifest, writer
+from ..output.card import card
 from ..output.lock import lock_of, refuse_held
 from ..output.places import (
     Reference,
@@ -47,7 +48,7 @@ class Run:
     Attributes:
         recipe: the recipe, with the dtype and the layer map of the settings.
         target: the real path of OUT.
-        said: device and precision, as the manifest holds them.
+        said: device, precision and Hub ids, as the manifest holds them.
         samples: hashes of samples of the inputs, as the manifest holds them.
         head: the head of the journal, which must be the same for a run to be resumed.
     """
@@ -104,6 +105,9 @@ class Surgery:
         Everything that headers alone can show to be wrong is refused here.
         """
         dtype = self.settings.dtype
+        if unknown := self.settings.ids.keys() - checkpoints.keys():
+            role = min(unknown)
+            raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
             recipes = [
@@ -119,7 +123,7 @@ class Surgery:
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
         runs = [
-            Run(recipe, plan, out, target_of(out), _said(plan, engine), samples)
+            Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
@@ -216,9 +220,9 @@ class Surgery:
         """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
         bytes_out = run.plan.bytes_out
         with self.phases.timed("publish"):
-            card = manifest.card(run.plan, checkpoints)
+            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
             staging.drop_side_files()
-            for side in [SideFile.of(manifest.CARD, card), *sides]:
+            for side in [SideFile.of(manifest.CARD, text), *sides]:
                 staging.add_side_file(side.name, side.read)
             with self.progress.phase("verifying", bytes_out) as advance:
                 files = staging.verify(advance)
@@ -230,6 +234,13 @@ class Surgery:
             refuse_changed_inputs(checkpoints)
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
+
+    def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
+        """The settings that decide the bytes of the output, as the manifest holds them."""
+        device = engine.device if plan.needs_torch else "none"
+        precision = engine.precision if plan.needs_torch else "exact"
+        ids = {f"{role}_id": hub_id for role, hub_id in self.settings.ids.items()}
+        return {"device": device, "precision": precision, **ids}
 
     def _plan(
         self,
@@ -295,12 +306,6 @@ def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
         "versions": manifest.versions(),
         "settings": run.said,
     }
-
-
-def _said(plan: Plan, engine: Settings) -> dict[str, str]:
-    if not plan.needs_torch:
-        return {"device": "none", "precision": "exact"}
-    return {"device": engine.device, "precision": engine.precision}
 
 
 def _free_bytes(out: Path) -> int:

@@ -45,7 +45,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Write one line; control characters in it are made inert."""
         if not self.quiet:
-            print(inert(text), file=self.stream, flush=True)
+            print(_encodable(inert(text), self.stream), file=self.stream, flush=True)
 
     def plan(
         self, plan: Plan, way: str, settings: Settings, memory_bytes: int, free_bytes: int
@@ -164,6 +164,17 @@ class _Lines:
                 left = "" if is_last else f", about {duration(rest)} left"
                 start = f"{self.name}: " if self.name else ""
                 self.progress.say(f"{start}{10 * tenths}% after {duration(elapsed)}{left}")
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """`text` with what the encoding of `stream` lacks spelled out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        spelled = text.replace("→", "->").encode(encoding, "backslashreplace")
+        return spelled.decode(encoding)
+    return text
 
 
 def is_notebook() -> bool:

@@ -231,7 +231,11 @@ class Plan:
 
     def as_table(self) -> str:
         """A table of what will be changed; a line is one name in all layers, with all experts."""
-        groups: dict[tuple[str, str, str, str], list[int]] = {}
+        return table(*self.change_rows(), right="k count")
+
+    def change_rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        """The head and the rows of `as_table`."""
+        groups: dict[tuple[str, str, str, str], int] = {}
         for step in self.changes:
             name = step.tensor
             if step.place.layer is not None:
@@ -240,9 +244,9 @@ class Plan:
                 shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
-                groups.setdefault(key, []).append(step.place.layer or 0)
-        rows = [(*key, len(layers)) for key, layers in groups.items()]
-        return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
+                groups[key] = groups.get(key, 0) + 1
+        rows: list[tuple[object, ...]] = [(*key, count) for key, count in groups.items()]
+        return ("tensor", "action", "shape", "k", "count"), rows
 
     def _rank_text(self, block: Block) -> Iterator[str]:
         """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
