@@ -216,7 +216,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def undisturbed(pair: Pair, *options: object) -> dict[str, bytes]:
     """What a `restore` of this pair writes when nothing goes wrong."""
     base, finetuned, out = pair
-    beside = out.with_name("undisturbed")
+    beside = out.parent / "undisturbed" / out.name  # a card bears the name of its folder
     done(restore(base, finetuned, beside, *options))
     return contents(beside)
 

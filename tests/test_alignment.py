@@ -85,10 +85,12 @@ def test_experts_correspond_matrix_by_matrix_where_one_side_fuses_them(
     matched = [view for s in experts for view in s.partners["base"].views]
     assert len(set(matched)) == len(matched) == 4 * 4 * 3
     gates = [s for s in found.values() if s.partners["base"].how == "module"]
+    other = "fine-tuned" if fused == "base" else "base"
     assert len(gates) == 4  # the router's parent module has another name
     assert list(alignment_notes(found.values())) == [
         f"names aligned: fine-tuned {gates[0].tensor.name} is"
-        f" base {gates[0].partners['base'].tensor.name} (4 tensors alike)"  # type: ignore[union-attr]
+        f" base {gates[0].partners['base'].tensor.name} (4 tensors alike)",  # type: ignore[union-attr]
+        f"experts aligned: fused in {fused.replace('finetuned', 'fine-tuned')}, apart in {other} (48 expert matrices)",
     ]
 
 

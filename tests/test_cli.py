@@ -205,20 +205,6 @@ def test_version_and_module_entry_point() -> None:
     assert process("--version").out == f"uvmerge {uvmerge.__version__}\n"
 
 
-def test_a_terminal_gets_a_bar_weighted_by_work(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    import io
-
-    from uvmerge.engine.progress import Progress
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    stream = Terminal()
-    uvmerge.restore(*pair, tmp_path / "out", progress=Progress(stream=stream))
-    assert "100% |" in stream.getvalue() and "elapsed" in stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

@@ -95,12 +95,25 @@ def test_out_that_is_a_file_is_refused(
     refused(pair, f"{out}: is a file", "Name a folder", code=2, options=options)
 
 
-def test_out_in_a_folder_that_is_not_there_is_refused(pair: faults.Pair, tmp_path: Path) -> None:
-    outcome = faults.restore(*pair[:2], tmp_path / "no" / "out")
-    failed(outcome, f"{tmp_path}/no: is not a folder Create it first.", code=2)
+def test_missing_folders_above_out_are_made_and_do_not_outlast_a_refusal(
+    pair: faults.Pair, tmp_path: Path
+) -> None:
+    out = tmp_path / "not" / "yet" / "out"
+    faults.done(faults.restore(*pair[:2], out, "--dry-run"))
+    broken = faults.tuned(faults.tensors())
+    broken[faults.Q.format(0)][0, 0] = float("nan")
+    faults.write(tmp_path / "broken", broken)
+    failed(faults.restore(pair[0], tmp_path / "broken", out), "NaN", code=3)
+    assert not (tmp_path / "not").exists()
+    faults.done(faults.restore(*pair[:2], out))
+    assert faults.leftovers(out) == ["out"]
+    (tmp_path / "file").write_text("mine")
+    failed(faults.restore(*pair[:2], tmp_path / "file" / "a" / "out"), "is not a folder", code=2)
+    failed(faults.restore(*pair[:2], pair[0] / "new" / "out"), "lies inside the input", code=2)
+    assert not (pair[0] / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "x" * 245, "a\0b"])
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 245, "a\0b", "x" * 300 + "/out"])
 def test_out_with_an_impossible_name_is_refused(name: str, pair: faults.Pair) -> None:
     before = faults.tree(pair[2].parent)
     outcome = faults.uvmerge("restore", *pair[:2], f"{pair[2].parent}/{name}")

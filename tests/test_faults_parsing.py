@@ -24,7 +24,7 @@ from faults import done, failed, refused
 
 import uvmerge
 from uvmerge.checkpoint import bounded
-from uvmerge.output import journal, manifest
+from uvmerge.output import card, journal, manifest
 
 MANY = 200_000
 
@@ -204,7 +204,7 @@ def test_of_a_card_the_licence_alone_is_parsed(
         monkeypatch.setattr(loader, "flatten_mapping", never)
     (pair[1] / "README.md").write_text(f"---\n{front}\n---\n# Model\n")
     with uvmerge.Checkpoint.open(pair[1]) as checkpoint, quickly():
-        assert manifest._licence(checkpoint) == licence
+        assert card._said(card._front(checkpoint), "license") == licence
 
 
 MERGE_BOMB = "a: &a {k: v}\n" + "".join(

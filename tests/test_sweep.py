@@ -395,7 +395,7 @@ def test_a_sweep_goes_into_a_folder(pair: faults.Pair, tmp_path: Path) -> None:
     for place, sentence in {
         tmp_path / "file": "is a file",
         tmp_path / "file" / "below": "is not a folder",
-        tmp_path / "not" / "there": "is not a folder Create it first",
+        tmp_path / "file" / "far" / "below": "is not a folder",
         "": "is empty",
     }.items():
         before = faults.tree(tmp_path)

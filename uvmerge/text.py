@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .errors import UsageError
@@ -83,6 +83,17 @@ def expanded(path: str | Path) -> Path:
         do = f"Write ./{user} for a folder of that name."
         raise UsageError(brief(path), f"{brief(user)} is no user of this machine", do)
     return Path(shown)
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """`0-2,5`: whole numbers as an option takes them, runs joined."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:

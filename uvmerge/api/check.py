@@ -11,7 +11,8 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
-from ..errors import InputRefused, ProblemsFound, counted, listed
+from ..checkpoint.stacks import layer_counts
+from ..errors import InputRefused, ProblemsFound, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
@@ -243,11 +244,11 @@ def _load(folder: Path, report: dict[str, Any]) -> Iterable[str]:
     from ..models.trial import trial
 
     with Checkpoint.open(folder) as checkpoint:
-        depth = Anatomy(checkpoint).depth
+        depths = layer_counts(stack.depth for stack in Anatomy(checkpoint).main)
     tried = trial(folder)
     report["loaded"] = tried.loaded
     if tried.forward is not None:
-        report["loaded"] += f", {counted(depth, 'layer')}"
+        report["loaded"] += f", {depths}"
         report["forward"] = tried.forward
     return tried.problems
 

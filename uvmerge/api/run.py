@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.roles import spelled
+from ..errors import counted
 from ..hub.locate import locate_file
-from ..output.places import Reference, check_apart, report_folder, target_of
+from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
@@ -58,14 +59,18 @@ class Result:
         """What was done, in a sentence."""
         if self.was_there:
             return "was there already: the whole output of this command; nothing was written"
-        changed = sum(e["changed"] for e in self.edits.values()) + self.plan.counts()["reset"]
+        edited = sum(entry["changed"] for entry in self.edits.values())
+        reset = self.plan.counts()["reset"]
+        changed = [f"{edited:,} changed"] if edited or not reset else []
+        if reset:
+            changed.append(f"{counted(reset, 'tensor')} reset to {self.plan.reset_to}")
         rest = "everything else byte-identical"
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
-        elif not changed:
+        elif not edited + reset:
             rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"
-        return f"done in {duration(self.seconds)}: {written}, {changed:,} changed, {rest}"
+        return f"done in {duration(self.seconds)}: {', '.join([written, *changed, rest])}"
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""
@@ -155,20 +160,16 @@ def run_all(
         todo = [each for each in planned.runs if each.target not in finished]
         results: dict[Path, Result] = {}
         if todo:
-            checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
-            with surgery.staged(checked) as stagings:
-                records = surgery.edited(checked, checkpoints, stagings, planned.engine)
-                for each, staging, record in zip(checked, stagings, records, strict=True):
-                    kept = surgery.published(each, checkpoints, staging, record, sides)
-                    results[each.target] = Result(
-                        expanded(each.out),
-                        each.plan,
-                        record,
-                        0.0,
-                        kept,
-                        False,
-                        surgery.phases.seconds,
-                    )
+            with made_parents(each.target for each in todo):
+                checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
+                with surgery.staged(checked) as stagings:
+                    records = surgery.edited(checked, checkpoints, stagings, planned.engine)
+                    for each, staging, record in zip(checked, stagings, records, strict=True):
+                        kept = surgery.published(each, checkpoints, staging, record, sides)
+                        results[each.target] = Result(
+                            expanded(each.out), each.plan, record, 0.0, kept, False,
+                            surgery.phases.seconds,
+                        )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
                 results[each.target] = Result(

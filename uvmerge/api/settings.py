@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from ..checkpoint.header import DTYPE_WORDS
+from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
-from ..text import expanded, parse_size
+from ..text import brief, expanded, parse_size
 
 if TYPE_CHECKING:
     from ..engine.progress import Progress
@@ -51,6 +53,12 @@ def _parse_factors(value: object) -> Path | None:
     if value == "":
         raise UsageError("--factors", "is empty", "Name a folder.")
     return _parse_path(value)
+
+
+def _parse_hub_id(value: object) -> str | None:
+    if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
+        raise UsageError("id", f"'{brief(value)}' is no Hub id", "Write it like org/name.")
+    return None if value is None else str(value)
 
 
 def _parse_layer_map(value: object) -> str | None:
@@ -151,6 +159,16 @@ class SweepSettings(ComputeSettings):
         Literal["refuse", "copy"],
         Option("what to do with matrices that hold NaN or Inf", group=SAFETY),
     ] = "refuse"
+    base_id: Annotated[
+        str | None,
+        Option("Hub id of BASE for the model card, where BASE is a folder",
+               parse=_parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
+    ] = None  # fmt: skip
+    finetuned_id: Annotated[
+        str | None,
+        Option("Hub id of FINETUNED for the model card, where FINETUNED is a folder",
+               parse=_parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
+    ] = None  # fmt: skip
     overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it", group=SAFETY)] = (
         False
     )
@@ -158,6 +176,12 @@ class SweepSettings(ComputeSettings):
         bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
     ] = False
     dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The Hub ids for the model card, by role."""
+        given = {BASE: self.base_id, FINETUNED: self.finetuned_id}
+        return {role: hub_id for role, hub_id in given.items() if hub_id is not None}
 
 
 @dataclass(frozen=True)
@@ -176,21 +200,23 @@ class Watch:
     """How the caller of a Python function watches and stops a run.
 
     Attributes:
-        quiet: print no progress.
+        quiet: print no progress (true), or print it wherever stderr leads (false); by default it is
+            printed in a terminal and in a notebook.
         progress: where progress is printed; overrides `quiet`.
         control: lets the caller stop the run; finished pieces are kept, and the run can be resumed.
     """
 
-    quiet: bool = True
+    quiet: bool | None = None
     progress: Progress | None = None
     control: Control | None = None
 
     @property
     def shown(self) -> Progress:
         """Where progress is printed."""
-        from ..engine.progress import Progress
+        from ..engine.progress import Progress, is_watched
 
-        return self.progress or Progress(quiet=self.quiet)
+        quiet = not is_watched(sys.stderr) if self.quiet is None else self.quiet
+        return self.progress or Progress(quiet=quiet)
 
 
 WATCH = tuple(each.name for each in fields(Watch))

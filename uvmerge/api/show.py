@@ -9,8 +9,9 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy, anatomy_of
 from ..checkpoint.folder import Tensor
 from ..checkpoint.quantisation import quantisation
-from ..checkpoint.stacks import one_name, template
+from ..checkpoint.stacks import layer_counts, one_name, template
 from ..checkpoint.ties import equal_tensors, is_tied
+from ..errors import counted
 from ..output.places import Reference
 from ..text import inert, size, table
 from .heap import collected_later
@@ -73,9 +74,10 @@ def _tensor(anatomy: Anatomy, tensor: Tensor) -> dict[str, Any]:
 def as_table(content: dict[str, Any]) -> str:
     """The data of `show` for people: totals, then tensors; layers and experts share a line."""
     dtypes = ", ".join(f"{dtype} {count:,}" for dtype, count in content["dtypes"].items())
+    layers = layer_counts(each["depth"] for each in content["stacks"] if each["default"])
     lines = [
         f"{content['reference']}: {content['parameters']:,} parameters, {size(content['bytes'])} in"
-        f" {content['files']} file(s), {content['layers']} layers, tensors: {dtypes}",
+        f" {counted(content['files'], 'file')}, {layers}, tensors: {dtypes}",
         *_stack_lines(content["stacks"]),
         *(["output head tied to the embeddings"] if content["tied"] else []),
         *(f"one tensor under several names: {', '.join(names)}" for names in content["same"]),
@@ -101,7 +103,7 @@ def as_table(content: dict[str, Any]) -> str:
 def _stack_lines(stacks: list[dict[str, Any]]) -> list[str]:
     """A line for each stack, where there are several; says which need `--stack`."""
     lines = [
-        f"{stack['name']} ({stack['depth']} {stack['kind']} layers)"
+        f"{stack['name']} ({counted(stack['depth'], stack['kind'] + ' layer')})"
         f"{'' if stack['default'] else ': only with --stack'}"
         for stack in stacks
     ]

@@ -58,7 +58,7 @@ __version__: str
 __all__: list[str]
 
 class _Watch(TypedDict, total=False):
-    quiet: bool
+    quiet: bool | None
     progress: _Progress | None
     control: _Control | None
 '''

@@ -19,12 +19,20 @@ from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
-from ..errors import InputRefused, Interrupted, listed
+from ..errors import InputRefused, Interrupted, UsageError, listed
 from ..output import journal, manifest, writer
+from ..output.card import card
 from ..output.lock import lock_of, refuse_held
-from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
+from ..output.places import (
+    Reference,
+    check_all_apart,
+    check_out,
+    local_folders,
+    nearest_folder,
+    target_of,
+)
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
-from ..plan import planner as planning, preflight
+from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import size
@@ -40,7 +48,7 @@ class Run:
     Attributes:
         recipe: the recipe, with the dtype and the layer map of the settings.
         target: the real path of OUT.
-        said: device and precision, as the manifest holds them.
+        said: device, precision and Hub ids, as the manifest holds them.
         samples: hashes of samples of the inputs, as the manifest holds them.
         head: the head of the journal, which must be the same for a run to be resumed.
     """
@@ -70,12 +78,14 @@ class Surgery:
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases = Phases()
+        self.references: Mapping[str, Reference] = {}  # by role, as they were named
 
     @contextmanager
     def opened(
         self, outs: Sequence[Reference], references: Mapping[str, Reference]
     ) -> Iterator[dict[str, Checkpoint]]:
         """The checkpoints by role, after a check that outputs and inputs do not overlap."""
+        self.references = references
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
@@ -95,6 +105,9 @@ class Surgery:
         Everything that headers alone can show to be wrong is refused here.
         """
         dtype = self.settings.dtype
+        if unknown := self.settings.ids.keys() - checkpoints.keys():
+            role = min(unknown)
+            raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
             recipes = [
@@ -110,7 +123,7 @@ class Surgery:
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
         runs = [
-            Run(recipe, plan, out, target_of(out), _said(plan, engine), samples)
+            Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
@@ -121,7 +134,8 @@ class Surgery:
             if len(runs) > 1:
                 self.progress.say(f"setting {Path(each.out).name}")
             free = _free_bytes(each.target)
-            self.progress.plan(each.plan, engine, available_memory(), free)
+            way = words.way(self.references, each.out)
+            self.progress.plan(each.plan, way, engine, available_memory(), free)
 
     def checked(
         self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
@@ -193,7 +207,6 @@ class Surgery:
         if self.control.stop.is_set():
             raise Interrupted(runs[0].out, self.control.signal_number)
         refuse_changed_inputs(checkpoints)
-        self.progress.say("verifying")
         return records
 
     def published(
@@ -205,19 +218,29 @@ class Surgery:
         sides: Sequence[SideFile],
     ) -> Path | None:
         """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
+        bytes_out = run.plan.bytes_out
         with self.phases.timed("publish"):
-            card = manifest.card(run.plan, checkpoints)
+            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
             staging.drop_side_files()
-            for side in [SideFile.of(manifest.CARD, card), *sides]:
+            for side in [SideFile.of(manifest.CARD, text), *sides]:
                 staging.add_side_file(side.name, side.read)
-            files = staging.verify()
+            with self.progress.phase("verifying", bytes_out) as advance:
+                files = staging.verify(advance)
             Checkpoint.open(staging.folder).close()
             record = manifest.to_bytes(
                 manifest.build(run.plan, files, dict(edits), run.said, run.samples)
             )
             staging.add_side_file(manifest.NAME, lambda: record)
             refuse_changed_inputs(checkpoints)
-            return staging.publish()
+            with self.progress.phase("flushing", bytes_out) as advance:
+                return staging.publish(advance)
+
+    def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
+        """The settings that decide the bytes of the output, as the manifest holds them."""
+        device = engine.device if plan.needs_torch else "none"
+        precision = engine.precision if plan.needs_torch else "exact"
+        ids = {f"{role}_id": hub_id for role, hub_id in self.settings.ids.items()}
+        return {"device": device, "precision": precision, **ids}
 
     def _plan(
         self,
@@ -227,7 +250,7 @@ class Surgery:
         nonfinite: Sequence[str] = (),
     ) -> Plan:
         """The plan of one recipe; tensors named in `nonfinite` are not edited."""
-        notes, own = list(sides.notes), mirrored(checkpoints)
+        notes, own = [*preflight.same_files(checkpoints), *sides.notes], mirrored(checkpoints)
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
@@ -285,14 +308,8 @@ def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
     }
 
 
-def _said(plan: Plan, engine: Settings) -> dict[str, str]:
-    if not plan.needs_torch:
-        return {"device": "none", "precision": "exact"}
-    return {"device": engine.device, "precision": engine.precision}
-
-
 def _free_bytes(out: Path) -> int:
-    return shutil.disk_usage(out.parent if out.parent.is_dir() else ".").free
+    return shutil.disk_usage(nearest_folder(out)).free
 
 
 def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:

@@ -22,7 +22,7 @@ from .. import operations
 from ..errors import UsageError
 from ..operations import Operation
 from ..output import manifest, writer
-from ..output.places import Reference, local_folders, refuse_read_only, target_of
+from ..output.places import Reference, local_folders, made_parents, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief, expanded
 from .run import Result, run_all
@@ -103,7 +103,7 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
     if shared.dry_run:
         return _swept(folder, settings, run_all(tasks, references, shared, watch))
-    with _made(folder, references):
+    with made_parents([folder]), _made(folder, references):
         results = run_all(tasks, references, shared, watch, keep_same=True)
     record = manifest.to_bytes(_record(operation, settings, folder))
     with writer.disk_errors(folder / NAME, folder):
@@ -125,8 +125,6 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     if any(target_of(folder).is_relative_to(source) for source in inputs):
         raise UsageError(folder, "lies inside an input", "Write to a folder beside the inputs.")
     is_new = not folder.exists()
-    if is_new and not folder.parent.is_dir():
-        raise UsageError(folder.parent, "is not a folder", "Create it first.")
     if is_new:
         refuse_read_only(folder, folder.parent)
         with writer.disk_errors(folder, folder.parent):

@@ -79,12 +79,20 @@ def correspond(
 
 
 def alignment_notes(subjects: Iterable[Subject]) -> Iterator[str]:
-    """One sentence for each prefix, kind of module or tied head by which names were aligned."""
+    """One sentence for each prefix, kind of module or tied head by which names were aligned.
+
+    A sentence also says that experts are stored fused on one side and apart on the other.
+    """
     renamed: dict[tuple[str, str, str], str] = {}
+    experts: dict[tuple[str, str], int] = {}  # (who has them fused, who apart): matrices
     modules: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for subject in subjects:
         ours = subject.tensor.name
         for role, partner in subject.partners.items():
+            if partner.how == "expert" and not partner.why:
+                is_fused = any(view.expert is not None for view in subject.views)
+                pair = (subject.role, role) if is_fused else (role, subject.role)
+                experts[pair] = experts.get(pair, 0) + len(subject.views)
             if partner.tensor is None or partner.how not in ("prefix", "module", "tie"):
                 continue
             if partner.how == "tie":
@@ -102,3 +110,6 @@ def alignment_notes(subjects: Iterable[Subject]) -> Iterator[str]:
         ours, theirs = pairs[0]
         alike = f" ({counted(len(pairs), 'tensor')} alike)" if len(pairs) > 1 else ""
         yield f"names aligned: {spelled(own)} {ours} is {spelled(role)} {theirs}{alike}"
+    for (fused, apart), count in experts.items():
+        told = f"fused in {spelled(fused)}, apart in {spelled(apart)}"
+        yield f"experts aligned: {told} ({counted(count, 'expert matrix')})"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ..errors import InputRefused, UsageError
+from ..errors import InputRefused, UsageError, counted
 from ..text import brief
 from .anatomy import MODULES, Place
 from .bounded import is_text
@@ -97,9 +97,10 @@ class Selection:
         beyond = [str(layer) for layer in self.layers or () if layer >= depth]
         if beyond:
             more = ", …" if len(beyond) > 5 else ""
+            numbers = f" (0 to {depth - 1})" if depth > 1 else ""
             raise InputRefused(
                 "layers",
-                f"the model has {depth} layers (0 to {depth - 1}), not layer"
+                f"the model has {counted(depth, 'layer')}{numbers}, not layer"
                 f" {', '.join(beyond[:5])}{more}",
                 "Layers are counted from 0, in each stack.",
             )

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..errors import counted
+
 KINDS = ("text", "vision", "audio", "prediction", "other")
 _KIND_WORDS = {  # words in the name of a stack
     "prediction": r"mtp|nextn|medusa|eagle",
@@ -56,7 +58,17 @@ class Stack:
     size_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.depth} {self.kind} layer{'s' if self.depth != 1 else ''})"
+        return f"{self.name} ({counted(self.depth, f'{self.kind} layer')})"
+
+
+def layer_counts(depths: Iterable[int]) -> str:
+    """`28 layers`; of several stacks `4 + 2 layers`."""
+    depths = list(depths)
+    return (
+        counted(depths[0], "layer")
+        if len(depths) == 1
+        else (f"{' + '.join(map(str, depths))} layers" if depths else "no layers")
+    )
 
 
 class Position(NamedTuple):
@@ -140,8 +152,10 @@ class Stacks:
                 yield stack
                 continue
             (stated,) = meant
-            contradicts = f"the config says {stated} layers, the weights have {stack.depth}"
-            shares = f"{stated} layers share the weights of {stack.depth}, an edit changes all"
+            contradicts = (
+                f"the config says {counted(stated, 'layer')}, the weights have {stack.depth}"
+            )
+            shares = f"{counted(stated, 'layer')} share the weights of {stack.depth}, an edit changes all"
             of_albert = config.get("num_hidden_groups") == stack.depth
             self.notes.append(f"{shares if of_albert else contradicts} ({stack.name})")
             yield replace(stack, depth=min(stated, stack.depth)) if stack.kind == "text" else stack

@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -62,6 +62,7 @@ class Operation:
         wants_place: whether the function has a keyword `place`.
         leaves_equal_inputs_alone: whether the function declares that it returns equal inputs as
             they are.
+        fallback: what an option is where no option is given whose default is None.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Operation:
     parameters: tuple[Parameter, ...]
     wants_place: bool
     leaves_equal_inputs_alone: bool
+    fallback: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def matrices_only(self) -> bool:
@@ -175,6 +177,17 @@ class Operation:
                 parsed[parameter.name] = result
         return parsed
 
+    def effective(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option that has a value, defaults included, by Python name.
+
+        Args:
+            options: parsed options, as `parse` returns them.
+        """
+        values = {p.name: options.get(p.name, p.default) for p in self.parameters}
+        if all(values[p.name] is None for p in self.parameters if p.default is None):
+            values |= self.fallback
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
 
 @cache
 def operations() -> dict[str, Operation]:
@@ -279,6 +292,7 @@ def read_operation(function: Callable[..., Any]) -> Operation:
         tuple(options),
         "place" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
+        getattr(function, "fallback", {}),
     )
 
 

@@ -37,6 +37,19 @@ def leaves_equal_inputs_alone(operation: Function) -> Function:
     return operation
 
 
+def where_none_is_given(**values: Any) -> Callable[[Function], Function]:
+    """Declare the option that decides where no option is given whose default is None.
+
+    `@where_none_is_given(top=0.2)`: without `--top`, `--rank` and the like, `top` is 0.2.
+    """
+
+    def declare(operation: Function) -> Function:
+        operation.fallback = values  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
 @dataclass(frozen=True)
 class Option:
     """What an annotation says about an option beyond its type.

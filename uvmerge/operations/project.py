@@ -3,7 +3,17 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ..spectral import Edited, Matrix
-from .options import Alpha, Energy, Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
+from .options import (
+    DEFAULT_TOP,
+    Alpha,
+    Energy,
+    Option,
+    Rank,
+    Top,
+    chosen_rank,
+    leaves_equal_inputs_alone,
+    where_none_is_given,
+)
 
 Side = Annotated[
     Literal["two", "left", "right"],
@@ -12,6 +22,7 @@ Side = Annotated[
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def project(
     base: Matrix,
     finetuned: Matrix,

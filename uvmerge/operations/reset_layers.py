@@ -7,7 +7,14 @@ from ..checkpoint.anatomy import Place
 from ..checkpoint.selection import parse_names
 from ..errors import UsageError
 from ..spectral import Edited, Operand
-from .options import Layers, Option, did_you_mean, exclusive, leaves_equal_inputs_alone
+from .options import (
+    Layers,
+    Option,
+    did_you_mean,
+    exclusive,
+    leaves_equal_inputs_alone,
+    where_none_is_given,
+)
 
 DEFAULT_FRAC = 0.25
 OUTSIDE = ("embeddings", "head", "final-norm")
@@ -36,6 +43,7 @@ MatricesOnly = Annotated[bool, Option("reset weight matrices alone, as the paper
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(frac=DEFAULT_FRAC)
 def reset_layers(
     base: Operand,
     finetuned: Operand,

@@ -13,6 +13,7 @@ from .options import (
     chosen_rank,
     exclusive,
     leaves_equal_inputs_alone,
+    where_none_is_given,
 )
 
 Values = Annotated[
@@ -34,6 +35,7 @@ TailRank = Annotated[
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def restore(
     base: Matrix,
     finetuned: Matrix,

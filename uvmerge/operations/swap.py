@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from ..errors import UsageError
 from ..spectral import Edited, Matrix
 from ..spectral.align import align_block
-from .options import Alpha, Energy, Option, Rank, Top, chosen_rank, leaves_equal_inputs_alone
+from .options import (
+    DEFAULT_TOP,
+    Alpha,
+    Energy,
+    Option,
+    Rank,
+    Top,
+    chosen_rank,
+    leaves_equal_inputs_alone,
+    where_none_is_given,
+)
 from .restore import restore
 
 Left = Annotated[bool, Option("take the left singular vectors U from the base", example="--left")]
@@ -17,6 +27,7 @@ Align = Annotated[
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def swap(
     base: Matrix,
     finetuned: Matrix,

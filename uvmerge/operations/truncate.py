@@ -3,7 +3,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
-from .options import Option, Rank, chosen_rank, leaves_equal_inputs_alone, top_option
+from .options import (
+    Option,
+    Rank,
+    chosen_rank,
+    leaves_equal_inputs_alone,
+    top_option,
+    where_none_is_given,
+)
 
 DEFAULT_TOP = 0.05
 
@@ -12,6 +19,7 @@ Drop = Annotated[bool, Option("remove the leading part of the fine-tuning instea
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def truncate(
     base: Matrix, finetuned: Matrix, *, top: Top = None, rank: Rank = None, drop: Drop = False
 ) -> Edited:

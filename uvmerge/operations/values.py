@@ -1,10 +1,20 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Matrix
-from .options import Alpha, Energy, Rank, Top, chosen_rank, leaves_equal_inputs_alone
+from .options import (
+    DEFAULT_TOP,
+    Alpha,
+    Energy,
+    Rank,
+    Top,
+    chosen_rank,
+    leaves_equal_inputs_alone,
+    where_none_is_given,
+)
 
 
 @leaves_equal_inputs_alone
+@where_none_is_given(top=DEFAULT_TOP)
 def values(
     base: Matrix,
     finetuned: Matrix,

@@ -1,6 +1,6 @@
-"""`uvmerge.json` (the manifest) and the model card: what an output says about itself.
+"""`uvmerge.json`, the manifest: what an output says about itself.
 
-Neither file holds a time, an absolute path, a user name or a token, so that the same surgery on the same
+It does not hold a time, an absolute path, a user name or a token, so that the same surgery on the same
 inputs writes the same bytes.
 """
 
@@ -9,32 +9,24 @@ from __future__ import annotations
 import json
 import math
 import platform
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import xxhash
-import yaml
 
 from ..checkpoint.bounded import MANIFEST_BYTES, read_json
 from ..checkpoint.folder import Checkpoint, inside
-from ..checkpoint.roles import BASE, by_name, spelled
+from ..checkpoint.roles import by_name, spelled
 from ..checkpoint.sample import sample_digest
-from ..errors import InputRefused, RecipeError, counted, listed
+from ..errors import InputRefused, listed
 from ..plan.steps import Plan
-from ..recipe.reader import Reader, compose
-from ..text import as_code, inert
 from .tree import Tree
 
 NAME, CARD = "uvmerge.json", "README.md"
 FORMAT = 1
 HASH = "content_xxh3_128"
-# Of a card, this much of its start is looked at, and of the lines of its licence.
-CARD_BYTES, LICENCE_BYTES = 16 << 20, 64 << 10
-_FRONT = re.compile(rb"\s*---\n(.*?\n)---\n", re.DOTALL)
-_LICENCE = re.compile(rb"^license:.*\n(?:[ \t-].*\n)*", re.MULTILINE)
 # What the record of a matrix may hold; `changed` and `relative_change` are always there.
 _RECORD: dict[str, tuple[type, ...]] = {
     "changed": (bool,), "relative_change": (int, float), "zero": (bool,), "device": (str,),
@@ -60,7 +52,7 @@ def build(
     content = {
         **_heading(plan, settings, samples),
         "edited": dict(sorted(edits.items())),
-        "reset": [step.tensor for step in plan.taken],
+        "reset": plan.reset,
         "notes": list(plan.notes),
         "files": dict(sorted(files.items())),
     }
@@ -240,92 +232,3 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is never there in part: beside its place, then renamed."""
     with Tree.at(path.parent) as folder:
         folder.write_whole(path.name, content)
-
-
-def card(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
-    """The model card of the output, with the Hub's metadata.
-
-    Args:
-        checkpoints: by role. The card names the one that the output mirrors first.
-    """
-    own = checkpoints[plan.own]
-    models = [own, *(other for role, other in checkpoints.items() if role != plan.own)]
-    metadata = {
-        "base_model": [model.label for model in models],
-        "base_model_relation": "merge",
-        "library_name": "transformers",
-        "tags": [
-            "uvmerge",
-            "merge",
-            *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps),
-        ],
-    }
-    if licence := _licence(own):
-        metadata["license"] = licence
-    converted = any(s.action == "convert" for s in plan.steps)
-    rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    local = [model for model in checkpoints.values() if model.commit is None]
-    count = plan.counts()
-    the_source = "the base" if plan.reset_to == BASE else plan.reset_to
-    kind = "Repaired" if _only_edits(plan) else "Merged"
-    steps = {"steps": plan.recipe.as_data()["steps"]}
-    lines = [
-        "---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "",
-        f"# {inert(plan.recipe.name or f'{kind} checkpoint')}", "",
-        *([inert(plan.recipe.description), ""] if plan.recipe.description else []),
-        f"{_how_made(plan, models)} with uvmerge:",
-        f"{counted(count['edited'], plan.edited_kind)} edited, {counted(count['reset'], 'tensor')} reset to"
-        f" {the_source}, {counted(count['copied'], 'tensor')} {rest}.", "",
-        "```yaml", yaml.safe_dump(steps, sort_keys=False).strip(), "```", "",
-        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file;"
-        " `uvmerge check` verifies them.",
-    ]  # fmt: skip
-    if local:
-        names = _quoted(local)
-        lines += [
-            "",
-            f"{names} came from local folders: before publishing, put their Hub ids into"
-            " `base_model` above.",
-        ]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _how_made(plan: Plan, models: Sequence[Checkpoint]) -> str:
-    """How the output was made: `sft` after surgery towards `base`, say, or models merged."""
-    own, *others = models
-    if not others:
-        return f"{_quoted(models)} after surgery"
-    if _only_edits(plan):
-        return f"{_quoted([own])} after surgery towards {_quoted(others)}"
-    return f"{_quoted(models)} merged"
-
-
-def _only_edits(plan: Plan) -> bool:
-    """Whether one checkpoint is edited, and none made of several."""
-    return all(step.operation.edits for step in plan.recipe.steps)
-
-
-def _quoted(models: Sequence[Checkpoint]) -> str:
-    return " and ".join(as_code(model.label) for model in models)
-
-
-def _licence(checkpoint: Checkpoint) -> str | list[str] | None:
-    """The licence in the metadata of a checkpoint's model card: a text or several.
-
-    Of the metadata, which strangers write, the lines of this key alone are parsed, by the strict
-    reader of recipes.
-    """
-    if CARD not in checkpoint.side_names():
-        return None
-    start = checkpoint.side_start(CARD, CARD_BYTES).replace(b"\r\n", b"\n")
-    front = _FRONT.match(start)
-    lines = front and _LICENCE.search(front[1])
-    if not lines:
-        return None
-    try:
-        (found,) = Reader(CARD).mapping(compose(lines[0][:LICENCE_BYTES], CARD)).values()
-        value = Reader(CARD).value(found.value)
-    except RecipeError:
-        return None
-    texts = value if isinstance(value, list) else [value]
-    return value if texts and all(isinstance(text, str) and text for text in texts) else None

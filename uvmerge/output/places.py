@@ -1,17 +1,20 @@
 """Where an output may lie: never in an input, never over files that uvmerge did not write.
 
-Every check of this module runs before anything is written.
+Every check of this module runs before anything is written; of OUT's folders, those that are missing
+are made here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputRefused, RunFailed, UsageError, listed
 from ..text import expanded
+from .tree import Tree
 
 Reference = str | Path
 
@@ -80,7 +83,7 @@ def check_out(out: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: the name is too long or impossible, OUT is a file or a mount point, or the folder
-            that is to hold it does not exist or is read-only.
+            that is to hold it is none or is read-only.
         InputRefused: OUT has entries, and not `overwrite`, or is read-only.
     """
     try:
@@ -88,7 +91,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
             raise UsageError(out, "is too long a name, or none that a folder can have")
     except OSError:
-        raise UsageError(out.parent, "is not a folder", "Create it first.") from None
+        raise UsageError(out.parent, "is not a folder", "Name another place.") from None
     if os.path.ismount(out):
         what = "is a mount point, which no folder can be renamed to"
         raise UsageError(out, what, "Name a folder in it.")
@@ -107,6 +110,52 @@ def refuse_read_only(where: Reference, folder: Path) -> None:
     """Refuse a place in a folder that cannot be written to."""
     if not os.access(folder, os.W_OK):
         raise UsageError(where, f"cannot be written: {folder} is read-only", "Name another folder.")
+
+
+@contextmanager
+def made_parents(outs: Iterable[Path]) -> Iterator[None]:
+    """Make the missing folders above outputs; after an error in the block, remove those still empty.
+
+    Raises:
+        UsageError: something above OUT is no folder or cannot be written to, or a name is impossible.
+    """
+    made: list[Path] = []
+    try:
+        for out in outs:
+            missing = [folder for folder in out.parents if not os.path.lexists(folder)]
+            if missing:
+                refuse_read_only(out, nearest_folder(out))
+            for folder in reversed(missing):
+                _make(folder, made)
+            if not out.parent.is_dir():
+                raise UsageError(out.parent, "is not a folder", "Name another place.")
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def nearest_folder(place: Path) -> Path:
+    """The nearest folder above a place that is there."""
+    return next(folder for folder in place.absolute().parents if folder.is_dir())
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make a folder that outlasts a loss of power, unless another run has just made it."""
+    try:
+        folder.mkdir()
+        made.append(folder)
+        with Tree.at(folder.parent) as above:
+            above.sync()
+    except FileExistsError:
+        return
+    except NotADirectoryError:
+        raise UsageError(folder.parent, "is not a folder", "Name another place.") from None
+    except OSError as error:
+        what = f"cannot be made: {error.strerror}"
+        raise UsageError(folder, what, "Name another place.") from None
 
 
 def not_empty(out: Path) -> InputRefused:

@@ -9,7 +9,8 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from statistics import median
 
 from ..checkpoint.anatomy import anatomy_of
@@ -18,7 +19,7 @@ from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import BASE, mirrored, spelled
 from ..checkpoint.stacks import Stack
-from ..errors import InputRefused, listed
+from ..errors import InputRefused, counted, listed
 from ..measure.judgement import UNRELATED_COSINE
 from ..text import brief
 from .steps import Plan, Step
@@ -69,15 +70,16 @@ def refuse_other_depths(checkpoints: Mapping[str, Checkpoint]) -> None:
             if all(kinds) and kinds[0] != kinds[1]:
                 raise InputRefused(
                     where,
-                    f"are models of two kinds: {brief(str(kinds[0]))} with {twin.depth} layers,"
-                    f" {brief(str(kinds[1]))} with {stack.depth}",
+                    f"are models of two kinds: {brief(str(kinds[0]))} with"
+                    f" {counted(twin.depth, 'layer')}, {brief(str(kinds[1]))} with {stack.depth}",
                     "Is the base the model that was fine-tuned? --force goes on.",
                 )
-            found = ", ".join(map(str, _unrelated_layers(checkpoints[own], stack, other, twin)))
-            apart = f"; layers {found} look unrelated" if found else ""
+            found = _unrelated_layers(checkpoints[own], stack, other, twin)
+            looks = "layer {} looks" if len(found) == 1 else "layers {} look"
+            apart = f"; {looks.format(', '.join(map(str, found)))} unrelated" if found else ""
             raise InputRefused(
                 where,
-                f"differ in depth: {twin.depth} layers in {spelled(role)} ({twin.name}),"
+                f"differ in depth: {counted(twin.depth, 'layer')} in {spelled(role)} ({twin.name}),"
                 f" {stack.depth} in {spelled(own)}{apart}",
                 "Say which layer is which with --layer-map FINETUNED:BASE (0-2:0-2,3-5:5-7), or"
                 " go on with --force.",
@@ -116,6 +118,13 @@ def _unrelated_layers(
             if any(cosine < UNRELATED_COSINE for cosine in cosines.values()):
                 found.append(layer)
     return found
+
+
+def same_files(checkpoints: Mapping[str, Checkpoint]) -> Iterator[str]:
+    """A note for each two checkpoints that are one folder on this disk."""
+    for (role, one), (other_role, other) in combinations(checkpoints.items(), 2):
+        if one.on_disk().resolve() == other.on_disk().resolve():
+            yield f"{spelled(role)} and {spelled(other_role)} are the same files ({one.label})"
 
 
 def refuse_unrelated(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[str]:

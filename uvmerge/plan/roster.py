@@ -146,7 +146,7 @@ class Roster:
         raise InputRefused(
             "selection",
             f"nothing selected: none of {counted(len(ours), 'tensor')} passes the"
-            f" filters (the model has {depth} decoder layers)",
+            f" filters (the model has {counted(depth, 'decoder layer')})",
             f"Widen --layers, --modules or --include{self._globs_hint(filters)}; `uvmerge show` lists"
             " names and modules.",
         )

@@ -162,6 +162,11 @@ class Plan:
         return [step for step in self.steps if step.copy and step.copy.checkpoint != self.own]
 
     @property
+    def reset(self) -> list[str]:
+        """Names of the tensors that are reset, as a whole or in some of their experts."""
+        return list(dict.fromkeys(step.tensor for step in self.taken))
+
+    @property
     def reset_to(self) -> str:
         """Where the tensors in `taken` come from, in words."""
         others = [role for role in self.inputs if role != self.own]
@@ -220,13 +225,17 @@ class Plan:
                 for step in self.edits
                 for block in step.blocks
             },
-            "reset": [step.tensor for step in self.taken],
+            "reset": self.reset,
             "notes": list(self.notes),
         }
 
     def as_table(self) -> str:
         """A table of what will be changed; a line is one name in all layers, with all experts."""
-        groups: dict[tuple[str, str, str, str], list[int]] = {}
+        return table(*self.change_rows(), right="k count")
+
+    def change_rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        """The head and the rows of `as_table`."""
+        groups: dict[tuple[str, str, str, str], int] = {}
         for step in self.changes:
             name = step.tensor
             if step.place.layer is not None:
@@ -235,9 +244,9 @@ class Plan:
                 shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
-                groups.setdefault(key, []).append(step.place.layer or 0)
-        rows = [(*key, len(layers)) for key, layers in groups.items()]
-        return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
+                groups[key] = groups.get(key, 0) + 1
+        rows: list[tuple[object, ...]] = [(*key, count) for key, count in groups.items()]
+        return ("tensor", "action", "shape", "k", "count"), rows
 
     def _rank_text(self, block: Block) -> Iterator[str]:
         """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
@@ -264,11 +273,11 @@ class Plan:
         return together and not any(operation.matrices_only for operation in operations)
 
     def counts(self) -> dict[str, int]:
-        """Numbers of edited matrices, of tensors from another checkpoint, and of untouched ones."""
+        """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""
         changed = {step.tensor for step in self.changes}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),
-            "reset": len(self.taken),
+            "reset": len(self.reset),
             "copied": len({step.tensor for step in self.steps} - changed),
         }
 
