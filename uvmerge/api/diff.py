@@ -24,66 +24,18 @@ from ..checkpoint.selection import Selection, parse_layer_map
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
-from ..measure.findings import Behaviour, Compared, Findings, Pair
+from ..measure.findings import Behaviour, Pair
 from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
-from ..output import manifest, writer
-from ..output.places import Reference, check_apart, report_folder
+from ..output import manifest
+from ..output.places import Reference, check_apart
 from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
+from .results import Compared, Diff, Entry, Listing
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
-
-
-class Diff(Findings):
-    """`Findings`, with methods that save and show them."""
-
-    def as_data(self) -> dict[str, Any]:
-        """JSON-able data, as in `report.json`."""
-        from .. import report
-
-        return report.as_data(self)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
-
-        Raises:
-            InputRefused: `folder` holds other files and `overwrite` is false.
-        """
-        from .. import report
-
-        target = report_folder(folder, overwrite)
-        with writer.disk_errors(target, target, resumes=False):
-            return report.save(self, target)
-
-    def save_figures(self, folder: str | Path) -> list[Path]:
-        """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
-        from ..report.figures import save_figures
-
-        with writer.disk_errors(folder, Path(folder), resumes=False):
-            return save_figures(self, folder)
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
-        try:
-            import pandas  # type: ignore[import-untyped,unused-ignore]
-        except ImportError as error:
-            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
-        from ..report import rows
-
-        return pandas.DataFrame(rows(self))
-
-    def __str__(self) -> str:
-        from ..report import summary
-
-        return summary(self)
-
-    def _repr_html_(self) -> str:
-        from ..report import figure
-
-        return figure(self)
 
 
 @shows(ComputeSettings, FILTERS)
@@ -277,8 +229,9 @@ class _Comparison:
         compared = [
             Compared(
                 checkpoint.label, checkpoint.commit,
-                tuple(e for e in (each.entries[i] for each in measured) if e is not None),
-                tuple(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
+                Listing(Entry(**vars(e)) for each in measured if (e := each.entries[i]) is not None),
+                Listing(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
+                base=opened[0].label,
             )
             for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners))
         ]  # fmt: skip

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import counted
+from ..text import brief, two_lines
 from . import judgement
 from .measures import Measures
 from .null import ROUNDING
@@ -38,6 +40,13 @@ class Entry:
     state: str
     measures: Measures | None = None
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        moved = f"{self.state}, moved {100 * self.relative:.3g} % of its norm"
+        if self.measures is not None:
+            moved += f", k = {self.measures.k}, {self.measures.turned}"
+        return two_lines("Entry", f"{self.name} ({m} × {n}, {self.dtype})", moved)
 
     @property
     def relative(self) -> float:
@@ -125,6 +134,10 @@ class Compared:
     notes: tuple[str, ...] = ()
     behaviour: Behaviour | None = None
 
+    def __repr__(self) -> str:
+        counts = counted(len(self.entries), "matrix"), counted(len(self.others), "other tensor")
+        return two_lines("Compared", f"{self.label}: {self.verdict}", " and ".join(counts))
+
     @property
     def measured(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.measures is not None]
@@ -207,6 +220,12 @@ class Findings:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        matrices = counted(sum(len(each.entries) for each in self.compared), "matrix")
+        labels = brief(" → ".join(brief(label, 60) for label in self.labels), 240)
+        about = f"{matrices} in .compared; print() gives the summary, .save(folder) the report"
+        return two_lines(type(self).__name__, f"{labels}: {self.verdict}", about)
 
     @property
     def verdict(self) -> str:

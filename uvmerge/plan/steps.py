@@ -12,8 +12,9 @@ from typing import Any
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
 from ..checkpoint.stacks import one_name
+from ..errors import counted
 from ..recipe.recipe import Recipe
-from ..text import table
+from ..text import html_table, inert, safe, size, table, two_lines
 from .layout import OutputFile
 
 # Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
@@ -94,6 +95,10 @@ class Step:
     copy: Range | None
     blocks: tuple[Block, ...] = ()
 
+    def __repr__(self) -> str:
+        where = f"{size(self.size_bytes)} of {self.dtype} at byte {self.offset:,} of {self.file}"
+        return two_lines("Step", f"{self.action} {self.tensor}", where)
+
     @property
     def action(self) -> str:
         """`copy`, `convert` (a copy in another dtype) or `edit`."""
@@ -146,6 +151,29 @@ class Plan:
     steps: tuple[Step, ...]
     index: dict[str, Any] | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return two_lines("Plan", self._asked(), f"{self._counted()}; print() gives the table")
+
+    def __str__(self) -> str:
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join(
+            [inert(self._asked()), self._counted(), *map(inert, notes), self.as_table()]
+        )
+
+    def _repr_html_(self) -> str:
+        """The table of what will be changed, for a notebook."""
+        return f"<p><code>{safe(self._asked())}</code>: {self._counted()}</p>{html_table(*self._rows())}"
+
+    def _asked(self) -> str:
+        """The steps of the recipe, and the checkpoints, in a line."""
+        return f"{self.recipe} on {', '.join(self.inputs)}"
+
+    def _counted(self) -> str:
+        counts = self.counts()
+        edited, reset = counted(counts["edited"], self.edited_kind), counts["reset"]
+        others = f"{reset:,} reset to {self.reset_to}, {counts['copied']:,} copied"
+        return f"{edited} edited, {others}; {size(self.bytes_out)} to write"
 
     @property
     def own(self) -> str:
@@ -226,6 +254,10 @@ class Plan:
 
     def as_table(self) -> str:
         """A table of what will be changed; a line is one name in all layers, with all experts."""
+        return table(*self._rows(), right="k count")
+
+    def _rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        """The header and the lines of the table."""
         groups: dict[tuple[str, str, str, str], list[int]] = {}
         for step in self.changes:
             name = step.tensor
@@ -236,8 +268,8 @@ class Plan:
                 ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
                 groups.setdefault(key, []).append(step.place.layer or 0)
-        rows = [(*key, len(layers)) for key, layers in groups.items()]
-        return table(("tensor", "action", "shape", "k", "count"), rows, right="k count")
+        rows: list[tuple[object, ...]] = [(*key, len(layers)) for key, layers in groups.items()]
+        return ("tensor", "action", "shape", "k", "count"), rows
 
     def _rank_text(self, block: Block) -> Iterator[str]:
         """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""

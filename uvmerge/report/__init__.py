@@ -8,12 +8,24 @@ from pathlib import Path
 from ..measure.findings import Findings
 from ..output.manifest import write_whole
 from .data import as_data
+from .fragments import bars, entry_figure, entry_summary
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
 from .words import headline
 
-__all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary"]
+__all__ = [
+    "as_data",
+    "bars",
+    "entry_figure",
+    "entry_summary",
+    "figure",
+    "headline",
+    "render",
+    "rows",
+    "save",
+    "summary",
+]  # fmt: skip
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:
