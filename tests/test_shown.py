@@ -101,7 +101,7 @@ def test_print_shows_what_the_command_shows(results: dict[str, Any]) -> None:
     assert str(result) == f"{result.summary}\n{result.out}"
     assert str(results["planned"]) == str(results["planned"].plan)
     assert results["planned"].plan.as_table() in str(results["planned"])
-    assert str(results["again"]).splitlines()[0].endswith("top-0.2: was there already")
+    assert str(results["again"]).splitlines()[0] == "top-0.2: was there already"
     assert str(results["contents"]).startswith("finetuned: ")
     assert str(results["checked"]).splitlines()[-1] == "ok"
     for name in ("contents", "checked"):

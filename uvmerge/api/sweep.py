@@ -64,13 +64,11 @@ class Sweep:
     def __repr__(self) -> str:
         count = f"{counted(len(self.settings), 'setting')}, {len(self.results):,} made now"
         names = ", ".join(setting.name for setting in self.settings)
-        return two_lines("Sweep", f"{self.folder}: {count}", names)
+        return two_lines("Sweep", f"{self.folder.name}: {count}", names)
 
     def __str__(self) -> str:
         """A line for each setting, as the command prints them."""
-        return "\n".join(
-            f"{inert(self.folder / s.name)}: {self._said(s.name)}" for s in self.settings
-        )
+        return "\n".join(f"{inert(s.name)}: {self._said(s.name)}" for s in self.settings)
 
     def _said(self, name: str) -> str:
         result = self.results.get(name)
@@ -89,7 +87,7 @@ class Sweep:
         text = "Median change of the matrices, of the fine-tuned norm"
         there = len(self.settings) - len(rows)
         others = f" ({there} not made now)" if there else ""
-        return report.bars(f"{self.folder}: {text}{others}", rows)
+        return report.bars(f"{self.folder.name}: {text}{others}", rows)
 
     def as_data(self) -> dict[str, Any]:
         """The sweep as JSON-able data."""

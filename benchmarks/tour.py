@@ -1,0 +1,54 @@
+"""Execute the notebook docs/tour.ipynb in an empty folder, and write it back with its outputs.
+
+    python benchmarks/tour.py
+
+Needs nbclient and ipykernel (the extra `test`), and no network.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "tour.ipynb"
+TIMEOUT_S = 300  # for one cell
+VARIABLES = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
+
+
+def executed(notebook: Path, folder: Path) -> nbformat.NotebookNode:
+    """The notebook after a run of all cells in `folder`, where Jupyter's own files go, too.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    for name in VARIABLES:
+        os.environ[name] = str(folder / ".jupyter")
+    # transformers asks for progress bars of a notebook, which need ipywidgets; none are shown here.
+    kernel = {**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"}
+    content = nbformat.read(notebook, as_version=4)
+    work = folder / "work"
+    work.mkdir()
+    client = NotebookClient(
+        content,
+        timeout=TIMEOUT_S,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(work)}},
+    )
+    client.execute(env=kernel)
+    content.metadata["language_info"] = {"name": "python"}  # without the version of one machine
+    return content
+
+
+def main() -> None:
+    """Execute docs/tour.ipynb in place."""
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(executed(NOTEBOOK, Path(folder)), NOTEBOOK)
+
+
+if __name__ == "__main__":
+    main()
