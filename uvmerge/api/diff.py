@@ -24,7 +24,7 @@ from ..checkpoint.selection import Selection, parse_layer_map
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
-from ..measure.findings import Behaviour, Pair
+from ..measure.findings import Behaviour, Hidden, Pair
 from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
 from ..output import manifest
@@ -46,6 +46,7 @@ def diff(
     rank: int | None = None,
     energy: float | str | None = None,
     kl: str | Path | None = None,
+    hidden: str | Path | None = None,
     **settings: Any,
 ) -> Diff:
     """Measure each of `checkpoints` against `base`; every matrix is decomposed once.
@@ -55,6 +56,7 @@ def diff(
             fraction of min(m, n) (by default 0.2), as a count, or as the smallest k with that share
             of the base's squared singular values.
         kl: a JSONL file of prompts, on which the models are also run and compared.
+        hidden: a JSONL file of prompts, on whose last tokens hidden states are compared.
         settings: the filters `layers`, `modules`, `include`, `exclude` and `stack` choose matrices,
             as for an operation (by default attention and MLP of the decoder layers);
             docs/options.md lists the other settings.
@@ -75,7 +77,7 @@ def diff(
     asked |= {p.name: settings.pop(p.name) for p in FILTERS if p.name in settings}
     chosen, watch = split_all(ComputeSettings, settings)
     step = RecipeStep.parse("restore", asked)
-    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl)
+    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl, hidden)
 
 
 def compare(
@@ -85,6 +87,7 @@ def compare(
     settings: ComputeSettings,
     watch: Watch,
     kl: str | Path | None = None,
+    hidden: str | Path | None = None,
 ) -> Diff:
     """`diff` with parsed options.
 
@@ -94,15 +97,22 @@ def compare(
     """
     comparison = _Comparison(settings, watch)
     asked = dict(rank) or {"top": DEFAULT_TOP}
-    prompts = _prompts(kl)
-    with comparison.opened(references, with_models=kl is not None) as opened:
+    prompts, asked_of_states = _prompts(kl), _prompts(hidden)
+    with_models = kl is not None or hidden is not None
+    with comparison.opened(references, with_models=with_models) as opened:
         pairing = comparison.paired(opened, filters)
         engine = comparison.engine()
         answers: Sequence[Behaviour | None] = [None] * (len(opened) - 1)
+        states: Sequence[Hidden | None] = [None] * (len(opened) - 1)
         if prompts is not None:  # before measuring, which takes long: models may be refused
             answers = comparison.answered(opened, prompts, engine)
+        if asked_of_states is not None:
+            states = comparison.states(opened, asked_of_states, engine)
         compared, pairs = comparison.measured(pairing, opened, asked, engine)
-        compared = [replace(each, behaviour=answer) for each, answer in zip(compared, answers)]
+        compared = [
+            replace(each, behaviour=answer, hidden=moved)
+            for each, answer, moved in zip(compared, answers, states)
+        ]
         return Diff(
             opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
             _settings_told(asked, filters, engine), manifest.versions(), comparison.seconds(),
@@ -196,6 +206,15 @@ class _Comparison:
         folders = [checkpoint.on_disk() for checkpoint in opened]
         with self.phases.timed("kl"):
             return behaviours(folders[0], folders[1:], prompts, device=engine.devices[0])
+
+    def states(self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings) -> list[Hidden]:
+        """How the hidden states of each model differ from those of the base."""
+        from ..models.hidden import hidden_states
+
+        self.progress.say(f"reading hidden states of {counted(len(opened), 'model')}")
+        folders = [checkpoint.on_disk() for checkpoint in opened]
+        with self.phases.timed("hidden"):
+            return hidden_states(folders[0], folders[1:], prompts, device=engine.devices[0])
 
     def measured(
         self,

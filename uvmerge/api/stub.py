@@ -82,6 +82,7 @@ def diff(
     rank: int | None = ...,
     energy: float | str | None = ...,
     kl: _Reference | None = ...,
+    hidden: _Reference | None = ...,
     **settings: Unpack[_Diff],
 ) -> Diff: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...

@@ -92,6 +92,8 @@ def diff_options() -> list[click.Parameter]:
                      help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
         click.Option(["--kl"], metavar="PROMPTS",
                      help="Run the models on a JSONL file of prompts; compare predictions."),
+        click.Option(["--hidden"], metavar="PROMPTS",
+                     help="Compare hidden states of the models on the last tokens of prompts."),
         *setting_options(ComputeSettings),
         click.Option(["--overwrite"], is_flag=True, help="Write into DIR even if it is not empty."),
         *talk_options(),
