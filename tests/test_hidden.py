@@ -223,6 +223,9 @@ def test_diff_tells_the_hidden_states_everywhere(
     assert [each["k"] for each in curve] == [1, 2, 5, 10, 20, 50] and checkpoint["behaviour"][
         "js"
     ] > 0
+    schema = (Path(__file__).parent.parent / "docs" / "report.md").read_text()
+    for key in ("prompts", "layers", *rows[0], *checkpoint["behaviour"], *curve[0]):
+        assert f"`{key}`" in schema or f"`{key}[]`" in schema, key
     said = " ".join(outcome.out.split())
     assert "hidden states of the last token" in said and "paired at random" in said
     page = (report / "report.html").read_text()

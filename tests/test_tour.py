@@ -16,10 +16,10 @@ import tour  # noqa: E402
 
 
 def kinds(notebook: nbformat.NotebookNode) -> list[list[set[str]]]:
-    """What each cell of code shows, warnings left out: the types of data, or `stream`."""
+    """What each cell of code shows: the types of data, or `stream`."""
     shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     return [
-        [set(o.data) if "data" in o else {o.output_type} for o in outputs if o.get("name") != "stderr"]
+        [set(o.data) if "data" in o else {o.output_type} for o in outputs]
         for outputs in shown
     ]  # fmt: skip
 
