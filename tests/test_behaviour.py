@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import astuple
@@ -111,7 +112,9 @@ def test_a_model_answers_exactly_as_itself() -> None:
     (found,) = behaviours(BASE, [BASE], TEXTS)
     assert (found.prompts, found.tokens) == (4, 40)
     assert found.kl == 0 and found.kl_error == 0 and found.entropy == found.base_entropy > 0
-    assert found.overlap == found.agreement == 1
+    assert found.overlap == found.agreement == 1 and found.js == 0
+    assert found.margin == found.base_margin and 0 < found.margin < 1
+    assert all(each.share == 1 for each in found.overlap_curve)
 
 
 def test_every_figure_is_that_of_the_definition() -> None:
@@ -129,14 +132,27 @@ def test_every_figure_is_that_of_the_definition() -> None:
             tops = [set(x.topk(10).indices.tolist()) for x in (a, b)]
             entropies = [float(-(x * x.log()).sum()) for x in (a, b)]
             overlap = len(tops[0] & tops[1]) / 10
-            rows.append([*entropies, overlap, float(a.argmax() == b.argmax())])
+            m = (a + b) / 2
+            js = sum(float((x * (x / m).log()).sum()) for x in (a, b)) / 2
+            margins = [float(-x.topk(2).values.diff()) for x in (a, b)]
+            curve = [
+                len(set(a.topk(k).indices.tolist()) & set(b.topk(k).indices.tolist())) / k
+                for k in (1, 2, 5, 10, 20, 50)
+            ]
+            same = float(a.argmax() == b.argmax())
+            rows.append([*entropies, overlap, same, js, *margins, *curve])
     means = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
     mean = float(torch.cat(kl).mean())
     sizes = [len(x) for x in kl]
     spread = sum(float((x - mean).sum()) ** 2 for x in kl)
     assert found.kl == pytest.approx(mean, rel=1e-5) and mean > 1e-3
     assert found.kl_error == pytest.approx((spread * 4 / 3) ** 0.5 / sum(sizes), rel=1e-4)
-    assert list(astuple(found)[4:]) == pytest.approx(means, rel=1e-5)
+    given = [found.base_entropy, found.entropy, found.overlap, found.agreement, found.js]
+    given += [found.base_margin, found.margin, *(each.share for each in found.overlap_curve)]
+    assert given == pytest.approx(means, rel=1e-5)
+    assert [(each.k, each.chance) for each in found.overlap_curve] == [
+        (k, k / 61) for k in (1, 2, 5, 10, 20, 50)
+    ]
 
 
 def test_results_repeat_to_the_bit_and_do_not_depend_on_the_company() -> None:
@@ -171,6 +187,9 @@ def test_impossible_tokens_count_nothing() -> None:
     kl, base_entropy, *_ = behaviour._compared(logits, logits)
     assert kl == 0 and base_entropy == pytest.approx(0.6931471805599453)
     assert next(behaviour._compared(torch.zeros(1, 3), logits)) == float("inf")
+    apart = torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]])
+    js, *margins = list(behaviour._compared(*apart))[5:8]
+    assert js == pytest.approx(math.log(2)) and margins == [1, 1]
 
 
 def test_messages_are_rendered_by_the_template_of_the_base(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _LAZY = {
     "Checkpoint": "checkpoint.folder:Checkpoint",
     "Recipe": "recipe.recipe:Recipe",
     "Result": "api.run:Result",
-    "Diff": "api.diff:Diff",
+    "Diff": "api.results:Diff",
     "check": "api.check:check",
     "diff": "api.diff:diff",
     "run": "api.run:run",

@@ -6,8 +6,10 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
-from .api.diff import Diff as Diff
+from .api.check import Checked as _Checked
+from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
 from .engine.progress import Progress as _Progress
@@ -194,9 +196,10 @@ def diff(
     rank: int | None = ...,
     energy: float | str | None = ...,
     kl: _Reference | None = ...,
+    hidden: _Reference | None = ...,
     **settings: Unpack[_Diff],
 ) -> Diff: ...
-def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> dict[str, Any]: ...
+def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,
     *,
@@ -204,5 +207,5 @@ def check(
     against: _Reference | None = ...,
     sha256: bool = ...,
     **settings: Unpack[_OpenSettings],
-) -> dict[str, Any]: ...
+) -> _Checked: ...
 def __getattr__(name: str) -> Any: ...

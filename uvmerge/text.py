@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -94,6 +95,26 @@ def as_ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def safe(text: object, most: int = 200) -> str:
+    """Text from outside, fit for HTML content and for a quoted attribute: inert, cut, escaped."""
+    return html.escape(brief(text, most), quote=True)
+
+
+def two_lines(kind: str, first: str, second: str) -> str:
+    """The `repr` of a result, inert and short whatever the names in it are."""
+    return f"<{kind} {brief(first, 300)}\n  {brief(second, 300)}>"
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in HTML, for a notebook; all of its texts are escaped."""
+
+    def line(tag: str, cells: Iterable[object]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{safe(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', header)}</thead><tbody>{body}</tbody></table>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:

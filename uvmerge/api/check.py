@@ -16,13 +16,26 @@ from ..errors import InputRefused, ProblemsFound, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
-from ..text import expanded
+from ..text import expanded, inert, two_lines
 from .opening import open_checkpoint, refuse_changed_inputs
 from .settings import OpenSettings, shows
 
 PANEL_BYTES = 8 << 20
 AGAIN = "Do not use this checkpoint: make it again."
 OF_OTHERS = f"uvmerge did not write this folder (it has no {manifest.NAME}): get it again."
+
+
+class Checked(dict[str, Any]):
+    """What `check` returns: JSON-able data that shows itself in a terminal."""
+
+    def __repr__(self) -> str:
+        found = f"{self['checkpoint']}: no problems found, hashes: {self.get('hashes')}"
+        return two_lines("Checked", found, f"keys {', '.join(self)}")
+
+    def __str__(self) -> str:
+        said = (f"{key}: {inert(value)}" for key, value in self.items() if key != "sha256")
+        sums = (f"{digest}  {inert(name)}" for name, digest in self.get("sha256", {}).items())
+        return "\n".join([*said, *sums, "ok"])
 
 
 @shows(OpenSettings, watched=False)
@@ -33,7 +46,7 @@ def check(
     against: Reference | None = None,
     sha256: bool = False,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Checked:
     """Check a checkpoint that uvmerge wrote; of another checkpoint, what needs no manifest.
 
     `check` verifies that headers and index agree, that sizes and hashes are those of
@@ -59,7 +72,7 @@ def check(
     folder = expanded(out)
     _refuse_no_checkpoint(folder)
     problems: list[str] = []
-    report: dict[str, Any] = {"checkpoint": folder.resolve().name}
+    report = Checked(checkpoint=folder.resolve().name)
     finetuned = None if against is None else open_checkpoint(against, opening)
     try:
         with Checkpoint.open(folder) as checkpoint, finetuned or nullcontext():

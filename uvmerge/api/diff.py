@@ -24,67 +24,18 @@ from ..checkpoint.selection import Selection, parse_layer_map
 from ..engine.progress import Progress
 from ..engine.settings import Control, Phases, Settings
 from ..errors import Interrupted, RunFailed, UsageError, UvmergeError, counted
-from ..measure.findings import Behaviour, Compared, Findings, Pair
+from ..measure.findings import Behaviour, Hidden, Pair
 from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
-from ..output import manifest, writer
-from ..output.places import Reference, check_apart, report_folder
+from ..output import manifest
+from ..output.places import Reference, check_apart
 from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
-from ..text import expanded
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
+from .results import Compared, Diff, Entry, Listing
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
-
-
-class Diff(Findings):
-    """`Findings`, with methods that save and show them."""
-
-    def as_data(self) -> dict[str, Any]:
-        """JSON-able data, as in `report.json`."""
-        from .. import report
-
-        return report.as_data(self)
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
-
-        Raises:
-            InputRefused: `folder` holds other files and `overwrite` is false.
-        """
-        from .. import report
-
-        target = report_folder(folder, overwrite)
-        with writer.disk_errors(target, target, resumes=False):
-            return report.save(self, target)
-
-    def save_figures(self, folder: str | Path) -> list[Path]:
-        """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
-        from ..report.figures import save_figures
-
-        with writer.disk_errors(target := expanded(folder), target, resumes=False):
-            return save_figures(self, target)
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
-        try:
-            import pandas  # type: ignore[import-untyped,unused-ignore]
-        except ImportError as error:
-            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
-        from ..report import rows
-
-        return pandas.DataFrame(rows(self))
-
-    def __str__(self) -> str:
-        from ..report import summary
-
-        return summary(self)
-
-    def _repr_html_(self) -> str:
-        from ..report import figure
-
-        return figure(self)
 
 
 @shows(ComputeSettings, FILTERS)
@@ -95,6 +46,7 @@ def diff(
     rank: int | None = None,
     energy: float | str | None = None,
     kl: str | Path | None = None,
+    hidden: str | Path | None = None,
     **settings: Any,
 ) -> Diff:
     """Measure each of `checkpoints` against `base`; every matrix is decomposed once.
@@ -104,6 +56,7 @@ def diff(
             fraction of min(m, n) (by default 0.2), as a count, or as the smallest k with that share
             of the base's squared singular values.
         kl: a JSONL file of prompts, on which the models are also run and compared.
+        hidden: a JSONL file of prompts, on whose last tokens hidden states are compared.
         settings: the filters `layers`, `modules`, `include`, `exclude` and `stack` choose matrices,
             as for an operation (by default attention and MLP of the decoder layers);
             docs/options.md lists the other settings.
@@ -124,7 +77,7 @@ def diff(
     asked |= {p.name: settings.pop(p.name) for p in FILTERS if p.name in settings}
     chosen, watch = split_all(ComputeSettings, settings)
     step = RecipeStep.parse("restore", asked)
-    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl)
+    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl, hidden)
 
 
 def compare(
@@ -134,6 +87,7 @@ def compare(
     settings: ComputeSettings,
     watch: Watch,
     kl: str | Path | None = None,
+    hidden: str | Path | None = None,
 ) -> Diff:
     """`diff` with parsed options.
 
@@ -143,15 +97,22 @@ def compare(
     """
     comparison = _Comparison(settings, watch)
     asked = dict(rank) or {"top": DEFAULT_TOP}
-    prompts = _prompts(kl)
-    with comparison.opened(references, with_models=kl is not None) as opened:
+    prompts, asked_of_states = _prompts(kl), _prompts(hidden)
+    with_models = kl is not None or hidden is not None
+    with comparison.opened(references, with_models=with_models) as opened:
         pairing = comparison.paired(opened, filters)
         engine = comparison.engine()
         answers: Sequence[Behaviour | None] = [None] * (len(opened) - 1)
+        states: Sequence[Hidden | None] = [None] * (len(opened) - 1)
         if prompts is not None:  # before measuring, which takes long: models may be refused
             answers = comparison.answered(opened, prompts, engine)
+        if asked_of_states is not None:
+            states = comparison.states(opened, asked_of_states, engine)
         compared, pairs = comparison.measured(pairing, opened, asked, engine)
-        compared = [replace(each, behaviour=answer) for each, answer in zip(compared, answers)]
+        compared = [
+            replace(each, behaviour=answer, hidden=moved)
+            for each, answer, moved in zip(compared, answers, states)
+        ]
         return Diff(
             opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
             _settings_told(asked, filters, engine), manifest.versions(), comparison.seconds(),
@@ -246,6 +207,15 @@ class _Comparison:
         with self.phases.timed("kl"):
             return behaviours(folders[0], folders[1:], prompts, device=engine.devices[0])
 
+    def states(self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings) -> list[Hidden]:
+        """How the hidden states of each model differ from those of the base."""
+        from ..models.hidden import hidden_states
+
+        self.progress.say(f"reading hidden states of {counted(len(opened), 'model')}")
+        folders = [checkpoint.on_disk() for checkpoint in opened]
+        with self.phases.timed("hidden"):
+            return hidden_states(folders[0], folders[1:], prompts, device=engine.devices[0])
+
     def measured(
         self,
         pairing: Pairing,
@@ -278,8 +248,9 @@ class _Comparison:
         compared = [
             Compared(
                 checkpoint.label, checkpoint.commit,
-                tuple(e for e in (each.entries[i] for each in measured) if e is not None),
-                tuple(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
+                Listing(Entry(**vars(e)) for each in measured if (e := each.entries[i]) is not None),
+                Listing(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
+                base=opened[0].label,
             )
             for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners))
         ]  # fmt: skip

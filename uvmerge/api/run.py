@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.roles import spelled
+from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..hub.locate import locate_file
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
-from ..text import duration, expanded, size
+from ..text import duration, expanded, inert, size, two_lines
 from . import diff
 from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -53,6 +54,32 @@ class Result:
     kept: Path | None = None
     was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        place = "a plan, nothing was written" if self.out is None else str(self.out)
+        done = f"{self.plan.recipe}; .plan" if self.out is None else self.summary
+        return two_lines("Result", place, done)
+
+    def __str__(self) -> str:
+        return str(self.plan) if self.out is None else f"{self.summary}\n{inert(self.out)}"
+
+    def _repr_html_(self) -> str:
+        """Bars of how far each kind of matrix was changed; after a dry run, the plan."""
+        if self.out is None:
+            return self.plan._repr_html_()
+        from .. import report
+
+        changes: dict[str, list[float]] = {}
+        for step in self.plan.edits:
+            layer, name = step.place.layer, step.tensor
+            kind = name if layer is None else one_name(name, layer)
+            labels = (block.view.label for block in step.blocks)
+            changes.setdefault(kind, []).extend(
+                self.edits[label]["relative_change"] for label in labels if label in self.edits
+            )
+        rows = [(kind, sum(found) / len(found)) for kind, found in changes.items() if found]
+        caption = f"{self.out}: {self.summary}. Mean change of the fine-tuned matrix's norm:"
+        return report.bars(caption, rows)
 
     @property
     def summary(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..checkpoint.anatomy import Anatomy, anatomy_of
@@ -13,14 +14,29 @@ from ..checkpoint.stacks import layer_counts, one_name, template
 from ..checkpoint.ties import equal_tensors, is_tied
 from ..errors import counted
 from ..output.places import Reference
-from ..text import inert, size, table
+from ..text import html_table, inert, safe, size, table, two_lines
 from .heap import collected_later
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
 
 
+class Contents(dict[str, Any]):
+    """What `show` returns: JSON-able data that shows itself in a terminal and in a notebook."""
+
+    def __repr__(self) -> str:
+        of = f"{self['reference']}: {self['parameters']:,} parameters, {self['layers']} layers"
+        return two_lines("Contents", of, f"keys {', '.join(self)}; print() gives the table")
+
+    def __str__(self) -> str:
+        return as_table(self)
+
+    def _repr_html_(self) -> str:
+        head = f"{self['reference']}: {self['parameters']:,} parameters, {size(self['bytes'])}"
+        return f"<p>{safe(head)}</p>{html_table(_HEADER, _rows(self))}"
+
+
 @shows(OpenSettings, watched=False)
-def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
+def show(checkpoint: Reference, **settings: Any) -> Contents:
     """What a checkpoint holds, as JSON-able data.
 
     Args:
@@ -40,7 +56,7 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
         anatomy = anatomy_of(opened)
         tensors = [_tensor(anatomy, tensor) for tensor in opened.tensors.values()]
         quantised = quantisation(opened)
-        return {
+        return Contents({
             "reference": opened.label,
             "commit": opened.commit,
             "files": len(opened.headers),
@@ -58,7 +74,7 @@ def show(checkpoint: Reference, **settings: Any) -> dict[str, Any]:
             "left_alone": [tensor.name for tensor in anatomy.non_matrices()],
             "notes": opened.notes + anatomy.notes,
             "tensors": tensors,
-        }
+        })  # fmt: skip
 
 
 def _tensor(anatomy: Anatomy, tensor: Tensor) -> dict[str, Any]:
@@ -85,6 +101,15 @@ def as_table(content: dict[str, Any]) -> str:
         *([f"left alone in layers: {_kinds_left_alone(content)}"] if content["left_alone"] else []),
         *(f"note: {note}" for note in content["notes"]),
     ]
+    body = table(_HEADER, _rows(content), right="count matrices")
+    return "\n".join(map(inert, lines)) + "\n" + body
+
+
+_HEADER = ("tensor", "dtype", "shape", "module", "count", "matrices")
+
+
+def _rows(content: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """The lines of the table: one name in all layers, with all experts, is one line."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for entry in content["tensors"]:
         name = entry["name"]
@@ -92,12 +117,10 @@ def as_table(content: dict[str, Any]) -> str:
             name = one_name(name, entry["layer"])
         shape = " × ".join(map(str, entry["shape"])) or "scalar"
         groups.setdefault((name, entry["dtype"], shape, entry["module"]), []).append(entry)
-    rows = [
+    return [
         (name, dtype, shape, module, len(group), sum(e["matrices"] for e in group) or "")
         for (name, dtype, shape, module), group in groups.items()
     ]
-    header = ("tensor", "dtype", "shape", "module", "count", "matrices")
-    return "\n".join(map(inert, lines)) + "\n" + table(header, rows, right="count matrices")
 
 
 def _stack_lines(stacks: list[dict[str, Any]]) -> list[str]:

@@ -14,17 +14,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import operations
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..operations import Operation
 from ..output import manifest, writer
 from ..output.places import Reference, local_folders, made_parents, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
-from ..text import brief, expanded
+from ..text import brief, expanded, inert, two_lines
 from .run import Result, run_all
 from .series import series
 from .settings import SweepSettings, split
@@ -45,7 +45,7 @@ class Setting:
 
     name: str
     varied: Mapping[str, Any]
-    recipe: Recipe
+    recipe: Recipe = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,34 @@ class Sweep:
     folder: Path
     settings: Sequence[Setting]
     results: Mapping[str, Result]
+
+    def __repr__(self) -> str:
+        count = f"{counted(len(self.settings), 'setting')}, {len(self.results):,} made now"
+        names = ", ".join(setting.name for setting in self.settings)
+        return two_lines("Sweep", f"{self.folder.name}: {count}", names)
+
+    def __str__(self) -> str:
+        """A line for each setting, as the command prints them."""
+        return "\n".join(f"{inert(s.name)}: {self._said(s.name)}" for s in self.settings)
+
+    def _said(self, name: str) -> str:
+        result = self.results.get(name)
+        if result is None:
+            return "was there already"
+        return result.summary if result.out is not None else repr(result.plan)
+
+    def _repr_html_(self) -> str:
+        """Bars of the median change of each setting; of settings that were there, none."""
+        from .. import report
+
+        made = {n: sorted(_changes(r.edits)) for n, r in self.results.items() if r.out is not None}
+        rows = [
+            (name, changes[len(changes) // 2] if changes else 0.0) for name, changes in made.items()
+        ]
+        text = "Median change of the matrices, of the fine-tuned norm"
+        there = len(self.settings) - len(rows)
+        others = f" ({there} not made now)" if there else ""
+        return report.bars(f"{self.folder.name}: {text}{others}", rows)
 
     def as_data(self) -> dict[str, Any]:
         """The sweep as JSON-able data."""
@@ -183,13 +211,18 @@ def _word(value: object) -> str:
     return text
 
 
+def _changes(edits: Mapping[str, Any]) -> list[float]:
+    """The relative change of each edited matrix."""
+    return [entry["relative_change"] for entry in edits.values()]
+
+
 def _record(operation: str, settings: Sequence[Setting], folder: Path) -> dict[str, Any]:
     """The content of `sweep.json`, which holds no time and no path outside the folder."""
     entries = {}
     for setting in settings:
         content = manifest.read_checked(folder / setting.name) or {}
         edited = content.get("edited", {})
-        changes = sorted(entry["relative_change"] for entry in edited.values())
+        changes = sorted(_changes(edited))
         entries[setting.name] = {
             "settings": dict(setting.varied),
             "edited": len(edited),

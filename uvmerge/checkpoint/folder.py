@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputRefused, listed
-from ..text import brief
+from ..text import brief, two_lines
 from . import header
 from .bounded import CONFIG_BYTES, INDEX_BYTES, is_text, read_json, read_start
 from .header import Header, Tensor as Tensor
@@ -53,6 +53,10 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
     _weights: frozenset[str] = frozenset()  # names on disk of the weight files
     _watched: Watched = field(default_factory=Watched)  # the other files that are read
+
+    def __repr__(self) -> str:
+        about = f"{sum(len(h.entries) for h in self.headers.values()):,} tensors in {len(self.headers):,} files"
+        return two_lines("Checkpoint", self.label, about)
 
     @property
     def _is_variant(self) -> bool:

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import xxhash
@@ -70,8 +70,8 @@ class Header:
         digest: xxh3-128 of the header section, which stands for names, dtypes and shapes.
     """
 
-    entries: tuple[Entry, ...]
-    metadata: dict[str, str]
+    entries: tuple[Entry, ...] = field(repr=False)
+    metadata: dict[str, str] = field(repr=False)
     data_start: int
     digest: str
 

@@ -76,6 +76,8 @@ def diff_options() -> list[click.Parameter]:
                help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
         Option(["--kl"], metavar="PROMPTS", group=HOW_MUCH, type=Text(str, "file", files),
                help="Run the models on a JSONL file of prompts; compare predictions."),
+        Option(["--hidden"], metavar="PROMPTS", group=HOW_MUCH, type=Text(str, "file", files),
+               help="Compare hidden states of the models on the last tokens of prompts."),
         *setting_options(ComputeSettings),
         Option(["--overwrite"], is_flag=True, group=SAFETY,
                help="Write into DIR even if it is not empty."),

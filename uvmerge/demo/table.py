@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..text import html_table, two_lines
 from . import cards
 
 BASE = "base"
@@ -70,6 +71,18 @@ class DemoReport:
     hands: int
     seed: int
     versions: dict[str, str]
+
+    def __repr__(self) -> str:
+        names = ", ".join(row.name for row in self.rows)
+        return two_lines("DemoReport", f"{self.hands} hands under each rule", names)
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            (*_HEADINGS, "command"), [(*_cells(row), row.command) for row in self.rows]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-able data, as in `report.json`."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import counted
+from ..text import brief, two_lines
 from . import judgement
 from .measures import Measures
 from .null import ROUNDING
@@ -38,6 +40,13 @@ class Entry:
     state: str
     measures: Measures | None = None
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        moved = f"{self.state}, moved {100 * self.relative:.3g} % of its norm"
+        if self.measures is not None:
+            moved += f", k = {self.measures.k}, {self.measures.turned}"
+        return two_lines("Entry", f"{self.name} ({m} × {n}, {self.dtype})", moved)
 
     @property
     def relative(self) -> float:
@@ -82,6 +91,20 @@ class Other:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Share of the base's k likeliest next tokens that are among the k of another model.
+
+    Attributes:
+        share: mean over tokens.
+        chance: share for k random tokens, k over the size of the vocabulary.
+    """
+
+    k: int
+    share: float
+    chance: float
+
+
+@dataclass(frozen=True)
 class Behaviour:
     """How a model answers compared with the base, on the user's prompts (`--kl`).
 
@@ -94,6 +117,10 @@ class Behaviour:
         overlap: mean share of the base's ten likeliest next tokens that are among the ten of the
             other model.
         agreement: share of tokens after which both models have the same likeliest next token.
+        js: mean Jensen–Shannon divergence of the two distributions, in nats, at most log 2.
+        base_margin, margin: mean of the likeliest token's probability less that of the second
+            likeliest.
+        overlap_curve: `overlap` for several numbers of likeliest tokens, ascending.
     """
 
     prompts: int
@@ -104,6 +131,59 @@ class Behaviour:
     entropy: float
     overlap: float
     agreement: float
+    js: float | None = None
+    base_margin: float | None = None
+    margin: float | None = None
+    overlap_curve: tuple[Overlap, ...] = ()
+
+
+@dataclass(frozen=True)
+class HiddenLayer:
+    """The hidden states of one layer against the base's, one state of each prompt.
+
+    A measure is None where it does not exist, as for a layer whose states are all equal.
+
+    Attributes:
+        layer: how many layers the states went through: 0 is the input of the first layer, and the
+            last is what the output head reads.
+        cka: linear CKA of both sets of states: 1 where a rotation and a scale make them equal.
+        cka_chance: that of prompts paired at random; near 1 where prompts are few.
+        cosine, cosine_chance: mean cosine of a prompt's states, and of prompts paired at random.
+        shift: distance of the mean states over the base's root mean square distance from its mean.
+        shift_chance: that where the two models are swapped in random prompts.
+        mmd, mmd_chance: maximum mean discrepancy with a Gaussian kernel, and with models swapped.
+    """
+
+    layer: int
+    cka: float | None
+    cka_chance: float | None
+    cosine: float | None
+    cosine_chance: float | None
+    shift: float | None
+    shift_chance: float | None
+    mmd: float | None
+    mmd_chance: float | None
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The hidden states of a prompt's last token against the base's (`--hidden`).
+
+    Attributes:
+        prompts: their number.
+        layers: the measures of each layer, the input of the first layer before them.
+    """
+
+    prompts: int
+    layers: tuple[HiddenLayer, ...]
+
+    def __repr__(self) -> str:
+        last = self.layers[-1]
+        of_last = (
+            f"in the last, cka {last.cka}, cosine {last.cosine}, shift {last.shift}, mmd {last.mmd}"
+        )
+        layers = counted(len(self.layers) - 1, "layer")
+        return two_lines("Hidden", f"{counted(self.prompts, 'prompt')}, {layers}", of_last)
 
 
 @dataclass(frozen=True)
@@ -116,6 +196,7 @@ class Compared:
         others: the other tensors that it shares with the base.
         notes: what the user should know, such as names aligned and tensors without a counterpart.
         behaviour: how it answers; None without `--kl`.
+        hidden: how its hidden states moved; None without `--hidden`.
     """
 
     label: str
@@ -124,6 +205,11 @@ class Compared:
     others: tuple[Other, ...] = ()
     notes: tuple[str, ...] = ()
     behaviour: Behaviour | None = None
+    hidden: Hidden | None = None
+
+    def __repr__(self) -> str:
+        counts = counted(len(self.entries), "matrix"), counted(len(self.others), "other tensor")
+        return two_lines("Compared", f"{self.label}: {self.verdict}", " and ".join(counts))
 
     @property
     def measured(self) -> list[Entry]:
@@ -207,6 +293,12 @@ class Findings:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        matrices = counted(sum(len(each.entries) for each in self.compared), "matrix")
+        labels = brief(" → ".join(brief(label, 60) for label in self.labels), 240)
+        about = f"{matrices} in .compared; print() gives the summary, .save(folder) the report"
+        return two_lines(type(self).__name__, f"{labels}: {self.verdict}", about)
 
     @property
     def verdict(self) -> str:

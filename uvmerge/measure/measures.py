@@ -9,8 +9,14 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ..errors import counted
+from ..text import two_lines
 from . import judgement
 from .null import RandomMatrix, RandomSubspaces, best_cosine, share_band
+
+
+def _degrees(angle: float) -> str:
+    return f"{math.degrees(angle):.3g}°"
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,13 @@ class Turn:
     d: int
     angles: tuple[float, ...]
     alignment: float
+
+    def __repr__(self) -> str:
+        about = f"mean {_degrees(self.mean)}, largest {_degrees(self.largest)}"
+        about += f", by chance {_degrees(self.chance.mean)}" if self.angles else ""
+        return two_lines(
+            "Turn", f"{counted(len(self.angles), 'angle')} in {self.d:,} dimensions", about
+        )
 
     @cached_property
     def mean(self) -> float:
@@ -97,6 +110,11 @@ class Change:
     rotation: float
     structureless: float
     picture: tuple[tuple[float, ...], ...]
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        shares = f"diagonal {self.diagonal:.3g}, rotation {self.rotation:.3g} of its energy"
+        return two_lines("Change", f"{m} × {n}, relative {self.relative:.3g}", shares)
 
     @property
     def inside(self) -> float:
@@ -189,6 +207,19 @@ class Measures:
     change: Change
     intruders: int | None
     methods: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        change = f"relative change {self.change.relative:.3g}, of values {self.value_change:.3g}"
+        return two_lines("Measures", f"k = {self.k}, {change}", self.turned)
+
+    @property
+    def turned(self) -> str:
+        """The mean angles of both sides beside those of chance, in words."""
+        sides = [(name, getattr(self, name)) for name in ("left", "right")]
+        return ", ".join(
+            f"turned {name} {_degrees(turn.mean)} (chance {_degrees(turn.chance.mean)})"
+            for name, turn in sides
+        )
 
     def times(self, size: float) -> Measures:
         """The measures of both matrices times `size`."""

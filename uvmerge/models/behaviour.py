@@ -10,20 +10,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import InputRefused, RunFailed, UsageError
-from ..measure.findings import Behaviour
-from ..text import brief
-from .load import load_model
+from ..errors import InputRefused, UsageError
+from ..measure.findings import Behaviour, Overlap
 from .prompts import Prompt
-from .sealing import first_line, sealed
+from .runner import Runner, without
+from .sealing import sealed
 from .tokens import token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LIKELIEST = 10
+CURVE = (1, 2, 5, 10, 20, 50, 100)  # numbers of likeliest tokens of the overlap curve
 POSITIONS = 32  # compared at a time in float64: 40 MB per model with a vocabulary of 150,000
 
 
@@ -58,11 +58,10 @@ def behaviours(
     paths = [Path(base_folder), *map(Path, folders)]
     try:
         sequences = token_ids(paths, prompts)
-        models = [_Model.load(path, device) for path in paths]
+        models = [Runner.load(path, device) for path in paths]
         _check_vocabularies(models, max(map(max, sequences)))
     except InputRefused as refused:
-        do = f"{refused.do} Or leave out --kl." if refused.do else "Leave out --kl."
-        raise InputRefused(refused.where, refused.what, do) from refused
+        raise without(refused, "--kl") from refused
     most = int(min([most_tokens, *(model.positions for model in models)]))
     sums = [_Sums() for _ in folders]
     with sealed():
@@ -73,71 +72,9 @@ def behaviours(
     return [found.behaviour() for found in sums]
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model that is ready to run.
-
-    Attributes:
-        folder: where the checkpoint lies.
-        model: a `transformers.PreTrainedModel`.
-        vocabulary: number of entries of the next-token distribution.
-        positions: largest number of tokens; infinite where the config has no limit.
-    """
-
-    folder: Path
-    model: Any
-    vocabulary: int
-    positions: float
-
-    @classmethod
-    def load(cls, folder: Path, device: str) -> _Model:
-        """Load the model in `folder`: in float32 on the CPU, in its stored dtype on a GPU.
-
-        Raises:
-            InputRefused: the model cannot be loaded, or lacks a weight.
-        """
-        import torch
-
-        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-        loaded = load_model(folder, device=device, dtype=dtype, causal=True)
-        if absent := sorted([*loaded.missing, *loaded.mismatched]):
-            raise InputRefused(
-                folder,
-                f"has no weights for {brief(absent[0])}, which its model class needs",
-                "What transformers would put there is random.",
-            )
-        text = loaded.model.config.get_text_config()
-        positions = getattr(text, "max_position_embeddings", None) or math.inf
-        return cls(folder, loaded.model, text.vocab_size, positions)
-
-    def logits(self, ids: Sequence[int]) -> Tensor:
-        """Logits (tokens, vocabulary) for the token ids of one prompt, in the dtype of the model."""
-        import torch
-
-        try:
-            with torch.inference_mode():
-                input_ids = torch.tensor([ids], device=self.model.device)
-                logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits[0]
-        except Exception as error:
-            raise RunFailed(
-                self.folder,
-                f"a forward pass fails: {first_line(error)}",
-                "Try --device cpu, fewer checkpoints at a time, or leave out --kl.",
-            ) from None
-        if bool((logits.isnan() | logits.isposinf()).any()):
-            raise RunFailed(self.folder, "a forward pass gives NaN or Inf", "`uvmerge check` it.")
-        return logits
-
-
-def _check_vocabularies(models: Sequence[_Model], largest_id: int) -> None:
+def _check_vocabularies(models: Sequence[Runner], largest_id: int) -> None:
     base = models[0]
-    if largest_id >= base.vocabulary:
-        raise InputRefused(
-            base.folder,
-            f"its tokenizer gives the id {largest_id}, its vocabulary has"
-            f" {base.vocabulary:,} entries",
-            "Is it the tokenizer of this model?",
-        )
+    base.check_ids(largest_id)
     for model in models[1:]:
         if model.vocabulary != base.vocabulary:
             raise InputRefused(
@@ -153,21 +90,25 @@ class _Sums:
 
     Attributes:
         tokens, kl: for each prompt, its number of tokens and the sum of their KL divergences.
-        totals: sums over all tokens of base entropy, entropy, overlap and agreement.
+        totals: sums over all tokens of the other figures, in the order of `_compared`.
+        vocabulary: number of entries of the distributions.
     """
 
     tokens: list[int] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
-    totals: list[float] = field(default_factory=lambda: [0.0] * 4)
+    totals: list[float] = field(default_factory=list)
+    vocabulary: int = 0
 
     def add(self, base: Tensor, other: Tensor) -> None:
         """Add one prompt, by the logits (tokens, vocabulary) of both models."""
         self.tokens.append(len(base))
         self.kl.append(0.0)
+        self.vocabulary = base.shape[-1]
         for pair in zip(base.split(POSITIONS), other.split(POSITIONS)):
             kl, *rest = _compared(*pair)
             self.kl[-1] += kl
-            self.totals = [total + more for total, more in zip(self.totals, rest)]
+            before = self.totals or [0.0] * len(rest)
+            self.totals = [total + more for total, more in zip(before, rest, strict=True)]
 
     def behaviour(self) -> Behaviour:
         """Means over tokens, and the standard error of the divergence over prompts."""
@@ -175,16 +116,29 @@ class _Sums:
         kl, prompts = sum(self.kl) / tokens, len(self.tokens)
         spread = sum((x - kl * n) ** 2 for x, n in zip(self.kl, self.tokens))
         error = math.sqrt(spread * prompts / (prompts - 1)) / tokens if prompts > 1 else None
-        base_entropy, entropy, overlap, agreement = (total / tokens for total in self.totals)
-        return Behaviour(prompts, tokens, kl, error, base_entropy, entropy, overlap, agreement)
+        base_entropy, entropy, overlap, agreement, js, base_margin, margin, *curve = (
+            total / tokens for total in self.totals
+        )
+        counts = _counts(self.vocabulary)
+        overlaps = (Overlap(k, s, k / self.vocabulary) for k, s in zip(counts, curve, strict=True))
+        return Behaviour(
+            prompts, tokens, kl, error, base_entropy, entropy, overlap, agreement,
+            js, base_margin, margin, tuple(overlaps),
+        )  # fmt: skip
+
+
+def _counts(vocabulary: int) -> list[int]:
+    """The numbers of likeliest tokens of the curve that are less than all tokens."""
+    return [k for k in CURVE if k < vocabulary]
 
 
 def _compared(base: Tensor, other: Tensor) -> Iterator[float]:
-    """Five sums over tokens, from the logits (tokens, vocabulary) of two models.
+    """Sums over tokens, from the logits (tokens, vocabulary) of two models.
 
     They are, in this order: KL(base ‖ other), the entropy of the base and that of the other model, all
-    in nats; the share of the base's ten likeliest tokens among the other's ten; and 1 where both have
-    the same likeliest token.
+    in nats; the share of the base's ten likeliest tokens among the other's ten; 1 where both have
+    the same likeliest token; the Jensen–Shannon divergence in nats; the margin of the base and that
+    of the other model; and for each of `_counts` the share of the base's likeliest tokens.
     """
     import torch
 
@@ -194,7 +148,34 @@ def _compared(base: Tensor, other: Tensor) -> Iterator[float]:
     yield float(kl.sum())
     yield float(torch.special.entr(p).sum())
     yield float(torch.special.entr(q).sum())
-    count = min(LIKELIEST, base.shape[-1])
-    ours, theirs = (logits.topk(count).indices for logits in (base, other))
-    yield float((ours[:, :, None] == theirs[:, None, :]).any(-1).double().mean(-1).sum())
+    counts = _counts(base.shape[-1])
+    most = max([min(LIKELIEST, base.shape[-1]), *counts])
+    ours, theirs = (logits.topk(most).indices for logits in (base, other))
+    yield _shared(ours, theirs, LIKELIEST)
     yield float((ours[:, 0] == theirs[:, 0]).sum())
+    yield _jensen_shannon(p, q)
+    yield _margin(p)
+    yield _margin(q)
+    for k in counts:
+        yield _shared(ours, theirs, k)
+
+
+def _shared(ours: Tensor, theirs: Tensor, k: int) -> float:
+    """Sum over tokens of the share of the first k of `ours` (tokens, ·) among those of `theirs`."""
+    equal = ours[:, :k, None] == theirs[:, None, :k]
+    return float(equal.any(-1).double().mean(-1).sum())
+
+
+def _jensen_shannon(p: Tensor, q: Tensor) -> float:
+    """Sum over tokens of (KL(p ‖ m) + KL(q ‖ m)) / 2, with m = (p + q) / 2; exactly 0 for p = q."""
+    import torch
+
+    m = (p + q) / 2
+    of_p, of_q = (torch.where(each > 0, each * (each / m).log(), 0.0) for each in (p, q))
+    return float(((of_p + of_q) / 2).sum(-1).clamp(min=0).sum())
+
+
+def _margin(p: Tensor) -> float:
+    """Sum over tokens of the probability of the likeliest less that of the second likeliest."""
+    top = p.topk(min(2, p.shape[-1])).values
+    return float((top[:, 0] - top[:, 1:].sum(-1)).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..checkpoint import header
 from ..checkpoint.folder import SINGLE_FILE, Checkpoint
@@ -23,7 +23,7 @@ class OutputFile:
     """
 
     name: str
-    header: bytes
+    header: bytes = field(repr=False)
     size_bytes: int
 
     @property

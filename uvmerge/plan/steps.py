@@ -12,8 +12,9 @@ from typing import Any
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
 from ..checkpoint.stacks import one_name
+from ..errors import counted
 from ..recipe.recipe import Recipe
-from ..text import table
+from ..text import html_table, inert, safe, size, table, two_lines
 from .layout import OutputFile
 
 # Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
@@ -94,6 +95,10 @@ class Step:
     copy: Range | None
     blocks: tuple[Block, ...] = ()
 
+    def __repr__(self) -> str:
+        where = f"{size(self.size_bytes)} of {self.dtype} at byte {self.offset:,} of {self.file}"
+        return two_lines("Step", f"{self.action} {self.tensor}", where)
+
     @property
     def action(self) -> str:
         """`copy`, `convert` (a copy in another dtype) or `edit`."""
@@ -146,6 +151,29 @@ class Plan:
     steps: tuple[Step, ...]
     index: dict[str, Any] | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return two_lines("Plan", self._asked(), f"{self._counted()}; print() gives the table")
+
+    def __str__(self) -> str:
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join(
+            [inert(self._asked()), self._counted(), *map(inert, notes), self.as_table()]
+        )
+
+    def _repr_html_(self) -> str:
+        """The table of what will be changed, for a notebook."""
+        return f"<p><code>{safe(self._asked())}</code>: {self._counted()}</p>{html_table(*self.change_rows())}"
+
+    def _asked(self) -> str:
+        """The steps of the recipe, and the checkpoints, in a line."""
+        return f"{self.recipe} on {', '.join(self.inputs)}"
+
+    def _counted(self) -> str:
+        counts = self.counts()
+        edited, reset = counted(counts["edited"], self.edited_kind), counts["reset"]
+        others = f"{reset:,} reset to {self.reset_to}, {counts['copied']:,} copied"
+        return f"{edited} edited, {others}; {size(self.bytes_out)} to write"
 
     @property
     def own(self) -> str:

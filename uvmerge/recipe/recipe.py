@@ -30,7 +30,7 @@ from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
-from ..text import brief, expanded
+from ..text import brief, expanded, two_lines
 from .reader import Field, Reader, compose
 
 FORMAT_VERSION = 1
@@ -53,6 +53,14 @@ class RecipeStep:
     operation: Operation
     options: Mapping[str, Any]
     selection: Selection
+
+    def __repr__(self) -> str:
+        return f"<RecipeStep {brief(self, 400)}>"
+
+    def __str__(self) -> str:
+        ((command, settings),) = self.as_data().items()
+        told = (f"{key} {_in_a_line(value)}" for key, value in settings.items())
+        return f"{command} {', '.join(told)}".rstrip()
 
     @classmethod
     def parse(cls, name: str, settings: Mapping[str, object]) -> RecipeStep:
@@ -113,6 +121,15 @@ class Recipe:
     layer_map: str | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        inputs = (f"{name} {reference}" for name, reference in self.references.items())
+        return two_lines(
+            "Recipe", str(self), f"on {', '.join(inputs) or 'checkpoints to be named'}"
+        )
+
+    def __str__(self) -> str:
+        return ", then ".join(map(str, self.steps))
 
     def __post_init__(self) -> None:
         if self.dtype in DTYPE_WORDS:
@@ -300,6 +317,10 @@ def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
             option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
             where = lines.get(option, lines.get(option.replace("-", "_"), line))
             raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
+
+
+def _in_a_line(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(value: Any) -> Any:

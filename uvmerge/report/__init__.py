@@ -8,13 +8,26 @@ from pathlib import Path
 from ..measure.findings import Findings
 from ..output.manifest import write_whole
 from .data import as_data
+from .fragments import bars, entry_figure, entry_summary
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
 from .what_now import what_now
 from .words import headline
 
-__all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary", "what_now"]
+__all__ = [
+    "as_data",
+    "bars",
+    "entry_figure",
+    "entry_summary",
+    "figure",
+    "headline",
+    "render",
+    "rows",
+    "save",
+    "summary",
+    "what_now",
+]  # fmt: skip
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:

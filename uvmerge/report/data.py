@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..measure.findings import Compared, Entry, Findings
@@ -32,7 +33,8 @@ def _checkpoint(compared: Compared) -> dict[str, Any]:
     return {
         "reference": compared.label, "commit": compared.commit, "verdict": compared.verdict,
         "notes": list(compared.notes),
-        "behaviour": None if behaviour is None else dict(vars(behaviour)),
+        "behaviour": None if behaviour is None else asdict(behaviour),
+        "hidden": None if compared.hidden is None else asdict(compared.hidden),
         "matrices": [_matrix(entry) for entry in compared.entries],
         "others": [dict(vars(other)) for other in compared.others],
     }  # fmt: skip

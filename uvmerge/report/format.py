@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 
-from ..text import brief
+from ..text import safe as safe
 
 NONE = "–"  # for a number that does not exist
-
-
-def safe(text: object, most: int = 200) -> str:
-    """Text from outside, fit for HTML content and for a quoted attribute: inert, cut, escaped."""
-    return html.escape(brief(text, most), quote=True)
 
 
 def number(value: float | None, digits: int = 3) -> str:

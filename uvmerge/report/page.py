@@ -10,6 +10,7 @@ from statistics import median
 from ..errors import counted
 from ..measure.findings import Compared, Entry, Findings
 from ..measure.measures import Measures
+from .answers import answers
 from .column import Column, Place
 from .columns import column_of, shown_in
 from .details import details, legends
@@ -73,6 +74,7 @@ def _sections(findings: Findings) -> Iterable[str]:
     yield f'<div class="top">{_headline(findings)}{_facts(findings)}</div>'
     if any(compared.behaviour for compared in findings.compared):
         yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
+    yield answers(findings)
     several = len(findings.compared) > 1
     if several:
         yield f"<h2>Over the checkpoints</h2>{trajectory(findings)}"

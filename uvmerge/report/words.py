@@ -11,10 +11,11 @@ from statistics import median
 
 from ..errors import counted
 from ..measure import judgement
-from ..measure.findings import Compared, Entry, Findings, with_measures
+from ..measure.findings import Behaviour, Compared, Entry, Findings, with_measures
 from ..measure.measures import Measures
 from ..measure.null import ROUNDING
 from ..text import brief
+from .answers import state_sentences
 from .column import mean
 from .columns import column_of
 from .format import DEGREES, number, percent
@@ -48,7 +49,7 @@ def headline(findings: Findings, *, beside_table: bool = False) -> list[str]:
             sentences.append(f"The last checkpoint: {verdict(findings.base, last)}")
             sentences += _interpretation(last, beside_table)
         sentences += turning_back(findings)
-    sentences += _behaviour(findings)
+    sentences += [*_behaviour(findings), *state_sentences(findings)]
     return [*sentences, RAZOR] if findings.verdict == "related" else sentences
 
 
@@ -274,5 +275,15 @@ def _behaviour(findings: Findings) -> list[str]:
     return [
         f"On {counted(last.prompts, 'prompt')} ({counted(last.tokens, 'token')}) the mean KL from"
         f" the base is, in nats per token, {', '.join(parts)}; {agreement} in"
-        f" {percent(last.agreement)}."
+        f" {percent(last.agreement)}{_margins(last)}."
     ]
+
+
+def _margins(found: Behaviour) -> str:
+    """How sure both models are of the likeliest token."""
+    if found.base_margin is None:
+        return ""
+    return (
+        f"; its lead over the second likeliest is {percent(found.base_margin)} in the base and"
+        f" {percent(found.margin)} after"
+    )

@@ -1,0 +1,121 @@
+"""What `diff` returns: findings that show themselves in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import UsageError, counted
+from ..measure import findings
+from ..output import writer
+from ..output.places import report_folder
+from ..text import brief, expanded, two_lines
+
+Item = TypeVar("Item", bound=findings.Entry | findings.Other)
+
+
+class Listing(tuple[Item, ...]):
+    """Matrices or tensors of a checkpoint, a tuple with a short `repr`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(brief(each.name, 60) for each in self[:3])
+        return two_lines(
+            "Listing",
+            f"{counted(len(self), 'item')}: {names}{', …' * (len(self) > 3)}",
+            "[0] is the first; .name, .relative and others tell of one",
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"{brief(each.name)}  {each.relative}" for each in self)
+
+
+class Entry(findings.Entry):
+    """One matrix of a fine-tuned checkpoint, with methods that show it."""
+
+    def __str__(self) -> str:
+        from .. import report
+
+        return report.entry_summary(self)
+
+    def _repr_html_(self) -> str:
+        from .. import report
+
+        return report.entry_figure(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Compared(findings.Compared):
+    """One checkpoint against the base, with methods that show it.
+
+    Attributes:
+        base: the label of the base.
+    """
+
+    base: str = "base"
+
+    def __str__(self) -> str:
+        from .. import report
+
+        return report.summary(self._alone)
+
+    def _repr_html_(self) -> str:
+        from .. import report
+
+        return report.figure(self._alone)
+
+    @property
+    def _alone(self) -> findings.Findings:
+        """The findings of this checkpoint alone."""
+        return findings.Findings(self.base, None, (self,))
+
+
+class Diff(findings.Findings):
+    """`Findings`, with methods that save and show them."""
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-able data, as in `report.json`."""
+        from .. import report
+
+        return report.as_data(self)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
+
+        Raises:
+            InputRefused: `folder` holds other files and `overwrite` is false.
+        """
+        from .. import report
+
+        target = report_folder(folder, overwrite)
+        with writer.disk_errors(target, target, resumes=False):
+            return report.save(self, target)
+
+    def save_figures(self, folder: str | Path) -> list[Path]:
+        """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
+        from ..report.figures import save_figures
+
+        with writer.disk_errors(target := expanded(folder), target, resumes=False):
+            return save_figures(self, target)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
+        try:
+            import pandas  # type: ignore[import-untyped,unused-ignore]
+        except ImportError as error:
+            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
+        from ..report import rows
+
+        return pandas.DataFrame(rows(self))
+
+    def __str__(self) -> str:
+        from ..report import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from ..report import figure
+
+        return figure(self)

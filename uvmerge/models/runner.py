@@ -1,0 +1,111 @@
+"""A model of a checkpoint that is run on one prompt at a time: its logits and its hidden states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputRefused, RunFailed
+from ..text import brief
+from .load import load_model
+from .sealing import first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A model that is ready to run.
+
+    Attributes:
+        folder: where the checkpoint lies.
+        model: a `transformers.PreTrainedModel`.
+        vocabulary: number of entries of the next-token distribution.
+        positions: largest number of tokens; infinite where the config has no limit.
+    """
+
+    folder: Path
+    model: Any
+    vocabulary: int
+    positions: float
+
+    @classmethod
+    def load(cls, folder: Path, device: str) -> Runner:
+        """Load the model in `folder`: in float32 on the CPU, in its stored dtype on a GPU.
+
+        Raises:
+            InputRefused: the model cannot be loaded, or lacks a weight.
+        """
+        import torch
+
+        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
+        loaded = load_model(folder, device=device, dtype=dtype, causal=True)
+        if absent := sorted([*loaded.missing, *loaded.mismatched]):
+            raise InputRefused(
+                folder,
+                f"has no weights for {brief(absent[0])}, which its model class needs",
+                "What transformers would put there is random.",
+            )
+        text = loaded.model.config.get_text_config()
+        positions = getattr(text, "max_position_embeddings", None) or math.inf
+        return cls(folder, loaded.model, text.vocab_size, positions)
+
+    def check_ids(self, largest_id: int) -> None:
+        """Refuse token ids that are beyond the vocabulary."""
+        if largest_id >= self.vocabulary:
+            raise InputRefused(
+                self.folder,
+                f"its tokenizer gives the id {largest_id}, its vocabulary has"
+                f" {self.vocabulary:,} entries",
+                "Is it the tokenizer of this model?",
+            )
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Logits (tokens, vocabulary) for the token ids of one prompt, in the dtype of the model."""
+        logits: Tensor = self._output(ids, "--kl").logits[0]
+        if bool((logits.isnan() | logits.isposinf()).any()):
+            raise self._not_finite()
+        return logits
+
+    def last_states(self, ids: Sequence[int]) -> Tensor:
+        """Hidden states (layers + 1, width) of a prompt's last token, in float32 on the CPU.
+
+        The first is the input of the first layer, the last what the output head reads.
+        """
+        import torch
+
+        states = self._output(ids, "--hidden", output_hidden_states=True).hidden_states
+        if not states:
+            what = f"its model class {type(self.model).__name__} gives no hidden states"
+            raise InputRefused(self.folder, what, "Leave out --hidden.")
+        last = torch.stack([state[0, -1].to("cpu", torch.float32) for state in states])
+        if not bool(last.isfinite().all()):
+            raise self._not_finite()
+        return last
+
+    def _output(self, ids: Sequence[int], option: str, **more: Any) -> Any:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                input_ids = torch.tensor([ids], device=self.model.device)
+                return self.model(input_ids=input_ids, use_cache=False, **more)
+        except Exception as error:
+            raise RunFailed(
+                self.folder,
+                f"a forward pass fails: {first_line(error)}",
+                f"Try --device cpu, fewer checkpoints at a time, or leave out {option}.",
+            ) from None
+
+    def _not_finite(self) -> RunFailed:
+        return RunFailed(self.folder, "a forward pass gives NaN or Inf", "`uvmerge check` it.")
+
+
+def without(refused: InputRefused, option: str) -> InputRefused:
+    """The refusal with the advice to leave out an option that needs the model."""
+    do = f"{refused.do} Or leave out {option}." if refused.do else f"Leave out {option}."
+    return InputRefused(refused.where, refused.what, do)
