@@ -69,7 +69,10 @@ def measure_all(
         if exponent:
             return _measure_scaled(everyone, k, between, exponent)
     first = Leading.of(base, k)
-    leading = [first, *(first if other is base else Leading.of(other, k) for other in others)]
+    leading = [
+        first,
+        *(first if other is base else Leading.of(other, k, first) for other in others),
+    ]
 
     @cache
     def whole() -> Leading:
@@ -137,8 +140,12 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     k = min(numerical_rank(base.S), numerical_rank(other.S))
     base, other = base.cut(k), other.cut(k)
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
+    r = min(base.matrix.shape)
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
+    left, right = (
+        replace(turn, tenths=angles, r=r) for turn, angles in zip((left, right), other.turned)
+    )
     found = Measures(
         k, _floats(base.S), _floats(other.S), left, right, base.gap, other.gap,
         _change(base, other),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 from . import judgement
-from .null import RandomMatrix, RandomSubspaces, best_cosine, share_band
+from .null import RandomMatrix, RandomSubspaces, best_cosine, edges_of, share_band
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,17 @@ class Turn:
         angles: k principal angles between the two spans, ascending, in radians.
         alignment: mean over base vectors of the largest |cosine| with a fine-tuned vector; vectors
             of equal singular values count as the subspace that they span.
+        tenths: of each tenth of the spectrum, from the largest values to the smallest, the angle
+            arcsin √(mean sin²θ) in radians of the base's vectors with the span of the other
+            matrix's; None where it cannot be told. Empty where r < 10 or k is 0.
+        r: number of singular values.
     """
 
     d: int
     angles: tuple[float, ...]
     alignment: float
+    tenths: tuple[float | None, ...] = ()
+    r: int = 0
 
     @cached_property
     def mean(self) -> float:
@@ -47,6 +54,13 @@ class Turn:
     def chance(self) -> RandomSubspaces:
         """Two independent subspaces of the same dimensions."""
         return RandomSubspaces(self.d, len(self.angles))
+
+    @property
+    def chance_of_tenths(self) -> tuple[float, ...]:
+        """The angle of each tenth for independent matrices, in radians."""
+        edges = edges_of(self.r) if self.tenths else []
+        sizes = [end - begin for begin, end in pairwise(edges)]
+        return tuple(math.asin(RandomSubspaces(self.d, size).chordal) for size in sizes)
 
     @property
     def chance_alignment(self) -> float:

@@ -136,6 +136,17 @@ def _side(side: str) -> tuple[Column, ...]:
             " they are orthogonal.",
             by_chance=f"√(1 − k/d) ± {BAND_SD:.0f} standard deviations",
         ),
+        row(
+            "tenths", of_vectors(lambda found: list(getattr(found, side).tenths)), JSON,
+            name="turn by position in the spectrum", unit=DEGREES,
+            meaning="For each tenth of the singular values, from the largest to the smallest, of all"
+            " min(m, n): arcsin √(mean sin²θ), with θ the angle of a base vector with the span of the"
+            " other matrix's vectors of that tenth. Of large matrices 24 vectors of each tenth of the"
+            " base are taken. Null where a tenth has no vectors of its own.",
+            by_chance="arcsin √(1 − s/d) for a tenth of s vectors in d dimensions",
+        ),
+        row("tenths_chance",
+            of_vectors(lambda found: list(getattr(found, side).chance_of_tenths)), JSON),
         row("zeros_chance", of_measures(lambda found: getattr(found, side).chance.zeros), JSON),
         row("smallest_chance", of_measures(lambda found: getattr(found, side).chance.smallest),
             JSON),
