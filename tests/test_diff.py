@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import weakref
 from collections.abc import Callable
@@ -532,16 +533,23 @@ def test_the_summary_fits_a_screen(llama: Pair) -> None:
         assert max(map(len, lines)) <= 100
 
 
-def test_the_next_command_is_one_that_works(llama: Pair, tmp_path: Path) -> None:
+def commands(outcome: faults.Outcome) -> list[list[str]]:
+    """The commands of the block "what now", as words."""
+    lines = outcome.err.partition("what now: ")[2].splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("    ")]
+
+
+def test_the_next_commands_are_ones_that_work(
+    llama: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     outcome = faults.done(faults.uvmerge("diff", *llama))
-    (line,) = [x for x in outcome.err.splitlines() if x.startswith("next: ")]
-    words = line.removeprefix("next: uvmerge ").replace("--out report", "").split()
-    outcome = faults.done(faults.uvmerge(*words, "--out", tmp_path / "report"))
-    (line,) = [x for x in outcome.err.splitlines() if x.startswith("next: ")]
-    words = line.removeprefix("next: uvmerge ").split()
-    words[words.index("candidates")] = str(tmp_path / "candidates")
-    faults.done(faults.uvmerge(*words))
+    assert "what now: the change is spread over the layers" in outcome
+    for words in commands(outcome):
+        faults.done(faults.uvmerge(*words))
     assert (tmp_path / "candidates" / "top-0.2" / "uvmerge.json").exists()
+    assert (tmp_path / "interpolated" / "scale-0.3" / "uvmerge.json").exists()
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 def test_no_repair_is_suggested_of_what_is_refused_or_may_be_rounding(tmp_path: Path) -> None:
@@ -553,10 +561,40 @@ def test_no_repair_is_suggested_of_what_is_refused_or_may_be_rounding(tmp_path: 
     }
     broken = faults.tuned(tensors)
     next(t for n, t in broken.items() if "q_proj" in n)[0, 0] = float("nan")
-    for i, finetuned in enumerate((noisy, broken)):
+    norms = tensors | {n: 2 * t for n, t in tensors.items() if "norm" in n}
+    cases = {
+        "no more than rounding makes": (noisy, []),
+        "NaN or Inf": (broken, ["check"]),
+        "nothing is to be repaired": (tensors, []),
+        "no matrix moved": (norms, ["sweep"]),
+    }
+    for i, (sentence, (finetuned, first)) in enumerate(cases.items()):
         base, after, _ = faults.pair_of(tmp_path / str(i), tensors, finetuned)
         outcome = faults.done(faults.uvmerge("diff", base, after, "--out", tmp_path / f"report{i}"))
-        assert "next:" not in outcome.err, outcome.err
+        assert sentence in outcome.err.partition("what now: ")[2]
+        assert [words[0] for words in commands(outcome)] == first, outcome.err
+
+
+def test_few_layers_that_changed_are_named_and_an_unrelated_base_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tensors = faults.tensors(layers=8)
+    moved = faults.tuned(tensors)
+    few = tensors | {n: t for n, t in moved.items() if ".2." in n or ".3." in n}
+    config = faults.CONFIG | {"num_hidden_layers": 8}
+    base, finetuned, _ = faults.pair_of(tmp_path / "few", tensors, few, config=config)
+    outcome = faults.done(faults.uvmerge("diff", base, finetuned, "--out", "page"))
+    assert "100 % of the change lies in layers 2-3 of 8 layers" in outcome
+    for words in commands(outcome):
+        faults.done(faults.uvmerge(*words))
+        assert words[:2] == ["sweep", "interpolate"] or words[-2:] == ["--layers", "2-3"]
+    make = torch.Generator().manual_seed(5)
+    other = {n: torch.randn(t.shape, generator=make) for n, t in tensors.items()}
+    base, stranger, _ = faults.pair_of(tmp_path / "other", tensors, other, config=config)
+    outcome = faults.uvmerge("diff", base, stranger, "--out", "page")
+    assert outcome.code == 4 and "find the model that was fine-tuned" in outcome
+    assert [words[0] for words in commands(outcome)] == ["show", "show"]
 
 
 def test_hostile_names_are_inert(tmp_path: Path) -> None:
@@ -687,9 +725,9 @@ def test_checkpoints_of_one_name_are_told_apart(llama: Pair, tmp_path: Path) -> 
     assert len(set(twice)) == 3
 
 
-def test_nothing_measured_suggests_nothing(tmp_path: Path) -> None:
+def test_nothing_measured_suggests_no_edit(tmp_path: Path) -> None:
     base, finetuned, _ = faults.pair(tmp_path)
     broken = {n: torch.full_like(t, math.nan) for n, t in faults.tensors().items()}
     faults.write(finetuned, broken)
     outcome = faults.done(faults.uvmerge("diff", base, finetuned))
-    assert "next:" not in outcome.err and "NaN" in outcome.out
+    assert [words[0] for words in commands(outcome)] == ["check"] and "NaN" in outcome.out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .errors import UsageError
 
@@ -67,6 +67,17 @@ def brief(text: object, most: int = 120) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return "a number of thousands of digits"
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """`0-2,5`: whole numbers as an option takes them, runs joined."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,27 +56,12 @@ def diff_command(
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
     for path in written:
         progress.say(f"wrote {path}")
-    last = found.compared[-1]
-    if not as_json and found.verdict == "related" and last.measured:
-        repairable = last.says_where and all(e.state != "nonfinite" for e in last.entries)
-        for line in _next_after_diff(base, checkpoints, out, repairable):
+    if not as_json:
+        from ..report import what_now
+
+        for line in what_now(found, base, checkpoints[-1], page=out is not None).lines():
             progress.say(line)
     return 4 if found.verdict == "unrelated" else 0
-
-
-def _next_after_diff(
-    base: str, checkpoints: tuple[str, ...], out: str | None, repairable: bool
-) -> list[str]:
-    """Lines that name the next command; none where there is nothing to repair."""
-    if out is None:
-        return [f"next: uvmerge diff {shlex.join([base, *checkpoints])} --out report"]
-    if not repairable:
-        return []
-    pair = shlex.join([base, checkpoints[-1]])
-    return [
-        f"next: uvmerge sweep restore {pair} candidates --top 0.05,0.1,0.2,0.4",
-        "      then evaluate each candidate on the tasks that matter",
-    ]
 
 
 def diff_options() -> list[click.Parameter]:

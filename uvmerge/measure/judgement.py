@@ -7,7 +7,7 @@ code that draws or writes asks these classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # A figure this many standard deviations from its expectation under chance counts as not by chance.
 BAND_SD = 4.0
@@ -28,6 +28,8 @@ TIMES_ROUNDING = 1.5  # a change up to this many times that of storing may be ro
 LOOSE_CUT = 1.0  # gap at the cut over the change; under it, vectors may swap across the cut
 EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
 ALIKE = 1.15  # groups whose mean angles differ by less than this factor turned alike
+MOST, FEW = 0.9, 0.25  # most of a change's energy; at most this share of the layers are few
+FEWEST_LAYERS = 4  # with fewer layers in all, none are called few
 NEARER = 0.98  # a distance has shrunk if it is less than this share of the earlier one
 
 
@@ -113,3 +115,24 @@ def turned_alike(least: float, most: float) -> bool:
 def came_nearer(before: float, after: float) -> bool:
     """Whether a distance shrank by more than the choice of k explains."""
     return after < NEARER * before
+
+
+def where_most_is(energies: Mapping[int, float]) -> tuple[list[int], float]:
+    """The fewest layers that together hold most of a change, largest first, and their share.
+
+    Args:
+        energies: of the change, by layer.
+    """
+    total, share = sum(energies.values()), 0.0
+    found: list[int] = []
+    for layer in sorted(energies, key=lambda layer: -energies[layer]) if total else ():
+        if share >= MOST:
+            break
+        found.append(layer)
+        share += energies[layer] / total
+    return found, share
+
+
+def are_few(layers: int, of: int) -> bool:
+    """Whether so many layers are few of all."""
+    return of >= FEWEST_LAYERS and 0 < layers <= FEW * of

@@ -11,9 +11,10 @@ from .data import as_data
 from .page import figure, render
 from .rows import as_csv, rows
 from .summary import summary
+from .what_now import what_now
 from .words import headline
 
-__all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary"]
+__all__ = ["as_data", "figure", "headline", "render", "rows", "save", "summary", "what_now"]
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:

@@ -1,0 +1,98 @@
+"""What a reader of a comparison does next: a sentence, and commands to paste. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import counted
+from ..measure.findings import Findings
+from ..measure.situation import (
+    BROKEN,
+    EVERYWHERE,
+    FEW_LAYERS,
+    IDENTICAL,
+    NO_MATRIX,
+    ROUNDING,
+    UNRELATED,
+    Situation,
+    situation,
+)
+from ..output.commands import Command, baseline, block
+from ..text import as_ranges, brief
+from .format import percent
+
+_REPAIRABLE = (FEW_LAYERS, EVERYWHERE)
+
+
+@dataclass(frozen=True)
+class WhatNow:
+    """What to do next.
+
+    Attributes:
+        sentence: what follows from what was found.
+        commands: what to paste, in this order; empty where nothing is to be done.
+    """
+
+    sentence: str
+    commands: tuple[Command, ...]
+
+    def lines(self) -> list[str]:
+        """The block for a terminal."""
+        return block(f"what now: {self.sentence}", self.commands)
+
+
+def what_now(
+    findings: Findings, base: str = "BASE", finetuned: str = "FINETUNED", *, page: bool = True
+) -> WhatNow:
+    """What follows from a comparison; of several checkpoints, from the last.
+
+    Args:
+        base, finetuned: how commands name the two checkpoints.
+        page: whether the page of the comparison is there already.
+    """
+    found = situation(findings.compared[-1])
+    commands = list(_commands(found, base, finetuned))
+    if not page and found.kind in (*_REPAIRABLE, UNRELATED, ROUNDING, NO_MATRIX):
+        look = ("uvmerge", "diff", base, finetuned, "--out", "report")
+        commands.append(Command("every measure on one page", look))
+    return WhatNow(_sentence(found, brief(findings.base)), tuple(commands))
+
+
+def _sentence(found: Situation, base: str) -> str:
+    evaluate = "evaluate each candidate on the tasks that matter, those of the base included"
+    layers = "layer" if len(found.layers) == 1 else "layers"
+    return {
+        UNRELATED: f"find the model that was fine-tuned: {base} is not it, or not at this revision;"
+        " an edit of this pair would be refused.",
+        IDENTICAL: "nothing is to be repaired; if the weights should differ, another checkpoint was"
+        " saved or named.",
+        BROKEN: "find out when NaN or Inf came into the matrices; edits refuse them, and with"
+        " --nonfinite copy leave them as they are.",
+        NO_MATRIX: "no matrix moved, so no spectral edit can repair anything; interpolation moves"
+        " norms, biases and embeddings too.",
+        ROUNDING: "the change is no more than rounding makes, so an edit has nothing to restore;"
+        " evaluate both checkpoints before anything else.",
+        FEW_LAYERS: f"{percent(found.share)} of the change lies in {layers}"
+        f" {as_ranges(found.layers)} of {counted(found.depth, 'layer')}: repair these, and"
+        f" {evaluate}.",
+        EVERYWHERE: f"the change is spread over the layers: repair all of them, and {evaluate}.",
+    }[found.kind]
+
+
+def _commands(found: Situation, base: str, finetuned: str) -> Iterator[Command]:
+    pair = (base, finetuned)
+    if found.kind == UNRELATED:
+        for each in pair:
+            yield Command(f"what {each} is", ("uvmerge", "show", each))
+    if found.kind == BROKEN:
+        yield Command("the tensors that hold NaN or Inf", ("uvmerge", "check", finetuned))
+    if found.kind in _REPAIRABLE:
+        only = ("--layers", as_ranges(found.layers)) if found.layers else ()
+        sweep = ("uvmerge", "sweep", "restore", *pair, "candidates", "--top", "0.05,0.1,0.2,0.4")
+        yield Command("candidates", (*sweep, *only))
+    if found.kind == FEW_LAYERS:
+        reset = ("uvmerge", "reset-layers", *pair, "candidate-reset")
+        yield Command("the layers as in the base", (*reset, "--layers", as_ranges(found.layers)))
+    if found.kind in (*_REPAIRABLE, NO_MATRIX):
+        yield baseline(base, finetuned, "interpolated")
