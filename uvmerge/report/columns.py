@@ -276,7 +276,7 @@ COLUMNS: tuple[Column, ...] = (
         "gap_over_change", of_measures(lambda found: found.gap_over_change),
         path="gap.over_change", name="gap at the cut, over the change", short="gap over change",
         axis="gap / σ₁(D)", is_chance=of_measures(lambda found: found.has_loose_cut),
-        scaling=Scaling(threshold=(LOOSE_CUT, "as large as the change")),
+        scaling=Scaling(threshold=(LOOSE_CUT, "as large as the change"), much_is_good=True),
         shown=FILES | Place.MAP | DETAILS,
         meaning="σ_k − σ_{k+1} of the base over σ₁(D).",
         by_chance=f"under {LOOSE_CUT:.0f} vectors may swap places over the cut, and the largest"

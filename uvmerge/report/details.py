@@ -158,7 +158,7 @@ def _block(found: Measures) -> tuple[str, str]:
     image = picture(found.change.picture, BLOCK)
     body = (
         f'<img class="block" width="144" height="144" alt="block" src="{image}">'
-        '<span class="ramp"></span><span class="ends"><i>1/32</i><i>1</i><i>32</i></span>'
+        '<span class="ramp"></span><span class="ends"><i>1/32</i><i>chance</i><i>32</i></span>'
         '<span class="note">times what a change without structure shows</span>'
     )
     return "Change in leading directions", body
