@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry
+from ..measure.findings import Compared, Entry, by_place
 from ..measure.measures import Measures
-from .column import mean
-from .columns import column_of
+from .column import Place, mean
+from .columns import column_of, shown_in
 from .details import details, legends
 from .format import safe
 from .tables import STAR_NOTE, of_matrices
 
-DRAWINGS_BYTES, ROWS_BYTES = 1_500_000, 150_000  # of all matrices: a page stays under 2 MB
+PAGE_BYTES = 1_850_000  # of maps and matrices, so that a page stays under 2 MB
+CELL_BYTES = 135  # of a cell of a map, about
+ROWS = 0.1  # share of the room for matrices without drawings
 
 
 class Folded(NamedTuple):
@@ -33,24 +35,25 @@ def folded_layers(compared: Compared, earlier: Sequence[Mapping[str, Measures]])
     """
     drawn: dict[str, str] = {}
     links: dict[str, str] = {}
-    total = 0
+    cells = len(by_place(compared.entries)[2]) * len(shown_in(Place.MAP))
+    total, room = 0.0, max(0, PAGE_BYTES - CELL_BYTES * cells)
     for i, entry in enumerate(compared.most_turned_first):
         before = [found[entry.name] for found in earlier if entry.name in found]
         made = details(entry, f"m{i}", before, is_open=i == 0)
         total += len(made.encode())
-        if total > DRAWINGS_BYTES:
+        if total > (1 - ROWS) * room:
             break
         drawn[entry.name] = made
         links[entry.name] = f"m{i}"
     first = next(iter(drawn), None)
-    room = ROWS_BYTES
+    rows_room = ROWS * room
     sections, left_out = [], 0
     for layer, entries in _by_layer(compared).items():
         inside = [drawn[entry.name] for entry in entries if entry.name in drawn]
         rest = [entry for entry in entries if entry.name not in drawn]
         rows = of_matrices(rest, {}) + f'<p class="note">{STAR_NOTE}</p>' if rest else ""
-        room -= len(rows.encode())
-        if room < 0:
+        rows_room -= len(rows.encode())
+        if rows_room < 0:
             left_out, rows = left_out + len(rest), ""
         is_open = any(entry.name == first for entry in entries)
         sections.append(_section(layer, entries, "".join(inside) + rows, is_open))
