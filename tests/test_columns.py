@@ -92,7 +92,7 @@ def test_a_measure_is_a_row_and_a_function(
     )  # fmt: skip
     assert "concentration" not in report.summary(with_strangers)
     monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, row))
-    json_path, csv_path, page_path = report.save(with_strangers, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(with_strangers, tmp_path)
     last = with_strangers.compared[-1]
     expected = [value for each in last.entries if (value := concentration(each)) is not None]
 
@@ -131,7 +131,7 @@ def test_a_column_is_where_it_says_and_nowhere_else(
 ) -> None:
     only = Column("concentration", lambda _: 0.5, shown=Place.CSV)
     monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, only))
-    json_path, csv_path, page_path = report.save(related, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(related, tmp_path)
     assert "concentration" in csv_path.read_text().splitlines()[0]
     assert "concentration" not in json_path.read_text()
     assert "<figcaption>Concentration" not in page_path.read_text()
@@ -264,7 +264,7 @@ def test_a_rule_that_changes_changes_everywhere(
 def test_angles_are_stored_in_radians_and_read_in_degrees(
     related: Findings, tmp_path: Path
 ) -> None:
-    json_path, csv_path, page_path = report.save(related, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(related, tmp_path)
     first = related.compared[0].entries[0]
     assert first.measures is not None
     left = first.measures.left.mean

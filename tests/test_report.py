@@ -14,10 +14,12 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import faults
 import pytest
 import torch
 from findings import ROLES, base_matrix, compare, entry, model, moved, pair
@@ -25,6 +27,7 @@ from findings import ROLES, base_matrix, compare, entry, model, moved, pair
 from uvmerge import report
 from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Other, Pair
 from uvmerge.measure.null import RandomSubspaces
+from uvmerge.report.card import _card, picture_of
 from uvmerge.report.colours import GOOD, SEQUENTIAL, mixed
 from uvmerge.report.column import Place
 from uvmerge.report.columns import shown_in
@@ -710,12 +713,45 @@ def test_numbers_are_short(value: float | None, text: str) -> None:
 # --- files -------------------------------------------------------------------------------------
 
 
-def test_three_files_are_written_whole(related: Findings, tmp_path: Path) -> None:
+def test_the_files_are_written_whole(related: Findings, tmp_path: Path) -> None:
     for _ in range(2):  # the second time over the first
         paths = report.save(related, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["report.json", "matrices.csv", "report.html"]
+    names = ["report.json", "matrices.csv", "report.html", *faults.PICTURE]
+    assert [path.name for path in paths] == names
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     assert paths[2].read_text() == report.render(related)
+
+
+def test_the_picture_is_there_where_matplotlib_is_and_the_same_every_time(
+    related: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn = picture_of(related)
+    assert drawn is not None and drawn.startswith(b"\x89PNG") and drawn == picture_of(related)
+    assert struct.unpack(">2I", drawn[16:24]) == (1200, 750)
+    assert "matplotlib.pyplot" not in sys.modules
+    assert picture_of(Findings("base", None, ())) is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert picture_of(related) is None
+    assert len(report.save(related, tmp_path)) == 3
+
+
+def test_the_picture_takes_any_findings(unrelated: Findings, trajectory: Findings) -> None:
+    Text = pytest.importorskip("matplotlib.text").Text
+    hostile = "$\\frac{1}{0}$" + 200 * "_" + HOSTILE
+    (entries,) = model(lambda W, g: [moved(W, 1.0, g)], layers=1)
+    named = tuple(dataclasses.replace(each, role=hostile) for each in entries)
+    zero = torch.zeros(40, 40, dtype=torch.float64)
+    infinite = entry(compare(zero, [torch.eye(40, dtype=torch.float64)], 8)[0])
+    for findings in (
+        unrelated, trajectory, pair(entry(None)), pair(entry(None, None, state="nonfinite")),
+        pair(infinite), pair(), pair(*named, label=hostile),
+    ):  # fmt: skip
+        assert picture_of(findings)
+    texts = [
+        text for text in _card(pair(*named, label=hostile)).findobj(Text) if "$" in text.get_text()
+    ]
+    assert texts and not any(text.get_parse_math() for text in texts)
 
 
 def test_a_failed_write_leaves_the_old_file(

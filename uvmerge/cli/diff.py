@@ -71,7 +71,7 @@ def diff_options() -> list[click.Parameter]:
         *map(option_for, rank),
         *filter_options(),
         click.Option(["--out"], metavar="DIR",
-                     help="Write report.html, report.json and matrices.csv into DIR."),
+                     help="Write report.html, report.json, matrices.csv and a picture into DIR."),
         click.Option(["--figures"], metavar="DIR",
                      help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
         click.Option(["--kl"], metavar="PROMPTS",

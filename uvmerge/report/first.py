@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ..measure.findings import Entry, Findings
+from ..measure.findings import Compared, Entry, Findings
 from .column import Column, Place
 from .columns import shown_in
 from .format import NONE, safe
@@ -32,16 +32,26 @@ def first_screen(findings: Findings, links: Mapping[str, str]) -> str:
     parts = [f'<p class="lead {findings.verdict}">{whole(lead(findings))}</p>']
     if findings.compared:
         shown = findings.compared[-1]
-        measured = shown.measured if shown.verdict == "unrelated" else moving_matrices(shown)
+        measured = shown_matrices(shown)
         parts.append(f'<div class="tiles">{_tiles(measured)}</div>' if measured else "")
         parts.append(f'<div class="map">{large_map(shown, links)}</div>' if shown.entries else "")
         parts.append(_what_now(findings))
     return f'<div class="first">{"".join(parts)}</div>'
 
 
+def shown_matrices(compared: Compared) -> list[Entry]:
+    """The matrices that the figures are about: all of an unrelated pair, else those that moved."""
+    is_unrelated = compared.verdict == "unrelated"
+    return compared.measured if is_unrelated else moving_matrices(compared)
+
+
+def four_figures() -> list[Column]:
+    """The measures that the first screen shows beside chance."""
+    return [column for column in shown_in(Place.CURVE) if column.has_chance][:TILES]
+
+
 def _tiles(entries: Sequence[Entry]) -> str:
-    columns = [column for column in shown_in(Place.CURVE) if column.has_chance][:TILES]
-    return "".join(_tile(column, entries) for column in columns)
+    return "".join(_tile(column, entries) for column in four_figures())
 
 
 def _tile(column: Column, entries: Sequence[Entry]) -> str:
