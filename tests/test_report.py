@@ -607,7 +607,9 @@ def test_a_trajectory_has_curves_distances_and_the_last_matrices(trajectory: Fin
     assert "of the last checkpoint, checkpoint-4" in words
     at = text.index('id="m0d"')
     first = text[at : text.index("</details>", at)]
-    assert first.count(" thin") == 8  # two sides of four other checkpoints
+    # The spectra, the two sides and |diag C| of four other checkpoints.
+    assert first.count(" thin") == 16 and "|diag C|" in first
+    assert text.count("Angles of the leading spans, ") == 4  # of each side: caption and label
 
 
 def test_224_matrices_stay_under_two_megabytes() -> None:

@@ -134,3 +134,23 @@ def test_the_data_holds_radians_and_what_chance_gives() -> None:
     assert data["right"]["tenths_chance"] == pytest.approx(
         [math.asin(math.sqrt(0.9))] * 10, rel=1e-5
     )
+
+
+def test_residual_and_diagonal_are_what_their_definitions_say() -> None:
+    generator = torch.Generator().manual_seed(8)
+    W = base_matrix(50, 30, generator)
+    F = moved(W, 1.0, generator)
+    (found,) = compare(W, [F], 6)
+    U, _, Vh = (part.double() for part in torch.linalg.svd(W, full_matrices=False))
+    U, Vh = U[:, :6], Vh[:6]
+    for matrix, got in ((F, found.change.residual), (W, found.change.base_residual)):
+        outside = matrix - U @ (U.mT @ matrix @ Vh.mT) @ Vh
+        assert got == pytest.approx(float(outside.norm() / matrix.norm()), rel=1e-9)
+    diagonal = (U.mT @ (F - W) @ Vh.mT).diagonal().abs().tolist()
+    assert found.change.diagonal_entries == pytest.approx(diagonal, rel=1e-6)
+    assert sum(x * x for x in diagonal) / found.change.norm**2 == pytest.approx(
+        found.change.diagonal
+    )
+    (twice,) = compare(2.0**600 * W, [2.0**600 * F], 6)
+    assert twice.change.residual == pytest.approx(found.change.residual)
+    assert twice.change.diagonal_entries == pytest.approx([x * 2.0**600 for x in diagonal])

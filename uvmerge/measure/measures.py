@@ -101,6 +101,10 @@ class Change:
             of D are those with the largest leverage scores.
         picture: mean squares of C in up to 24 × 24 cells, leading vectors first, over the mean
             square of D; a change without structure would give 1 everywhere.
+        diagonal_entries: |C_ii| of the k leading directions, in the unit of the weights; among equal
+            singular values, the root mean square of the symmetric part of C.
+        residual, base_residual: ‖W − U_b,k U_b,kᵀ W V_b,k V_b,kᵀ‖_F / ‖W‖_F of the fine-tuned matrix
+            and of the base: what lies outside of the base's leading block. None where W is zero.
     """
 
     shape: tuple[int, int]
@@ -111,6 +115,9 @@ class Change:
     rotation: float
     structureless: float
     picture: tuple[tuple[float, ...], ...]
+    diagonal_entries: tuple[float, ...] = ()
+    residual: float | None = None
+    base_residual: float | None = None
 
     @property
     def inside(self) -> float:
@@ -210,7 +217,11 @@ class Measures:
             self,
             base_values=tuple(value * size for value in self.base_values),
             finetuned_values=tuple(value * size for value in self.finetuned_values),
-            change=replace(self.change, values=tuple(value * size for value in self.change.values)),
+            change=replace(
+                self.change,
+                values=tuple(value * size for value in self.change.values),
+                diagonal_entries=tuple(x * size for x in self.change.diagonal_entries),
+            ),
         )
 
     @property

@@ -317,5 +317,17 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("block", of_measures(lambda found: [list(row) for row in found.change.picture]),
            path="delta.block", shown=JSON),
+    Column("diag_values", of_vectors(lambda found: list(found.change.diagonal_entries)),
+           path="delta.diag_values", shown=JSON),
+    Column(
+        "residual", of_vectors(lambda found: found.change.residual),
+        path="values.residual", name="residual outside of the leading block", unit=SHARE,
+        short="residual", shown=FILES | DETAILS,
+        chance=of_vectors(lambda found: found.change.base_residual), chance_key="residual_base",
+        beside="base",
+        meaning="‖W_f − U_b U_bᵀ W_f V_b V_bᵀ‖ / ‖W_f‖ with the base's k leading vectors: what of"
+        " the fine-tuned matrix its base's leading directions do not hold.",
+        by_chance="not chance, but the same of the base",
+    ),
     Column("methods", of_measures(lambda found: list(found.methods)), shown=FILES),
 )  # fmt: skip

@@ -14,9 +14,9 @@ from .details import details, legends
 from .format import safe
 from .tables import STAR_NOTE, of_matrices
 
-PAGE_BYTES = 1_850_000  # of maps and matrices, so that a page stays under 2 MB
+PAGE_BYTES = 1_860_000  # of maps and matrices, so that a page stays under 2 MB
 CELL_BYTES = 135  # of a cell of a map, about
-ROWS = 0.1  # share of the room for matrices without drawings
+ROWS = 0.07  # share of the room for matrices without drawings
 
 
 class Folded(NamedTuple):
