@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -39,6 +40,9 @@ CONFIG: dict[str, Any] = {
 FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 NAMES = FLOATS | {torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RESTORE = ("--top", "0.25", "--workers", "1")
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+PICTURE = ["report.png"] if HAS_MATPLOTLIB else []
+REPORT = ["matrices.csv", "report.html", "report.json", *PICTURE]  # the files of a report, sorted
 
 
 @dataclass

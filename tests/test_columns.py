@@ -21,7 +21,7 @@ from uvmerge.api import stub
 from uvmerge.measure import judgement
 from uvmerge.measure.findings import Compared, Entry, Findings, Pair, by_place
 from uvmerge.report import columns, figures, trajectory
-from uvmerge.report.colours import DIVERGING, SEQUENTIAL, mixed
+from uvmerge.report.colours import GOOD, SEQUENTIAL, mixed
 from uvmerge.report.column import Column, Place, mean
 from uvmerge.report.columns import column_of, shown_in
 from uvmerge.report.format import DEGREES, SHARE, number
@@ -92,7 +92,7 @@ def test_a_measure_is_a_row_and_a_function(
     )  # fmt: skip
     assert "concentration" not in report.summary(with_strangers)
     monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, row))
-    json_path, csv_path, page_path = report.save(with_strangers, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(with_strangers, tmp_path)
     last = with_strangers.compared[-1]
     expected = [value for each in last.entries if (value := concentration(each)) is not None]
 
@@ -131,7 +131,7 @@ def test_a_column_is_where_it_says_and_nowhere_else(
 ) -> None:
     only = Column("concentration", lambda _: 0.5, shown=Place.CSV)
     monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, only))
-    json_path, csv_path, page_path = report.save(related, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(related, tmp_path)
     assert "concentration" in csv_path.read_text().splitlines()[0]
     assert "concentration" not in json_path.read_text()
     assert "<figcaption>Concentration" not in page_path.read_text()
@@ -197,7 +197,7 @@ def test_a_heat_map_for_a_paper_shows_and_hatches_what_the_page_does(
     assert all(patch.get_hatch() for patch in axes.patches) and hatched
     if Place.MAP not in column.shown:
         return
-    page = html_of(report.render(with_strangers).split("<h2>Layers and roles")[1], column.title)
+    page = html_of(report.figure(with_strangers), column.title)
     for (role, layer), _ in cells.items():
         i, j = roles.index(role), layers.index(layer)
         tip = re.search(f"<title>layer {layer}, {role}: ([^<,;]*)([^<]*)</title>", page)
@@ -264,7 +264,7 @@ def test_a_rule_that_changes_changes_everywhere(
 def test_angles_are_stored_in_radians_and_read_in_degrees(
     related: Findings, tmp_path: Path
 ) -> None:
-    json_path, csv_path, page_path = report.save(related, tmp_path)
+    json_path, csv_path, page_path, *_ = report.save(related, tmp_path)
     first = related.compared[0].entries[0]
     assert first.measures is not None
     left = first.measures.left.mean
@@ -287,8 +287,8 @@ def test_dark_is_much_and_light_is_little_on_the_page_and_for_a_paper(related: F
     pytest.importorskip("matplotlib")
     ramp = [brightness(mixed(SEQUENTIAL, i / 20)) for i in range(21)]
     assert ramp == sorted(ramp, reverse=True)
-    both = [brightness(mixed(DIVERGING, i / 20)) for i in range(21)]
-    assert both[:11] == sorted(both[:11]) and both[10:] == sorted(both[10:], reverse=True)
+    good = [brightness(mixed(GOOD, i / 20)) for i in range(21)]
+    assert good == sorted(good, reverse=True)
     entries = related.compared[0].entries
     drawn = shown_in(Place.FIGURE)
     axes = axes_of(related)

@@ -21,7 +21,7 @@ from uvmerge.api import diff as comparison
 from uvmerge.engine import measuring
 from uvmerge.engine.settings import Control
 
-NAMES = ["matrices.csv", "report.html", "report.json"]
+NAMES = faults.REPORT
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import faults
 import pytest
 import torch
 from findings import ROLES, base_matrix, compare, entry, model, moved, pair
@@ -25,15 +27,18 @@ from findings import ROLES, base_matrix, compare, entry, model, moved, pair
 from uvmerge import report
 from uvmerge.measure.findings import Behaviour, Compared, Entry, Findings, Other, Pair
 from uvmerge.measure.null import RandomSubspaces
-from uvmerge.report.colours import DIVERGING
+from uvmerge.report.card import _card, picture_of
+from uvmerge.report.colours import GOOD, SEQUENTIAL, mixed
 from uvmerge.report.column import Place
 from uvmerge.report.columns import shown_in
 from uvmerge.report.details import _band, chosen
 from uvmerge.report.format import number, percent
 from uvmerge.report.heat import Scale, picture
+from uvmerge.report.lead import lead
 from uvmerge.report.rows import header
 from uvmerge.report.summary import _is_shown, summary
 from uvmerge.report.svg import Axis, Line, chart
+from uvmerge.report.what_now import what_now
 
 HOSTILE = "model.layers.0.<script>alert(1)</script>.\x1b[31m\"onload='x'.q_proj.weight"
 VOID = {"meta", "link", "img", "br", "wbr"}
@@ -463,6 +468,7 @@ def test_the_page_shows_what_it_must(related: Findings) -> None:
         assert sentence in text.replace("\xa0", " ")
     for words in (
         "Relative change of the weights", "Mean angle, left", "Mean angle, right", "In the leading block",
+        "What now", "Turn by position in the spectrum", "Turn by position and layer", "Layer 1",
         "(diag)", "(rot)", "Gap at the cut", "Most moved matrices", "Leading singular values",
         "Principal angles", "Singular values of the change", "Change in leading directions",
         "What these figures mean", "org/base at def456", "names aligned", "uvmerge 0.1.0", "top 0.2",
@@ -471,12 +477,105 @@ def test_the_page_shows_what_it_must(related: Findings) -> None:
         assert words in text, words
 
 
-def test_the_first_matrix_is_open_and_the_most_moved(related: Findings) -> None:
-    folded = [found for tag, found in Page(report.render(related)).tags if tag == "details"]
-    assert len(folded) == 14
-    assert ["open" in found for found in folded] == [True] + 13 * [False]
-    first = re.search(r"<summary><b>(.*?)</b>", report.render(related))
-    assert first and first[1] == related.compared[0].most_turned_first[0].name
+def test_a_section_for_each_layer_holds_its_matrices_and_the_most_moved_is_open(
+    related: Findings,
+) -> None:
+    text = report.render(related)
+    page = Page(text)
+    folded = [found for tag, found in page.tags if tag == "details"]
+    matrices = [found for found in folded if re.fullmatch(r"m\d+d", found.get("id") or "")]
+    assert len(matrices) == 14
+    assert [found["id"] for found in matrices if "open" in found] == ["m0d"]
+    assert sum("open" in found for found in folded) == 2  # with its layer
+    for layer in (0, 1):
+        (section,) = re.findall(rf"<b>Layer {layer}</b>.*?(?=<b>Layer|<h2)", text)
+        names = re.findall(r"<summary><b>(model.*?)</b>", section)
+        assert sorted(names) == sorted(
+            e.name for e in related.compared[0].measured if e.layer == layer
+        )
+    most = related.compared[0].most_turned_first[0].name
+    assert re.search(rf'id="m0d" open><summary><b>{re.escape(most)}</b>', text)
+
+
+# --- the first screen ----------------------------------------------------------------------------
+
+
+def test_the_first_screen_says_what_where_how_sure_and_what_now(related: Findings) -> None:
+    text = report.render(related)
+    first = text[text.index('<div class="first">') : text.index("<details")]
+    order = ['class="lead', 'class="tiles"', 'class="map"', 'class="now"']
+    places = [first.index(each) for each in order]
+    assert places == sorted(places)
+    sentence = Page(first[places[0] - 3 : places[1] - 5]).text.replace("\xa0", " ")
+    assert re.fullmatch(
+        r"org/tuned moved from org/base by [\d.]+ % of its norm, most in layer \d \([\d.]+ %\);"
+        r" [\d.]+ % of the change lies in the base's leading directions, as chance gives\.",
+        sentence,
+    ), sentence
+    assert first.count('class="tile"') == 4 and first.count('stroke="#000" stroke-width="2"') == 4
+    assert first.count('class="heat"') == 1
+    step = what_now(related, "org/base", "org/tuned")
+    assert step.commands
+    shown = Page(first[places[3] - 9 : first.rindex("</section>") + 10]).text.replace("\xa0", " ")
+    for words in (step.sentence[1:], *(command.line for command in step.commands)):
+        assert words in shown
+
+
+def test_the_first_sentence_calls_nothing_a_finding_that_is_none(
+    unrelated: Findings, trajectory: Findings
+) -> None:
+    assert lead(unrelated).startswith("tuned is unrelated to base: 14 of 14 matrices")
+    assert lead(pair(entry(None))).startswith("tuned is identical to base")
+    norm = pair(entry(None), others=(Other("norm.weight", "norm", 0.01),))
+    assert "1 other tensor changed" in lead(norm)
+    assert lead(trajectory).startswith(
+        "checkpoint-4, the last of 5 checkpoints, moved from org/base"
+    )
+    generator = torch.Generator().manual_seed(6)
+    entries = []
+    for layer in range(2):
+        W = base_matrix(96, 96, generator)
+        noise = W * (1 + 0.001 * torch.randn(96, 96, dtype=torch.float64, generator=generator))
+        entries.append(entry(compare(W, [noise], 20)[0], layer, dtype="BF16"))
+    said_first = lead(pair(*entries))
+    assert "no more than rounding makes" in said_first and "most in" not in said_first
+    assert "as chance gives" in said_first and "times" not in said_first
+    text = report.render(pair(*entries))
+    tiles = text[text.index('class="tiles"') : text.index('class="map"')]
+    assert tiles.count("url(#hatch)") == 2  # the size, and the share in the leading block
+    assert "times" not in tiles
+
+
+def test_a_map_in_which_much_is_good_has_its_own_colours_and_says_so(related: Findings) -> None:
+    text = report.render(related)
+    maps = [each for each in text.split("<figure>") if 'class="heat"' in each]
+    good = [each for each in maps if "much is good" in each]
+    assert [each.startswith("<figcaption>Gap at the cut") for each in good] == [True]
+    darkest = "#{:02x}{:02x}{:02x}".format(*mixed(GOOD, 39.5 / 40))
+    assert [darkest in each for each in maps] == [each in good for each in maps]
+
+
+def test_a_small_map_has_no_numbers_and_the_large_one_has(related: Findings) -> None:
+    text = report.render(related)
+    maps = [each.split("</svg>")[0] for each in text.split("<figure>") if 'class="heat"' in each]
+    large = [each for each in maps if "<figcaption>Relative change of the weights" in each]
+    assert len(large) == 1 and large[0].count("</text><title>") == 14
+    small = text[text.index('<div class="small">') : text.index("What these maps show")]
+    assert small.count("<figcaption>") == len(shown_in(Place.MAP)) - 1
+    assert "</text><title>" not in small
+
+
+def test_turn_by_position_is_drawn_in_degrees_with_chance(related: Findings) -> None:
+    text = report.render(related)
+    drawn = text[text.index("Turn by position and layer") :]
+    turns = [
+        getattr(e.measures, side).tenths[0]
+        for e in related.compared[0].measured
+        for side in ("left", "right")
+        if e.layer == 1
+    ]
+    assert f"layer 1, tenth 1: {number(math.degrees(sum(turns) / len(turns)))}°" in drawn
+    assert "the grey band is what independent matrices show" in text
 
 
 def test_cells_within_chance_are_hatched(related: Findings, unrelated: Findings) -> None:
@@ -506,8 +605,11 @@ def test_a_trajectory_has_curves_distances_and_the_last_matrices(trajectory: Fin
     assert "Chordal distance, left, each two" in words
     assert "checkpoints 3 and 4: 0.05" in words
     assert "of the last checkpoint, checkpoint-4" in words
-    first = text[text.index("<details") : text.index("</details>")]
-    assert first.count(" thin") == 8  # two sides of four other checkpoints
+    at = text.index('id="m0d"')
+    first = text[at : text.index("</details>", at)]
+    # The spectra, the two sides and |diag C| of four other checkpoints.
+    assert first.count(" thin") == 16 and "|diag C|" in first
+    assert text.count("Angles of the leading spans, ") == 4  # of each side: caption and label
 
 
 def test_224_matrices_stay_under_two_megabytes() -> None:
@@ -525,7 +627,8 @@ def test_224_matrices_stay_under_two_megabytes() -> None:
     ]
     text = report.render(pair(*named))
     assert len(text.encode()) < 2_000_000
-    assert text.count("<details") == 224
+    assert len(re.findall(r'<details id="m\d+d"', text)) == 224
+    assert text.count('<details class="layer"') == 32
     many = [dataclasses.replace(e, name=f"{e.name} {i}") for e in named for i in range(8)]
     text = report.render(pair(*many))
     assert len(text.encode()) < 2_000_000
@@ -543,7 +646,7 @@ def test_pages_of_next_to_nothing(entries: tuple[Entry, ...]) -> None:
 
 
 def test_a_picture_is_a_png_of_its_values() -> None:
-    scale = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
+    scale = Scale(Axis(1 / 32, 32.0, log=True))
     data = base64.b64decode(picture(((1.0, 32.0), (1 / 32, 0.0)), scale).split(",")[1])
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">2I", data[16:24]) == (2, 2)
@@ -552,7 +655,7 @@ def test_a_picture_is_a_png_of_its_values() -> None:
     rows = zlib.decompress(data[start + 4 : start + 4 + length])
     assert rows == bytes((0, 10, 20, 0, 0, 0))
     palette = data[data.index(b"PLTE") + 4 :][:63]
-    assert palette[30:33] == bytes((0xF7, 0xF7, 0xF7))  # chance is white
+    assert [palette[:3], palette[-3:]] == [bytes(mixed(SEQUENTIAL, at)) for at in (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -612,12 +715,45 @@ def test_numbers_are_short(value: float | None, text: str) -> None:
 # --- files -------------------------------------------------------------------------------------
 
 
-def test_three_files_are_written_whole(related: Findings, tmp_path: Path) -> None:
+def test_the_files_are_written_whole(related: Findings, tmp_path: Path) -> None:
     for _ in range(2):  # the second time over the first
         paths = report.save(related, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["report.json", "matrices.csv", "report.html"]
+    names = ["report.json", "matrices.csv", "report.html", *faults.PICTURE]
+    assert [path.name for path in paths] == names
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     assert paths[2].read_text() == report.render(related)
+
+
+def test_the_picture_is_there_where_matplotlib_is_and_the_same_every_time(
+    related: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn = picture_of(related)
+    assert drawn is not None and drawn.startswith(b"\x89PNG") and drawn == picture_of(related)
+    assert struct.unpack(">2I", drawn[16:24]) == (1200, 750)
+    assert "matplotlib.pyplot" not in sys.modules
+    assert picture_of(Findings("base", None, ())) is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert picture_of(related) is None
+    assert len(report.save(related, tmp_path)) == 3
+
+
+def test_the_picture_takes_any_findings(unrelated: Findings, trajectory: Findings) -> None:
+    Text = pytest.importorskip("matplotlib.text").Text
+    hostile = "$\\frac{1}{0}$" + 200 * "_" + HOSTILE
+    (entries,) = model(lambda W, g: [moved(W, 1.0, g)], layers=1)
+    named = tuple(dataclasses.replace(each, role=hostile) for each in entries)
+    zero = torch.zeros(40, 40, dtype=torch.float64)
+    infinite = entry(compare(zero, [torch.eye(40, dtype=torch.float64)], 8)[0])
+    for findings in (
+        unrelated, trajectory, pair(entry(None)), pair(entry(None, None, state="nonfinite")),
+        pair(infinite), pair(), pair(*named, label=hostile),
+    ):  # fmt: skip
+        assert picture_of(findings)
+    texts = [
+        text for text in _card(pair(*named, label=hostile)).findobj(Text) if "$" in text.get_text()
+    ]
+    assert texts and not any(text.get_parse_math() for text in texts)
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -82,7 +82,8 @@ class Diff(findings.Findings):
         return report.as_data(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `report.json`, `matrices.csv` and `report.html` into `folder`; returns the paths.
+        """Write `report.json`, `matrices.csv`, `report.html` and, where matplotlib is installed,
+        `report.png` into `folder`; returns the paths.
 
         Raises:
             InputRefused: `folder` holds other files and `overwrite` is false.

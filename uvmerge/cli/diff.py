@@ -71,7 +71,7 @@ def diff_options() -> list[click.Parameter]:
         *map(option_for, rank),
         *filter_options(),
         Option(["-o", "--out"], metavar="DIR", group=OUTPUT, type=folder,
-               help="Write report.html, report.json and matrices.csv into DIR."),
+               help="Write report.html, report.json, matrices.csv and a picture into DIR."),
         Option(["--figures"], metavar="DIR", group=OUTPUT, type=folder,
                help="Write the figures as PNG and PDF into DIR (needs matplotlib)."),
         Option(["--kl"], metavar="PROMPTS", group=HOW_MUCH, type=Text(str, "file", files),

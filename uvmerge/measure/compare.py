@@ -22,10 +22,10 @@ from ..spectral.magnitude import exponent_of, largest
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import SMALLEST_VALUE
 from .angles import chordal, principal_angles
+from .block import diagonal_energy, diagonal_squares, mean_over_groups, picture, residual
 from .leading import INTRUDERS, Leading, groups_of, numerical_rank, wide_enough
 from .measures import Change, Measures, Turn
 
-CELLS = 24  # rows and columns of `Change.picture`
 INTRUDER_COSINE = 0.5  # with every base vector less than this, and a leading vector is an intruder
 
 
@@ -69,7 +69,10 @@ def measure_all(
         if exponent:
             return _measure_scaled(everyone, k, between, exponent)
     first = Leading.of(base, k)
-    leading = [first, *(first if other is base else Leading.of(other, k) for other in others)]
+    leading = [
+        first,
+        *(first if other is base else Leading.of(other, k, first) for other in others),
+    ]
 
     @cache
     def whole() -> Leading:
@@ -137,8 +140,12 @@ def _measures(base: Leading, other: Leading, whole: Callable[[], Leading]) -> Me
     k = min(numerical_rank(base.S), numerical_rank(other.S))
     base, other = base.cut(k), other.cut(k)
     cosines = base.U.mT @ other.U, base.Vh @ other.Vh.mT
+    r = min(base.matrix.shape)
     left = _turn(base, other, base.U, other.U, cosines[0])
     right = _turn(base, other, base.Vh.mT, other.Vh.mT, cosines[1])
+    left, right = (
+        replace(turn, tenths=angles, r=r) for turn, angles in zip((left, right), other.turned)
+    )
     found = Measures(
         k, _floats(base.S), _floats(other.S), left, right, base.gap, other.gap,
         _change(base, other),
@@ -170,14 +177,7 @@ def _closest(S_rows: Tensor, S_columns: Tensor, cosines: Tensor) -> Tensor:
     rows, columns = groups_of(S_rows), groups_of(S_columns)
     squares = cosines.new_zeros(int(rows[-1]) + 1, len(columns))
     squares.index_add_(0, rows, cosines.square())
-    return _mean(squares, columns).amax(0).clamp(max=1).sqrt()
-
-
-def _mean(values: Tensor, groups: Tensor) -> Tensor:
-    """`values` (·, b), every column replaced by the mean over its group; `groups` (b,) numbers them."""
-    sizes = groups.bincount()
-    sums = values.new_zeros(len(values), len(sizes)).index_add_(1, groups, values)
-    return (sums / sizes)[:, groups]
+    return mean_over_groups(squares, columns).amax(0).clamp(max=1).sqrt()
 
 
 def _change(base: Leading, other: Leading) -> Change:
@@ -187,19 +187,26 @@ def _change(base: Leading, other: Leading) -> Change:
     G = gram((projection.add(panel) for panel in delta.panels()), min(m, n), projection.long.device)
     C, energy = projection.block(), float(G.diagonal().sum())
     if energy == 0:
-        nothing = _picture(C, groups)
-        return Change((m, n), 0.0, 1.0, (0.0,) * min(m, n), 0.0, 0.0, 0.0, nothing)
-    diagonal = _diagonal_energy(C, groups) / energy
+        nothing, still = picture(C, groups), residual(base.S.diag(), base.energy)
+        zeros = (0.0,) * min(m, n)
+        return Change(
+            (m, n), 0.0, 1.0, zeros, 0.0, 0.0, 0.0, nothing, zeros[: base.k], still, still
+        )
+    diagonal = diagonal_energy(C, groups) / energy
     rotation = max(0.0, float(C.square().sum()) / energy - diagonal)
     before, after = base.energy, other.energy
     norms = before**0.5 * after**0.5
     is_accurate = norms > 1e-10 * (before + after)  # else rounding is as large as the inner product
     cosine = (before + after - energy) / (2 * norms) if is_accurate else math.nan
     relative = (energy / before) ** 0.5 if before else torch.inf
-    picture = _picture(C * (m * n / energy) ** 0.5, groups)
+    cells = picture(C * (m * n / energy) ** 0.5, groups)
     values = _floats(_values(G, delta))
     structureless = projection.structureless / energy
-    return Change((m, n), relative, cosine, values, diagonal, rotation, structureless, picture)
+    return Change(
+        (m, n), relative, cosine, values, diagonal, rotation, structureless, cells,
+        _floats(diagonal_squares(C, groups).sqrt()),
+        residual(base.S.diag() + C, after), residual(base.S.diag(), before),
+    )  # fmt: skip
 
 
 class _Difference:
@@ -278,29 +285,6 @@ def _roots(G: Tensor, dtype: torch.dtype, smallest: float) -> Tensor:
     return torch.where(smallest * S[0] < S, S, 0.0)
 
 
-def _diagonal_energy(C: Tensor, groups: Tensor) -> float:
-    """‖diag C‖² of C (k, k).
-
-    Among vectors of equal singular values, the symmetric part of C stands for the diagonal: its
-    eigenvalues are the changes of the singular values, and no rotation of the vectors changes its norm.
-    """
-    if not len(groups) or int(groups[-1]) == len(groups) - 1:
-        return float(C.diagonal().square().sum())
-    together = groups[:, None] == groups
-    return float(torch.where(together, (C + C.mT) / 2, 0.0).square().sum())
-
-
-def _picture(C: Tensor, groups: Tensor) -> tuple[tuple[float, ...], ...]:
-    """Mean squares of C (k, k) in up to `CELLS` × `CELLS` cells, after averaging the squares over
-    vectors of equal singular values."""
-    if not len(C):
-        return ()
-    cells = min(len(C), CELLS)
-    squares = _mean(_mean(C.square(), groups).mT, groups).mT
-    means = torch.nn.functional.adaptive_avg_pool2d(squares[None], cells)[0]
-    return tuple(map(tuple, means.tolist()))
-
-
 def _intruders(base: Factors, other: Factors, whole: Callable[[], Leading]) -> int | None:
     """See `Measures.intruders`.
 
@@ -316,7 +300,7 @@ def _intruders(base: Factors, other: Factors, whole: Callable[[], Leading]) -> i
     U, S, groups = other.U[:, :count], other.S[:count], groups[:count]
     cosines = base.U[:, :known].mT @ U
     unlike = _closest(base.S[:known], S, cosines) < INTRUDER_COSINE
-    within = _mean(cosines.square().sum(0, keepdim=True), groups)[0]
+    within = mean_over_groups(cosines.square().sum(0, keepdim=True), groups)[0]
     beyond = (1 - within).clamp(min=0).sqrt()  # cosine with all base vectors that are not known
     if bool((unlike & (beyond >= INTRUDER_COSINE)).any()):
         every = whole()

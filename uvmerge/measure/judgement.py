@@ -26,6 +26,7 @@ SHARE_ERROR = 1e-6  # rounding error of a measured share
 SMALLEST_ANGLE = 1e-7  # radians; a smaller angle is a rounding error
 TIMES_ROUNDING = 1.5  # a change up to this many times that of storing may be rounding alone
 LOOSE_CUT = 1.0  # gap at the cut over the change; under it, vectors may swap across the cut
+EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
 ALIKE = 1.15  # groups whose mean angles differ by less than this factor turned alike
 MOST, FEW = 0.9, 0.25  # most of a change's energy; at most this share of the layers are few
 FEWEST_LAYERS = 4  # with fewer layers in all, none are called few

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..spectral import Factors
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import SMALLEST_VALUE
+from .judgement import EQUAL
+from .tenths import NOT_TURNED, Angles, Taken, turned_tenths
 
-EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
 INTRUDERS = 10  # how many leading vectors are looked at, whatever k is
 
 
@@ -25,6 +26,8 @@ class Leading:
         method: the rung of the precision ladder that gave the triplets.
         energy: ‖W‖_F².
         first: the leading ten triplets, or all k where k is more.
+        taken: vectors of every tenth of the spectrum; None unless they were asked for.
+        turned: how the vectors of the tenths turned, left and right; empty for a base.
     """
 
     matrix: DenseMatrix
@@ -35,18 +38,40 @@ class Leading:
     method: str
     energy: float
     first: Factors
+    taken: Taken | None = None
+    turned: tuple[Angles, Angles] = NOT_TURNED
 
     @classmethod
-    def of(cls, matrix: DenseMatrix, k: int) -> Leading:
-        """Decompose `matrix`, which then forgets its decompositions."""
+    def of(cls, matrix: DenseMatrix, k: int, base: Leading | None = None) -> Leading:
+        """Decompose `matrix`, which then forgets its decompositions.
+
+        Args:
+            base: what the tenths of the spectrum are compared with; None for a base.
+        """
         found = matrix.top(k)
         first = found if k >= INTRUDERS else matrix.top(min(INTRUDERS, *matrix.shape))
+        taken, turned = None, NOT_TURNED
+        if k and base is None:
+            taken = Taken.of(matrix, matrix.basis())
+        elif k and base is not None and base.taken is not None:
+            turned = turned_tenths(matrix, matrix.basis(), base.taken)
         matrix.release()
         energy = sum(
             float(torch.linalg.vector_norm(panel, dtype=torch.float64)) ** 2
             for panel in matrix.panels(wide_enough(matrix))
         )
-        return cls(matrix, found.U, found.S, found.Vh, found.gap, found.method, energy, first)
+        return cls(
+            matrix,
+            found.U,
+            found.S,
+            found.Vh,
+            found.gap,
+            found.method,
+            energy,
+            first,
+            taken,
+            turned,
+        )
 
     @property
     def k(self) -> int:

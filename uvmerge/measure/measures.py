@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 from ..errors import counted
 from ..text import two_lines
 from . import judgement
-from .null import RandomMatrix, RandomSubspaces, best_cosine, share_band
+from .null import RandomMatrix, RandomSubspaces, best_cosine, edges_of, share_band
 
 
 def _degrees(angle: float) -> str:
@@ -28,11 +29,17 @@ class Turn:
         angles: k principal angles between the two spans, ascending, in radians.
         alignment: mean over base vectors of the largest |cosine| with a fine-tuned vector; vectors
             of equal singular values count as the subspace that they span.
+        tenths: of each tenth of the spectrum, from the largest values to the smallest, the angle
+            arcsin √(mean sin²θ) in radians of the base's vectors with the span of the other
+            matrix's; None where it cannot be told. Empty where r < 10 or k is 0.
+        r: number of singular values.
     """
 
     d: int
     angles: tuple[float, ...]
     alignment: float
+    tenths: tuple[float | None, ...] = ()
+    r: int = 0
 
     def __repr__(self) -> str:
         about = f"mean {_degrees(self.mean)}, largest {_degrees(self.largest)}"
@@ -60,6 +67,13 @@ class Turn:
     def chance(self) -> RandomSubspaces:
         """Two independent subspaces of the same dimensions."""
         return RandomSubspaces(self.d, len(self.angles))
+
+    @property
+    def chance_of_tenths(self) -> tuple[float, ...]:
+        """The angle of each tenth for independent matrices, in radians."""
+        edges = edges_of(self.r) if self.tenths else []
+        sizes = [end - begin for begin, end in pairwise(edges)]
+        return tuple(math.asin(RandomSubspaces(self.d, size).chordal) for size in sizes)
 
     @property
     def chance_alignment(self) -> float:
@@ -100,6 +114,10 @@ class Change:
             of D are those with the largest leverage scores.
         picture: mean squares of C in up to 24 × 24 cells, leading vectors first, over the mean
             square of D; a change without structure would give 1 everywhere.
+        diagonal_entries: |C_ii| of the k leading directions, in the unit of the weights; among equal
+            singular values, the root mean square of the symmetric part of C.
+        residual, base_residual: ‖W − U_b,k U_b,kᵀ W V_b,k V_b,kᵀ‖_F / ‖W‖_F of the fine-tuned matrix
+            and of the base: what lies outside of the base's leading block. None where W is zero.
     """
 
     shape: tuple[int, int]
@@ -110,6 +128,9 @@ class Change:
     rotation: float
     structureless: float
     picture: tuple[tuple[float, ...], ...]
+    diagonal_entries: tuple[float, ...] = ()
+    residual: float | None = None
+    base_residual: float | None = None
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -227,7 +248,11 @@ class Measures:
             self,
             base_values=tuple(value * size for value in self.base_values),
             finetuned_values=tuple(value * size for value in self.finetuned_values),
-            change=replace(self.change, values=tuple(value * size for value in self.change.values)),
+            change=replace(
+                self.change,
+                values=tuple(value * size for value in self.change.values),
+                diagonal_entries=tuple(x * size for x in self.change.diagonal_entries),
+            ),
         )
 
     @property

@@ -114,6 +114,11 @@ class RandomSubspaces:
         return y0 + (y1 - y0) * ((share - x0) / (x1 - x0) if x1 > x0 else 0.0)
 
 
+def edges_of(r: int) -> list[int]:
+    """Where the tenths of r singular values begin and end, 11 numbers; none where r is under ten."""
+    return [r * i // 10 for i in range(11)] if r >= 10 else []
+
+
 @lru_cache(maxsize=256)
 def _mean_angle(subspaces: RandomSubspaces) -> float:
     angles = subspaces.angles()

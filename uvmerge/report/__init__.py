@@ -1,4 +1,4 @@
-"""Findings of a comparison as files: `report.json`, `matrices.csv` and `report.html`, the page."""
+"""Findings of a comparison as files: `report.json`, `matrices.csv`, the page, and a picture of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..measure.findings import Findings
 from ..output.manifest import write_whole
+from .card import picture_of
 from .data import as_data
 from .fragments import bars, entry_figure, entry_summary
 from .page import figure, render
@@ -31,7 +32,10 @@ __all__ = [
 
 
 def save(findings: Findings, folder: str | Path) -> list[Path]:
-    """Write the three files into `folder`, every file whole or not at all; returns their paths."""
+    """Write the files into `folder`, every file whole or not at all; returns their paths.
+
+    `report.png`, the first screen of the page as a picture, is written where matplotlib is installed.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(as_data(findings), separators=(",", ":"), allow_nan=False, default=str)
@@ -40,6 +44,10 @@ def save(findings: Findings, folder: str | Path) -> list[Path]:
         "matrices.csv": as_csv(findings),
         "report.html": render(findings),
     }
-    for name, text in contents.items():
-        write_whole(folder / name, text.encode())
-    return [folder / name for name in contents]
+    files = {name: text.encode() for name, text in contents.items()}
+    drawn = picture_of(findings)
+    if drawn is not None:
+        files["report.png"] = drawn
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files]

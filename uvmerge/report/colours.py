@@ -7,8 +7,8 @@ from collections.abc import Sequence
 # Of values: cividis (Nuñez, Anderton and Renslow 2018), light for little and dark for much.
 SEQUENTIAL = ("#FEE838", "#E1CC55", "#C3B369", "#A59C74", "#8A8678", "#707173",
               "#575D6D", "#3B496C", "#123570", "#00224E")  # fmt: skip
-# Of values beside an expected one: less is blue, more is orange.
-DIVERGING = ("#00456B", "#0072B2", "#8CBEDB", "#F7F7F7", "#EFB188", "#D55E00", "#7F3800")
+# Of values of which much is good: greens, light for little and dark for much as well.
+GOOD = ("#E5F5E0", "#C7E9C0", "#A1D99B", "#74C476", "#41AB5D", "#238B45", "#006D2C", "#00441B")
 # Of lines: Okabe and Ito 2008, which people with red-green colour blindness can distinguish.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

@@ -54,12 +54,14 @@ class Scaling:
         ends_at_chance: whether the largest value that chance gives is marked instead of the mean;
             the scale then includes that value.
         threshold: a value that is marked, and the words of the mark.
+        much_is_good: whether a large value is good news; the map then has colours of its own.
     """
 
     group: str = ""
     marks_chance: bool = True
     ends_at_chance: bool = False
     threshold: tuple[float, str] | None = None
+    much_is_good: bool = False
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,17 @@ def _side(side: str) -> tuple[Column, ...]:
             " they are orthogonal.",
             by_chance=f"√(1 − k/d) ± {BAND_SD:.0f} standard deviations",
         ),
+        row(
+            "tenths", of_vectors(lambda found: list(getattr(found, side).tenths)), JSON,
+            name="turn by position in the spectrum", unit=DEGREES,
+            meaning="For each tenth of the singular values, from the largest to the smallest, of all"
+            " min(m, n): arcsin √(mean sin²θ), with θ the angle of a base vector with the span of the"
+            " other matrix's vectors of that tenth. Of large matrices 24 vectors of each tenth of the"
+            " base are taken. Null where a tenth has no vectors of its own.",
+            by_chance="arcsin √(1 − s/d) for a tenth of s vectors in d dimensions",
+        ),
+        row("tenths_chance",
+            of_vectors(lambda found: list(getattr(found, side).chance_of_tenths)), JSON),
         row("zeros_chance", of_measures(lambda found: getattr(found, side).chance.zeros), JSON),
         row("smallest_chance", of_measures(lambda found: getattr(found, side).chance.smallest),
             JSON),
@@ -265,7 +276,7 @@ COLUMNS: tuple[Column, ...] = (
         "gap_over_change", of_measures(lambda found: found.gap_over_change),
         path="gap.over_change", name="gap at the cut, over the change", short="gap over change",
         axis="gap / σ₁(D)", is_chance=of_measures(lambda found: found.has_loose_cut),
-        scaling=Scaling(threshold=(LOOSE_CUT, "as large as the change")),
+        scaling=Scaling(threshold=(LOOSE_CUT, "as large as the change"), much_is_good=True),
         shown=FILES | Place.MAP | DETAILS,
         meaning="σ_k − σ_{k+1} of the base over σ₁(D).",
         by_chance=f"under {LOOSE_CUT:.0f} vectors may swap places over the cut, and the largest"
@@ -306,5 +317,17 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("block", of_measures(lambda found: [list(row) for row in found.change.picture]),
            path="delta.block", shown=JSON),
+    Column("diag_values", of_vectors(lambda found: list(found.change.diagonal_entries)),
+           path="delta.diag_values", shown=JSON),
+    Column(
+        "residual", of_vectors(lambda found: found.change.residual),
+        path="values.residual", name="residual outside of the leading block", unit=SHARE,
+        short="residual", shown=FILES | DETAILS,
+        chance=of_vectors(lambda found: found.change.base_residual), chance_key="residual_base",
+        beside="base",
+        meaning="‖W_f − U_b U_bᵀ W_f V_b V_bᵀ‖ / ‖W_f‖ with the base's k leading vectors: what of"
+        " the fine-tuned matrix its base's leading directions do not hold.",
+        by_chance="not chance, but the same of the base",
+    ),
     Column("methods", of_measures(lambda found: list(found.methods)), shown=FILES),
 )  # fmt: skip

@@ -32,6 +32,8 @@ def legends() -> str:
                   None, "angles"),
         furniture(rank, value, (Line((), "change"), Line((), "without structure", 1)), (),
                   None, "delta"),
+        furniture(rank, Axis(0, 1, "|C_ii|"), (Line((), "this"), Line((), "others", 1)), (),
+                  None, "diagonals"),
     )  # fmt: skip
     return (
         f'<svg class="chart" style="position:absolute;height:0"><defs>{"".join(made)}</defs></svg>'
@@ -58,7 +60,9 @@ def details(
     )
     figures = [_delta(found)]
     if found.k:
-        figures = [_spectra(found), _angles(found, earlier[-BACKGROUND:]), *figures, _block(found)]
+        before = earlier[-BACKGROUND:]
+        figures = [_spectra(found, before), _angles(found, before), *figures, _block(found)]
+        figures += [_diagonals(found, before)] if before else []
     drawn = "".join(
         f"<figure><figcaption>{title}</figcaption>{body}</figure>" for title, body in figures
     )
@@ -89,7 +93,19 @@ def _ranks(count: int) -> Axis:
     return Axis(1.0, max(count, 2), "rank", whole=True)
 
 
-def _spectra(found: Measures) -> tuple[str, str]:
+def _diagonals(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
+    """|diag C| of this checkpoint and, thin, of others: the change along each leading direction."""
+    lines = []
+    for style, other in [*((1, other) for other in earlier), (0, found)]:
+        entries = other.change.diagonal_entries
+        points = [(i + 1.0, entries[i]) for i in chosen(len(entries), power=1.6) if entries[i]]
+        lines.append(Line(points, "", style, thin=other is not found))
+    y = Axis.over([value for line in lines for _, value in line.points], log=True, decades=5)
+    title = "|diag C|, change along leading directions"
+    return title, chart(title, _ranks(found.k), y, lines, legend="diagonals")
+
+
+def _spectra(found: Measures, earlier: Sequence[Measures]) -> tuple[str, str]:
     at = chosen(found.k, power=1.6)
     base = [(i + 1, found.base_values[i]) for i in at]
     after = [(i + 1, found.finetuned_values[i]) for i in at]
@@ -98,11 +114,15 @@ def _spectra(found: Measures) -> tuple[str, str]:
     twin = Axis.over([0.0, *(change for _, change in changes)])
     axis = Axis.over([*found.base_values, *found.finetuned_values], log=True)
     lines = [
+        Line([(i + 1, other.finetuned_values[i]) for i in at if i < other.k], "", 1, thin=True)
+        for other in earlier
+    ]
+    lines += [
         Line(base, ""),
         Line(after, "", 1),
         Line(changes, "", 2, twin=True),
     ]
-    title = "Leading singular values"
+    title = "Leading singular values" + (" (thin: other checkpoints)" if earlier else "")
     return title, chart(title, _ranks(found.k), axis, lines, twin=twin, legend="spectra")
 
 
@@ -158,7 +178,7 @@ def _block(found: Measures) -> tuple[str, str]:
     image = picture(found.change.picture, BLOCK)
     body = (
         f'<img class="block" width="144" height="144" alt="block" src="{image}">'
-        '<span class="ramp"></span><span class="ends"><i>1/32</i><i>1</i><i>32</i></span>'
+        '<span class="ramp"></span><span class="ends"><i>1/32</i><i>chance</i><i>32</i></span>'
         '<span class="note">times what a change without structure shows</span>'
     )
     return "Change in leading directions", body

@@ -18,11 +18,11 @@ SHARED = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
     '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse">'
     '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#fff" stroke-width="1.6"/>'
-    '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#444" stroke-width=".6"/>'
+    '<path d="M0 6L6 0M-1 1L1-1M5 7L7 5" stroke="#333" stroke-width=".8"/>'
     "</pattern>"
     f'<rect id="cell" width="{WIDTH - 1}" height="{HEIGHT - 1}"/>'
     f'<rect id="hatched" width="{WIDTH - 1}" height="{HEIGHT - 1}" fill="url(#hatch)"'
-    ' opacity=".6"/>'
+    ' opacity=".8"/>'
     "</defs></svg>"
 )
 
@@ -47,6 +47,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How large a heat map is drawn.
+
+    Attributes:
+        width, height: of a cell at most, in CSS pixels; where there are many, cells are smaller.
+        most_width, most_height: of all cells.
+        legend: width of the legend.
+        has_texts: whether a cell shows its number, if there is room.
+    """
+
+    width: int
+    height: int
+    most_width: int
+    most_height: int
+    legend: int
+    has_texts: bool = True
+
+    def cell(self, rows: int, columns: int) -> tuple[int, int]:
+        """Width and height of a cell of a table."""
+        width, height = self.most_width // max(columns, 1), self.most_height // max(rows, 1)
+        return max(6, min(self.width, width)), max(4, min(self.height, height))
+
+
+LARGE, MEDIUM = Size(WIDTH, 17, 560, 520, 200), Size(34, HEIGHT, 345, 420, 200)
+SMALL = Size(20, 10, 200, 230, 130, has_texts=False)
+
+
+@dataclass(frozen=True)
 class Scale:
     """Colours for values between the ends of `axis`, with marks on its legend."""
 
@@ -67,41 +95,53 @@ def heat_map(
     columns: Sequence[str],
     cells: Mapping[tuple[int, int], Cell],
     scale: Scale,
+    size: Size = LARGE,
 ) -> str:
     """A table of coloured cells, keyed by (row, column), with its legend underneath."""
+    w, h = size.cell(len(rows), len(columns))
     left = 12 + round(5.6 * max((len(row) for row in rows), default=0))
-    top = 10 + round(4.2 * max((len(column) for column in columns), default=0))
-    width = max(left + WIDTH * len(columns) + 40, left + 250)
-    height = top + HEIGHT * len(rows) + 42
+    longest = max((len(column) for column in columns), default=0)
+    top = 12 + (round(4.2 * longest) if longest > 2 else 4)
+    width = max(
+        left + w * len(columns) + (4 * longest if longest > 2 else 8), left + size.legend + 20
+    )
+    height = top + h * len(rows) + 46
     parts = [
         f'<svg class="heat" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" aria-label="{safe(title)}" {FONT}><g text-anchor="end">'
     ]
+    every = -(-11 // h)  # rows under one label
     parts += [
-        f'<text x="{left - 5}" y="{top + HEIGHT * i + 11}">{safe(row)}</text>'
+        f'<text x="{left - 5}" y="{top + h * i + h // 2 + 4}">{safe(row)}</text>'
         for i, row in enumerate(rows)
+        if i % every == 0
     ]
     parts.append("</g>")
+    turn = "rotate(-40)" if longest > 2 else ""
     parts += [
-        f'<text transform="translate({left + WIDTH * j + 18} {top - 4})rotate(-40)">{safe(column)}'
+        f'<text transform="translate({left + w * j + w // 2 - 4} {top - 4}){turn}">{safe(column)}'
         "</text>"
         for j, column in enumerate(columns)
     ]
-    parts.append('<g text-anchor="middle" font-size="9" fill="#000">')
+    has_texts = size.has_texts and h >= 12 and w >= 32
+    parts.append(
+        f'<g transform="translate({left} {top})scale({w / WIDTH:.4g} {h / HEIGHT:.4g})"'
+        ' text-anchor="middle" font-size="9" fill="#000">'
+    )
     parts += [
-        _cell(cell, left + WIDTH * j, top + HEIGHT * i, scale) for (i, j), cell in cells.items()
+        _cell(cell, WIDTH * j, HEIGHT * i, scale, has_texts) for (i, j), cell in cells.items()
     ]
     parts.append("</g>")
-    parts.append(_legend(scale, left, top + HEIGHT * len(rows) + 10))
+    parts.append(_legend(scale, left, top + h * len(rows) + 10, size.legend))
     return "".join(parts) + "</svg>"
 
 
-def _cell(cell: Cell, x: int, y: int, scale: Scale) -> str:
+def _cell(cell: Cell, x: int, y: int, scale: Scale, has_text: bool) -> str:
     fill, ink = scale.colour(cell.value) if cell.value is not None else ("#eee", "#000")
     parts = [f'<use href="#cell" x="{x}" y="{y}" fill="{fill}"/>']
     if cell.hatched:
         parts.append(f'<use href="#hatched" x="{x}" y="{y}"/>')
-    if cell.text:
+    if cell.text and has_text:
         outline = 'stroke-width="3" stroke-linejoin="round" paint-order="stroke"'
         halo = f' stroke="{fill}" {outline}' if cell.hatched else ""
         light = f' fill="{ink}"' if ink != "#000" else ""
@@ -112,18 +152,22 @@ def _cell(cell: Cell, x: int, y: int, scale: Scale) -> str:
     return f'<a href="#{cell.link}">{drawn}</a>' if cell.link else f"<g>{drawn}</g>"
 
 
-def _legend(scale: Scale, x: int, y: int) -> str:
-    steps, width = 40, 200
+def _legend(scale: Scale, x: int, y: int, width: int) -> str:
+    steps = 40
     parts = []
     for i in range(steps):
         red, green, blue = mixed(scale.ramp, (i + 0.5) / steps)
         at = x + i * width // steps
         parts.append(
-            f'<rect x="{at}" y="{y}" width="6" height="8" fill="#{red:02x}{green:02x}{blue:02x}"/>'
+            f'<rect x="{at}" y="{y}" width="{-(-width // steps) + 1}" height="8" fill="#{red:02x}{green:02x}{blue:02x}"/>'
         )
     parts.append('<g text-anchor="middle" font-size="9">')
-    for value in scale.axis.ticks(5):
+    free = x - 30  # where the last number ends
+    for value in scale.axis.ticks(5 if width > 150 else 3):
         at = x + round(scale.axis.share(value) * width)
+        if at - free < 28:
+            continue
+        free = at
         parts.append(
             f'<path d="M{at} {y + 8}v3" stroke="#555"/>'
             f'<text x="{at}" y="{y + 20}">{number(value)}</text>'

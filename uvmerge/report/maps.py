@@ -10,14 +10,35 @@ from ..text import brief
 from .column import Column, Place, mean
 from .columns import shown_in
 from .format import number, safe
-from .heat import Cell, heat_map
+from .heat import LARGE, SMALL, Cell, Size, heat_map
 from .scales import scale_of
 
 MOST_ROLES, MOST_LAYERS = 16, 200  # how many are drawn; matrices.csv has all
 
 
 def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
-    """All heat maps of a checkpoint as HTML figures; `links` holds anchors by name of a matrix."""
+    """All heat maps of a checkpoint as HTML figures: one large, the others in a row of small ones.
+
+    Args:
+        links: anchors by name of a matrix.
+    """
+    return f"{large_map(compared, links)}{small_maps(compared, links)}"
+
+
+def large_map(compared: Compared, links: Mapping[str, str]) -> str:
+    """The heat map of the first measure."""
+    columns = shown_in(Place.MAP)
+    return _figure(columns[0], compared, links, LARGE)
+
+
+def small_maps(compared: Compared, links: Mapping[str, str]) -> str:
+    """The heat maps of all other measures, without numbers in the cells."""
+    columns = shown_in(Place.MAP)
+    drawn = (_figure(column, compared, links, SMALL) for column in columns[1:])
+    return f'<div class="small">{"".join(drawn)}</div>'
+
+
+def _figure(column: Column, compared: Compared, links: Mapping[str, str], size: Size) -> str:
     roles, layers, cells = by_place(compared.entries)
     dropped = len(roles) > MOST_ROLES or len(layers) > MOST_LAYERS
     often = Counter(entry.role for entry in compared.entries)
@@ -30,17 +51,35 @@ def heat_maps(compared: Compared, links: Mapping[str, str]) -> str:
         if (role, layer) in cells
     }
     names = ["outside" if layer is None else str(layer) for layer in layers]
-    drawn, columns = [], shown_in(Place.MAP)
-    for column in columns:
-        scale = scale_of(column, columns, list(shown.values()))
-        made = {place: _cell(column, entries, links) for place, entries in shown.items()}
-        heads = [brief(role, 18) for role in roles]
-        picture = heat_map(column.title, names, heads, made, scale)
-        title, note = safe(column.title), safe(column.note or column.meaning, 400)
-        note = f'<span class="note">{note}</span>'
-        drawn.append(f"<figure><figcaption>{title}{note}</figcaption>{picture}</figure>")
-    rest = '<p class="note">Only the most frequent roles and the first layers are drawn.</p>'
-    return f'<div class="maps">{"".join(drawn)}</div>{rest if dropped else ""}'
+    scale = scale_of(column, shown_in(Place.MAP), list(shown.values()))
+    made = {place: _cell(column, entries, links) for place, entries in shown.items()}
+    picture = heat_map(column.title, names, [brief(role, 18) for role in roles], made, scale, size)
+    notes = [_LARGE_NOTE] if size is LARGE else []
+    if column.scaling.much_is_good:
+        notes.append(_MUCH_IS_GOOD)
+    if dropped:
+        notes.append("the most frequent roles and the first layers only")
+    note = f'<span class="note">{safe("; ".join(notes), 500)}</span>' if notes else ""
+    return f"<figure><figcaption>{safe(column.title)}{note}</figcaption>{picture}</figure>"
+
+
+def explained_maps() -> str:
+    """What the small maps show, folded."""
+    rows = "".join(
+        f"<dt>{safe(column.title)}</dt><dd>{safe(column.note or column.meaning, 400)}</dd>"
+        for column in shown_in(Place.MAP)[1:]
+    )
+    return (
+        '<details class="prose"><summary>What these maps show</summary>'
+        f'<dl class="meaning">{rows}</dl></details>'
+    )
+
+
+_MUCH_IS_GOOD = "much is good here: greens of its own"
+_LARGE_NOTE = (
+    "layers × roles, ‖W_f − W_b‖ / ‖W_b‖; dark is much; hatched: no finding, no more than rounding"
+    " makes; a cell leads to its matrix"
+)
 
 
 def _cell(column: Column, entries: Sequence[Entry], links: Mapping[str, str]) -> Cell:

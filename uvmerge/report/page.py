@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 from ..errors import counted
-from ..measure.findings import Compared, Entry, Findings
-from ..measure.measures import Measures
+from ..measure.findings import Compared, Findings
 from .answers import answers
-from .column import Column, Place
-from .columns import column_of, shown_in
-from .details import details, legends
-from .format import NONE, number, percent, safe
+from .column import Column
+from .columns import column_of
+from .first import first_screen, whole
+from .format import number, percent, safe
 from .heat import SHARED
-from .maps import heat_maps
+from .layers import folded_layers
+from .maps import explained_maps, heat_maps, small_maps
 from .meaning import meanings
+from .spectrum import tenths_figures
 from .style import STYLE
+from .tables import STAR_NOTE, of_matrices, table
 from .trajectory import trajectory
 from .words import headline
 
-DETAILS_BYTES = 1_500_000  # of the details of all matrices, so that a page stays under 2 MB
 MOST_LISTED = 10
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
@@ -57,8 +57,8 @@ def figure(findings: Findings) -> str:
 
 
 _FRAGMENT_STYLE = (
-    ".uvmerge .maps{display:grid;gap:18px;"
-    "grid-template-columns:repeat(auto-fill,minmax(370px,1fr))}"
+    ".uvmerge .small{display:grid;gap:18px;margin-top:18px;"
+    "grid-template-columns:repeat(auto-fill,minmax(min(100%,230px),1fr))}.uvmerge svg{max-width:100%}"
     ".uvmerge figure{margin:0}.uvmerge figcaption{font-weight:600;font-size:13px}"
     ".uvmerge .note{display:block;color:#666;font-size:12px;font-weight:400}"
 )
@@ -71,30 +71,36 @@ def _sections(findings: Findings) -> Iterable[str]:
     else:
         title = f"{counted(len(findings.compared), 'checkpoint')} <small>against</small> {base}"
     yield f'<header><p class="kicker">uvmerge diff</p><h1>{title}</h1></header>'
-    yield f'<div class="top">{_headline(findings)}{_facts(findings)}</div>'
-    if any(compared.behaviour for compared in findings.compared):
-        yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
-    yield answers(findings)
-    several = len(findings.compared) > 1
-    if several:
-        yield f"<h2>Over the checkpoints</h2>{trajectory(findings)}"
     if not findings.compared:
+        yield f"{first_screen(findings, {})}{_prose(findings)}"
         return
     last = findings.compared[-1]
-    which = f" of the last checkpoint, {safe(last.label)}" if several else ""
+    several = len(findings.compared) > 1
     earlier = [
         {entry.name: entry.measures for entry in compared.measured if entry.measures is not None}
         for compared in findings.compared[:-1]
     ]
-    folded, links = _folded(last, earlier)
+    folded = folded_layers(last, earlier)
+    yield first_screen(findings, folded.links)
+    yield _prose(findings)
+    if any(compared.behaviour for compared in findings.compared):
+        yield f"<h2>Behaviour on the given prompts</h2>{_behaviours(findings)}"
+    yield answers(findings)
+    if several:
+        yield f"<h2>Over the checkpoints</h2>{trajectory(findings)}"
+    which = f" of the last checkpoint, {safe(last.label)}" if several else ""
+    if tenths := tenths_figures(findings):
+        yield f"<h2>Where in the spectrum</h2>{tenths}"
     if last.entries:
         yield f'<h2>Layers and roles{which}</h2><p class="note">{_MAPS_NOTE}</p>'
-        yield heat_maps(last, links)
+        yield f"{small_maps(last, folded.links)}{explained_maps()}"
     if last.measured:
-        yield f"<h2>Most moved matrices{which}</h2>{_most_moved(last, links)}"
-        yield f'<h2 class="every">Every matrix{which}</h2>{folded}'
+        most = of_matrices(last.most_turned_first[:MOST_LISTED], folded.links)
+        yield f'<h2>Most moved matrices{which}</h2>{most}<p class="note">By mean angle of both'
+        yield f" sides. {STAR_NOTE}</p>"
+        yield f'<h2 class="every">Every matrix{which}</h2>{folded.html}'
     yield _rest(last)
-    yield f"<h2>What these figures mean</h2>{_meaning()}"
+    yield f'<details class="prose"><summary>What these figures mean</summary>{_meaning()}</details>'
 
 
 _MAPS_NOTE = (
@@ -104,14 +110,23 @@ _MAPS_NOTE = (
 )
 
 
+def _prose(findings: Findings) -> str:
+    """All findings in sentences, and what was compared how, folded; notes are to be seen."""
+    notes = list(dict.fromkeys(note for each in findings.compared for note in each.notes))
+    shown = "".join(f"<li>{safe(note, 600)}</li>" for note in notes)
+    sentences = headline(findings)
+    return (
+        (f'<ul class="notes">{shown}</ul>' if notes else "")
+        + '<details class="prose"><summary>All findings in words'
+        f" <span>({counted(len(sentences), 'sentence')})</span></summary>{_headline(findings)}"
+        '</details><details class="prose"><summary>What was compared, and how</summary>'
+        f"{_facts(findings)}</details>"
+    )
+
+
 def _headline(findings: Findings) -> str:
-    items = "".join(f"<li>{_whole(sentence)}</li>" for sentence in headline(findings))
+    items = "".join(f"<li>{whole(sentence)}</li>" for sentence in headline(findings))
     return f'<ul class="headline {findings.verdict}">{items}</ul>'
-
-
-def _whole(sentence: str) -> str:
-    """An escaped sentence with no line break between a number and its unit."""
-    return re.sub(r"(?<=\d) (?=%|nats|±)", "&nbsp;", safe(sentence, 2000))
 
 
 def _facts(findings: Findings) -> str:
@@ -124,8 +139,6 @@ def _facts(findings: Findings) -> str:
     facts += [("settings", _listed(settings)), ("versions", _listed(findings.versions))]
     times = {phase: f"{number(seconds)} s" for phase, seconds in findings.seconds.items()}
     facts.append(("time", _listed(times)))
-    for compared in findings.compared:
-        facts += [("note", note) for note in compared.notes]
     rows = "".join(f"<dt>{safe(k)}</dt><dd>{safe(v, 600)}</dd>" for k, v in facts if v)
     return f'<dl class="facts">{rows}</dl>'
 
@@ -136,22 +149,6 @@ def _reference(label: str, commit: str | None) -> str:
 
 def _listed(items: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in items.items())
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wide") -> str:
-    """A table in HTML; the texts of its cells are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{_NAME if i == 0 else ''}>{c}</td>" for i, c in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
-    body = body.replace(" %", "&nbsp;%")
-    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
-
-
-_NAME = ' class="name"'
 
 
 def _behaviours(findings: Findings) -> str:
@@ -171,7 +168,7 @@ def _behaviours(findings: Findings) -> str:
             *(_median(column_of(key), compared) for key in _BESIDE_BEHAVIOUR),
         ))  # fmt: skip
     note = '<p class="note">Relative change and mean angles are medians over matrices.</p>'
-    return _table(header, rows) + note
+    return table(header, rows) + note
 
 
 _BESIDE_BEHAVIOUR = ("relative_delta", "left_mean", "right_mean")
@@ -183,62 +180,6 @@ def _median(column: Column, compared: Compared) -> str:
     return column.unit.text(median(values) if values else None)
 
 
-def _folded(
-    compared: Compared, earlier: Sequence[Mapping[str, Measures]]
-) -> tuple[str, dict[str, str]]:
-    """The details of the matrices that moved most, as many as fit, and anchors by name."""
-    parts: list[str] = []
-    links: dict[str, str] = {}
-    total = 0
-    moved = compared.most_turned_first
-    for i, entry in enumerate(moved):
-        before = [found[entry.name] for found in earlier if entry.name in found]
-        made = details(entry, f"m{i}", before, is_open=i == 0)
-        total += len(made.encode())
-        if total > DETAILS_BYTES:
-            parts.append(
-                f'<p class="note">{counted(len(moved) - i, "matrix")} that turned less'
-                " are in matrices.csv and report.json only.</p>"
-            )
-            break
-        parts.append(made)
-        links[entry.name] = f"m{i}"
-    return legends() + "".join(parts), links
-
-
-def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
-    columns = shown_in(Place.MOVED)
-    header = ["matrix", "shape", "k", *map(_head, columns)]
-    rows = [_moved_row(entry, columns, links) for entry in compared.most_turned_first[:MOST_LISTED]]
-    return _table(header, rows) + (
-        '<p class="note">By mean angle of both sides. * no finding: no more than chance or rounding'
-        " gives, or of a matrix that is unrelated to its base.</p>"
-    )
-
-
-def _head(column: Column) -> str:
-    return safe(column.head) + (" (chance)" if Place.CHANCE in column.shown else "")
-
-
-def _moved_row(entry: Entry, columns: Sequence[Column], links: Mapping[str, str]) -> list[str]:
-    name = safe(entry.name).replace(".", ".<wbr>")
-    if entry.name in links:
-        name = f'<a href="#{links[entry.name]}">{name}</a>'
-    k = entry.measures.k if entry.measures is not None else 0
-    shape = f"{entry.shape[0]} × {entry.shape[1]}"
-    return [name, shape, str(k), *(_moved_cell(column, entry) for column in columns)]
-
-
-def _moved_cell(column: Column, entry: Entry) -> str:
-    value = column.value(entry)
-    if value is None:
-        return NONE
-    chance = column.chance(entry) if Place.CHANCE in column.shown else None
-    beside = "" if chance is None else f" ({column.unit.text(chance)})"
-    star = "*" if column.is_no_finding(entry) else ""
-    return f"{column.unit.text(value)}{beside}{star}"
-
-
 def _rest(compared: Compared) -> str:
     """Tensors that were subtracted, not decomposed, and tensors that could not be compared."""
     parts = []
@@ -246,7 +187,7 @@ def _rest(compared: Compared) -> str:
     if changed:
         rows = [(safe(o.name), safe(o.module), percent(o.relative)) for o in changed[:MOST_LISTED]]
         parts.append("<h3>Other tensors that changed most</h3>")
-        parts.append(_table(("tensor", "module", "relative change"), rows, "plain"))
+        parts.append(table(("tensor", "module", "relative change"), rows, "plain"))
     broken = [e.name for e in compared.entries if e.state == "nonfinite"]
     broken += [other.name for other in compared.others if other.relative is None]
     if broken:

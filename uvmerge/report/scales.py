@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from ..measure.findings import Entry
 from ..measure.judgement import SMALLEST_ANGLE
-from .colours import DIVERGING
+from .colours import GOOD, SEQUENTIAL
 from .column import Column, mean
 from .format import DEGREES
 from .heat import Scale
 from .svg import Axis
 
-# Mean squares of C over those of a change without structure; a ratio of 1 is white.
-BLOCK = Scale(Axis(1 / 32, 32.0, log=True), DIVERGING)
+# Mean squares of C over those of a change without structure.
+BLOCK = Scale(Axis(1 / 32, 32.0, log=True), marks=[(1.0, "chance")])
 SMALL_ANGLES = DEGREES.drawn(0.3)  # angles are drawn on a logarithmic axis where all are smaller
 
 
@@ -34,9 +34,10 @@ def scale_of(column: Column, drawn: Sequence[Column], cells: Sequence[Sequence[E
         at = column.unit.drawn(column.scaling.threshold[0])
         ends += [0.5 * at, 2 * at]
     low, high = min(ends, default=1.0), max(ends, default=1.0)
+    ramp = GOOD if column.scaling.much_is_good else SEQUENTIAL
     if 0 < 10 * low < high:
-        return Scale(Axis(max(low, high * 1e-6), high, log=True), marks=marks)
-    return Scale(Axis(min(0.0, low), high), marks=marks)
+        return Scale(Axis(max(low, high * 1e-6), high, log=True), ramp, marks)
+    return Scale(Axis(min(0.0, low), high), ramp, marks)
 
 
 def _marks(column: Column, cells: Sequence[Sequence[Entry]]) -> list[tuple[float, str]]:

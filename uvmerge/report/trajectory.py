@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..measure.findings import Compared, Findings
+from ..measure.findings import Compared, Findings, with_measures
 from .column import Column, Place, mean
 from .columns import shown_in
-from .format import number, safe
+from .format import DEGREES, number, safe
 from .heat import Cell, heat_map
 from .pairs import DISTANCES, Distance, scale_of
 from .svg import Axis, Line, chart
 
 MOST_MODULES = 6
+MOST_LINES, SHARES = 7, 25  # checkpoints in a drawing of angles, the last ones; points of a line
 
 
 def trajectory(findings: Findings) -> str:
@@ -21,7 +22,7 @@ def trajectory(findings: Findings) -> str:
     curves = ((column.title, _curve(findings, column)) for column in shown_in(Place.CURVE))
     figures = [
         f"<figure><figcaption>{safe(title)}</figcaption>{body}</figure>"
-        for title, body in (*curves, *_pairs(findings))
+        for title, body in (*curves, *_angles(findings), *_pairs(findings))
         if body
     ]
     note = '<p class="note">Numbered in the order given; 0 is the base.</p>'
@@ -47,6 +48,34 @@ def _curve(findings: Findings, column: Column) -> str:
     x = Axis(0.5, len(findings.compared) + 0.5, "checkpoint", whole=True)
     y = Axis(min(drawn), Axis.over(drawn).high, column.label)
     return chart(column.title, x, y, lines)
+
+
+def _angles(findings: Findings) -> Iterable[tuple[str, str]]:
+    """The angles of the leading spans of several checkpoints in one drawing, for each side: at each
+    share of the k angles the mean over matrices."""
+    several = list(enumerate(findings.compared, 1))[-MOST_LINES:]
+    for side in ("left", "right"):
+        lines = []
+        for style, (i, compared) in enumerate(several):
+            curves = [
+                [
+                    turn.angles[round(j / (SHARES - 1) * (len(turn.angles) - 1))]
+                    for j in range(SHARES)
+                ]
+                for _, found in with_measures(compared.related_matrices)
+                if (turn := getattr(found, side)).angles
+            ]
+            points = [
+                (100 * j / (SHARES - 1), DEGREES.drawn(sum(at) / len(at)))
+                for j, at in enumerate(zip(*curves))
+            ]
+            if points:
+                lines.append(Line(points, str(i), style))
+        drawn = [angle for line in lines for _, angle in line.points]
+        if drawn:
+            title = f"Angles of the leading spans, {side}"
+            x = Axis(0.0, 100.0, "rank, % of k; smallest angle first")
+            yield title, chart(title, x, Axis(0.0, Axis.over(drawn).high, "degrees"), lines)
 
 
 def _mean(column: Column, compared: Compared, module: str | None) -> float | None:

@@ -89,11 +89,12 @@ class Eigenpairs:
             return None
         return cls(values.flip(0), vectors.flip(1), None)
 
-    def can_be(self, count: int, r: int) -> bool:
-        """Whether these may be `count` pairs of a Gram matrix (r, r), or the none of a failed rung."""
+    def can_be(self, count: int, r: int, dtype: torch.dtype = torch.float64) -> bool:
+        """Whether these may be `count` pairs of a Gram matrix (r, r) with vectors of `dtype`, or the
+        none of a failed rung."""
         shapes = len(self.values), len(self.vectors), self.values.dtype, self.vectors.dtype
         return (
-            shapes in [(b, r, torch.float64, torch.float64) for b in (count, 0)]
+            shapes in [(b, r, torch.float64, dtype) for b in (count, 0)]
             and self.vectors.shape[1] <= len(self.values)
             and bool(self.vectors.isfinite().all() and self.values.isfinite().all())
             and not bool((self.values.diff() > 0).any())
@@ -114,6 +115,13 @@ class Refiner:
         self.scale = 2.0 ** float(G.diagonal().max().clamp(min=1e-300).log2().round())
         self.G = G.div_(self.scale)  # in the range of float32
         self.start = Eigenpairs.all_of(self.G.float())
+
+    @property
+    def whole(self) -> Eigenpairs | None:
+        """All r eigenpairs that refining starts from, with float32 vectors."""
+        if self.start is None:
+            return None
+        return Eigenpairs(self.start.values.double() * self.scale, self.start.vectors, None)
 
     def block(
         self, begin: int, end: int, before: Tensor, multiply: Callable[[torch.dtype], Tensor]

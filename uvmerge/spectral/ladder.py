@@ -12,8 +12,8 @@ blocks that do not depend on k, and a rung is judged by the first k columns alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -24,6 +24,7 @@ from .gram import MOST_BLOCKS, Eigenpairs, Refiner, gram
 from .operand import Factors
 from .precision import SMALLEST_VALUE, Precision
 from .recombine import BLOCK, Sum
+from .side import Side
 from .svd import checked_svd
 
 
@@ -70,63 +71,16 @@ class Spectrum(NamedTuple):
     method: str
 
 
-@dataclass
-class _Side:
-    """Singular vectors from the eigenpairs of a Gram matrix: of the shorter side at once, of the
-    longer side as far as they were asked for.
+class Basis(NamedTuple):
+    """All r singular values of a matrix, and the singular vectors of its shorter side.
 
     Attributes:
-        method: the rung of the ladder.
-        values: singular values in float64, descending.
-        short: singular vectors (r, ·) of the shorter side, in float64.
-        following: the singular value after the last one; None where it is unknown or there is none.
-        other: blocks (long side, `BLOCK`) of the longer side's vectors, times their singular values.
-        non_orthogonality: per column j of `other`, the largest |uᵢᵀuⱼ − δᵢⱼ| over i ≤ j.
+        values: (r,) in float64, descending; of W / 2^exponent.
+        vectors: (r, r), a column for each value, in float64 or, before they were refined, float32.
     """
 
-    method: str
     values: Tensor
-    short: Tensor
-    following: float | None
-    other: list[Tensor] = field(default_factory=list)
-    non_orthogonality: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, method: str, blocks: Sequence[Eigenpairs]) -> _Side:
-        """From blocks of eigenpairs of a Gram matrix, the one with the largest values first."""
-        values = torch.cat([block.values for block in blocks]).clamp(min=0).sqrt()
-        last = blocks[-1].following
-        following = None if last is None else max(last, 0.0) ** 0.5
-        vectors = [block.vectors for block in blocks]
-        short = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
-        return cls(method, values, short, following)
-
-    def holds(self, k: int, bound: float) -> bool:
-        """Whether the first k triplets are accurate: non-orthogonality at most `bound`."""
-        if k == 0:
-            return True
-        if not bool(self.values[k - 1] > 1e-7 * self.values[0]):
-            return False
-        return max(self.non_orthogonality[:k]) <= bound
-
-    def extend(self, k: int, project: Callable[[list[Tensor]], list[Tensor]]) -> None:
-        """Compute what is missing of the first k columns of the longer side.
-
-        Args:
-            project: multiplies blocks (r, ·) of the shorter side's vectors by W or Wᵀ.
-        """
-        starts = range(len(self.other) * BLOCK, min(k, len(self.values)), BLOCK)
-        for at, new in zip(starts, project([self.short[:, at : at + BLOCK] for at in starts])):
-            self.other.append(new)
-            S = self.values[at : at + BLOCK]
-            worst = torch.zeros_like(S)
-            for i, block in enumerate(self.other):
-                scale = self.values[i * BLOCK : i * BLOCK + block.shape[1]]
-                cosines = (block.mT @ new).to(S.dtype) / scale[:, None] / S
-                if block is new:
-                    cosines = (cosines - torch.eye(len(S), dtype=S.dtype, device=S.device)).triu()
-                worst = torch.maximum(worst, cosines.abs().amax(0))
-            self.non_orthogonality += worst.nan_to_num(nan=torch.inf).tolist()
+    vectors: Tensor
 
 
 class Ladder:
@@ -146,8 +100,8 @@ class Ladder:
         self.name, self.W, self.precision, self.shelf = name, W, precision, shelf
         self._refiner: Refiner | None = None
         self._refined_blocks: list[Eigenpairs] = []
-        self._refined_sides: dict[int, _Side] = {}
-        self._gram: _Side | None = None
+        self._refined_sides: dict[int, Side] = {}
+        self._gram: Side | None = None
         self._svd: Factors | None = None
         self._unkept: Eigenpairs | None = None  # what `_gram` was made from, unless recalled
         self._worth_keeping = 0  # columns of `_unkept` that were asked for
@@ -190,6 +144,36 @@ class Ladder:
         svd = self._full_svd()
         return Spectrum(self._unscaled(svd.S), svd.method)
 
+    def basis(self) -> Basis:
+        """What the rungs that were climbed know of all r vectors of the shorter side."""
+        if self._svd is not None:
+            svd = self._svd
+            return Basis(svd.S, svd.Vh.mT if self.W.is_tall else svd.U)
+        if self._gram is not None:
+            side = self._gram_side(min(self.W.shape))
+            if side is not None:
+                return Basis(side.values, side.short)
+        start = self._start()
+        if start is None:
+            self._full_svd()
+            return self.basis()
+        return Basis(start.values.clamp(min=0).sqrt(), start.vectors)
+
+    def _start(self) -> Eigenpairs | None:
+        """The float32 eigenpairs that the rung `refined` starts from; None where LAPACK does not
+        converge."""
+        rung, r = f"{self.precision.name}-start", min(self.W.shape)
+        start = None if self.shelf is None else self.shelf.recall(self._kept_as(rung), r)
+        if start is not None and len(start.values) and start.can_be(r, r, torch.float32):
+            device = self.W.device
+            return Eigenpairs(start.values.to(device), start.vectors.to(device), None)
+        if self._refiner is None:
+            self._refiner = Refiner(self._gram_matrix(self.precision.multiply), self.precision)
+        start = self._refiner.whole
+        if start is not None and self.shelf is not None:
+            self.shelf.keep(self._kept_as(rung), start)
+        return start
+
     def keep(self) -> None:
         """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for.
 
@@ -200,7 +184,7 @@ class Ladder:
             self.shelf.keep(self._kept_as("gram"), Eigenpairs(self._unkept.values, columns, None))
             self._unkept = None
 
-    def _leading(self, k: int) -> _Side | None:
+    def _leading(self, k: int) -> Side | None:
         """The first rung whose leading k triplets are accurate; None where only the SVD is left."""
         for rung in (self._refined_side, self._gram_side):
             side = rung(k)
@@ -210,7 +194,7 @@ class Ladder:
                     return side
         return None
 
-    def _refined_side(self, k: int) -> _Side | None:
+    def _refined_side(self, k: int) -> Side | None:
         r = min(self.W.shape)
         size = -(-r // 5)
         count = -(-k // size)
@@ -223,7 +207,7 @@ class Ladder:
         if len(blocks) < count or not len(blocks[count - 1].values):
             return None
         if count not in self._refined_sides:
-            self._refined_sides[count] = _Side.of("refined", blocks[:count])
+            self._refined_sides[count] = Side.of("refined", blocks[:count])
         return self._refined_sides[count]
 
     def _refined_block(self, begin: int, end: int) -> Eigenpairs:
@@ -266,16 +250,16 @@ class Ladder:
             )
         return values
 
-    def _gram_side(self, k: int) -> _Side | None:
+    def _gram_side(self, k: int) -> Side | None:
         """All singular values, and at least k of the shorter side's vectors, in float64."""
-        k = -(-k // BLOCK) * BLOCK  # whole blocks, as `_Side.extend` projects them
+        k = -(-k // BLOCK) * BLOCK  # whole blocks, as `Side.extend` projects them
         self._worth_keeping = max(self._worth_keeping, k)
         if self._gram is None or self._gram.short.shape[1] < min(k, len(self._gram.values)):
             pairs = self._recalled("gram", k, min(self.W.shape))
             if pairs is None:
                 pairs = Eigenpairs.all_of(self._gram_matrix(torch.float64)) or self._nothing
                 self._unkept = pairs
-            self._gram = _Side.of("gram", [pairs])
+            self._gram = Side.of("gram", [pairs])
         return self._gram if len(self._gram.values) else None
 
     def _recalled(self, rung: str, columns: int, count: int) -> Eigenpairs | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .ladder import Ladder, Shelf
+from .ladder import Basis, Ladder, Shelf
 from .log import Log, difference
 from .operand import Factors, Matrix, Term
 from .precision import Precision
@@ -132,6 +132,10 @@ class DenseMatrix(DenseOperand):
         found = self._ladder.tail(k)
         self._note(min(self.shape) - k, found.gap, found.method)
         return found
+
+    def basis(self) -> Basis:
+        """All r singular values, and the vectors of the shorter side, from what was decomposed."""
+        return self._ladder.basis()
 
     def keep(self) -> None:
         """Put the eigenpairs of W and of its last difference on their shelves."""
