@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from .api.diff import Diff as Diff
+from .api.evaluate import Evaluation as _Evaluation
 from .api.run import Result as Result
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -56,6 +57,18 @@ class _SweepSettings(_ComputeSettings, total=False):
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
+
+class _EvalSettings(TypedDict, total=False):
+    rule: Literal["id", "ood", "both"]
+    hands: int
+    attempts: int
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch: int
+    model_name: str | None
+    timeout: float
+    device: str
 
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
@@ -204,4 +217,11 @@ def check(
     sha256: bool = ...,
     **settings: Unpack[_OpenSettings],
 ) -> dict[str, Any]: ...
+def evaluate_cards(
+    model: _Reference,
+    *,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_EvalSettings],
+) -> _Evaluation: ...
 def __getattr__(name: str) -> Any: ...

@@ -1,13 +1,51 @@
-"""The command `tasks-path`."""
+"""The commands `eval` and `tasks-path`."""
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import tasks
+from ..api.evaluate import EvalSettings, evaluate_cards
+from .options import Group, json_option, setting_options
+from .talk import popped_quiet
+
+
+@click.group("eval", cls=Group, epilog="Example: uvmerge eval cards sft --out results")
+def eval_group() -> None:
+    """Ask a model questions that have an exact judge."""
+
+
+@eval_group.command(
+    "cards",
+    epilog="Example: uvmerge eval cards http://localhost:8000/v1 --rule ood --out results",
+)
+@click.argument("model", metavar="MODEL|URL")
+@click.option(
+    "--out", metavar="DIR", help="Write every answer into DIR, from which a run is resumed."
+)
+def cards_command(model: str, out: str | None, as_json: bool, **settings: Any) -> None:
+    """Ask a model to make 24 from four cards, and tell it what is wrong until it is right.
+
+    MODEL is a folder or a Hub id and runs in this process; URL is the base URL of an
+    OpenAI-compatible endpoint, such as that of `vllm serve`. The environment variable UVMERGE_API_KEY
+    holds the key of an endpoint that wants one. success@1 counts the first answers that are right,
+    success@5 the hands with a right answer among five.
+    """
+    quiet = popped_quiet(settings)
+    done = evaluate_cards(model, out=out, quiet=quiet, **settings)
+    click.echo(json.dumps(done.as_data(), allow_nan=False) if as_json else str(done))
+
+
+cards_command.params += [
+    *setting_options(EvalSettings),
+    json_option(),
+    click.Option(["-q", "--quiet"], is_flag=True, help="No progress on stderr."),
+]
 
 
 @click.command(

@@ -18,7 +18,7 @@ from ..errors import ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
 from .diff import diff_command, diff_options
-from .evaluate import tasks_path_command
+from .evaluate import eval_group, tasks_path_command
 from .failures import of_system
 from .heap import set_thresholds
 from .look import check_command, demo_command, show_command
@@ -118,6 +118,7 @@ def _assemble() -> UvmergeError | None:
         show_command,
         check_command,
         demo_command,
+        eval_group,
         tasks_path_command,
     ):
         cli.add_command(command)

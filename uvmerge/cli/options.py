@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.settings import OpenSettings, parameters
+from ..api.settings import Declared, parameters
 from ..operations import Operation
 from ..operations.options import FILTERS, Parameter, did_you_mean
 from ..text import inert
@@ -81,7 +81,7 @@ def operation_options(operation: Operation) -> list[click.Option]:
     return [*own, *filter_options(operation.parameters, scope)]
 
 
-def setting_options(settings: type[OpenSettings]) -> list[click.Option]:
+def setting_options(settings: type[Declared]) -> list[click.Option]:
     """The settings of a class."""
     return [option_for(parameter) for parameter in parameters(settings)]
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputRefused, RunFailed, UsageError
 from ..measure.findings import Behaviour
-from ..text import brief
-from .load import load_model
+from .load import load_causal
 from .prompts import Prompt
 from .sealing import first_line, sealed
 from .tokens import token_ids
@@ -96,19 +95,8 @@ class _Model:
         Raises:
             InputRefused: the model cannot be loaded, or lacks a weight.
         """
-        import torch
-
-        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-        loaded = load_model(folder, device=device, dtype=dtype, causal=True)
-        if absent := sorted([*loaded.missing, *loaded.mismatched]):
-            raise InputRefused(
-                folder,
-                f"has no weights for {brief(absent[0])}, which its model class needs",
-                "What transformers would put there is random.",
-            )
-        text = loaded.model.config.get_text_config()
-        positions = getattr(text, "max_position_embeddings", None) or math.inf
-        return cls(folder, loaded.model, text.vocab_size, positions)
+        model, positions = load_causal(folder, device)
+        return cls(folder, model, model.config.get_text_config().vocab_size, positions)
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits (tokens, vocabulary) for the token ids of one prompt, in the dtype of the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from .cards import Verdict
 from .hands import Hand
@@ -51,3 +52,16 @@ def feedback(verdict: Verdict, hand: Hand) -> str:
         "value": f"your formula equals {verdict.value}, not {TARGET}",
     }[verdict.reason]
     return f"This is wrong: {said}. Try again, and answer with one JSON object."
+
+
+def chat(hand: Hand, wrong: Sequence[tuple[str, Verdict]]) -> list[dict[str, str]]:
+    """The messages that ask for the next attempt at a hand.
+
+    Args:
+        wrong: the answers so far, and what the judge says of them.
+    """
+    messages = [{"role": "user", "content": prompt(hand)}]
+    for answer, verdict in wrong:
+        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": f"{feedback(verdict, hand)}\n\n[Output]\n"})
+    return messages
