@@ -142,6 +142,31 @@ def test_what_another_run_left_or_changed_is_not_taken(
         assert uv(capsys, *words).code == 3 and not (tmp_path / "elsewhere").exists()
 
 
+def test_answers_on_their_way_are_kept_where_another_request_fails(tmp_path: Path) -> None:
+    failed, words = (
+        threading.Event(),
+        {"rule": "id", "hands": 6, "batch": 2, "out": tmp_path / "out"},
+    )
+    first = hands.frozen("id")[0]
+
+    def answer(request: dict[str, Any]) -> str | int:
+        if json.dumps(first.cards) in request["messages"][0]["content"] and not failed.is_set():
+            failed.set()
+            return 400
+        assert failed.wait(30)
+        time.sleep(0.1)  # the failure arrives first
+        return right(request)
+
+    with answering(answer) as (address, asked):
+        with pytest.raises(uvmerge.RunFailed, match="status 400"):
+            uvmerge.evaluate_cards(address, **words)
+        before = len(asked)
+        assert 1 <= before < 5  # what was not sent yet is not sent any more
+        assert len(lines(tmp_path / "out" / "attempts.jsonl")) == before + 1
+        done = uvmerge.evaluate_cards(address, **words)
+        assert done.asked == 6 - before and len(asked) == 6
+
+
 def test_a_busy_endpoint_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_WAITS_S", (0.0, 0.0))
     statuses = iter([503, 429])

@@ -67,11 +67,21 @@ class Endpoint:
                 pool.submit(self._answer, messages=list(chat), seed=seed, **common): number
                 for number, (chat, seed) in enumerate(zip(chats, seeds, strict=True))
             }
+            failure: BaseException | None = None
             try:
-                for answer in as_completed(asked):
-                    yield asked[answer], answer.result()
+                for future in as_completed(asked):  # after a failure, those that were sent already
+                    if future.cancelled():
+                        continue
+                    if future.exception() is None:
+                        yield asked[future], future.result()
+                    elif failure is None:
+                        failure = future.exception()
+                        for other in asked:
+                            other.cancel()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+            if failure is not None:
+                raise failure
 
     def _answer(self, **request: Any) -> str:
         """One answer; a busy server is asked again."""
