@@ -17,7 +17,6 @@ from ..hub import endpoint
 from ..operations.options import Option
 from ..output.places import Reference, check_apart, local_folders, refuse_read_only, target_of
 from ..tasks import hands, prompts
-from ..tasks.statistics import wilson
 from ..text import table
 from .attempts import RESULTS, SAMPLES, Attempt, Attempts, Item
 from .opening import open_checkpoint
@@ -102,6 +101,8 @@ class Evaluation:
         return table(header, rows, "hands")
 
     def _scores(self, task: str) -> dict[str, Any]:
+        from ..tasks.statistics import wilson  # not for `--help`, which imports this module
+
         samples = [sample for sample in self.samples if sample["task"] == task]
         total = len(samples)
         scores: dict[str, Any] = {
