@@ -11,30 +11,31 @@ import faults
 import pytest
 from command import uv
 
-from uvmerge.demo import cards, pair, run as demo
+from uvmerge.demo import pair, run as demo, sums
 from uvmerge.errors import UsageError
+from uvmerge.tasks.statistics import wilson
 
 
 def test_the_sums_follow_the_rules() -> None:
     hand = ("A", "10", "J", "K")
-    assert cards.answer(cards.IN_DOMAIN, hand) == "31"
-    assert cards.answer(cards.OUT_OF_DOMAIN, hand) == "35"
-    assert cards.encode(cards.IN_DOMAIN, hand) == "ten A 10 J K ="
+    assert sums.answer(sums.IN_DOMAIN, hand) == "31"
+    assert sums.answer(sums.OUT_OF_DOMAIN, hand) == "35"
+    assert sums.encode(sums.IN_DOMAIN, hand) == "ten A 10 J K ="
 
 
 def test_hands_are_held_out_fresh_by_seed_and_hold_a_face_card() -> None:
-    hands = cards.deal(200, seed=3)
-    assert hands == cards.deal(200, seed=3) != cards.deal(200, seed=4)
-    assert all(cards.is_held_out(hand) and set(hand) & set(cards.FACES) for hand in hands)
-    trained = cards.hands_of(held_out=False, face_required=False)
+    hands = sums.deal(200, seed=3)
+    assert hands == sums.deal(200, seed=3) != sums.deal(200, seed=4)
+    assert all(sums.is_held_out(hand) and set(hand) & set(sums.FACES) for hand in hands)
+    trained = sums.hands_of(held_out=False, face_required=False)
     assert not {tuple(sorted(h)) for h in trained} & {tuple(sorted(h)) for h in hands}
 
 
 def test_the_wilson_interval_is_the_published_one() -> None:
     # Wilson 1927 by hand for 8 of 10: centre (p + z²/2n)/(1 + z²/n), half-width z√(…)/(1 + z²/n)
-    low, high = cards.wilson(8, 10)
+    low, high = wilson(8, 10)
     assert low == pytest.approx(0.49016, abs=1e-4) and high == pytest.approx(0.94332, abs=1e-4)
-    assert cards.wilson(0, 10)[0] == 0 and cards.wilson(10, 10)[1] == 1
+    assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
 
 
 def test_the_pair_is_small_and_names_nobody() -> None:
@@ -78,7 +79,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo that makes two checkpoints and asks them nothing."""
     shown, made = demo._SHOWN, demo._jobs()
     monkeypatch.setattr(demo, "_jobs", lambda: [job for job in made if job.name in shown])
-    monkeypatch.setattr(cards, "accuracies", lambda folder, rules, hands: [7, 5])
+    monkeypatch.setattr(sums, "accuracies", lambda folder, rules, hands: [7, 5])
 
 
 @pytest.mark.usefixtures("short")

@@ -307,8 +307,8 @@ def test_a_forged_line_of_the_journal_is_done_again(
 def test_a_line_nested_deep_under_a_right_hash_is_no_entry() -> None:
     text = '{"record":' + "[" * 90_000 + "]" * 90_000 + "}"
     line = f'{text[:-1]},"line_xxh3_64":"{xxhash.xxh3_64_hexdigest(text.encode())}"}}\n'
-    assert journal._parse_line(line.encode()) == {}
-    assert journal._parse_line(journal.line_of({"a": 1}).encode()) == {"a": 1}
+    assert journal.parse_line(line.encode()) == {}
+    assert journal.parse_line(journal.line_of({"a": 1}).encode()) == {"a": 1}
 
 
 def test_an_enormous_journal_is_not_read(unfinished: faults.Pair) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from .api.check import Checked as _Checked
+from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.show import Contents as _Contents
@@ -58,6 +59,18 @@ class _SweepSettings(_ComputeSettings, total=False):
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
+
+class _EvalSettings(TypedDict, total=False):
+    rule: Literal["id", "ood", "both"]
+    hands: int
+    attempts: int
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch: int
+    model_name: str | None
+    timeout: float
+    device: str
 
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
@@ -208,4 +221,11 @@ def check(
     sha256: bool = ...,
     **settings: Unpack[_OpenSettings],
 ) -> _Checked: ...
+def evaluate_cards(
+    model: _Reference,
+    *,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_EvalSettings],
+) -> _Evaluation: ...
 def __getattr__(name: str) -> Any: ...

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from ..engine.progress import Progress
     from ..engine.settings import Control, Settings
 
-Chosen = TypeVar("Chosen", bound="OpenSettings")
+Chosen = TypeVar("Chosen", bound="Declared")
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-def _parse_device(value: object) -> str:
+def parse_device(value: object) -> str:
+    """The name of a device: auto, cpu, cuda or cuda:N."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", str(value)):
         raise UsageError("device", f"{value!r} is unknown", "Choose auto, cpu, cuda or cuda:N.")
     return str(value)
@@ -72,12 +73,8 @@ def _parse_path(value: object) -> Path | None:
 
 
 @dataclass(frozen=True)
-class OpenSettings:
-    """How checkpoints are opened: for every call that reads one."""
-
-    allow_pickle: Annotated[
-        bool, Option("read .bin/.pt weights (weights_only=True)", group=SAFETY)
-    ] = False
+class Declared:
+    """Settings that are declared once, by the fields of a class."""
 
     @classmethod
     def read(cls: type[Chosen], given: Mapping[str, object]) -> Chosen:
@@ -89,12 +86,21 @@ class OpenSettings:
 
 
 @dataclass(frozen=True)
+class OpenSettings(Declared):
+    """How checkpoints are opened: for every call that reads one."""
+
+    allow_pickle: Annotated[
+        bool, Option("read .bin/.pt weights (weights_only=True)", group=SAFETY)
+    ] = False
+
+
+@dataclass(frozen=True)
 class ComputeSettings(OpenSettings):
     """How numbers are computed: for every call that decomposes matrices."""
 
     device: Annotated[
         str,
-        Option("where to compute: auto, cpu, cuda or cuda:N", parse=_parse_device, accepts="str",
+        Option("where to compute: auto, cpu, cuda or cuda:N", parse=parse_device, accepts="str",
                metavar="DEVICE", group=MACHINE),
     ] = "auto"  # fmt: skip
     precision: Annotated[
@@ -246,7 +252,7 @@ def split_all(settings: type[Chosen], given: MutableMapping[str, Any]) -> tuple[
 
 
 def shows(
-    settings: type[OpenSettings],
+    settings: type[Declared],
     options: Sequence[Parameter] = (),
     *,
     watched: bool = True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
+from .evaluate import EvalSettings
 from .functions import by_name
 from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
 
@@ -34,6 +35,7 @@ from typing import Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from .api.check import Checked as _Checked
+from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.show import Contents as _Contents
@@ -94,6 +96,13 @@ def check(
     sha256: bool = ...,
     **settings: Unpack[_OpenSettings],
 ) -> _Checked: ...
+def evaluate_cards(
+    model: _Reference,
+    *,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_EvalSettings],
+) -> _Evaluation: ...
 def __getattr__(name: str) -> Any: ...
 """
 
@@ -109,6 +118,7 @@ def stub() -> str:
     layers, *others = FILTERS
     classes = [
         *settings,
+        _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -160,6 +170,7 @@ def tables() -> str:
     for operation in operations().values():
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
+    parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
     return "\n".join(parts)
 
 

@@ -22,6 +22,7 @@ from ..operations import operations
 from ..text import inert
 from .completion import completion_command
 from .diff import diff_command, diff_options
+from .evaluate import eval_group, tasks_path_command
 from .failures import of_click, of_system
 from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
@@ -139,7 +140,7 @@ def _assemble() -> UvmergeError | None:
             _add(REPAIR, merge)
     except UvmergeError as failure:
         error = failure
-    _add(MEASURE, diff_command)
+    _add(MEASURE, diff_command, eval_group, tasks_path_command)
     _add(TRY, sweep_group, demo_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)

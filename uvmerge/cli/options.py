@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.settings import OpenSettings, parameters
+from ..api.settings import Declared, parameters
 from ..errors import UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, Parameter
@@ -59,7 +59,7 @@ def operation_options(operation: Operation) -> list[Option]:
     return [*own, *filter_options(operation.parameters, scope)]
 
 
-def setting_options(settings: type[OpenSettings]) -> list[Option]:
+def setting_options(settings: type[Declared]) -> list[Option]:
     """The settings of a class."""
     return [option_for(parameter) for parameter in parameters(settings)]
 

@@ -2,7 +2,7 @@
 
 Every row of the table is a command that a user could run on the pair: an operation writes a
 complete checkpoint to `OUT/<name>`, and that checkpoint is loaded through transformers and asked
-the same freshly drawn hands under both rules of `cards`. The settings are fixed here, and every row
+the same freshly drawn hands under both rules of `sums`. The settings are fixed here, and every row
 is reported, whatever it shows. `OUT/report.md` and `OUT/report.json` hold the results;
 `OUT/diff/report.html` shows where the weights of some of the checkpoints moved.
 
@@ -23,7 +23,7 @@ from ..errors import UsageError
 from ..output import manifest
 from ..output.lock import lock_of, locked
 from ..output.places import refuse_read_only, target_of
-from . import cards, pair
+from . import pair, sums
 from .table import BASE, DIFF, FINETUNED, REPORT, DemoReport, Row, Score, markdown
 
 _SHOWN = ("restore-0.2", "interpolate-0.3")  # in diff/report.html, beside the fine-tuned model
@@ -121,7 +121,7 @@ def run(
     _refuse_taken(target, jobs, DemoReport((), hands, seed, versions), overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock_of(target)):
-        rows = _measured(target, jobs, cards.deal(hands, seed), overwrite, on_row)
+        rows = _measured(target, jobs, sums.deal(hands, seed), overwrite, on_row)
         report = DemoReport(tuple(rows), hands, seed, versions)
         text = json.dumps(report.as_dict(), indent=2) + "\n"
         manifest.write_whole(target / f"{REPORT}.json", text.encode())
@@ -132,7 +132,7 @@ def run(
 def _measured(
     out: Path,
     jobs: Sequence[_Job],
-    dealt: list[cards.Hand],
+    dealt: list[sums.Hand],
     overwrite: bool,
     on_row: Callable[[Row], None] | None,
 ) -> list[Row]:
@@ -233,9 +233,9 @@ def _row(
     )  # fmt: skip
 
 
-def _scores(folder: Path, hands: list[cards.Hand]) -> tuple[Score, Score]:
+def _scores(folder: Path, hands: list[sums.Hand]) -> tuple[Score, Score]:
     """The scores of a checkpoint in domain and out of domain."""
-    inside, outside = cards.accuracies(folder, (cards.IN_DOMAIN, cards.OUT_OF_DOMAIN), hands)
+    inside, outside = sums.accuracies(folder, (sums.IN_DOMAIN, sums.OUT_OF_DOMAIN), hands)
     return Score(inside, len(hands)), Score(outside, len(hands))
 
 

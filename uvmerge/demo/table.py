@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..tasks.statistics import wilson
 from ..text import html_table, two_lines
-from . import cards
+from . import sums
 
 BASE = "base"
 """Name of the base model's row."""
@@ -34,7 +35,7 @@ class Score:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % Wilson interval of the accuracy."""
-        return cards.wilson(self.right, self.total)
+        return wilson(self.right, self.total)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -88,8 +89,8 @@ class DemoReport:
         """The report as JSON-able data, as in `report.json`."""
         return {
             "task": {
-                "in_domain_rule": cards.IN_DOMAIN,
-                "out_of_domain_rule": cards.OUT_OF_DOMAIN,
+                "in_domain_rule": sums.IN_DOMAIN,
+                "out_of_domain_rule": sums.OUT_OF_DOMAIN,
                 "hands_per_rule": self.hands,
                 "hands_seed": self.seed,
             },
@@ -134,8 +135,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 _HEADINGS = ("checkpoint", "in domain (95 %)", "out of domain (95 %)", "of base", "of loss")
 _WIDTHS = (22, 21, 21, 7, 7)
 _LEGEND = (
-    f"in domain: rule '{cards.IN_DOMAIN}', which fine-tuning continued on."
-    f" out of domain: rule '{cards.OUT_OF_DOMAIN}'.\n"
+    f"in domain: rule '{sums.IN_DOMAIN}', which fine-tuning continued on."
+    f" out of domain: rule '{sums.OUT_OF_DOMAIN}'.\n"
     "The hands are the same for every checkpoint and both rules; in brackets, 95 % Wilson"
     " intervals.\n"
     "of base: out-of-domain accuracy / the base's.\n"
@@ -191,8 +192,8 @@ def markdown(report: DemoReport) -> str:
         " fine-tuning on the first rule alone, and what each operation makes of the two.",
         "",
         f"A question is a rule word and four cards; the answer is their sum. J, Q and K count 10"
-        f" under `{cards.IN_DOMAIN}` (in domain: fine-tuning continued on it) and 11, 12 and 13"
-        f" under `{cards.OUT_OF_DOMAIN}` (out of domain). An answer is right if it is the likeliest"
+        f" under `{sums.IN_DOMAIN}` (in domain: fine-tuning continued on it) and 11, 12 and 13"
+        f" under `{sums.OUT_OF_DOMAIN}` (out of domain). An answer is right if it is the likeliest"
         " next token of the whole vocabulary.",
         "",
         f"Each checkpoint was asked the same {report.hands} hands under each rule (seed"

@@ -1,7 +1,7 @@
 """Train the embedded demo pair: `python -m uvmerge.demo.train OUT`.
 
 The script writes `OUT/base` and `OUT/finetuned`, two complete Llama checkpoints in bfloat16. The
-base is trained on both rules of `cards`, with one hand in sixteen under the first rule; the
+base is trained on both rules of `sums`, with one hand in sixteen under the first rule; the
 fine-tuned model starts from the base as stored (rounded to bfloat16) and is trained further on the
 first rule alone. Hands are drawn anew for every step from those that are not held out, and the loss
 is that of the answer's token alone.
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uvmerge.demo import cards
+from uvmerge.demo import sums
 from uvmerge.models.load import load_model
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", "<unk>", *cards.vocabulary()]
+    words = ["<pad>", "<eos>", "<unk>", *sums.vocabulary()]
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     fast: Any = PreTrainedTokenizerFast
@@ -122,10 +122,10 @@ def fit(
     """
     import torch
 
-    known = cards.hands_of(held_out=False, face_required=False)
-    pools = [cards.tensors(tokenizer, rule, known) for rule in hands]
-    test_hands = cards.deal(_TEST_HANDS, seed)
-    tests = {rule: cards.tensors(tokenizer, rule, test_hands) for rule in cards.RULES}
+    known = sums.hands_of(held_out=False, face_required=False)
+    pools = [sums.tensors(tokenizer, rule, known) for rule in hands]
+    test_hands = sums.deal(_TEST_HANDS, seed)
+    tests = {rule: sums.tensors(tokenizer, rule, test_hands) for rule in sums.RULES}
     dice = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -147,7 +147,7 @@ def fit(
         if (step + 1) % report_every == 0 or step + 1 == steps:
             model.train(False)
             shares = "  ".join(
-                f"{rule} {cards.count_right(model, *tests[rule]) / _TEST_HANDS:.3f}"
+                f"{rule} {sums.count_right(model, *tests[rule]) / _TEST_HANDS:.3f}"
                 for rule in tests
             )
             model.train()
@@ -214,7 +214,7 @@ def train_pair(out: Path, schedule: Schedule) -> None:
     fit(
         model,
         tokenizer,
-        {cards.IN_DOMAIN: few, cards.OUT_OF_DOMAIN: schedule.batch - few},
+        {sums.IN_DOMAIN: few, sums.OUT_OF_DOMAIN: schedule.batch - few},
         steps=schedule.base_steps,
         peak_rate=schedule.base_rate,
         seed=schedule.seed,
@@ -227,7 +227,7 @@ def train_pair(out: Path, schedule: Schedule) -> None:
     fit(
         model,
         tokenizer,
-        {cards.IN_DOMAIN: schedule.batch},
+        {sums.IN_DOMAIN: schedule.batch},
         steps=schedule.finetune_steps,
         peak_rate=schedule.finetune_rate,
         seed=schedule.seed + 1,

@@ -8,6 +8,7 @@ on the terminal, downloads nothing, and reads weights from safetensors files alo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
+from ..text import brief
 from .classes import model_class, refuse_tokenizer_class
 from .clean import clean_copy
 from .sealing import first_line, sealed
@@ -83,6 +85,27 @@ def load_model(
         sorted(map(_shown, found[f"{k}_keys"])) for k in ("missing", "unexpected", "mismatched")
     )
     return Loaded(folder, model, *map(tuple, names))
+
+
+def load_causal(folder: str | Path, device: str) -> tuple[Any, float]:
+    """A model that predicts the next token, and the largest number of tokens that it takes (infinite
+    where its config has no limit): in float32 on the CPU, in its stored dtype on a GPU.
+
+    Raises:
+        InputRefused: the model cannot be loaded, or lacks a weight.
+    """
+    import torch
+
+    dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
+    loaded = load_model(folder, device=device, dtype=dtype, causal=True)
+    if absent := sorted([*loaded.missing, *loaded.mismatched]):
+        raise InputRefused(
+            folder,
+            f"has no weights for {brief(absent[0])}, which its model class needs",
+            "What transformers would put there is random.",
+        )
+    text = loaded.model.config.get_text_config()
+    return loaded.model, getattr(text, "max_position_embeddings", None) or math.inf
 
 
 def load_tokenizer(folder: str | Path) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputRefused, RunFailed
-from ..text import brief
-from .load import load_model
+from .load import load_causal
 from .sealing import first_line
 
 if TYPE_CHECKING:
@@ -40,19 +38,8 @@ class Runner:
         Raises:
             InputRefused: the model cannot be loaded, or lacks a weight.
         """
-        import torch
-
-        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-        loaded = load_model(folder, device=device, dtype=dtype, causal=True)
-        if absent := sorted([*loaded.missing, *loaded.mismatched]):
-            raise InputRefused(
-                folder,
-                f"has no weights for {brief(absent[0])}, which its model class needs",
-                "What transformers would put there is random.",
-            )
-        text = loaded.model.config.get_text_config()
-        positions = getattr(text, "max_position_embeddings", None) or math.inf
-        return cls(folder, loaded.model, text.vocab_size, positions)
+        model, positions = load_causal(folder, device)
+        return cls(folder, model, model.config.get_text_config().vocab_size, positions)
 
     def check_ids(self, largest_id: int) -> None:
         """Refuse token ids that are beyond the vocabulary."""

@@ -92,15 +92,16 @@ def _entries(root: Tree) -> list[dict[str, Any]]:
         if file.seek(0, 2) > LIMIT_BYTES:
             return [{}]
         file.seek(0)
-        return [_parse_line(line) for line in _lines(file)] or [{}]
+        return [parse_line(line) for line in lines_of(file)] or [{}]
 
 
-def _lines(file: Any) -> Iterator[bytes]:
+def lines_of(file: Any) -> Iterator[bytes]:
+    """The lines of a journal that is open, each cut at the length that a line may have."""
     while line := file.readline(LIMIT_LINE_BYTES):
         yield line
 
 
-def _parse_line(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
     """The entry that a line of the journal holds; empty where it has another hash than the line says."""
     match = _LINE.fullmatch(line)
     if match is None:
@@ -133,7 +134,7 @@ def has_head(root: Tree, head: dict[str, Any]) -> bool:
     if root.status(JOURNAL) is None:
         return True
     with root.reading(JOURNAL) as file:
-        before = _parse_line(file.readline(LIMIT_LINE_BYTES))
+        before = parse_line(file.readline(LIMIT_LINE_BYTES))
     return not before or before == head
 
 

@@ -26,7 +26,6 @@ Importing this module imports neither torch nor transformers; `accuracies` impor
 from __future__ import annotations
 
 import itertools
-import math
 import random
 import zlib
 from collections.abc import Sequence
@@ -55,7 +54,6 @@ __all__ = [
     "is_held_out",
     "tensors",
     "vocabulary",
-    "wilson",
 ]
 
 Hand = tuple[str, ...]
@@ -115,8 +113,8 @@ def deal(count: int, seed: int) -> list[Hand]:
     """Test hands: held out of training, at least one face card in each.
 
     The draws are uniform and independent (a hand can come twice), so the share of right answers
-    estimates the accuracy over all held-out hands with a face card, and `wilson` gives the interval
-    of that estimate.
+    estimates the accuracy over all held-out hands with a face card, and `statistics.wilson` gives the
+    interval of that estimate.
 
     Args:
         count: how many hands to draw, at least 1.
@@ -209,30 +207,3 @@ def accuracies(
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype=torch.float32, causal=True).model
     return [count_right(model, *tensors(tokenizer, rule, hands), batch=batch) for rule in rules]
-
-
-def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson score interval of a proportion.
-
-    With n = total and p = right / n the bounds are:
-
-        (p + z^2 / (2 n) -+ z sqrt(p (1 - p) / n + z^2 / (4 n^2))) / (1 + z^2 / n)
-
-    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
-    Journal of the American Statistical Association 22 (158), 1927, pages 209-212.
-
-    Args:
-        right: successes.
-        total: trials, at least 1.
-        z: the normal quantile; 1.96 gives a 95 % interval.
-
-    Raises:
-        ValueError: `total` is under 1, or `right` is not between 0 and `total`.
-    """
-    if total < 1 or not 0 <= right <= total:
-        raise ValueError(f"need 0 <= right <= total and total >= 1, got {right} of {total}")
-    share = right / total
-    middle = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
