@@ -24,10 +24,12 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Checkpoint": "checkpoint.folder:Checkpoint",
+    "Comparison": "api.compare:Comparison",
     "Recipe": "recipe.recipe:Recipe",
     "Result": "api.run:Result",
     "Diff": "api.diff:Diff",
     "check": "api.check:check",
+    "compare": "api.compare:compare",
     "diff": "api.diff:diff",
     "run": "api.run:run",
     "run_demo": "demo.run:run",
@@ -37,6 +39,7 @@ _LAZY = {
 
 __all__ = [
     "Checkpoint",
+    "Comparison",
     "Diff",
     "InputRefused",
     "Interrupted",
@@ -50,6 +53,7 @@ __all__ = [
     "UsageError",
     "UvmergeError",
     "check",
+    "compare",
     "diff",
     "run",
     "run_demo",

@@ -27,12 +27,13 @@ TAKEN_BY = {
 
 _HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.compare import Comparison as Comparison
 from .api.diff import Diff as Diff
 from .api.run import Result as Result
 from .api.sweep import Sweep as _Sweep
@@ -82,6 +83,16 @@ def diff(
     kl: _Reference | None = ...,
     **settings: Unpack[_Diff],
 ) -> Diff: ...
+def compare(
+    checkpoints: Mapping[str, _Reference] | Sequence[_Reference],
+    *,
+    base: str | None = ...,
+    finetuned: str | None = ...,
+    line: Iterable[str] = ...,
+    in_domain: str | None = ...,
+    out_of_domain: str | None = ...,
+    force: bool = ...,
+) -> Comparison: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> dict[str, Any]: ...
 def check(
     out: _Reference,

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
+from .compare import compare_command
 from .diff import diff_command, diff_options
 from .failures import of_system
 from .heap import set_thresholds
@@ -114,6 +115,7 @@ def _assemble() -> UvmergeError | None:
         sweep_group,
         run_command,
         diff_command,
+        compare_command,
         show_command,
         check_command,
         demo_command,

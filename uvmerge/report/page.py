@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -17,32 +16,18 @@ from .format import NONE, number, percent, safe
 from .heat import SHARED
 from .maps import heat_maps
 from .meaning import meanings
-from .style import STYLE
+from .shell import html_table, whole_page
 from .trajectory import trajectory
 from .words import headline
 
 DETAILS_BYTES = 1_500_000  # of the details of all matrices, so that a page stays under 2 MB
 MOST_LISTED = 10
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
-    ' stroke="#0072B2" stroke-width="2.5"/></svg>'
-)
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(findings: Findings) -> str:
     """The whole page."""
     title = safe(" → ".join(findings.labels[:1] + findings.labels[-1:]), 300)
-    icon = base64.b64encode(_ICON.encode()).decode()
-    body = "".join(_sections(findings))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
-        f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
-        f"<style>{STYLE}</style></head><body>{SHARED}{body}</body></html>\n"
-    )
+    return whole_page(title, SHARED + "".join(_sections(findings)))
 
 
 def figure(findings: Findings) -> str:
@@ -136,22 +121,6 @@ def _listed(items: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in items.items())
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wide") -> str:
-    """A table in HTML; the texts of its cells are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{_NAME if i == 0 else ''}>{c}</td>" for i, c in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
-    body = body.replace(" %", "&nbsp;%")
-    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
-
-
-_NAME = ' class="name"'
-
-
 def _behaviours(findings: Findings) -> str:
     header = ("checkpoint", "prompts", "tokens", "KL from base, nats", "entropy of base", "entropy",
               "top-ten overlap", "same likeliest",
@@ -169,7 +138,7 @@ def _behaviours(findings: Findings) -> str:
             *(_median(column_of(key), compared) for key in _BESIDE_BEHAVIOUR),
         ))  # fmt: skip
     note = '<p class="note">Relative change and mean angles are medians over matrices.</p>'
-    return _table(header, rows) + note
+    return html_table(header, rows) + note
 
 
 _BESIDE_BEHAVIOUR = ("relative_delta", "left_mean", "right_mean")
@@ -208,7 +177,7 @@ def _most_moved(compared: Compared, links: Mapping[str, str]) -> str:
     columns = shown_in(Place.MOVED)
     header = ["matrix", "shape", "k", *map(_head, columns)]
     rows = [_moved_row(entry, columns, links) for entry in compared.most_turned_first[:MOST_LISTED]]
-    return _table(header, rows) + (
+    return html_table(header, rows) + (
         '<p class="note">By mean angle of both sides. * no finding: no more than chance or rounding'
         " gives, or of a matrix that is unrelated to its base.</p>"
     )
@@ -244,7 +213,7 @@ def _rest(compared: Compared) -> str:
     if changed:
         rows = [(safe(o.name), safe(o.module), percent(o.relative)) for o in changed[:MOST_LISTED]]
         parts.append("<h3>Other tensors that changed most</h3>")
-        parts.append(_table(("tensor", "module", "relative change"), rows, "plain"))
+        parts.append(html_table(("tensor", "module", "relative change"), rows, "plain"))
     broken = [e.name for e in compared.entries if e.state == "nonfinite"]
     broken += [other.name for other in compared.others if other.relative is None]
     if broken:
