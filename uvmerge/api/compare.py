@@ -145,7 +145,7 @@ def _parted(word: str) -> tuple[str, str]:
     """Name and path of `NAME=PATH`; of a path alone, the name is empty."""
     name, equals, path = word.partition("=")
     is_named = equals and "/" not in name and not os.path.exists(word)
-    return (name, path) if is_named else ("", word)
+    return (name, os.path.expanduser(path)) if is_named else ("", word)
 
 
 def _refuse_twice(words: Sequence[str], what: str, do: str) -> None:
@@ -169,11 +169,14 @@ def _known(option: str, name: str, names: Sequence[str]) -> str:
 
 
 def _differences(evaluated: Sequence[Evaluated], force: bool) -> list[str]:
-    """What differs from the first evaluation; refused without `force`."""
+    """What differs from the first evaluation that has the same task; refused without `force`."""
     found: dict[str, None] = {}
-    for one in evaluated[1:]:
-        for each in differences(evaluated[0], one):
-            found[f"{evaluated[0].name} and {one.name}: {each}"] = None
+    for place, one in enumerate(evaluated):
+        compared: set[str] = set()
+        for first in evaluated[:place]:
+            for each in differences(first, one, compared):
+                found[f"{first.name} and {one.name}: {each}"] = None
+            compared |= first.settings.keys()
     if found and not force:
         problems, do = list(found), "Evaluate all on the same items, or pass --force."
         raise InputRefused("compare", f"evaluations differ: {'; '.join(problems[:3])}", do)

@@ -56,12 +56,15 @@ def _facts(found: ComparedScores) -> str:
 def _tables(found: ComparedScores) -> Iterator[str]:
     for table in found.tables:
         yield f"<h3>{safe(title(table))}</h3>"
-        for header, rows in (cells(table, found.against), recovered_cells(table)):
-            if rows:
-                yield html_table(
-                    [safe(name) for name in header], [[safe(cell) for cell in row] for row in rows]
-                )
+        yield _html(*cells(table, found.against))
+        header, rows = recovered_cells(table)
+        if rows:
+            yield f'<p class="note">What of the loss is recovered:</p>{_html(header, rows)}'
         yield "".join(f'<p class="note">{safe(line, 400)}</p>' for line in caveats(table))
+
+
+def _html(header: list[str], rows: list[list[str]]) -> str:
+    return html_table([safe(name) for name in header], [[safe(c) for c in row] for row in rows])
 
 
 def _plot(found: ComparedScores) -> str:

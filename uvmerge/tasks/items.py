@@ -50,20 +50,23 @@ class ItemTable:
         """The score of every metric.
 
         Raises:
-            InputRefused: values are missing or no numbers, and not `force`.
+            InputRefused: values are NaN or infinite, and not `force`.
         """
         found = {}
         every = self._items(range(len(self.keys)))
         for name, column in self.values.items():
-            kept = [i for i, value in enumerate(column) if value is not None and _is_finite(value)]
-            items = every
-            if len(kept) < len(column):
-                what = f"{name} is missing or no number in {len(column) - len(kept):,} of"
-                what += f" {counted(len(column), 'item')}"
+            asked = [i for i, value in enumerate(column) if value is not None]
+            kept = [i for i in asked if _is_finite(column[i])]
+            if len(kept) < len(asked):
+                what = f"{name} is not finite in {len(asked) - len(kept):,} of"
+                what += f" {counted(len(asked), 'item')}"
                 if not force:
                     raise InputRefused(where, what, FORCE)
                 notes.append(f"{where.name}: {what}, which are left out")
-                items = self._items(kept)
+            if len(asked) < len(column):
+                lacking = counted(len(column) - len(asked), "item")
+                notes.append(f"{where.name}: {name} is not measured for {lacking}")
+            items = every if len(kept) == len(column) else self._items(kept)
             if kept:
                 found[name] = _score(items, [column[i] for i in kept], scale_of, better_of, name)
         return found
@@ -76,8 +79,9 @@ class ItemTable:
         return Items(keys, clusters if shared else None)
 
 
-def _is_finite(value: float | Pair) -> bool:
-    return all(map(math.isfinite, value if isinstance(value, tuple) else (value,)))
+def _is_finite(value: float | Pair | None) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return all(part is not None and math.isfinite(part) for part in parts)
 
 
 def _score(

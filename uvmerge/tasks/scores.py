@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -168,29 +168,39 @@ class Evaluated:
         return replace(self, name=name)
 
 
-def differences(first: Evaluated, other: Evaluated) -> list[str]:
-    """What differs between two evaluations, apart from the models, as sentences' parts."""
+def differences(first: Evaluated, other: Evaluated, without: Collection[str] = ()) -> list[str]:
+    """What differs between two evaluations, apart from the models, as parts of a sentence.
+
+    Args:
+        without: tasks that are not looked at.
+    """
     found = []
-    for task in first.settings:
+    for task in (task for task in first.settings if task not in without):
         ours, theirs = first.settings[task], other.settings.get(task, {})
         for setting in ours:
             if setting in theirs and ours[setting] != theirs[setting]:
                 values = f"{_cut(ours[setting])} and {_cut(theirs[setting])}"
                 found.append(f"{task}: {setting} {values}")
-    seen: set[str] = set()
-    for metric in first.scores:
-        one, two = first.scores[metric].items, other.scores.get(metric, first.scores[metric]).items
-        if metric.task in seen or one is None or two is None or one.keys == two.keys:
+    seen = set(without)
+    for metric, score in first.scores.items():
+        partner = other.scores.get(metric)
+        if partner is None or metric.task in seen:
             continue
-        seen.add(metric.task)
-        if count := one.other_prompts(two):
-            found.append(f"{metric.task}: {counted(count, 'prompt')} to the same question")
-        both = len(set(one.keys) & set(two.keys))
-        if both < max(len(one.keys), len(two.keys)):
-            found.append(
-                f"{metric.task}: {len(one.keys):,} and {len(two.keys):,} items, {both:,} in common"
-            )
+        if score.items is not None and partner.items is not None:
+            seen.add(metric.task)
+            found += [f"{metric.task}: {each}" for each in _other_items(score.items, partner.items)]
     return found
+
+
+def _other_items(one: Items, two: Items) -> Iterator[str]:
+    """How the items of two evaluations differ."""
+    if one.keys == two.keys:
+        return
+    if count := one.other_prompts(two):
+        yield f"{counted(count, 'prompt')} to the same question"
+    both = len(set(one.keys) & set(two.keys))
+    if both < max(len(one.keys), len(two.keys)):
+        yield f"{len(one.keys):,} and {len(two.keys):,} items, {both:,} in common"
 
 
 def _cut(text: str) -> str:
