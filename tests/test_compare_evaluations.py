@@ -17,7 +17,7 @@ from evaluations import STAMP, mean_and_error, write_run
 
 import uvmerge
 from uvmerge.tasks import statistics
-from uvmerge.tasks.comparison import BOOTSTRAP, BY_HAND, ERRORS_Z, MCNEMAR, POOLED_Z, Row, Table
+from uvmerge.tasks.comparison import BOOTSTRAP, ERRORS_Z, MCNEMAR, POOLED_Z, Row, Table
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
@@ -127,19 +127,22 @@ def test_orders_of_one_hand_are_not_independent(tmp_path: Path) -> None:
         " ".join(order) for h in range(30) for order in ([f"{h}", "A", "K"], ["K", f"{h}", "A"])
     ]
     sft = [float(i % 6 == 0) for i in range(30) for _ in range(2)]
-    mine = [1.0 if i % 3 == 0 else v for i, v in enumerate(sft)]
+    mine = [1.0 if i // 2 % 3 == 0 else v for i, v in enumerate(sft)]
     for name, values in (("sft", sft), ("mine", mine)):
         write_run(tmp_path / name, {"cards": {"success": values}}, hands=hands)
     found = uvmerge.compare([tmp_path / "sft", tmp_path / "mine"])
-    one = row(found, "mine", "cards", "success")
-    assert one.interval_name == "bootstrap by hand" and one.interval is not None
-    assert one.test is not None and one.test.name == BY_HAND
+    test = row(found, "mine", "cards", "success").test
+    assert test is not None and test.p_by_hand is not None
     sums = [int(mine[i] - sft[i] + mine[i + 1] - sft[i + 1]) for i in range(0, 60, 2)]
-    assert one.test.p == pytest.approx(statistics.sign_flip(sums))
+    assert test.p_by_hand == test.adjusted == pytest.approx(statistics.sign_flip(sums))
+    assert test.p == statistics.mcnemar(10, 0) < test.p_by_hand
     # Two orders with one answer each say no more than one: the interval is wider than Wilson's.
-    wide = row(found, "sft", "cards", "success").interval
-    narrow = statistics.wilson(int(sum(sft)), 60)
+    one = row(found, "sft", "cards", "success")
+    assert one.interval == statistics.wilson(int(sum(sft)), 60)
+    wide, narrow = one.by_hand, one.interval
     assert wide is not None and wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
+    assert one.honest_interval == wide
+    assert "McNemar exact 10 : 0, p = 0.002, by hand p = 0.062" in str(found)
 
 
 # --- what real outputs hold ----------------------------------------------------------------------
@@ -311,6 +314,38 @@ def test_attempts_give_success_at_the_first_and_at_the_last(tmp_path: Path) -> N
     assert one.successes == 2 and one.test is not None and one.test.name == MCNEMAR
     assert row(found, "mine", "cards_ood", "success@5").successes == 4
     assert table(found, "cards_ood", "format_error@1").higher_is_better is False
+
+
+def test_the_samples_of_eval_cards_are_read_and_not_its_attempts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, right in (("base", 8), ("finetuned", 2), ("mine", 6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "attempts.jsonl").write_text('{"eval": "cards"}\n')
+        settings = {"temperature": 0.0, "attempts": 5}
+        (tmp_path / name / "results.json").write_text(json.dumps({"settings": settings}))
+        lines = [
+            {
+                "task": f"uvmerge_cards_{rule}", "doc_id": i, "unordered": f"A {i // 2} K Q",
+                "attempts": 1, "success@1": int(i < right), "success@5": int(i < right + 1),
+                "format_error@1": 0,
+            }
+            for rule in ("id", "ood") for i in range(20)
+        ]  # fmt: skip
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / name / "samples.jsonl").write_text(text)
+    paths = [tmp_path / name for name in ("base", "finetuned", "mine")]
+    found = uvmerge.compare(paths)
+    assert found.in_domain == ("uvmerge_cards_id", "success@1", "none")
+    assert found.out_of_domain == ("uvmerge_cards_ood", "success@1", "none")
+    one = row(found, "mine", "uvmerge_cards_ood", "success@1")
+    assert one.test is not None and one.test.p_by_hand is not None
+    assert (one.test.only_here, one.test.only_there) == (4, 0)
+    changed = {"settings": {"temperature": 1.0, "attempts": 5}}
+    (paths[2] / "results.json").write_text(json.dumps(changed))
+    assert "temperature 0.0 and 1.0" in refused(capsys, *paths)
+    (paths[2] / "samples.jsonl").unlink()
+    assert "has not finished" in refused(capsys, *paths)
 
 
 def test_hands_that_were_not_asked_to_the_end_are_refused(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def _row(row: Row) -> dict[str, Any]:
         "successes": row.successes,
         "interval_95": _interval(row.interval),
         "interval": row.interval_name or None,
+        "interval_95_by_hand": _interval(row.by_hand),
         "test": None if row.test is None else _test(row.test),
         "recovered": None if row.recovered is None else _recovered(row.recovered),
         "caveat": row.caveat or None,
@@ -95,6 +96,7 @@ def _test(test: Test) -> dict[str, Any]:
         "only_there": test.only_there,
         "items": test.items,
         "p": test.p,
+        "p_by_hand": test.p_by_hand,
         "p_holm": test.adjusted,
     }
 
@@ -116,12 +118,12 @@ def rows(found: ComparedScores) -> list[dict[str, Any]]:
 def _flat(table: Table, row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {"checkpoint": row.checkpoint, **(_metric(table.metric) or {})}
     flat |= {"score": row.value, "items": row.count, **_ends("score", row.interval)}
-    flat["interval"] = row.interval_name
+    flat |= {"interval": row.interval_name, **_ends("score_by_hand", row.by_hand)}
     test = {} if row.test is None else _test(row.test)
     flat |= {key: test.get(key) for key in ("against", "difference")}
     flat |= _ends("difference", None if row.test is None else row.test.interval)
     flat |= {"test": test.get("name"), "paired_items": test.get("items")}
-    flat |= {key: test.get(key) for key in ("only_here", "only_there", "p", "p_holm")}
+    flat |= {key: test.get(key) for key in ("only_here", "only_there", "p", "p_by_hand", "p_holm")}
     back = row.recovered
     for key in ("of_best", "of_loss"):
         flat[key] = getattr(back, key, None)

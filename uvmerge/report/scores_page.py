@@ -81,4 +81,4 @@ def _plot(found: ComparedScores) -> str:
 
 def _cross(inside: Row, outside: Row) -> Cross:
     x, y = inside.value or 0.0, outside.value or 0.0
-    return Cross(x, y, inside.interval or (x, x), outside.interval or (y, y))
+    return Cross(x, y, inside.honest_interval or (x, x), outside.honest_interval or (y, y))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import counted
-from ..tasks.comparison import MEANINGS, Row, Table, Test
+from ..tasks.comparison import BY_HAND, MEANINGS, Row, Table, Test
 from ..tasks.outcome import ComparedScores
 from ..tasks.statistics import Interval
 from .format import NONE, number, percent
@@ -33,8 +33,13 @@ def tested(test: Test | None) -> str:
     if test is None:
         return ""
     pairs = "" if test.only_here is None else f" {test.only_here} : {test.only_there}"
-    shown = p_value(test.p)
-    return f"{test.name}{pairs}, p {shown if shown[0] == '<' else f'= {shown}'}"
+    by_hand = "" if test.p_by_hand is None else f", {BY_HAND} {_p(test.p_by_hand)}"
+    return f"{test.name}{pairs}, {_p(test.p)}{by_hand}"
+
+
+def _p(p: float) -> str:
+    shown = p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def p_value(p: float) -> str:
@@ -61,23 +66,31 @@ def cells(table: Table, against: str) -> tuple[list[str], list[list[str]]]:
     how = sorted({row.interval_name for row in table.rows if row.interval_name})
     header = ["checkpoint", "score", *([] if one_count else ["items"])]
     header += [f"95 % {how[0]}" if len(how) == 1 else "95 %"]
+    header += [BY_HAND] if any(row.by_hand for row in table.rows) else []
     with_tests = any(row.test for row in table.rows)
     header += [f"− {against}", "95 % of it", "test", "Holm"] if with_tests else []
-    return header, [_row(row, one_count, with_tests, len(how) == 1) for row in table.rows]
+    found = []
+    for row in table.rows:
+        cells_of_row = [
+            row.checkpoint,
+            score(row.value),
+            *([] if one_count else [f"{row.count:,}"]),
+        ]
+        name = "" if len(how) == 1 or not row.interval_name else f" ({row.interval_name})"
+        cells_of_row.append(interval(row.interval) + name)
+        cells_of_row += [interval(row.by_hand)] if BY_HAND in header else []
+        found.append(cells_of_row + (_tested_cells(row) if with_tests else []))
+    return header, found
 
 
-def _row(row: Row, one_count: bool, with_tests: bool, one_interval: bool) -> list[str]:
-    how = "" if one_interval or not row.interval_name else f" ({row.interval_name})"
-    found = [row.checkpoint, score(row.value), *([] if one_count else [f"{row.count:,}"])]
-    found.append(interval(row.interval) + how)
+def _tested_cells(row: Row) -> list[str]:
+    """Difference, interval, test and Holm's p; empty where there is no test."""
     test = row.test
-    if with_tests and test is not None:
-        paired = f" on {test.items:,}" if test.items and test.items != row.count else ""
-        found += [signed(test.difference), interval(test.interval), tested(test) + paired]
-        found.append(p_value(test.adjusted))
-    elif with_tests:
-        found += [""] * 4
-    return found
+    if test is None:
+        return [""] * 4
+    paired = f" on {test.items:,}" if test.items and test.items != row.count else ""
+    difference, ends = signed(test.difference), interval(test.interval)
+    return [difference, ends, tested(test) + paired, p_value(test.adjusted)]
 
 
 def recovered_cells(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -141,8 +154,6 @@ def meanings(found: ComparedScores) -> list[tuple[str, str]]:
 _INTERVALS = {
     "Wilson": "the Wilson score interval of a proportion",
     "bootstrap": "percentiles of bootstrap draws over items",
-    "bootstrap by hand": "percentiles of bootstrap draws over unordered hands, drawn with all their"
-    " orders, because orders of one hand are not independent",
     "standard error": "±1.96 standard errors that the evaluation gives",
 }
 

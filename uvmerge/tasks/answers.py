@@ -1,14 +1,19 @@
 """Reads answers that uvmerge writes: JSON Lines of items, and the report of the demo.
 
-One line is one item, or one attempt at it:
+A line is an item with its metrics, as `uvmerge eval cards` writes them into `samples.jsonl`:
+
+    {"task": "uvmerge_cards_id", "doc_id": 7, "unordered": "A 5 5 K", "attempts": 2,
+     "success@1": 0, "success@5": 1, "published@1": 0, "format_error@1": 1}
+
+or one attempt at an item:
 
     {"task": "cards", "rule": "id", "seed": 1, "doc_id": 7, "hand": ["A", "5", "5", "K"],
      "attempt": 1, "success": false, "format_error": true, "published": false,
      "doc_hash": "…", "prompt_hash": "…"}
 
-`task` and `doc_id` are needed. `rule` is a part of the task's name. Every other number or truth
-value that is not named above beside the metrics is a metric. Where lines have an `attempt`, the
-metrics of the first attempt are `success@1` and so on, and `success@N` and `published@N` say
+`task` and `doc_id` are needed; `rule` is a part of the task's name; items of one `unordered` hand, or
+of one `hand` in any order, are a cluster. Numbers and truth values under any other name are metrics.
+Of attempts, the metrics of the first are `success@1` and so on, and `success@N` and `published@N` say
 whether one of the N attempts had it; of lines that repeat an attempt the last counts. Without
 attempts, lines that repeat an item count once, with the mean of their values.
 """
@@ -27,6 +32,7 @@ from .lines import FORCE, as_number, hand_of, json_lines
 from .scores import Evaluated, Metric, Score, item_key
 
 REPORT_BYTES = 64 << 20
+SAMPLES, ATTEMPTS, RESULTS = "samples.jsonl", "attempts.jsonl", "results.json"
 _NO_METRIC = {"task", "rule", "seed", "doc_id", "hand", "attempt", "attempts", "limit", "tokens"}
 _EVER = ("success", "published")  # what a later attempt may still win
 _LOWER_IS_BETTER = {"format_error"}
@@ -63,8 +69,29 @@ def read_answers(name: str, files: Sequence[Path], force: bool) -> Evaluated:
         raise InputRefused(
             files[0], "holds no metric", "Each line needs a number or true or false."
         )
-    settings = {task: _settings(found) for task, found in lines.items()}
+    shared = _shared_settings(files[0].with_name(RESULTS))
+    settings = {task: shared | _settings(found) for task, found in lines.items()}
     return Evaluated(name, str(files[0].parent), scores, settings, notes=notes)
+
+
+def answers_files(folder: Path) -> list[Path]:
+    """The JSON Lines of a folder: `samples.jsonl` alone where there is one.
+
+    Raises:
+        InputRefused: the folder is of an evaluation that has not finished.
+    """
+    if (folder / SAMPLES).is_file():
+        return [folder / SAMPLES]
+    if (folder / ATTEMPTS).is_file():
+        do = "Run the same `uvmerge eval` again: it resumes."
+        raise InputRefused(folder, "holds an evaluation that has not finished", do)
+    return sorted(path for path in folder.glob("*.jsonl") if path.is_file())
+
+
+def _shared_settings(results: Path) -> dict[str, str]:
+    """How the items were asked, where the file beside them says so."""
+    told = read_json(results, REPORT_BYTES).get("settings") if results.is_file() else None
+    return {key: str(value) for key, value in told.items()} if isinstance(told, dict) else {}
 
 
 def _settings(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -72,8 +99,8 @@ def _settings(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {"seed": ", ".join(seeds[:5])} if seeds else {}
 
 
-def _key(line: Mapping[str, Any]) -> bytes:
-    return item_key(line["doc_id"], line.get("doc_hash"), line.get("prompt_hash"))
+def _key(line: dict[str, Any]) -> bytes:
+    return item_key(line["doc_id"], line.get("doc_hash", hand_of(line)), line.get("prompt_hash"))
 
 
 def _metrics(line: Mapping[str, Any]) -> dict[str, float | Pair | None]:

@@ -19,15 +19,16 @@ from .scores import Evaluated, Metric, Score
 from .statistics import Floats, Interval
 
 MCNEMAR = "McNemar exact"
-BY_HAND = "exact sign flips by hand"
+BY_HAND = "by hand"
 BOOTSTRAP = "paired bootstrap"
 POOLED_Z = "pooled z, unpaired"
 ERRORS_Z = "z of standard errors, unpaired"
 MEANINGS = {
     MCNEMAR: "McNemar's exact two-sided test on the same items; x : y are the items that only this"
     " checkpoint, and only the other one, has right",
-    BY_HAND: "McNemar's exact test with the sums over orders of one hand in the place of items,"
-    " because orders of one hand are not independent; x : y as for McNemar",
+    BY_HAND: "the same with hands of cards in the place of items, because orders of one hand are not"
+    " independent: percentiles of bootstrap draws over unordered hands, and McNemar's exact test with"
+    " the sum of each hand's differences under either sign",
     BOOTSTRAP: "two-sided paired bootstrap on the same items, for a metric that is not 0 or 1",
     POOLED_Z: "two-sided pooled z test without correction, because only totals are known"
     " or no items are shared",
@@ -46,7 +47,8 @@ class Test:
         interval: of the difference.
         only_here, only_there: items that only this checkpoint, or only the other one, has right.
         items: how many items are paired; 0 for an unpaired test.
-        adjusted: p after Holm's correction.
+        p_by_hand: p where items are independent only between unordered hands.
+        adjusted: p, by hand if there is one, after Holm's correction.
     """
 
     against: str
@@ -57,7 +59,13 @@ class Test:
     only_here: int | None = None
     only_there: int | None = None
     items: int = 0
+    p_by_hand: float | None = None
     adjusted: float = math.nan
+
+    @property
+    def honest_p(self) -> float:
+        """The p that does not count orders of one hand as independent."""
+        return self.p if self.p_by_hand is None else self.p_by_hand
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,13 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Row:
-    """One checkpoint on one metric; `interval_name` says how its interval was made."""
+    """One checkpoint on one metric.
+
+    Attributes:
+        interval_name: how the interval was made.
+        by_hand: the interval where items are independent only between unordered hands.
+        caveat: why items of this metric were not paired, though there are samples.
+    """
 
     checkpoint: str
     value: float | None
@@ -85,9 +99,15 @@ class Row:
     successes: int | None
     interval: Interval | None
     interval_name: str
+    by_hand: Interval | None = None
     test: Test | None = None
     recovered: Recovered | None = None
     caveat: str = ""
+
+    @property
+    def honest_interval(self) -> Interval | None:
+        """The interval that does not count orders of one hand as independent."""
+        return self.interval if self.by_hand is None else self.by_hand
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,7 @@ def tables(
 def _corrected(found: Sequence[Table]) -> tuple[Table, ...]:
     """The tables with Holm's correction over the tests of all of them."""
     tests = [row.test for table in found for row in table.rows if row.test is not None]
-    adjusted = iter(statistics.holm([test.p for test in tests]))
+    adjusted = iter(statistics.holm([test.honest_p for test in tests]))
 
     def rows(table: Table) -> tuple[Row, ...]:
         return tuple(
@@ -145,12 +165,14 @@ def _table(
     rows = []
     for name, score in scores.items():
         interval, how = _interval(name, score, resampling)
+        clustered = score.items is not None and score.items.clusters is not None
+        by_hand = statistics.percentiles(resampling.draws([name])[:, 0]) if clustered else None
         test = None
         if name != against and against in scores:
             test = _test(name, against, scores, resampling)
         recovered = None if better is False else _recovered(name, roles, scores, resampling)
         rows.append(
-            Row(name, score.value, score.count, score.successes, interval, how, test, recovered,
+            Row(name, score.value, score.count, score.successes, interval, how, by_hand, test, recovered,
                 score.caveat)
         )  # fmt: skip
     return Table(metric, better, tuple(rows))
@@ -158,12 +180,11 @@ def _table(
 
 def _interval(name: str, score: Score, resampling: Resampling) -> tuple[Interval | None, str]:
     """The 95 % interval of a score, and how it was made."""
-    clustered = score.items is not None and score.items.clusters is not None
-    if score.successes is not None and score.count and not clustered:
+    if score.successes is not None and score.count:
         return statistics.wilson(score.successes, score.count), "Wilson"
     if score.is_paired:
         found = statistics.percentiles(resampling.draws([name])[:, 0])
-        return found, "bootstrap by hand" if clustered else "bootstrap"
+        return found, "bootstrap"
     if score.value is not None and score.error is not None:
         half = statistics.Z * score.error
         return (score.value - half, score.value + half), "standard error"
@@ -194,11 +215,14 @@ def _paired_binary(
 ) -> Test:
     changes = values[:, 0] - values[:, 1]
     here, there = int((changes > 0).sum()), int((changes < 0).sum())
-    sums = statistics.summed(changes, clusters).astype(int).tolist()
-    p = statistics.mcnemar(here, there) if clusters is None else statistics.sign_flip(sums)
+    by_hand = None
+    if clusters is not None:
+        sums = statistics.summed(changes, clusters).astype(int).tolist()
+        by_hand = statistics.sign_flip(sums)
     return Test(
-        against, MCNEMAR if clusters is None else BY_HAND, float(changes.mean()),
-        statistics.percentiles(draws[:, 0] - draws[:, 1]), p, here, there, len(values),
+        against, MCNEMAR, float(changes.mean()),
+        statistics.percentiles(draws[:, 0] - draws[:, 1]), statistics.mcnemar(here, there),
+        here, there, len(values), by_hand,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputRefused, listed
-from .answers import read_answers, read_report
+from .answers import answers_files, read_answers, read_report
 from .harness_results import read_results, results_files
 from .scores import Evaluated
 
@@ -38,7 +38,7 @@ def read_evaluation(name: str, path: Path, force: bool) -> list[Evaluated]:
 def _of_folder(name: str, folder: Path, force: bool) -> list[Evaluated]:
     if files := results_files(folder):
         return [read_results(name or folder.name, files, force)]
-    if answers := sorted(path for path in folder.glob("*.jsonl") if path.is_file()):
+    if answers := answers_files(folder):
         return [read_answers(name or folder.name, answers, force)]
     report = folder / "report.json"
     if report.is_file() and (rows := read_report(report)):

@@ -54,9 +54,12 @@ def as_number(value: Any) -> float | None:
 
 
 def hand_of(line: dict[str, Any]) -> str | None:
-    """The unordered hand of cards that a line is about, where it is about one."""
+    """The unordered hand of cards that a line or its `doc` is about, where it is about one."""
     doc = line.get("doc")
-    hand = line.get("hand", doc.get("hand") if isinstance(doc, dict) else None)
-    if isinstance(hand, str):
-        hand = hand.split()
-    return " ".join(sorted(map(str, hand))) if isinstance(hand, list) and hand else None
+    for told in (line, doc if isinstance(doc, dict) else {}):
+        if isinstance(told.get("unordered"), str):
+            return told["unordered"]
+        hand = told.get("hand")
+        if isinstance(hand, list) and hand:
+            return " ".join(sorted(map(str, hand)))
+    return None

@@ -11,7 +11,7 @@ from .comparison import Row, Table, Test
 from .scores import Metric
 
 # What the names of a task in domain and its partner out of domain end in.
-_ENDS = (("in_domain", "out_of_domain"), ("_id", "_ood"))
+_ENDS = (("in_domain", "out_of_domain"), ("_id", "_ood"), ("_id_large", "_ood_large"))
 
 
 @dataclass(frozen=True)
