@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputRefused, UsageError
+from ..errors import InputRefused, UsageError, listed
 from ..operations.options import did_you_mean
 from ..output import writer
 from ..output.places import Reference, report_folder
@@ -178,8 +178,8 @@ def _differences(evaluated: Sequence[Evaluated], force: bool) -> list[str]:
                 found[f"{first.name} and {one.name}: {each}"] = None
             compared |= first.settings.keys()
     if found and not force:
-        problems, do = list(found), "Evaluate all on the same items, or pass --force."
-        raise InputRefused("compare", f"evaluations differ: {'; '.join(problems[:3])}", do)
+        do = "Evaluate all on the same items, or pass --force."
+        raise InputRefused("compare", f"evaluations have {listed(found, 'difference', 3)}", do)
     return list(found)
 
 

@@ -24,8 +24,8 @@ BOOTSTRAP = "paired bootstrap"
 POOLED_Z = "pooled z, unpaired"
 ERRORS_Z = "z of standard errors, unpaired"
 MEANINGS = {
-    MCNEMAR: "McNemar's exact two-sided test on the same items; x : y are the items that only this"
-    " checkpoint, and only the other one, has right",
+    MCNEMAR: "McNemar's exact two-sided test on the same items; x : y are the items that are 1 for only"
+    " this checkpoint, and for only the other one",
     BY_HAND: "the same with hands of cards in the place of items, because orders of one hand are not"
     " independent: percentiles of bootstrap draws over unordered hands, and McNemar's exact test with"
     " the sum of each hand's differences under either sign",
@@ -45,7 +45,7 @@ class Test:
         name: of the test, a key of `MEANINGS`.
         difference: score minus the other's, on the items they share, or of totals.
         interval: of the difference.
-        only_here, only_there: items that only this checkpoint, or only the other one, has right.
+        only_here, only_there: items that are 1 for only this checkpoint, or for only the other one.
         items: how many items are paired; 0 for an unpaired test.
         p_by_hand: p where items are independent only between unordered hands.
         adjusted: p, by hand if there is one, after Holm's correction.

@@ -141,7 +141,8 @@ class _Run:
     def _totals(self, task: str) -> dict[Metric, Score]:
         row, found = self.data["results"][task], {}
         samples = self.table("n-samples").get(task)
-        count = as_number(samples.get("effective")) if isinstance(samples, dict) else None
+        told = samples.get("effective") if isinstance(samples, dict) else row.get("sample_len")
+        count = as_number(told)
         for key, value in row.items():
             name, _, kept = str(key).partition(",")
             if name in _NO_METRIC or name.endswith("_stderr") or as_number(value) is None:
