@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -90,6 +91,7 @@ def main() -> None:
     settings = options.parse_args()
     found = {metric: compared(settings, metric) for metric in ("acc", "f1")}
     size = {"checkpoints": settings.checkpoints, "items": settings.items}
+    size["processes_waiting"] = round(os.getloadavg()[0])  # on a loaded machine, cpu_s tells more
     write_result("compare", about("uvmerge", "numpy") | size | found)
     rows = [("metric", "wall_s", "cpu_s", "peak_bytes")]
     rows += [(name, f["wall_s"], f["cpu_s"], f["peak_bytes"]) for name, f in found.items()]

@@ -32,7 +32,7 @@ class ItemTable:
 
     def add(self, key: bytes, cluster: str | None, values: dict[str, float | Pair | None]) -> None:
         """Add a line."""
-        for name in values.keys() - self.values.keys():
+        for name in [name for name in values if name not in self.values]:
             self.values[name] = [None] * len(self.keys)
         for name, column in self.values.items():
             column.append(values.get(name))
