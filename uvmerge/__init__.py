@@ -24,10 +24,12 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Checkpoint": "checkpoint.folder:Checkpoint",
+    "Comparison": "api.compare:Comparison",
     "Recipe": "recipe.recipe:Recipe",
     "Result": "api.run:Result",
     "Diff": "api.results:Diff",
     "check": "api.check:check",
+    "compare": "api.compare:compare",
     "diff": "api.diff:diff",
     "evaluate_cards": "api.evaluate:evaluate_cards",
     "run": "api.run:run",
@@ -38,6 +40,7 @@ _LAZY = {
 
 __all__ = [
     "Checkpoint",
+    "Comparison",
     "Diff",
     "InputRefused",
     "Interrupted",
@@ -51,6 +54,7 @@ __all__ = [
     "UsageError",
     "UvmergeError",
     "check",
+    "compare",
     "diff",
     "evaluate_cards",
     "run",

@@ -1,12 +1,13 @@
 """Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
 from .api.check import Checked as _Checked
+from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
@@ -53,6 +54,8 @@ class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
     max_shard_size: str | int | None
     nonfinite: Literal["refuse", "copy"]
+    base_id: str | None
+    finetuned_id: str | None
     overwrite: bool
     force: bool
     dry_run: bool
@@ -212,6 +215,16 @@ def diff(
     hidden: _Reference | None = ...,
     **settings: Unpack[_Diff],
 ) -> Diff: ...
+def compare(
+    checkpoints: Mapping[str, _Reference] | Sequence[_Reference],
+    *,
+    base: str | None = ...,
+    finetuned: str | None = ...,
+    line: Iterable[str] = ...,
+    in_domain: str | None = ...,
+    out_of_domain: str | None = ...,
+    force: bool = ...,
+) -> Comparison: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,

@@ -28,13 +28,14 @@ TAKEN_BY = {
 
 _HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
 from .api.check import Checked as _Checked
+from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
@@ -87,6 +88,16 @@ def diff(
     hidden: _Reference | None = ...,
     **settings: Unpack[_Diff],
 ) -> Diff: ...
+def compare(
+    checkpoints: Mapping[str, _Reference] | Sequence[_Reference],
+    *,
+    base: str | None = ...,
+    finetuned: str | None = ...,
+    line: Iterable[str] = ...,
+    in_domain: str | None = ...,
+    out_of_domain: str | None = ...,
+    force: bool = ...,
+) -> Comparison: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,

@@ -19,7 +19,7 @@ from .tree import Tree
 Reference = str | Path
 
 # The files of a report, and the unfinished ones that a killed run may leave.
-_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|report\.html)(\.new)?")
+_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|scores\.csv|report\.html)(\.new)?")
 _LONGEST_SUFFIX = ".uvmerge-partial-01234567"
 
 

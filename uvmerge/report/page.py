@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from statistics import median
 
@@ -17,33 +16,19 @@ from .heat import SHARED
 from .layers import folded_layers
 from .maps import explained_maps, heat_maps, small_maps
 from .meaning import meanings
+from .shell import whole_page
 from .spectrum import tenths_figures
-from .style import STYLE
 from .tables import STAR_NOTE, of_matrices, table
 from .trajectory import trajectory
 from .words import headline
 
 MOST_LISTED = 10
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M2 14L14 2M2 14L14 9"'
-    ' stroke="#0072B2" stroke-width="2.5"/></svg>'
-)
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(findings: Findings) -> str:
     """The whole page."""
     title = safe(" → ".join(findings.labels[:1] + findings.labels[-1:]), 300)
-    icon = base64.b64encode(_ICON.encode()).decode()
-    body = "".join(_sections(findings))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
-        f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">'
-        f"<style>{STYLE}</style></head><body>{SHARED}{body}</body></html>\n"
-    )
+    return whole_page(title, f"{SHARED}{''.join(_sections(findings))}")
 
 
 def figure(findings: Findings) -> str:

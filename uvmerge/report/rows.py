@@ -29,7 +29,7 @@ def as_csv(findings: Findings) -> str:
     writer = csv.DictWriter(text, header(), lineterminator="\n")
     writer.writeheader()
     for row in rows(findings):
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     return text.getvalue()
 
 
@@ -53,7 +53,7 @@ def _matrix(entry: Entry) -> dict[str, Value]:
     return found
 
 
-def _cell(value: Value) -> str:
+def cell(value: Value) -> str:
     """A value as text that no spreadsheet runs as a formula and no terminal as an escape."""
     if isinstance(value, bool):
         return str(value).lower()
