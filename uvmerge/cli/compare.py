@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ..operations.options import OUTPUT, SAFETY
+from ..operations.options import OUTPUT, SAFETY, WHERE
 from ..output.places import report_folder
-from .help import Argument, Command, Option
+from .help import CHECKPOINTS, Argument, Command, Option
 from .options import json_option
 
 
@@ -22,16 +22,24 @@ from .options import json_option
     "checkpoints", cls=Argument, metavar="NAME=PATH...", nargs=-1, required=True,
     rows=[("NAME=PATH", "A name, and the results of a model: README, Comparing.")],
 )  # fmt: skip
-@click.option("--base", cls=Option, metavar="NAME", help="The original model. [default: base]")
+@click.option(
+    "--base",
+    cls=Option,
+    group=CHECKPOINTS,
+    metavar="NAME",
+    help="The original model. [default: base]",
+)
 @click.option(
     "--finetuned",
     cls=Option,
+    group=CHECKPOINTS,
     metavar="NAME",
     help="The model that the others are tested against. [default: finetuned, else the first]",
 )
 @click.option(
     "--line",
     cls=Option,
+    group=CHECKPOINTS,
     metavar="NAME",
     multiple=True,
     help="An interpolation, for the line of the plot; repeatable, in order."
@@ -40,12 +48,14 @@ from .options import json_option
 @click.option(
     "--in-domain",
     cls=Option,
+    group=WHERE,
     metavar="TASK",
     help="TASK or TASK.METRIC along the plot. [default: a task that ends in _id]",
 )
 @click.option(
     "--out-of-domain",
     cls=Option,
+    group=WHERE,
     metavar="TASK",
     help="TASK or TASK.METRIC up the plot. [default: its partner that ends in _ood]",
 )
