@@ -15,7 +15,7 @@ from ..errors import InputRefused, RunFailed, UsageError, listed
 Reference = str | Path
 
 # The files of a report, and the unfinished ones that a killed run may leave.
-_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|report\.html)(\.new)?")
+_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|report\.html|report\.png)(\.new)?")
 _LONGEST_SUFFIX = ".uvmerge-partial-01234567"
 
 
