@@ -417,8 +417,8 @@ def test_no_decomposition_outlives_its_matrix(llama: Pair, monkeypatch: pytest.M
         used.append(weakref.ref(self))
         return top(self, k)
 
-    def leading(cls: Any, matrix: Any, k: int) -> Any:
-        found = of(cls, matrix, k)
+    def leading(cls: Any, matrix: Any, k: int, base: Any = None) -> Any:
+        found = of(cls, matrix, k, base)
         held.append(used.pop()() is not None)
         return found
 

@@ -546,6 +546,18 @@ def test_the_first_sentence_calls_nothing_a_finding_that_is_none(
     assert "times" not in tiles
 
 
+def test_no_column_of_the_page_is_wider_than_a_phone(related: Findings) -> None:
+    for text in (report.render(related), report.figure(related)):
+        narrow = re.findall(r"minmax\((?:0,|min\(100%,)", text)
+        assert narrow and len(narrow) == text.count("minmax(")
+    page = report.render(related)
+    for each in ("svg{display:block;max-width:100%", ".scroll{overflow-x:auto}", "@media print"):
+        assert each in page
+    assert page.count('<table class="wide"') == page.count(
+        '<div class="scroll"><table class="wide"'
+    )
+
+
 def test_a_map_in_which_much_is_good_has_its_own_colours_and_says_so(related: Findings) -> None:
     text = report.render(related)
     maps = [each for each in text.split("<figure>") if 'class="heat"' in each]

@@ -19,7 +19,9 @@ from .tree import Tree
 Reference = str | Path
 
 # The files of a report, and the unfinished ones that a killed run may leave.
-_REPORT_FILES = re.compile(r"(report\.json|matrices\.csv|scores\.csv|report\.html)(\.new)?")
+_REPORT_FILES = re.compile(
+    r"(report\.json|matrices\.csv|scores\.csv|report\.html|report\.png)(\.new)?"
+)
 _LONGEST_SUFFIX = ".uvmerge-partial-01234567"
 
 
