@@ -50,6 +50,8 @@ class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32"]
     max_shard_size: str | int | None
     nonfinite: Literal["refuse", "copy"]
+    base_id: str | None
+    finetuned_id: str | None
     overwrite: bool
     force: bool
     dry_run: bool

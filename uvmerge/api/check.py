@@ -11,8 +11,9 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
+from ..checkpoint.roles import mirrored
 from ..checkpoint.stacks import layer_counts
-from ..errors import InputRefused, ProblemsFound, listed
+from ..errors import InputRefused, ProblemsFound, UsageError, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
@@ -51,6 +52,7 @@ def check(
     Raises:
         ProblemsFound: `out` has problems, which the error lists; exit code 4.
         InputRefused: `against` cannot be read.
+        UsageError: `against` is the base of the output, or another input that it does not mirror.
     """
     opening = OpenSettings.read(settings)
     folder = Path(out)
@@ -66,6 +68,8 @@ def check(
                 if content
                 else "not checked: uvmerge did not write this folder, which has no manifest"
             )
+            if finetuned is not None and content is not None:
+                _refuse_other_input(finetuned, content)
             problems += _files(folder, content)
             problems += _named(checkpoint)
             problems += _values(checkpoint, content)
@@ -84,6 +88,17 @@ def check(
     if problems:
         raise ProblemsFound(folder, problems, "Do not use this checkpoint: make it again.")
     return report
+
+
+def _refuse_other_input(against: Checkpoint, content: dict[str, Any]) -> None:
+    """Refuse to compare with another input than the one that the output mirrors."""
+    role = manifest.role_of(against, content)
+    if role is not None and role != (wanted := mirrored(content["inputs"])):
+        raise UsageError(
+            "--against",
+            f"{against.label} is the {role} of this output",
+            f"--against wants {wanted.upper()}, whose tensors the output keeps.",
+        )
 
 
 def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:

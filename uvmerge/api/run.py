@@ -14,11 +14,13 @@ from typing import Any
 
 from ..checkpoint.roles import spelled
 from ..errors import counted
+from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, size
 from . import diff
+from .again import recipe_of_manifest
 from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
@@ -35,6 +37,7 @@ class Result:
         seconds: wall time.
         kept: where an old OUT with files of others was moved to; None where there was none.
         was_there: whether OUT was the whole output of this run already; then nothing was written.
+        next: commands to go on with, like `uvmerge check OUT`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -46,6 +49,7 @@ class Result:
     kept: Path | None = None
     was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
+    next: tuple[Command, ...] = field(default=(), repr=False)
 
     @property
     def summary(self) -> str:
@@ -75,6 +79,7 @@ class Result:
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
             "edits": dict(self.edits),
             "notes": list(self.plan.notes), "was_there": self.was_there,
+            "next": [command.line for command in self.next],
         }  # fmt: skip
 
 
@@ -91,7 +96,8 @@ def run(
     """Run a recipe on checkpoints and publish the result at `out`.
 
     Args:
-        recipe: a `Recipe`, the path of a recipe file, or the content of such a file as a dict.
+        recipe: a `Recipe`, the path of a recipe file or of the manifest of an output, or the content
+            of a recipe file as a dict.
         out: the folder of the output.
         base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
@@ -100,8 +106,9 @@ def run(
         UvmergeError: one of its subclasses in `uvmerge.errors`, which says what to do.
     """
     chosen, watch = split_all(RunSettings, settings)
-    recipe = _as_recipe(recipe)
-    references = recipe.inputs({"base": base, "finetuned": finetuned, "models": [*models]})
+    given = {"base": base, "finetuned": finetuned, "models": [*models]}
+    recipe = _as_recipe(recipe, given)
+    references = recipe.inputs(given)
     return run_one(recipe, references, out, chosen, watch)
 
 
@@ -160,22 +167,25 @@ def run_all(
                         kept = surgery.published(each, checkpoints, staging, record, sides)
                         results[each.target] = Result(
                             Path(each.out), each.plan, record, 0.0, kept, False,
-                            surgery.phases.seconds,
+                            surgery.phases.seconds, surgery.following(each, checkpoints),
                         )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
                 results[each.target] = Result(
-                    Path(each.out), each.plan, there.edits, kept=there.kept, was_there=True
-                )
+                    Path(each.out), each.plan, there.edits, kept=there.kept, was_there=True,
+                    next=surgery.following(each, checkpoints),
+                )  # fmt: skip
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]
 
 
-def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
+def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
-    return Recipe.from_data(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
+    if isinstance(recipe, Mapping):
+        return Recipe.from_data(recipe)
+    return recipe_of_manifest(Path(recipe), given) or Recipe.load(recipe)
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:

@@ -14,6 +14,7 @@ from ..checkpoint.roles import FINETUNED
 from ..errors import UsageError
 from ..operations import Operation
 from ..operations.options import Parameter
+from ..output.commands import block
 from ..text import inert
 from .options import (
     Group,
@@ -79,6 +80,8 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
             progress.say(
                 f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
             )
+        for line in block("next:", result.next):
+            progress.say(line)
         click.echo(inert(result.out))
 
 
