@@ -10,6 +10,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import stat
@@ -212,15 +213,28 @@ def leftovers(out: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under `folder`, by its path."""
+    """Every file under `folder`, by its path; of an output, without the name that its card bears."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    if {"README.md", "uvmerge.json"} <= files.keys():
+        _drop_title(files, folder.name)
+    return files
+
+
+def _drop_title(files: dict[str, bytes], name: str) -> None:
+    """Take the name of an output out of its card, and what hashes the card out of its manifest."""
+    card = files["README.md"].decode(errors="replace")
+    files["README.md"] = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.])", "OUT", card).encode()
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        manifest = json.loads(files["uvmerge.json"])
+        del manifest["content_xxh3_128"], manifest["files"]["README.md"]
+        files["uvmerge.json"] = json.dumps(manifest).encode()
 
 
 def undisturbed(pair: Pair, *options: object) -> dict[str, bytes]:
     """What a `restore` of this pair writes when nothing goes wrong."""
     base, finetuned, out = pair
-    beside = out.parent / "undisturbed" / out.name  # a card bears the name of its folder
+    beside = out.with_name("undisturbed")
     done(restore(base, finetuned, beside, *options))
     return contents(beside)
 

@@ -94,12 +94,12 @@ def test_an_unknown_setting_suggests_a_near_one(pair: tuple[Path, Path], tmp_pat
 def test_a_call_and_a_command_write_the_same_folder(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = uvmerge.restore(*pair, tmp_path / "a", top=0.3, layers="1-2", modules="mlp")
+    result = uvmerge.restore(*pair, tmp_path / "a" / "out", top=0.3, layers="1-2", modules="mlp")
     words = ["--top", "0.3", "--layers", "1-2", "--modules", "mlp"]
-    assert uv(capsys, "restore", *pair, tmp_path / "b", *words).code == 0
+    assert uv(capsys, "restore", *pair, tmp_path / "b" / "out", *words).code == 0
     assert result.plan.counts()["edited"] == 6
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    for path in (tmp_path / "a" / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / "out" / path.name).read_bytes(), path.name
 
 
 def test_a_call_raises_what_a_command_prints(

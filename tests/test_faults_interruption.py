@@ -320,15 +320,15 @@ def test_pieces_of_the_staging_folder_that_vanished_are_made_again(
 
 
 def test_bytes_that_change_on_the_disk_are_never_published(pair: faults.Pair) -> None:
-    from uvmerge.output.writer import Staging
+    from uvmerge.output.writer import Advance, Staging
 
     real = Staging.verify
 
-    def rot(self: Staging) -> object:
+    def rot(self: Staging, advance: Advance) -> object:
         with (self.folder / zoo.SINGLE).open("r+b") as file:
             file.seek(-7, os.SEEK_END)
             file.write(b"\xff")
-        return real(self)
+        return real(self, advance)
 
     with mock.patch.object(Staging, "verify", rot):
         outcome = faults.restore(*pair)

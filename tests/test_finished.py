@@ -134,8 +134,8 @@ def killed(function: str, pair: faults.Pair, *options: str) -> None:
 def test_killed_before_clearing_up_the_same_command_clears_up(
     options: tuple[str, ...], pair: faults.Pair
 ) -> None:
-    expected = faults.undisturbed(pair)
     base, finetuned, out = pair[0], pair[1], pair[2].with_name("o")
+    expected = faults.undisturbed((base, finetuned, out))
     if options:
         done(faults.restore(base, finetuned, out, "--alpha", "0.5"))
     killed("clear_up", (base, finetuned, out), *options)

@@ -308,17 +308,29 @@ def test_the_manifest_names_its_inputs_by_role_and_repeats_the_run(
     assert zoo.raw(tmp_path / "again") == zoo.raw(tmp_path / "out")
 
 
-def test_the_card_lists_every_model(
+def test_the_card_lists_every_model_that_has_an_id(
     folder: Path, base: Path, models: Models, tmp_path: Path
 ) -> None:
-    uvmerge.arithmetic(base, *models, tmp_path / "out")
+    done = uvmerge.arithmetic(base, *models, tmp_path / "out", base_id="org/base")
+    assert [command.words[1] for command in done.next] == ["check", "--model"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "base_model:\n- base\n- a\n- b\n- c\n" in card
-    assert "`base` and `a` and `b` and `c` merged with uvmerge" in card
-    assert "\n# Merged checkpoint\n" in card
+    assert "base_model:\n- org/base\nbase_model_relation: finetune\n" in card
+    assert "`org/base` and `a` and `b` and `c` merged with uvmerge" in card
+    assert "\n# out\n" in card and "`a` and `b` and `c` came from local folders" in card
     assert f"{len(zoo.tensors(base))} tensors edited" in card
-    uvmerge.mean(*models, tmp_path / "mean")
-    assert "base_model:\n- a\n- b\n- c\n" in (tmp_path / "mean" / "README.md").read_text()
+    with pytest.raises(uvmerge.UsageError, match="there is no finetuned here"):
+        uvmerge.mean(*models, tmp_path / "mean", finetuned_id="org/x")
+
+
+def test_the_manifest_of_a_merge_is_a_recipe_for_the_same_models(
+    folder: Path, base: Path, models: Models, tmp_path: Path
+) -> None:
+    uvmerge.mean(*models, tmp_path / "out")
+    path = tmp_path / "out" / "uvmerge.json"
+    with pytest.raises(uvmerge.InputRefused, match="models was the folder 'a'"):
+        uvmerge.run(path, tmp_path / "again")
+    uvmerge.run(path, tmp_path / "again", models=models)
+    assert zoo.raw(tmp_path / "again") == zoo.raw(tmp_path / "out")
 
 
 @both_kinds

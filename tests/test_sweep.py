@@ -565,15 +565,15 @@ def test_a_sweep_that_stops_while_publishing_resumes(
 ) -> None:
     """The first settings are there, the others are staged and complete."""
     done(swept(pair, out.with_name("expected"), "restore", *TOPS))
-    from uvmerge.output.writer import Staging
+    from uvmerge.output.writer import Advance, Staging
 
     real, count = Staging.publish, []
 
-    def publish(self: Staging) -> Path | None:
+    def publish(self: Staging, advance: Advance) -> Path | None:
         if len(count) == published:
             raise OSError("pulled out")
         count.append(self)
-        return real(self)
+        return real(self, advance)
 
     with mock.patch.object(Staging, "publish", publish), pytest.raises(uvmerge.RunFailed):
         uvmerge.sweep("restore", *pair[:2], out, top=[0.05, 0.1, 0.2])

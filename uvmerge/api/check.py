@@ -11,8 +11,9 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
+from ..checkpoint.roles import mirrored
 from ..checkpoint.stacks import layer_counts
-from ..errors import InputRefused, ProblemsFound, listed
+from ..errors import InputRefused, ProblemsFound, UsageError, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
@@ -67,6 +68,7 @@ def check(
     Raises:
         ProblemsFound: `out` has problems, which the error lists; exit code 4.
         InputRefused: `out` is no folder with a checkpoint, or `against` cannot be read.
+        UsageError: `against` is the base of the output, or another input that it does not mirror.
     """
     opening = OpenSettings.read(settings)
     folder = expanded(out)
@@ -83,6 +85,8 @@ def check(
                 if content
                 else "not checked: uvmerge did not write this folder, which has no manifest"
             )
+            if finetuned is not None and content is not None:
+                _refuse_other_input(finetuned, content)
             problems += _files(folder, content)
             problems += _named(checkpoint)
             problems += _values(checkpoint, content)
@@ -118,6 +122,17 @@ def _refuse_no_checkpoint(folder: Path) -> None:
     if not _is_output(folder) and not any(p.name.endswith(endings) for p in folder.iterdir()):
         what = f"is no output of uvmerge: it has neither {manifest.NAME} nor weights"
         raise InputRefused(folder, what, do)
+
+
+def _refuse_other_input(against: Checkpoint, content: dict[str, Any]) -> None:
+    """Refuse to compare with another input than the one that the output mirrors."""
+    role = manifest.role_of(against, content)
+    if role is not None and role != (wanted := mirrored(content["inputs"])):
+        raise UsageError(
+            "--against",
+            f"{against.label} is the {role} of this output",
+            f"--against wants {wanted.upper()}, whose tensors the output keeps.",
+        )
 
 
 def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:

@@ -17,12 +17,14 @@ from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..hub.locate import locate_file
+from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
 from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff
+from .again import recipe_of_manifest
 from .finished import finished_runs
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
@@ -43,6 +45,7 @@ class Result:
         seconds: wall time.
         kept: where an old OUT with files of others was moved to; None where there was none.
         was_there: whether OUT was the whole output of this run already; then nothing was written.
+        next: commands to go on with, like `uvmerge check OUT`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -54,6 +57,7 @@ class Result:
     kept: Path | None = None
     was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
+    next: tuple[Command, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         place = "a plan, nothing was written" if self.out is None else str(self.out)
@@ -109,6 +113,7 @@ class Result:
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
             "edits": dict(self.edits),
             "notes": list(self.plan.notes), "was_there": self.was_there,
+            "next": [command.line for command in self.next],
         }  # fmt: skip
 
 
@@ -126,7 +131,8 @@ def run(
 
     Args:
         recipe: a `Recipe`, the content of a recipe file as a dict, or where the file is: its path,
-            the name of a bundled recipe, or `org/name/file@revision` on the Hub.
+            the name of a bundled recipe, or `org/name/file@revision` on the Hub. The manifest of an
+            output is a recipe, too.
         out: the folder of the output.
         base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
@@ -135,8 +141,9 @@ def run(
         UvmergeError: one of its subclasses in `uvmerge.errors`, which says what to do.
     """
     chosen, watch = split_all(RunSettings, settings)
-    recipe = _as_recipe(recipe)
-    references = recipe.inputs({"base": base, "finetuned": finetuned, "models": [*models]})
+    given = {"base": base, "finetuned": finetuned, "models": [*models]}
+    recipe = _as_recipe(recipe, given)
+    references = recipe.inputs(given)
     return run_one(recipe, references, out, chosen, watch)
 
 
@@ -195,24 +202,26 @@ def run_all(
                         kept = surgery.published(each, checkpoints, staging, record, sides)
                         results[each.target] = Result(
                             expanded(each.out), each.plan, record, 0.0, kept, False,
-                            surgery.phases.seconds,
+                            surgery.phases.seconds, surgery.following(each, checkpoints),
                         )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
                 results[each.target] = Result(
-                    expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True
-                )
+                    expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True,
+                    next=surgery.following(each, checkpoints),
+                )  # fmt: skip
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]
 
 
-def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any]) -> Recipe:
+def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.from_data(recipe)
-    return Recipe.load(_recipe_file(recipe))
+    file = _recipe_file(recipe)
+    return recipe_of_manifest(file, given) or Recipe.load(file)
 
 
 def _recipe_file(reference: Reference) -> Path:

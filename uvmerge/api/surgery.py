@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import mirrored
+from ..checkpoint.roles import BASE, FINETUNED, mirrored
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
@@ -22,6 +22,7 @@ from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import InputRefused, Interrupted, UsageError, listed
 from ..output import journal, manifest, writer
 from ..output.card import card
+from ..output.commands import Command, after_edit
 from ..output.lock import lock_of, refuse_held
 from ..output.places import (
     Reference,
@@ -39,6 +40,9 @@ from ..text import size
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
 from .settings import SweepSettings, Watch
+
+# Ends of the names of classes that generate text.
+GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,20 @@ class Surgery:
             refuse_changed_inputs(checkpoints)
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
+
+    def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
+        """What to do with the output of a run."""
+        named = {role: str(reference) for role, reference in self.references.items()}
+        config = checkpoints[mirrored(checkpoints)].config
+        classes = config.get("architectures")
+        classes = classes if isinstance(classes, list) else []
+        is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
+        return after_edit(
+            None if is_baseline else named.get(BASE),
+            named.get(FINETUNED),
+            str(run.out),
+            generates=any(str(each).endswith(GENERATING) for each in classes),
+        )
 
     def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
         """The settings that decide the bytes of the output, as the manifest holds them."""

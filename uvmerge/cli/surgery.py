@@ -15,6 +15,7 @@ from ..checkpoint.roles import FINETUNED
 from ..errors import UsageError, counted
 from ..operations import Operation
 from ..operations.options import Parameter
+from ..output.commands import block
 from ..text import inert
 from .completion import files, folders
 from .help import CHECKPOINTS, REFERENCE, Argument, Command, Group, Option, Text
@@ -73,6 +74,8 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
             progress.say(
                 f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
             )
+        for line in block("next:", result.next):
+            progress.say(line)
         click.echo(inert(result.out))
 
 

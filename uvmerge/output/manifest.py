@@ -18,7 +18,7 @@ import xxhash
 
 from ..checkpoint.bounded import MANIFEST_BYTES, read_json
 from ..checkpoint.folder import Checkpoint, inside
-from ..checkpoint.roles import by_name, spelled
+from ..checkpoint.roles import by_name, mirrored, spelled
 from ..checkpoint.sample import sample_digest
 from ..errors import InputRefused, listed
 from ..plan.steps import Plan
@@ -131,13 +131,38 @@ def read_checked(folder: Path) -> dict[str, Any] | None:
     content = read(folder)
     if content is None:
         return None
-    if not _is_manifest(content):
-        raise InputRefused(folder / NAME, "is not a manifest as uvmerge writes it")
-    if content.get(HASH) != _own_hash(content):
-        raise InputRefused(folder / NAME, "was changed after uvmerge wrote it")
+    refuse_changed(folder / NAME, content)
     for name in content["files"]:
         inside(folder, name)
     return content
+
+
+def refuse_changed(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse the content of a manifest that uvmerge did not write, or not like this."""
+    if not _is_manifest(content):
+        raise InputRefused(path, "is not a manifest as uvmerge writes it")
+    if content.get(HASH) != _own_hash(content):
+        raise InputRefused(path, "was changed after uvmerge wrote it")
+
+
+def role_of(checkpoint: Checkpoint, content: Mapping[str, Any]) -> str | None:
+    """The role that a checkpoint had in the run of a manifest; None where it was no input of it.
+
+    Of inputs that are the same, the mirrored one counts first.
+    """
+    inputs = content.get("inputs")
+    if not isinstance(inputs, dict) or not inputs:
+        return None
+    known, own = content.get("samples"), mirrored(inputs)
+    digest = sample_digest(checkpoint)
+    for role in (own, *(role for role in inputs if role != own)):
+        identity = inputs[role] if isinstance(inputs[role], dict) else {}
+        if checkpoint.commit is not None and identity.get("commit") == checkpoint.commit:
+            return role
+        same_files = identity.get("files") == checkpoint.identity()["files"]
+        if same_files and isinstance(known, dict) and known.get(role) == digest:
+            return role
+    return None
 
 
 def _is_manifest(content: Mapping[str, Any]) -> bool:
