@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import pathlib
 import shutil
 import signal
 import stat
@@ -39,6 +40,18 @@ CONFIG: dict[str, Any] = {
 FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 NAMES = FLOATS | {torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RESTORE = ("--top", "0.25", "--workers", "1")
+
+
+def _looked_up(module: Any, name: str) -> Any:
+    return staticmethod(lambda *words, **named: getattr(module, name)(*words, **named))
+
+
+# pathlib of Python 3.10 keeps the functions of os and io as they were when it was imported. From here
+# on it looks them up, so that a fault put in their place is met there too.
+if kept := getattr(pathlib, "_NormalAccessor", None):
+    for _name in ("stat", "mkdir", "unlink", "rmdir", "rename", "replace"):
+        setattr(kept, _name, _looked_up(os, _name))
+    kept.open = _looked_up(io, "open")
 
 
 @dataclass
