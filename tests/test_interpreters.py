@@ -40,8 +40,9 @@ def test_every_dependency_has_a_lower_bound() -> None:
 
 def pip(*words: object) -> None:
     """Run pip on what an index must provide; the test is skipped where there is none."""
+    patience = ("--disable-pip-version-check", "--retries", "1", "--timeout", "20")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, words)],
+        [sys.executable, "-m", "pip", *patience, *map(str, words)],
         capture_output=True, text=True,
     )  # fmt: skip
     if re.search(r"No matching distribution|Max retries|No module named pip", done.stderr):
