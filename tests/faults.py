@@ -10,6 +10,7 @@ import io
 import json
 import multiprocessing
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -44,6 +45,18 @@ RESTORE = ("--top", "0.25", "--workers", "1")
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 PICTURE = ["report.png"] if HAS_MATPLOTLIB else []
 REPORT = ["matrices.csv", "report.html", "report.json", *PICTURE]  # the files of a report, sorted
+
+
+def _looked_up(module: Any, name: str) -> Any:
+    return staticmethod(lambda *words, **named: getattr(module, name)(*words, **named))
+
+
+# pathlib of Python 3.10 keeps the functions of os and io as they were when it was imported. From here
+# on it looks them up, so that a fault put in their place is met there too.
+if kept := getattr(pathlib, "_NormalAccessor", None):
+    for _name in ("stat", "mkdir", "unlink", "rmdir", "rename", "replace"):
+        setattr(kept, _name, _looked_up(os, _name))
+    kept.open = _looked_up(io, "open")
 
 
 @dataclass

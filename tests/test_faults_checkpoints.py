@@ -469,7 +469,6 @@ def test_a_file_that_may_not_be_read_is_named(name: str, tmp_path: Path) -> None
         mock.patch("os.open", deny),
         mock.patch("builtins.open", deny_open),
         mock.patch("io.open", deny_open),
-        mock.patch.object(Path, "open", deny_open),  # of Python 3.10: it keeps its own io.open
     ):
         outcome = faults.restore(*pair)
     assert outcome.code in (1, 3), outcome

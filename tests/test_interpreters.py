@@ -38,11 +38,17 @@ def test_every_dependency_has_a_lower_bound() -> None:
     assert set(NEEDED) < {line.partition(">")[0] for line in required}
 
 
+def apart() -> dict[str, str]:
+    """This environment, without what would let another Python see this tree."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 def pip(*words: object) -> None:
     """Run pip on what an index must provide; the test is skipped where there is none."""
+    patience = ("--disable-pip-version-check", "--retries", "1", "--timeout", "20")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, words)],
-        capture_output=True, text=True,
+        [sys.executable, "-m", "pip", *patience, *map(str, words)],
+        capture_output=True, text=True, env=apart(),
     )  # fmt: skip
     if re.search(r"No matching distribution|Max retries|No module named pip", done.stderr):
         pytest.skip("pip or an index of packages cannot be reached")
@@ -74,12 +80,11 @@ def other(
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     pip("--python", folder / "bin" / "python", "install", "--only-binary", ":all:", *NEEDED)
     pip("--python", folder / "bin" / "python", "install", "--no-deps", "--no-index", wheel)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
     def run(*words: object) -> Outcome:
         done = subprocess.run(
             [folder / "bin" / "uvmerge", *map(str, words)],
-            capture_output=True, text=True, env=environment, cwd=folder,
+            capture_output=True, text=True, env=apart(), cwd=folder,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 
