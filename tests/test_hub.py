@@ -41,6 +41,7 @@ def test_a_recipe_is_fetched_by_its_file_or_by_its_repository(
         folder.mkdir(parents=True)
     (tmp_path / "one" / "recipe.yaml").write_text("uvmerge: 1\nsteps: [values]\n")
     (tmp_path / "one" / "papers" / "r.yaml").write_text("uvmerge: 1\nsteps: [reset-layers]\n")
+    (tmp_path / "none" / "README.md").write_text("# none\n")
     models = {"org/recipes": tmp_path / "one", "org/none": tmp_path / "none"}
     with serving(models) as (address, asked):
         environment = {

@@ -141,6 +141,7 @@ def transpose(tensors: zoo.Tensors) -> zoo.Tensors:
     }
 
 
+@pytest.mark.skipif(not zoo.IS_FIVE, reason="transformers 4 stores experts apart")
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe"])
 def test_fused_experts_are_edited_one_by_one(family: str, tmp_path: Path) -> None:
     apart = zoo.pair(family, tmp_path)

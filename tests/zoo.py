@@ -15,6 +15,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,17 @@ GEMMA3: Options = {"vision_config": TOWER | {"vision_use_head": False}, "text_co
 GEMMA3 |= {"mm_tokens_per_image": 4, "image_token_index": 100}
 GEMMA3 |= {"boi_token_index": 98, "eoi_token_index": 99}
 
+IS_FIVE = int(version("transformers").partition(".")[0]) >= 5
+ROPE = "rope_parameters" if IS_FIVE else "rope_scaling"
 QWEN_IDS = {"vision_start_token_id": 97, "vision_end_token_id": 98, "image_token_id": 99}
 QWEN_IDS |= {"video_token_id": 100}
 TOWER2 = {"depth": 2, "embed_dim": 32, "hidden_size": 48, "num_heads": 2, "mlp_ratio": 2}
-ROPE2: Options = {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 2, 2]}}
+ROPE2: Options = {ROPE: {"rope_type": "default", "mrope_section": [2, 2, 2]}}
 QWEN2_VL: Options = QWEN_IDS | {"vision_config": TOWER2 | {"patch_size": 4}}
 QWEN2_VL |= {"text_config": QWEN2 | UNTIED | ROPE2}
 TOWER3: Options = {"depth": 2, "hidden_size": 32, "intermediate_size": 56, "num_heads": 2}
 TOWER3 |= {"patch_size": 4, "out_hidden_size": 48, "num_position_embeddings": 16}
-ROPE3: Options = {"rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]}}
+ROPE3: Options = {ROPE: {"rope_type": "default", "mrope_section": [4, 2, 2]}}
 QWEN3_VL: Options = QWEN_IDS | {"vision_config": TOWER3 | {"deepstack_visual_indexes": [0]}}
 QWEN3_VL |= {"text_config": TEXT | UNTIED | ROPE3}
 
