@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import re
 import shutil
 import signal
 import stat
@@ -226,18 +225,19 @@ def leftovers(out: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under `folder`, by its path; of an output, without the name that its card bears."""
+    """Every file under `folder`, by its path; of an output, without the lines that bear its name."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
     if {"README.md", "uvmerge.json"} <= files.keys():
-        _drop_title(files, folder.name)
+        _drop_name(files)
     return files
 
 
-def _drop_title(files: dict[str, bytes], name: str) -> None:
-    """Take the name of an output out of its card, and what hashes the card out of its manifest."""
-    card = files["README.md"].decode(errors="replace")
-    files["README.md"] = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.])", "OUT", card).encode()
+def _drop_name(files: dict[str, bytes]) -> None:
+    """Take title and commands out of a card, and what hashes the card out of the manifest."""
+    lines = files["README.md"].splitlines()
+    named = (b"# ", b"uvmerge ", b"lm_eval ")
+    files["README.md"] = b"\n".join(line for line in lines if not line.startswith(named))
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         manifest = json.loads(files["uvmerge.json"])
         del manifest["content_xxh3_128"], manifest["files"]["README.md"]

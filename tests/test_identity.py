@@ -261,7 +261,7 @@ def test_a_stop_and_resume_does_not_matter(
             restore(sharded, out, workers=1, control=control)
         assert not out.exists()
     assert restore(sharded, out, workers=2) == restored
-    undisturbed = uvmerge.restore(*sharded, tmp_path / "again", top=0.2).out
+    undisturbed = uvmerge.restore(*sharded, tmp_path / "again" / "out", top=0.2).out
     assert contents(out) == contents(undisturbed)
     assert (out / "uvmerge.json").read_bytes() == (undisturbed / "uvmerge.json").read_bytes()
 

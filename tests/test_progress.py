@@ -16,6 +16,7 @@ import pytest
 import uvmerge
 from uvmerge.engine import progress as module
 from uvmerge.engine.progress import Progress
+from uvmerge.engine.settings import Control
 from uvmerge.output import tree
 
 
@@ -75,6 +76,20 @@ def test_python_shows_progress_in_a_terminal_only_and_quiet_silences_it(
         assert capsys.readouterr().err == ""
         call(quiet=False)
         assert "100% after" in capsys.readouterr().err
+
+
+def test_the_control_of_the_caller_is_told_too(tmp_path: Path) -> None:
+    base, finetuned, out = faults.pair(tmp_path)
+    seen: list[str] = []
+
+    def advance(name: str, work: float) -> None:
+        seen.append(name)
+
+    control = Control(advance=advance)
+    stream = Terminal()
+    uvmerge.restore(base, finetuned, out, control=control, progress=Progress(stream=stream))
+    assert "100% |" in stream.getvalue() and faults.Q.format(0) in seen
+    assert control.advance is advance
 
 
 def test_a_notebook_gets_a_bar(

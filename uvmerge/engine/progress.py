@@ -76,15 +76,24 @@ class Progress:
 
     @contextmanager
     def bar(self, total: float, control: Control) -> Iterator[None]:
-        """Show the progress of a run while the block lasts.
+        """Show the progress of a run while the block lasts, beside what the caller's control does.
 
         Args:
             total: the work of the whole run, in the units of `Step.work`.
         """
+        of_caller = control.advance
         with self._shown(total, _WORK) as advance:
-            if advance is not None:
-                control.advance = advance
-            yield
+
+            def both(tensor: str, work: float) -> None:
+                if advance is not None:
+                    advance(tensor, work)
+                of_caller(tensor, work)
+
+            control.advance = both
+            try:
+                yield
+            finally:
+                control.advance = of_caller
 
     @contextmanager
     def phase(self, name: str, total_bytes: int) -> Iterator[Callable[[int], None]]:

@@ -33,6 +33,7 @@ def after_edit(
         base, finetuned: how commands name the inputs; None where there is no such input.
         generates: whether the model generates text, so that it can be asked the tasks of lm-eval.
     """
+    out = f"./{out}" if out.startswith("-") else out  # no option
     against = () if finetuned is None else ("--against", finetuned)
     found = [
         Command("is it whole, and does it load", ("uvmerge", "check", out, "--load", *against))
