@@ -17,11 +17,11 @@ import torch
 import zoo
 
 import uvmerge
-from uvmerge.demo import cards, pair
+from uvmerge.demo import pair, sums
 
 pytestmark = [pytest.mark.consumers, pytest.mark.filterwarnings("default")]
 
-PROMPTS = [cards.encode(cards.OUT_OF_DOMAIN, hand) for hand in cards.deal(8, seed=0)]
+PROMPTS = [sums.encode(sums.OUT_OF_DOMAIN, hand) for hand in sums.deal(8, seed=0)]
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def right_answers(folder: Path, task: dict[str, Any]) -> float:
 
 def test_lm_eval_finds_that_the_repair_won_something_back(repaired: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    rule, sums = cards.OUT_OF_DOMAIN, [str(n) for n in range(4, 53)]
+    rule, sums = sums.OUT_OF_DOMAIN, [str(n) for n in range(4, 53)]
     rows = [
-        {"question": cards.encode(rule, hand), "right": sums.index(cards.answer(rule, hand))}
-        for hand in cards.deal(100, seed=1)
+        {"question": sums.encode(rule, hand), "right": sums.index(sums.answer(rule, hand))}
+        for hand in sums.deal(100, seed=1)
     ]
     (tmp_path / "cards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {
