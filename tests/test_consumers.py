@@ -43,16 +43,16 @@ def right_answers(folder: Path, task: dict[str, Any]) -> float:
 
 def test_lm_eval_finds_that_the_repair_won_something_back(repaired: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    rule, sums = sums.OUT_OF_DOMAIN, [str(n) for n in range(4, 53)]
+    rule, answers = sums.OUT_OF_DOMAIN, [str(n) for n in range(4, 53)]
     rows = [
-        {"question": sums.encode(rule, hand), "right": sums.index(sums.answer(rule, hand))}
+        {"question": sums.encode(rule, hand), "right": answers.index(sums.answer(rule, hand))}
         for hand in sums.deal(100, seed=1)
     ]
     (tmp_path / "cards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {
         "task": "cards", "dataset_path": "json", "output_type": "multiple_choice",
         "dataset_kwargs": {"data_files": {"test": str(tmp_path / "cards.jsonl")}},
-        "test_split": "test", "doc_to_text": "question", "doc_to_choice": sums,
+        "test_split": "test", "doc_to_text": "question", "doc_to_choice": answers,
         "doc_to_target": "right", "metric_list": [{"metric": "acc"}],
     }  # fmt: skip
     before, after = (right_answers(each, task) for each in (pair()[1], repaired))
