@@ -127,7 +127,9 @@ def test_the_names_of_models_are_code_in_the_card(tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert card.count("\n---\n") == 1 and "\nlicense:" not in card and "\x1b" not in card
     prose = card.split("\n---\n")[1]
-    assert "<img" in prose and "<img" not in re.sub(r"(`+)[^`].*?[^`]\1(?!`)", "", prose)
+    assert "<img" in prose and "<img" not in re.sub(
+        r"(?ms)^```.*?^```$|(`+)[^`].*?[^`]\1(?!`)", "", prose
+    )
 
 
 # --- sizes -------------------------------------------------------------------------------------

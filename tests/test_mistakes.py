@@ -89,8 +89,8 @@ MISTAKES = [
     Mistake(f"sweep restore {PAIR} --top 0.5:0.1:0.1", 2, "--top", "is not a range", "LAST:STEP"),
     Mistake(f"sweep restore {PAIR} --top 0:1:0.0001", 2, "--top", "at most 1,000", "FIRST:LAST"),
     # recipes
-    Mistake("run no.yaml OUT", 2, "no.yaml", "there is no such recipe", "Name a YAML file"),
-    Mistake("run R", 2, "run", "OUT is missing", "Usage: uvmerge run RECIPE OUT"),
+    Mistake("run no.yaml OUT", 2, "no.yaml", "there is no such recipe", "`uvmerge run --list`"),
+    Mistake("run R", 2, "run", "OUT is missing", "Usage: uvmerge run RECIPE [BASE FINETUNED] OUT"),
     Mistake(RUN, 2, "r.yaml:2", "a tab stands where", "Indent with spaces", "steps:\n\t- restore\n"),
     Mistake(RUN, 2, "r.yaml:2", "the list that begins here with [ is not closed (read to line 4)",
             "Add ]", "uvmerge: 1\nsteps: [restore,\n  swap\nname: x\n"),

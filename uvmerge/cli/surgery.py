@@ -271,6 +271,8 @@ def run_command(recipe: str, places: tuple[str, ...], out: str | None, **setting
             usage = "Usage: uvmerge run RECIPE [BASE FINETUNED] OUT"
             raise UsageError("run", "OUT is missing", usage)
         out = pair.pop()
+    elif len(pair) == 1:
+        raise UsageError("run", "OUT is given twice", "Name it after RECIPE or with -o.")
     if pair:
         settings |= _pair(pair, settings)
 

@@ -49,9 +49,14 @@ def situation(compared: Compared) -> Situation:
 
 
 def _energy_by_layer(compared: Compared) -> dict[int, float]:
-    """‖W_f − W_b‖_F², summed over the related matrices of each layer; 0 of identical ones."""
+    """‖W_f − W_b‖_F² over that of the matrix that changed most, summed over each layer.
+
+    Related matrices count; a layer of identical ones has 0.
+    """
     energies = {entry.layer: 0.0 for entry in compared.entries if entry.layer is not None}
-    for entry, found in with_measures(compared.related_matrices):
+    measured = list(with_measures(compared.related_matrices))
+    most = max((found.change.norm for _, found in measured), default=0.0) or 1.0
+    for entry, found in measured:
         if entry.layer is not None:
-            energies[entry.layer] += found.change.norm**2
+            energies[entry.layer] += (found.change.norm / most) ** 2
     return energies

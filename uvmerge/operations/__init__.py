@@ -73,6 +73,9 @@ class Operation:
     leaves_equal_inputs_alone: bool
     fallback: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __repr__(self) -> str:
+        return f"<Operation {self.command}>"
+
     @property
     def matrices_only(self) -> bool:
         """Whether the operation works on weight matrices, not on tensors of any shape."""
