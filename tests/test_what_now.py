@@ -135,8 +135,10 @@ def test_a_manifest_is_a_recipe(pair: faults.Pair, tmp_path: Path) -> None:
     base, finetuned, out = pair
     done(faults.restore(*pair, "--layers", "0,2", "--dtype", "bfloat16"))
     run = ("run", out / "uvmerge.json", tmp_path / "again")
-    failed(faults.uvmerge(*run), "base was the folder 'base'", "Name it: --base PATH.", code=3)
-    failed(faults.uvmerge(*run, "--base", base), "finetuned was the folder 'finetuned'", code=3)
+    do = "Name them: --base PATH --finetuned PATH."
+    failed(faults.uvmerge(*run), "base was the folder 'base'", do, code=3)
+    lacking = "finetuned was the folder 'finetuned', whose path"
+    failed(faults.uvmerge(*run, "--base", base), lacking, "Name it: --finetuned PATH.", code=3)
     done(faults.uvmerge(*run, "--base", base, "--finetuned", finetuned))
     weights = [(folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "again")]
     assert weights[0] == weights[1]

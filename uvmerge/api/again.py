@@ -30,13 +30,18 @@ def recipe_of_manifest(path: Path, given: Mapping[str, Any]) -> Recipe | None:
         return None
     manifest.refuse_changed(path, content)
     inputs = content["inputs"] if isinstance(content["inputs"], dict) else {}
+    folders: dict[str, str] = {}
     for role, identity in inputs.items():
         name, at_hub = name_of(role), isinstance(identity, dict) and identity.get("commit")
         if not at_hub and not given.get(name):
             label = identity.get("reference") if isinstance(identity, dict) else role
-            raise InputRefused(
-                path,
-                f"{name} was the folder '{label}', whose path a manifest does not hold",
-                f"Name it: --{name} PATH.",
-            )
+            folders.setdefault(name, f"{name} was the folder '{label}'")
+    if folders:
+        whose = "path" if len(folders) == 1 else "paths"
+        raise InputRefused(
+            path,
+            f"{' and '.join(folders.values())}, whose {whose} a manifest does not hold",
+            f"Name {'it' if len(folders) == 1 else 'them'}:"
+            f" {' '.join(f'--{name} PATH' for name in folders)}.",
+        )
     return Recipe.from_data(content["recipe"])

@@ -28,7 +28,7 @@ TIMES_ROUNDING = 1.5  # a change up to this many times that of storing may be ro
 LOOSE_CUT = 1.0  # gap at the cut over the change; under it, vectors may swap across the cut
 EQUAL = 1e-6  # neighbouring singular values that differ by less, relatively, count as equal
 ALIKE = 1.15  # groups whose mean angles differ by less than this factor turned alike
-MOST, FEW = 0.9, 0.25  # most of a change's energy; at most this share of the layers are few
+MOST, FEW = 0.9, 0.5  # most of a change's energy; at most this share of the layers are few
 FEWEST_LAYERS = 4  # with fewer layers in all, none are called few
 NEARER = 0.98  # a distance has shrunk if it is less than this share of the earlier one
 
