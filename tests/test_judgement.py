@@ -58,3 +58,11 @@ def test_one_unrelated_checkpoint_makes_all_unrelated_and_one_changed_none_ident
     assert judgement.verdict_of_all(["identical", "unrelated", "related"]) == "unrelated"
     assert judgement.verdict_of_all(["identical", "related"]) == "related"
     assert judgement.verdict_of_all(["identical", "identical"]) == "identical"
+
+
+@pytest.mark.parametrize(
+    ("layers", "of", "few"),
+    [(1, 4, True), (2, 4, True), (3, 4, False), (1, 3, False), (0, 8, False)],
+)
+def test_few_layers_are_at_most_half_of_four_or_more(layers: int, of: int, few: bool) -> None:
+    assert judgement.are_few(layers, of) is few

@@ -23,6 +23,7 @@ from ..tasks.comparison import tables
 from ..tasks.evaluations import read_evaluation
 from ..tasks.outcome import ComparedScores, domains, line_by_names
 from ..tasks.scores import Evaluated, differences, pooled_groups
+from .results import as_frame
 
 BASE, FINETUNED = "base", "finetuned"
 
@@ -50,13 +51,9 @@ class Comparison(ComparedScores):
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each metric and checkpoint, as in `scores.csv`."""
-        try:
-            import pandas  # type: ignore[import-untyped,unused-ignore]
-        except ImportError as error:
-            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
         from ..report.scores import rows
 
-        return pandas.DataFrame(rows(self))
+        return as_frame(rows(self))
 
     def __str__(self) -> str:
         from ..report.scores_text import as_text

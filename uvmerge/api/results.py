@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,19 @@ from ..output.places import report_folder
 from ..text import brief, expanded, two_lines
 
 Item = TypeVar("Item", bound=findings.Entry | findings.Other)
+
+
+def as_frame(rows: Iterable[Mapping[str, object]]) -> Any:
+    """Rows as a pandas DataFrame.
+
+    Raises:
+        UsageError: pandas is not installed.
+    """
+    try:
+        import pandas  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
+    return pandas.DataFrame(rows)
 
 
 class Listing(tuple[Item, ...]):
@@ -103,13 +117,9 @@ class Diff(findings.Findings):
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row per matrix and checkpoint, as in `matrices.csv`."""
-        try:
-            import pandas  # type: ignore[import-untyped,unused-ignore]
-        except ImportError as error:
-            raise UsageError("to_frame", "needs pandas", "pip install pandas") from error
         from ..report import rows
 
-        return pandas.DataFrame(rows(self))
+        return as_frame(rows(self))
 
     def __str__(self) -> str:
         from ..report import summary
