@@ -200,3 +200,10 @@ def test_what_the_side_files_name_has_to_be_there(tmp_path: Path) -> None:
         "2_Dense, which modules.json names, is missing",
         "modeling_own.py, which auto_map names, is missing",
     ]
+
+
+def test_brackets_in_the_name_of_a_tensor_are_part_of_it(tmp_path: Path) -> None:
+    base = {name.replace("q_proj", "q[1]_proj"): t for name, t in faults.tensors().items()}
+    pair = faults.pair_of(tmp_path, base, faults.tuned(base))
+    faults.done(faults.restore(*pair))
+    faults.done(faults.uvmerge("check", pair[2], "--against", pair[1]))

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.anatomy import Anatomy
+from ..checkpoint.anatomy import Anatomy, tensor_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
 from ..checkpoint.roles import mirrored
@@ -182,7 +182,7 @@ def _values(checkpoint: Checkpoint, content: dict[str, Any] | None) -> Iterator[
 
     edited: dict[str, list[dict[str, Any]]] = {}
     for label, entry in (content or {"edited": {}})["edited"].items():
-        edited.setdefault(label.partition("[")[0], []).append(entry)
+        edited.setdefault(tensor_of(label), []).append(entry)
     not_finite, zeros = [], []
     for tensor in checkpoint.tensors.values():
         if tensor.dtype not in FLOATS or (content is not None and tensor.name not in edited):
@@ -232,9 +232,9 @@ def _changed(
     ]
     changed = [t.name for t in comparable if _differs(checkpoint, t, finetuned, theirs[t.name])]
     if content is not None:
-        edited = {label.partition("[")[0]: False for label in content["edited"]}
+        edited = {tensor_of(label): False for label in content["edited"]}
         for label, entry in content["edited"].items():
-            edited[label.partition("[")[0]] |= entry["changed"]
+            edited[tensor_of(label)] |= entry["changed"]
         planned = {name for name, moved in edited.items() if moved}
         allowed = planned | set(content["reset"])
         if stray := [name for name in changed if name not in allowed]:

@@ -36,6 +36,9 @@ _NO_MATRIX = re.compile(
 _LINEAR = re.compile(r"weight(_\d|_proj)?$|\.hc_(\w+_)?fn$")  # the last word of a map's name
 
 
+_PARTS = re.compile(r"(\[\d+\])?(\[\d+:\d+:\d+\])?$")  # expert and rows at the end of a label
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a tensor stands in the model; an operation receives it by declaring a keyword `place`.
@@ -101,6 +104,11 @@ class View:
         expert = "" if self.expert is None else f"[{self.expert}]"
         rows = "" if self.part is None else f"[{':'.join(map(str, self.part))}]"
         return f"{self.tensor}{expert}{rows}"
+
+
+def tensor_of(label: str) -> str:
+    """The name of the tensor that a view with this `label` lies in."""
+    return _PARTS.sub("", label)
 
 
 class Anatomy:
