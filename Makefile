@@ -70,7 +70,7 @@ $(VENV)/installed-dev: $(STAMP)
 # Of matplotlib 3.8 it is known that newer releases of pyparsing warn, and warnings are errors here.
 .venv-oldest/installed: setup.cfg pyproject.toml Makefile
 	$(OLDEST) -m venv .venv-oldest
-	sed -n 's/^    \([[:alnum:]_-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > .venv-oldest/lowest.txt
+	sed -n '/;/d; s/^    \([[:alnum:]_-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > .venv-oldest/lowest.txt
 	echo 'pyparsing<3.3' >> .venv-oldest/lowest.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint .venv-oldest/lowest.txt --editable '.[test]'
