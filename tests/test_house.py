@@ -20,10 +20,11 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in 
 # The rooms from top to bottom: each may import those of the lines below its own, and itself.
 FLOORS = [
     ["cli"],
+    ["study"],
     ["demo"],
     ["api"],
     ["hub", "report", "engine"],
-    ["output", "tasks"],
+    ["output", "tasks", "training"],
     ["models"],
     ["plan"],
     ["recipe"],
