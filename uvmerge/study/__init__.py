@@ -1,0 +1,1 @@
+"""The claims of the papers, tested on a lab of small pairs."""

@@ -1,0 +1,1 @@
+"""Rotation-preserving fine-tuning: the leading directions of a base as a penalty while training."""
