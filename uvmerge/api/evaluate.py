@@ -66,8 +66,8 @@ class Evaluation:
     Attributes:
         model: what was asked: a label and its files, or an address.
         settings: how it was asked.
-        samples: one row for each hand: `task`, `doc_id`, `unordered`, the number of attempts, and the
-            metrics, which are 0 or 1.
+        samples: one row for each hand: `task`, `doc_id`, `doc_hash`, `prompt_hash`, `unordered`, the
+            number of attempts, and the metrics, which are 0 or 1.
         asked: how many answers were asked for in this run, the others were there.
         out: the folder with the attempts, or None.
     """
@@ -92,28 +92,48 @@ class Evaluation:
         names = list(dict.fromkeys(["success@1", last, "published@1", "format_error@1"]))
         rows = []
         for task, scores in self.as_data()["tasks"].items():
-            cells = [
-                f"{s['share']:.3f} ({s['wilson'][0]:.3f}-{s['wilson'][1]:.3f})"
-                for s in (scores[name] for name in names)
-            ]
+            cells = [_with_interval(scores[name]) for name in names]
             rows.append([task, scores["hands"], *cells])
         header = ["task", "hands", *(f"{name} (95 %)" for name in names)]
         return table(header, rows, "hands")
 
     def _scores(self, task: str) -> dict[str, Any]:
-        from ..tasks.statistics import wilson  # not for `--help`, which imports this module
-
         samples = [sample for sample in self.samples if sample["task"] == task]
-        total = len(samples)
-        scores: dict[str, Any] = {
-            "hands": total, "unordered_hands": len({sample["unordered"] for sample in samples})
+        return {
+            "hands": len(samples),
+            "unordered_hands": len({sample["unordered"] for sample in samples}),
+            **_shares(samples),
+        }
+
+
+def _shares(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each metric how often it is 1, with the intervals that `uvmerge compare` gives it."""
+    import numpy as np  # not for `--help`, which imports this module
+
+    from ..tasks import statistics
+
+    names = [key for key in samples[0] if "@" in key]
+    values = np.array([[sample[name] for name in names] for sample in samples], dtype=np.float64)
+    clusters = [sample["unordered"] for sample in samples]
+    draws = None
+    if len(set(clusters)) < len(clusters):
+        draws = statistics.resampled(values, np.ones((len(values), 1)), clusters)
+    shares: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        right, total = int(values[:, place].sum()), len(values)
+        wilson, by_hand = list(statistics.wilson(right, total)), None
+        if draws is not None:
+            by_hand = list(statistics.by_cluster(draws[:, place], clusters, right) or ()) or None
+        shares[name] = {
+            "right": right, "share": right / total, "wilson": wilson, "by_hand": by_hand
         }  # fmt: skip
-        for name in (key for key in samples[0] if "@" in key):
-            right = sum(sample[name] for sample in samples)
-            scores[name] = {
-                "right": right, "share": right / total, "wilson": list(wilson(right, total)),
-            }  # fmt: skip
-        return scores
+    return shares
+
+
+def _with_interval(score: Mapping[str, Any]) -> str:
+    """A share and its interval, by hand where some hand is asked in several orders."""
+    low, high = score["by_hand"] or score["wilson"]
+    return f"{score['share']:.3f} ({low:.3f}-{high:.3f})"
 
 
 @shows(EvalSettings, watched=False)
@@ -243,7 +263,8 @@ def _samples(attempts: Attempts, settings: EvalSettings) -> list[dict[str, Any]]
         rows.append(
             {
                 "task": f"uvmerge_cards_{item.rule}", "doc_id": item.doc_id,
-                "unordered": item.hand.unordered, "attempts": len(made),
+                **prompts.hashes(item.hand), "unordered": item.hand.unordered,
+                "attempts": len(made),
                 "success@1": int(first.ok), f"success@{settings.attempts}": int(last.ok),
                 "published@1": int(first.published),
                 "format_error@1": int(first.reason == "format"),
