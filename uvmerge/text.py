@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import os
 import re
@@ -84,6 +85,11 @@ def expanded(path: str | Path) -> Path:
         do = f"Write ./{user} for a folder of that name."
         raise UsageError(brief(path), f"{brief(user)} is no user of this machine", do)
     return Path(shown)
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelled much like `word`; None where none is."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
 
 
 def as_ranges(numbers: Iterable[int]) -> str:

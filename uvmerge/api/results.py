@@ -86,8 +86,15 @@ class Compared(findings.Compared):
         return findings.Findings(self.base, None, (self,))
 
 
+@dataclass(frozen=True, repr=False)
 class Diff(findings.Findings):
-    """`Findings`, with methods that save and show them."""
+    """`Findings`, with methods that save and show them.
+
+    Attributes:
+        references: the checkpoints as they were named, the base first.
+    """
+
+    references: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
@@ -122,9 +129,11 @@ class Diff(findings.Findings):
         return as_frame(rows(self))
 
     def __str__(self) -> str:
-        from ..report import summary
+        from ..report import summary, what_now
 
-        return summary(self)
+        named = self.references or self.labels
+        step = what_now(self, named[0], named[-1], page=False)
+        return "\n".join([summary(self), "", *step.lines()])
 
     def _repr_html_(self) -> str:
         from ..report import figure

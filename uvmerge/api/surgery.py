@@ -242,15 +242,12 @@ class Surgery:
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
-        config = checkpoints[mirrored(checkpoints)].config
-        classes = config.get("architectures")
-        classes = classes if isinstance(classes, list) else []
         is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
         return after_edit(
             None if is_baseline else named.get(BASE),
             named.get(FINETUNED),
             str(run.out),
-            generates=any(str(each).endswith(GENERATING) for each in classes),
+            generates=generates_text(checkpoints[mirrored(checkpoints)].config),
         )
 
     def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
@@ -314,6 +311,13 @@ class Surgery:
         for note in dict.fromkeys(notes):
             self.progress.say(f"note: {note}")
         return left
+
+
+def generates_text(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a `config.json` generates text."""
+    classes = config.get("architectures")
+    named = classes if isinstance(classes, list) else []
+    return any(str(each).endswith(GENERATING) for each in named)
 
 
 def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
