@@ -62,7 +62,8 @@ def test_totals_have_wilson_intervals_and_an_unpaired_test_that_says_so(
     assert "two-sided pooled z test without correction" in shown.out
     assert "only totals are known" in " ".join(shown.out.split())
     words = [f"{n}={totals(tmp_path, n, c, 234)}" for n, c in {"c": 40, "d": 46}.items()]
-    assert "p = 0.47" in uv(capsys, "compare", *words).out
+    shown = uv(capsys, "compare", *words)
+    assert "p = 0.47" in shown.out and "two-sided pooled z test without correction" in shown.out
 
 
 def test_the_same_items_have_mcnemars_test_with_both_counts(
@@ -628,6 +629,27 @@ def test_what_holds_no_evaluation_is_refused(
     (tmp_path / "x.jsonl").write_text('{"task": "t", "doc_id": 1}\n')
     assert "holds no metric" in refused(capsys, tmp_path / "x.jsonl")
     assert "a row without items" in refused(capsys, demo(tmp_path / "d", {"x": (0, 0)}, 0))
+
+
+def test_a_task_of_0_items_is_named_and_left_out_with_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = {"t": {"original": 9, "effective": 0}, "u": {"original": 2, "effective": 2}}
+    changes = {"n-samples": count, "config": {"limit": 0.0}}
+    for name in "ab":
+        tasks = {"t": {"acc": [0.0, 0.0]}, "u": {"acc": [1, 0]}}
+        write_run(tmp_path / name, tasks, samples=False, changes=changes)
+    message = refused(capsys, tmp_path / "a", tmp_path / "b")
+    assert f"results_{STAMP}.json: t was asked 0 items" in message and "--force" in message
+    found = uvmerge.compare([tmp_path / "a", tmp_path / "b"], force=True)
+    assert [str(each.metric) for each in found.tables] == ["u, acc"]
+    assert "a: t: 0 items, left out" in found.notes
+
+
+def test_lines_with_the_mark_of_utf_8_are_read(tmp_path: Path) -> None:
+    line = json.dumps({"task": "t", "doc_id": 1, "ok": True, "text": "é"})
+    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8-sig")
+    assert uvmerge.compare([tmp_path / "a.jsonl"]).tables[0].rows[0].successes == 1
 
 
 def test_names_and_paths_are_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
