@@ -611,7 +611,9 @@ def test_what_holds_no_evaluation_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a = write_run(tmp_path / "runs" / "a", {"t": {"acc": [1, 0]}})
-    assert "does not exist" in refused(capsys, tmp_path / "none")
+    assert "does not exist Name a folder" in refused(capsys, tmp_path / "none")
+    message = refused(capsys, tmp_path / "runs" / "aa")
+    assert f"does not exist Did you mean the folder '{a}'?" in message
     (tmp_path / "empty").mkdir()
     assert "holds no evaluation" in refused(capsys, tmp_path / "empty")
     assert uv(capsys, "compare", f"x={tmp_path / 'runs'}").code == 0  # the one model in it

@@ -113,6 +113,7 @@ MISTAKES = [
     # after a run
     Mistake("check DIR/empty", 3, "DIR/empty", "is no output of uvmerge", "Name a folder"),
     Mistake("check DIR/nothing", 3, "DIR/nothing", "is not there", "Name a folder"),
+    Mistake("check DIR/fintuned", 3, "DIR/fintuned", "is not there", "Did you mean the folder"),
     Mistake("check BASE/config.json", 3, "BASE/config.json", "is a file", "Name a folder"),
     Mistake("check BROKEN", 4, "BROKEN", "truncated: ", "uvmerge did not write this folder"),
     Mistake("demo OUT --hands few", 2, "demo --hands", "not a valid integer", "--help` says"),

@@ -92,6 +92,16 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
 
 
+def folder_meant(folder: Path) -> str:
+    """`Did you mean the folder 'base'?`, where one of much the same name is beside that place."""
+    try:
+        beside = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    name = closest(folder.name, beside)
+    return "" if name is None else f"Did you mean the folder '{brief(folder.with_name(name))}'?"
+
+
 def as_ranges(numbers: Iterable[int]) -> str:
     """`0-2,5`: whole numbers as an option takes them, runs joined."""
     runs: list[list[int]] = []
