@@ -36,9 +36,9 @@ LOADING = """
 import sys, time
 started = time.process_time()
 import datasets
-from lm_eval.tasks import TaskManager, get_task_dict
+from lm_eval.tasks import TaskManager
 imported = time.process_time()
-get_task_dict([sys.argv[1]], TaskManager(include_path=sys.argv[2], include_defaults=False))
+TaskManager(include_path=sys.argv[2], include_defaults=False).load([sys.argv[1]])
 print(imported - started, time.process_time() - imported)
 """
 
