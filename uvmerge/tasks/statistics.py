@@ -185,6 +185,15 @@ def by_cluster(draws: Floats, clusters: Sequence[Any], successes: int | None) ->
     return percentiles(draws)
 
 
+def clustered_interval(values: Floats, clusters: Sequence[Any]) -> Interval:
+    """The 95 % interval of a mean of values between 0 and 1, by `by_cluster`."""
+    ends = {0.0: 0, 1.0: len(values)}
+    drawn = resampled(values[:, None], np.ones((len(values), 1)), clusters)
+    found = by_cluster(drawn, clusters, ends.get(float(values.mean())))
+    assert found is not None  # every draw of a mean exists
+    return found
+
+
 def bootstrap_p(draws: Floats, observed: float) -> float:
     """The two-sided p of a difference: how often its resampling errors are as large as itself."""
     smaller = np.count_nonzero(np.abs(draws - observed) < abs(observed) * (1 - 1e-12))
