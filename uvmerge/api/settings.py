@@ -212,7 +212,7 @@ class SearchSettings(ComputeSettings):
     ] = 60  # fmt: skip
     trial_timeout: Annotated[
         float | None,
-        Option("seconds after which an evaluation is ended and has failed", 0.01, 10**9,
+        Option("seconds after which an evaluation is ended and has failed", 0.01,
                metavar="S", unset="none"),
     ] = None  # fmt: skip
     seed: Annotated[int, Option("seed of the draws of settings", 0, 2**31 - 1)] = 1927
