@@ -84,10 +84,10 @@ class Points:
         return self._items[half]
 
     def _scores(self, name: str, half: str, data: Mapping[str, Any]) -> dict[str, Score]:
-        known = self._known(half) or {}
         try:
+            known = self._known(half) or {}
             return {g: _as_score(d, known.get(g)) for g, d in data["scores"].items()}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise self._broken(f"{name}.{half}") from None
 
     def _load(self, name: str) -> dict[str, Any] | None:
