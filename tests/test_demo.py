@@ -108,11 +108,22 @@ def row(name: str, low: float, high: float, is_control: bool = False) -> table.R
 
 def test_the_last_sentence_follows_from_the_margins() -> None:
     lost, open_, won = row("a", -0.2, -0.1), row("b", -0.1, 0.1), row("c", 0.01, 0.2)
+    rest = "; the others cannot be told from it."
     said = table.verdict([lost, open_])
-    assert said.startswith("Nothing beats interpolation. Of 2 rows, 1 lie below the line")
-    assert table.verdict([lost, won]).startswith("c beats interpolation on this pair.")
-    said = table.verdict([won, row("d", 0.1, 0.2, is_control=True)])
-    assert said.startswith("c, d (d: a control) beat interpolation")
+    assert said == f"Nothing beats interpolation. Of 2 rows, 1 lie below the line{rest}"
+    said = table.verdict([lost, won])
+    assert said == "c beats interpolation on this pair. Of 2 rows, 1 lie below the line."
+    said = table.verdict([won, row("d", 0.1, 0.2, is_control=True), open_])
+    assert said.startswith("c, d (a control) beat interpolation on this pair.")
+    assert table.verdict([]).startswith("Nothing beats interpolation.")
+
+
+def test_no_line_of_the_table_is_wider_than_100_columns() -> None:
+    report = table.DemoReport((row("project-left-0.85", -0.15, -0.14),), "part", 2, 1, {})
+    lines = str(report).splitlines()
+    assert max(map(len, lines[:-1])) <= 100  # the last is a sentence
+    told = report.as_dict()["rows"][0]
+    assert told["answers"]["ten"] == "10" and told["over_line"]["interval_95"] == [-0.15, -0.14]
 
 
 def test_the_wilson_interval_is_the_published_one() -> None:

@@ -161,17 +161,19 @@ def _margin_data(margin: Estimate | None) -> dict[str, Any] | None:
 
 def verdict(rows: Sequence[Row]) -> str:
     """What the margins say of the rows against interpolation, in one or two sentences."""
-    judged = [row for row in rows if row.over_line is not None and row.over_line.interval]
-    ends = {row.name: row.over_line.interval for row in judged if row.over_line is not None}
-    above = [name for name, interval in ends.items() if interval and interval[0] > 0]
-    below = sum(interval is not None and interval[1] < 0 for interval in ends.values())
-    rest = f"Of {len(judged)} rows, {below} lie below the line; the others cannot be told from it."
+    judged = {
+        f"{row.name} (a control)" if row.is_control else row.name: row.over_line.interval
+        for row in rows
+        if row.over_line is not None and row.over_line.interval
+    }
+    above = [name for name, interval in judged.items() if interval[0] > 0]
+    below = sum(interval[1] < 0 for interval in judged.values())
+    rest = f"Of {len(judged)} rows, {below} lie below the line"
+    rest += "; the others cannot be told from it." if len(above) + below < len(judged) else "."
     if not above:
         return f"Nothing beats interpolation. {rest}"
-    controls = [row.name for row in judged if row.is_control and row.name in above]
-    noted = f" ({', '.join(controls)}: a control)" if controls else ""
     beats = "beats" if len(above) == 1 else "beat"
-    return f"{', '.join(above)}{noted} {beats} interpolation on this pair. {rest}"
+    return f"{', '.join(above)} {beats} interpolation on this pair. {rest}"
 
 
 def _share(value: float | None) -> str:
@@ -211,11 +213,11 @@ _LEGEND = (
     f"in domain: rule '{sums.IN_DOMAIN}', which fine-tuning continued on. out of domain: the mean"
     f" over the rules\n{_RULES}.\n"
     "The hands are the same for every checkpoint and rule; in brackets, 95 % intervals by bootstrap"
-    " over\nunordered hands.\n"
+    "\nover unordered hands.\n"
     "of base: out-of-domain accuracy / the base's.\n"
     "of loss: share of the out-of-domain accuracy lost in fine-tuning that is won back.\n"
-    "over line: out-of-domain accuracy above the most that interpolation has at no less accuracy in"
-    " domain;\nthe intervals hold for all rows at once."
+    "over line: out-of-domain accuracy above the most that interpolation has at no less accuracy\n"
+    "in domain; the intervals hold for all rows at once."
 )
 
 
