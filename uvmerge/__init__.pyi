@@ -1,6 +1,6 @@
 """Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -11,6 +11,7 @@ from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -28,6 +29,7 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe.recipe import Recipe as Recipe
+from .recipe.space import Space as _Space
 
 _Reference = str | Path
 
@@ -75,6 +77,12 @@ class _EvalSettings(TypedDict, total=False):
     timeout: float
     device: str
 
+class _SearchSettings(_ComputeSettings, total=False):
+    trials: int
+    trial_timeout: float | None
+    seed: int
+    force: bool
+
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
     include: Sequence[str]
@@ -86,6 +94,7 @@ class _Filters(_Others, total=False):
 
 class _Run(_RunSettings, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
@@ -225,6 +234,26 @@ def compare(
     out_of_domain: str | None = ...,
     force: bool = ...,
 ) -> Comparison: ...
+def search(
+    space: _Space | _Reference | Mapping[str, Any],
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    evaluate: str | Callable[..., Mapping[str, Any]],
+    metrics: str | Sequence[str],
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
+def search_demo(
+    out: _Reference,
+    space: _Space | _Reference | Mapping[str, Any] | None = ...,
+    *,
+    regime: str = ...,
+    hands: int = ...,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,

@@ -2,7 +2,8 @@
 
 A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an option of an
 operation. The command line, the Python signatures, the stub and the tables in docs/options.md are
-made from these classes. Each class inherits the settings of the class before it.
+made from these classes. Each class inherits the settings of the class before it; that of a search those
+of `ComputeSettings`.
 """
 
 from __future__ import annotations
@@ -199,6 +200,25 @@ class RunSettings(SweepSettings):
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
                parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SearchSettings(ComputeSettings):
+    """How a search runs."""
+
+    trials: Annotated[
+        int, Option("settings to try in all; the 11 interpolations are not counted", 1, 10**6,
+                    metavar="N"),
+    ] = 60  # fmt: skip
+    trial_timeout: Annotated[
+        float | None,
+        Option("seconds after which an evaluation is ended and has failed", 0.01,
+               metavar="S", unset="none"),
+    ] = None  # fmt: skip
+    seed: Annotated[int, Option("seed of the draws of settings", 0, 2**31 - 1)] = 1927
+    force: Annotated[
+        bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
 from .functions import by_name
-from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
+from .settings import (
+    ComputeSettings,
+    OpenSettings,
+    RunSettings,
+    SearchSettings,
+    SweepSettings,
+    parameters,
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
@@ -28,7 +35,7 @@ TAKEN_BY = {
 
 _HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -39,6 +46,7 @@ from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -56,6 +64,7 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe.recipe import Recipe as Recipe
+from .recipe.space import Space as _Space
 
 _Reference = str | Path
 
@@ -98,6 +107,26 @@ def compare(
     out_of_domain: str | None = ...,
     force: bool = ...,
 ) -> Comparison: ...
+def search(
+    space: _Space | _Reference | Mapping[str, Any],
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    evaluate: str | Callable[..., Mapping[str, Any]],
+    metrics: str | Sequence[str],
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
+def search_demo(
+    out: _Reference,
+    space: _Space | _Reference | Mapping[str, Any] | None = ...,
+    *,
+    regime: str = ...,
+    hands: int = ...,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,
@@ -130,6 +159,7 @@ def stub() -> str:
     classes = [
         *settings,
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
+        _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -138,12 +168,19 @@ def stub() -> str:
         for name, bases in {
             "_Run": "_RunSettings, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",
             "_OptionsButLayers": "_RunSettings, _Others, _Watch",
         }.items()
     ]
     functions = [_function(operation) for operation in operations().values()]
     return "\n".join([_HEAD, *classes, "".join(unions), "".join(functions) + _CALLS])
+
+
+def _search_options() -> list[Parameter]:
+    """The settings of a search that other calls do not have."""
+    shared = parameters(ComputeSettings)
+    return [p for p in parameters(SearchSettings) if p not in shared]
 
 
 def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
@@ -182,6 +219,7 @@ def tables() -> str:
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
+    parts.append(f"Options of `search`, beside those of `diff`:\n\n{_table(_search_options())}")
     return "\n".join(parts)
 
 

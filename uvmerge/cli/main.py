@@ -28,6 +28,7 @@ from .failures import of_click, of_system
 from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
 from .look import check_command, demo_command, show_command
+from .search import search_command
 from .signals import stopping_at_once
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
@@ -142,7 +143,7 @@ def _assemble() -> UvmergeError | None:
     except UvmergeError as failure:
         error = failure
     _add(MEASURE, diff_command, compare_command, eval_group, tasks_path_command)
-    _add(TRY, sweep_group, demo_command)
+    _add(TRY, sweep_group, search_command, demo_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error

@@ -29,7 +29,13 @@ from .svd import checked_svd
 
 
 class Memory(Protocol):
-    """Where eigenpairs are kept between runs. Pairs without values record that a rung failed."""
+    """Where eigenpairs are kept between runs. Pairs without values record that a rung failed.
+
+    Attributes:
+        keeps_whole: whether all vectors of a rung are to be kept, not only as many as were asked for.
+    """
+
+    keeps_whole: bool
 
     def recall(self, key: str, columns: int) -> Eigenpairs | None:
         """The pairs kept under `key`, if they have at least `columns` vectors, or all r of them."""
@@ -175,12 +181,14 @@ class Ladder:
         return start
 
     def keep(self) -> None:
-        """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for.
+        """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for
+        or all of them, as the memory wants.
 
         The blocks of the rung `refined` are put there as soon as they are computed.
         """
         if self._unkept is not None and self.shelf is not None:
-            columns = self._unkept.vectors[:, : self._worth_keeping]
+            count = None if self.shelf.memory.keeps_whole else self._worth_keeping
+            columns = self._unkept.vectors[:, :count]
             self.shelf.keep(self._kept_as("gram"), Eigenpairs(self._unkept.values, columns, None))
             self._unkept = None
 
