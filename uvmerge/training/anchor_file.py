@@ -11,7 +11,7 @@ these factors are read: each matrix has a hash of its own, so that nothing is re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ..checkpoint import header
-from ..checkpoint.bounded import parse_json
+from ..checkpoint.bounded import parse_json, read_start
 from ..checkpoint.source import LocalFile
 from ..errors import InputRefused
 from ..text import brief
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEY = "uvmerge_anchor"  # of the JSON text in the header's metadata
 OWN_HASH = "metadata_xxh3_128"
-FACTOR_DTYPES = {"bf16": "BF16", "fp32": "F32"}  # words of `--dtype`, and their names in the format
+FACTOR_DTYPES = ("BF16", "F32")
 NO_HASH = "0" * 32  # in the place of a hash that is not known yet
 _PANEL_ELEMENTS = 1 << 20  # hashed at a time
 _BUILD = "Build it again: uvmerge anchor build BASE OUT.safetensors."
@@ -117,7 +117,7 @@ class AnchorFile:
         selection: what was asked for when the file was built: one of `top`, `rank`, `energy`, and the
             filters that were given (`layers`, `modules`, `include`, `exclude`, `stack`).
         dtype: of the factors, as safetensors names it: `BF16` or `F32`.
-        version: of the uvmerge that built the file.
+        made_by: what determined the factors besides the base: versions, device and precision.
         size_bytes: of the whole file.
     """
 
@@ -125,7 +125,7 @@ class AnchorFile:
     matrices: Mapping[str, AnchoredMatrix] = field(repr=False)
     selection: Mapping[str, Any]
     dtype: str
-    version: str
+    made_by: Mapping[str, str]
     size_bytes: int
     _offsets: Mapping[str, tuple[int, int]] = field(repr=False)  # (offset, bytes) by factor
 
@@ -144,17 +144,18 @@ class AnchorFile:
         said = _metadata(source.name, head.metadata)
         try:
             matrices = {n: AnchoredMatrix.read(n, e) for n, e in said["matrices"].items()}
-            dtype, selection, version = said["dtype"], said["selection"], said["uvmerge"]
+            dtype, selection, made_by = said["dtype"], said["selection"], said["made_by"]
             planned = [each for m in matrices.values() for each in m.tensors(dtype)]
-            known = dtype in FACTOR_DTYPES.values() and isinstance(selection, dict)
+            known = dtype in FACTOR_DTYPES and isinstance(made_by, dict)
+            known = known and isinstance(selection, dict)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputRefused(source.name, f"its metadata is damaged ({error})", _BUILD) from None
         if not known or [(e.name, e.dtype, e.shape) for e in head.entries] != planned:
             raise InputRefused(source.name, "its tensors are not those of its metadata", _BUILD)
         offsets = {entry.name: (entry.offset, entry.size_bytes) for entry in head.entries}
         return cls(
-            path, MappingProxyType(matrices), MappingProxyType(selection), dtype, str(version),
-            size_bytes, MappingProxyType(offsets),
+            path, MappingProxyType(matrices), MappingProxyType(selection), dtype,
+            MappingProxyType(made_by), size_bytes, MappingProxyType(offsets),
         )  # fmt: skip
 
     def factors(
@@ -208,23 +209,40 @@ class AnchorFile:
         return pieces
 
 
-def metadata(
-    matrices: Mapping[str, AnchoredMatrix], selection: Mapping[str, Any], dtype: str, version: str
-) -> dict[str, str]:
-    """The `__metadata__` of an anchor file. Its length does not depend on the hashes in it.
+def section(
+    matrices: Sequence[AnchoredMatrix],
+    selection: Mapping[str, Any],
+    dtype: str,
+    made_by: Mapping[str, str],
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The header section of an anchor file, and (offset, bytes) of the factors of each matrix.
+
+    The length of the section does not depend on the hashes in it: with `NO_HASH` in their place, the
+    layout is that of the finished file.
 
     Args:
-        dtype: of the factors, as safetensors names it.
-        version: of this uvmerge.
+        matrices: in the order of the file.
+        selection, dtype, made_by: as `AnchorFile` has them.
     """
     said = {
         "format": FORMAT,
-        "uvmerge": version,
+        "made_by": dict(made_by),
         "dtype": dtype,
         "selection": dict(selection),
-        "matrices": {name: matrix.as_data() for name, matrix in matrices.items()},
+        "matrices": {matrix.name: matrix.as_data() for matrix in matrices},
     }
-    return {KEY: json.dumps(said | {OWN_HASH: _own_hash(said)}, separators=(",", ":"))}
+    text = json.dumps(said | {OWN_HASH: _own_hash(said)}, separators=(",", ":"))
+    tensors = [each for matrix in matrices for each in matrix.tensors(dtype)]
+    raw, entries = header.build(tensors, {KEY: text})
+    factors = iter(entries)
+    pairs = ((m.name, next(factors), next(factors)) for m in matrices if not m.full)
+    return raw, {n: (U.offset, U.size_bytes + V.size_bytes) for n, U, V in pairs}
+
+
+def is_anchor(path: Path) -> bool:
+    """Whether a file begins as an anchor file does, be it whole or not."""
+    start = f'{{"__metadata__":{{"{KEY}":'.encode()
+    return read_start(path, 8 + len(start))[8:] == start
 
 
 def content_hash(tensor: Tensor, stored_dtype: str) -> str:
