@@ -207,7 +207,8 @@ class Build:
         }  # fmt: skip
         journal.check_unfinished(self.target, plan.digest, head, self.settings.overwrite)
         if not plan.by_energy:
-            there = disk.taken_bytes(journal.staging_root(self.target, plan.digest))
+            earlier = journal.staging_root(self.target, plan.digest)
+            there = disk.taken_bytes(earlier.rglob("*"))
             disk.refuse_full(self.target, layout.size_bytes, there)
         refuse_too_large([Task(i, step) for i, step in enumerate(plan.steps)], engine)
         return head
@@ -233,7 +234,9 @@ class Build:
                 if plan.by_energy:
                     plan = self._ranked(plan, run, base)
                 layout = _Layout.of(plan, made_by)
-                disk.refuse_full(self.target, layout.size_bytes, disk.taken_bytes(staging.root))
+                if plan.by_energy:  # only now is it known how large the file becomes
+                    there = disk.taken_bytes([staging.folder / FILE])
+                    disk.refuse_full(self.target, layout.size_bytes, there)
                 staging.create_file(FILE, layout.header, layout.size_bytes)
                 places = ((step, layout.factors.get(step.name, (0, 0))) for step in plan.steps)
                 tasks = [Task(i, step, *place) for i, (step, place) in enumerate(places)]
