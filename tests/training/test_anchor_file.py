@@ -55,7 +55,8 @@ def test_an_anchor_tells_what_it_holds(file: Path, base: Path) -> None:
         faults.tensors(dtype=torch.bfloat16)[matrix.name], "BF16"
     )
     assert anchor.selection == {"rank": 5} and anchor.dtype == "BF16"
-    assert anchor.made_by["uvmerge"] == uvmerge.__version__
+    assert anchor.version == uvmerge.__version__
+    assert anchor.made_with["precision"] == "exact"
     assert anchor.size_bytes == file.stat().st_size
     anchor.verify()
 
