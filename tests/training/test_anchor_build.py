@@ -190,8 +190,18 @@ def test_in_python_the_result_tells_ranks_bytes_and_whether_anything_was_written
 def test_a_matrix_of_zeros_has_no_rank_and_is_left_out(tmp_path: Path, out: Path) -> None:
     weights = faults.tensors() | {Q.format(1): torch.zeros(16, 16)}
     base = faults.write(tmp_path / "base", weights)
-    done(build(base, out, "--energy", "0.5"), f"all zero, not anchored: 1 matrix: {Q.format(1)}")
-    assert Q.format(1) not in AnchorFile.open(out).matrices
+    zero = f"all zero, not anchored: 1 matrix: {Q.format(1)}"
+    done(build(base, out, "--energy", "0.5"), zero)
+    anchor = AnchorFile.open(out)
+    assert Q.format(1) not in anchor.matrices
+    again = uvmerge.anchor_build(base, out, energy=0.5)
+    assert again.was_there and again.ranks == {n: m.k for n, m in anchor.matrices.items()}
+    assert again.size_bytes == out.stat().st_size
+    made = uvmerge.anchor_build(base, out, energy=0.5, overwrite=True)
+    assert made.plan.notes[-1] == zero and made.ranks == again.ranks
+    alone = (out.with_name("alone"), "--energy", "0.5", "--include", Q.format(1))
+    failed(build(base, *alone), f"every value is zero in 1 selected matrix: {Q.format(1)}", code=3)
+    assert faults.leftovers(alone[0]) == []
 
 
 # OUT: whole or not there
