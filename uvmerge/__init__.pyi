@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
@@ -83,6 +84,17 @@ class _SearchSettings(_ComputeSettings, total=False):
     seed: int
     force: bool
 
+class _AnchorSettings(TypedDict, total=False):
+    allow_pickle: bool
+    device: str
+    precision: Literal["exact", "fast"]
+    workers: int
+    memory: str | int | None
+    factors: str | Path | None
+    dtype: Literal["bfloat16", "float32", "bf16", "fp32"]
+    overwrite: bool
+    dry_run: bool
+
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
     include: Sequence[str]
@@ -93,6 +105,7 @@ class _Filters(_Others, total=False):
     layers: str | Sequence[int] | None
 
 class _Run(_RunSettings, _Watch, total=False): ...
+class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
 class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
@@ -204,6 +217,16 @@ def values(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,

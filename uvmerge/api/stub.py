@@ -14,6 +14,7 @@ from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
 from .functions import by_name
 from .settings import (
+    AnchorSettings,
     ComputeSettings,
     OpenSettings,
     RunSettings,
@@ -41,6 +42,7 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
@@ -77,7 +79,17 @@ class _Watch(TypedDict, total=False):
     control: _Control | None
 '''
 
-_CALLS = """def run(
+_CALLS = """def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
+def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
     *,
@@ -160,6 +172,7 @@ def stub() -> str:
         *settings,
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
         _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
+        _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -167,6 +180,7 @@ def stub() -> str:
         f"class {name}({bases}, total=False): ...\n"
         for name, bases in {
             "_Run": "_RunSettings, _Watch",
+            "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
             "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",
@@ -220,6 +234,9 @@ def tables() -> str:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
     parts.append(f"Options of `search`, beside those of `diff`:\n\n{_table(_search_options())}")
+    own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]
+    heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
+    parts.append(f"{heading} `--factors`:\n\n{_table(own)}")
     return "\n".join(parts)
 
 
