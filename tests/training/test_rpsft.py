@@ -198,5 +198,5 @@ def test_options_that_make_no_sense_are_refused(
 
 
 def test_a_part_of_a_matrix_without_factors_is_refused(folder: Path) -> None:
-    with pytest.raises(InputRefused, match="q_proj.weight|down_proj.weight.*no diag part"):
+    with pytest.raises(InputRefused, match=r"down_proj\.weight: .* no diag part"):
         anchored(folder, anchors.llama(), k=1000, part="diag")
