@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ..checkpoint import header
-from ..checkpoint.bounded import parse_json
+from ..checkpoint.bounded import parse_json, read_start
 from ..checkpoint.source import LocalFile
 from ..errors import InputRefused
 from ..text import brief
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEY = "uvmerge_anchor"  # of the JSON text in the header's metadata
 OWN_HASH = "metadata_xxh3_128"
-FACTOR_DTYPES = {"bf16": "BF16", "fp32": "F32"}  # words of `--dtype`, and their names in the format
+FACTOR_DTYPES = ("BF16", "F32")
 NO_HASH = "0" * 32  # in the place of a hash that is not known yet
 _PANEL_ELEMENTS = 1 << 20  # hashed at a time
 _BUILD = "Build it again: uvmerge anchor build BASE OUT.safetensors."
@@ -118,6 +118,7 @@ class AnchorFile:
             filters that were given (`layers`, `modules`, `include`, `exclude`, `stack`).
         dtype: of the factors, as safetensors names it: `BF16` or `F32`.
         version: of the uvmerge that built the file.
+        made_with: what else determined the factors: other versions, device, precision.
         size_bytes: of the whole file.
     """
 
@@ -126,6 +127,7 @@ class AnchorFile:
     selection: Mapping[str, Any]
     dtype: str
     version: str
+    made_with: Mapping[str, str]
     size_bytes: int
     _offsets: Mapping[str, tuple[int, int]] = field(repr=False)  # (offset, bytes) by factor
 
@@ -145,16 +147,18 @@ class AnchorFile:
         try:
             matrices = {n: AnchoredMatrix.read(n, e) for n, e in said["matrices"].items()}
             dtype, selection, version = said["dtype"], said["selection"], said["uvmerge"]
+            made_with = said["made_with"]
             planned = [each for m in matrices.values() for each in m.tensors(dtype)]
-            known = dtype in FACTOR_DTYPES.values() and isinstance(selection, dict)
+            known = dtype in FACTOR_DTYPES and isinstance(made_with, dict)
+            known = known and isinstance(selection, dict)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputRefused(source.name, f"its metadata is damaged ({error})", _BUILD) from None
         if not known or [(e.name, e.dtype, e.shape) for e in head.entries] != planned:
             raise InputRefused(source.name, "its tensors are not those of its metadata", _BUILD)
         offsets = {entry.name: (entry.offset, entry.size_bytes) for entry in head.entries}
         return cls(
-            path, MappingProxyType(matrices), MappingProxyType(selection), dtype, str(version),
-            size_bytes, MappingProxyType(offsets),
+            path, MappingProxyType(matrices), MappingProxyType(selection), dtype,
+            str(version), MappingProxyType(made_with), size_bytes, MappingProxyType(offsets),
         )  # fmt: skip
 
     def factors(
@@ -209,22 +213,50 @@ class AnchorFile:
 
 
 def metadata(
-    matrices: Mapping[str, AnchoredMatrix], selection: Mapping[str, Any], dtype: str, version: str
+    matrices: Mapping[str, AnchoredMatrix],
+    selection: Mapping[str, Any],
+    dtype: str,
+    version: str,
+    made_with: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The `__metadata__` of an anchor file. Its length does not depend on the hashes in it.
 
     Args:
-        dtype: of the factors, as safetensors names it.
-        version: of this uvmerge.
+        matrices: by name, in the order of the file.
+        selection, dtype, version, made_with: as `AnchorFile` has them.
     """
     said = {
         "format": FORMAT,
         "uvmerge": version,
+        "made_with": dict(made_with or {}),
         "dtype": dtype,
         "selection": dict(selection),
         "matrices": {name: matrix.as_data() for name, matrix in matrices.items()},
     }
     return {KEY: json.dumps(said | {OWN_HASH: _own_hash(said)}, separators=(",", ":"))}
+
+
+def section(
+    matrices: Mapping[str, AnchoredMatrix], dtype: str, said: dict[str, str]
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The header section of an anchor file, and (offset, bytes) of the factors of each matrix.
+
+    With `NO_HASH` in the place of hashes, the layout is that of the finished file.
+
+    Args:
+        said: what `metadata` gives for these matrices.
+    """
+    tensors = [each for matrix in matrices.values() for each in matrix.tensors(dtype)]
+    raw, entries = header.build(tensors, said)
+    factors = iter(entries)
+    pairs = ((n, next(factors), next(factors)) for n, m in matrices.items() if not m.full)
+    return raw, {n: (U.offset, U.size_bytes + V.size_bytes) for n, U, V in pairs}
+
+
+def is_anchor(path: Path) -> bool:
+    """Whether a file begins as an anchor file does, be it whole or not."""
+    start = f'{{"__metadata__":{{"{KEY}":'.encode()
+    return read_start(path, 8 + len(start))[8:] == start
 
 
 def content_hash(tensor: Tensor, stored_dtype: str) -> str:
