@@ -24,6 +24,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Checkpoint": "checkpoint.folder:Checkpoint",
+    "anchor_build": "api.anchor:anchor_build",
+    "anchor_show": "api.anchor:anchor_show",
     "Comparison": "api.compare:Comparison",
     "Recipe": "recipe.recipe:Recipe",
     "Result": "api.run:Result",
@@ -53,6 +55,8 @@ __all__ = [
     "Unrelated",
     "UsageError",
     "UvmergeError",
+    "anchor_build",
+    "anchor_show",
     "check",
     "compare",
     "diff",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import UsageError, counted
 from ..measure import findings
-from ..output import writer
+from ..output.disk import disk_errors
 from ..output.places import report_folder
 from ..text import brief, expanded, two_lines
 
@@ -105,14 +105,14 @@ class Diff(findings.Findings):
         from .. import report
 
         target = report_folder(folder, overwrite)
-        with writer.disk_errors(target, target, resumes=False):
+        with disk_errors(target, target, resumes=False):
             return report.save(self, target)
 
     def save_figures(self, folder: str | Path) -> list[Path]:
         """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
         from ..report.figures import save_figures
 
-        with writer.disk_errors(target := expanded(folder), target, resumes=False):
+        with disk_errors(target := expanded(folder), target, resumes=False):
             return save_figures(self, target)
 
     def to_frame(self) -> Any:

@@ -95,8 +95,8 @@ class OpenSettings(Declared):
 
 
 @dataclass(frozen=True)
-class ComputeSettings(OpenSettings):
-    """How numbers are computed: for every call that decomposes matrices."""
+class MachineSettings(OpenSettings):
+    """Where and how exactly numbers are computed: for every call that decomposes matrices."""
 
     device: Annotated[
         str,
@@ -124,12 +124,6 @@ class ComputeSettings(OpenSettings):
                parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
     ] = None  # fmt: skip
 
-    layer_map: Annotated[
-        str | None,
-        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
-               parse=_parse_layer_map, accepts="str", metavar="MAP", group=WHERE),
-    ] = None  # fmt: skip
-
     def engine(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
 
@@ -144,6 +138,32 @@ class ComputeSettings(OpenSettings):
 
             devices = reading.resolve_devices(self.device)
         return Settings(devices, self.precision, self.workers, self.memory or 0, self.factors)
+
+
+@dataclass(frozen=True)
+class ComputeSettings(MachineSettings):
+    """How two or more checkpoints are computed with."""
+
+    layer_map: Annotated[
+        str | None,
+        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
+               parse=_parse_layer_map, accepts="str", metavar="MAP", group=WHERE),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnchorSettings(MachineSettings):
+    """How an anchor file is built and stored."""
+
+    dtype: Annotated[
+        Literal["bfloat16", "float32"],
+        Option("store the factors in this dtype; bf16, fp32 are read too",
+               aliases={"bf16": "bfloat16", "fp32": "float32"}, group=OUTPUT),
+    ] = "bfloat16"  # fmt: skip
+    overwrite: Annotated[
+        bool, Option("replace an anchor file at OUT, or an unfinished run to it", group=SAFETY)
+    ] = False
+    dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
 
 
 @dataclass(frozen=True)

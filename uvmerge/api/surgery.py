@@ -19,8 +19,8 @@ from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
-from ..errors import InputRefused, Interrupted, UsageError, listed
-from ..output import journal, manifest, writer
+from ..errors import Interrupted, UsageError, listed
+from ..output import disk, journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
 from ..output.lock import lock_of, refuse_held
@@ -36,7 +36,6 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from ..text import size
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
 from .settings import SweepSettings, Watch
@@ -334,12 +333,5 @@ def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
     wanted = there = 0
     for each in runs:
         wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
-        earlier = journal.staging_root(each.target, each.plan.digest).rglob("*")
-        there += sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
-    out = runs[0].target
-    short = wanted - there - _free_bytes(out)
-    if short > 0:
-        raise InputRefused(
-            out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
-            f" {short:,} bytes short", "Make room, or choose another disk.",
-        )  # fmt: skip
+        there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest))
+    disk.refuse_full(runs[0].target, wanted, there)

@@ -21,7 +21,8 @@ from typing import Any
 from .. import operations
 from ..errors import UsageError, counted
 from ..operations import Operation
-from ..output import manifest, writer
+from ..output import manifest
+from ..output.disk import disk_errors
 from ..output.places import Reference, local_folders, made_parents, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief, expanded, inert, two_lines
@@ -134,7 +135,7 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     with made_parents([folder]), _made(folder, references):
         results = run_all(tasks, references, shared, watch, keep_same=True)
     record = manifest.to_bytes(_record(operation, settings, folder))
-    with writer.disk_errors(folder / NAME, folder):
+    with disk_errors(folder / NAME, folder):
         manifest.write_whole(folder / NAME, record)
     return _swept(folder, settings, results)
 
@@ -155,7 +156,7 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     is_new = not folder.exists()
     if is_new:
         refuse_read_only(folder, folder.parent)
-        with writer.disk_errors(folder, folder.parent):
+        with disk_errors(folder, folder.parent):
             folder.mkdir()
     try:
         yield
