@@ -36,7 +36,7 @@ def rows(
     for name, (kind, label) in labels.items():
         if all(name in pair.values for pair in measured):
             scores = [pair.values[name] for pair in measured]
-            row = {"regime": regime, "name": name, "kind": kind, "label": label}
+            row: dict[str, Any] = {"regime": regime, "name": name, "kind": kind, "label": label}
             row |= {
                 score: summary([each[score] for each in scores])
                 for score in SCORES

@@ -36,7 +36,9 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
 def _regime(regime: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of a regime, and which rows lie above and below the line."""
     own = [row for row in rows if row["regime"] == regime]
-    lines = [_row(row) for kind in ("line", "training", "edit") for row in own if row["kind"] == kind]
+    lines = [
+        _row(row) for kind in ("line", "training", "edit") for row in own if row["kind"] == kind
+    ]
     pairs = counted(own[0]["loss"]["pairs"], "pair")
     told = f"**{regime}**: {sums.REGIMES[regime]}. Means over {pairs}."
     return "\n".join([told, "", _HEAD, *lines, "", _outcome(own)])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..demo import sums
-from ..models.load import load_model, load_tokenizer
+from ..models.load import load_model
 from .journal import Journal
 from .sizes import Sizes
 from .stage import Measured
@@ -237,9 +237,7 @@ def in_domain(model: Any, tokenizer: Any, hands: list[sums.Hand]) -> tuple[float
     return _answered(model, tokenizer, sums.IN_DOMAIN, hands)
 
 
-def _answered(
-    model: Any, tokenizer: Any, rule: str, hands: list[sums.Hand]
-) -> tuple[float, float]:
+def _answered(model: Any, tokenizer: Any, rule: str, hands: list[sums.Hand]) -> tuple[float, float]:
     """Mean cross entropy of the answers, and the share of hands whose answer is the likeliest token."""
     import torch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Point = tuple[float, float]
 
@@ -33,7 +34,7 @@ def line_at(points: Sequence[Point], level: float) -> OnLine:
     """
     found = [
         _between(first, second, level)
-        for first, second in zip(points, points[1:])
+        for first, second in pairwise(points)
         if min(first[0], second[0]) <= level <= max(first[0], second[0])
     ]
     if found:

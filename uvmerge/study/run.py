@@ -25,7 +25,7 @@ from .results import page, results, save
 from .sizes import FULL, QUICK, SEEDS, names
 from .stage import Stage, stages
 
-_NEEDED = ("accelerate", "peft", "matplotlib")
+_NEEDED = ("peft", "matplotlib")
 _WAIT_S = 60.0  # for another process that writes the results
 
 

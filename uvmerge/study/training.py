@@ -79,8 +79,8 @@ class Loss:
             return (self.way.strength * losses.kl_divergence(logits, before) - log_probs).mean()
         of_base, _ = losses.label_log_probs(before, answers)
         # Each answer is one token, so that each sequence has a mean over one token.
-        sequences = (each.unsqueeze(-1) for each in (log_probs, of_base, counts))
-        return -(losses.importance_weights(*sequences) * log_probs).mean()
+        ours, theirs, counted = (each.unsqueeze(-1) for each in (log_probs, of_base, counts))
+        return -(losses.importance_weights(ours, theirs, counted) * log_probs).mean()
 
 
 def trained(
@@ -153,6 +153,6 @@ def _in_osf(model: Any, top: float) -> Any:
     """The model in PEFT's OSF: of each projection the leading directions are frozen, as is all else."""
     from peft import OSFConfig, get_peft_model
 
-    projections = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
+    projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = OSFConfig(effective_rank=top, target_modules=projections)
     return get_peft_model(model, config)
