@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
+import uvmerge
 from uvmerge.errors import InputRefused, UsageError
+from uvmerge.training import RotationAnchor, StartAnchor
 from uvmerge.training.losses import (
     ImportanceWeightedLoss,
     KLLoss,
@@ -215,3 +217,104 @@ def test_trl_takes_the_loss_and_refuses_its_dft_together_with_one(tmp_path: Path
     trainer = sft_trainer(tmp_path, model, loss)
     trainer.train()
     assert all(entry["loss"] > 0 for entry in trainer.state.log_history if "loss" in entry)
+
+
+def anchor_of(folder: Path, model: Any) -> Path:
+    """The anchor of the leading four singular vectors of the layers' matrices."""
+    model.save_pretrained(folder / "base")
+    path = folder / "anchor.safetensors"
+    uvmerge.anchor_build(folder / "base", path, rank=4, dtype="fp32", quiet=True)
+    return path
+
+
+def moved(model: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The model with every parameter moved; and by how much."""
+    changes = {}
+    for name, parameter in model.named_parameters():
+        changes[name] = 0.1 * torch.randn_like(parameter)
+        parameter.data += changes[name]
+    return model, changes
+
+
+def test_l2_over_all_parameters_is_the_squared_distance_and_its_gradient() -> None:
+    model, anchor = tiny(), StartAnchor(strength=0.5)
+    assert anchor.penalty(model).item() == 0.0
+    model, changes = moved(model)
+    expected = 0.5 * sum(change.square().sum() for change in changes.values())
+    assert anchor.penalty(model).item() == pytest.approx(float(expected), rel=1e-5)
+    anchor.add_gradient(model)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter.grad, changes[name], atol=1e-6), name
+
+
+def test_l2_over_the_matrices_of_an_anchor_leaves_the_others_alone(tmp_path: Path) -> None:
+    model = tiny()
+    path = anchor_of(tmp_path, model)
+    anchor = StartAnchor.over(path, strength=1.0)
+    anchor.bind(model)
+    model, changes = moved(model)
+    expected = sum(change.square().sum() for name, change in changes.items() if "proj" in name)
+    assert anchor.drift(model) ** 2 == pytest.approx(float(expected), rel=1e-4)
+    anchor.add_gradient(model)
+    assert model.lm_head.weight.grad is None
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_l2_of_a_lora_is_that_of_the_merged_change() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny()
+    name = "model.layers.0.self_attn.q_proj.weight"
+    wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj"]))
+    anchor = StartAnchor(strength=1.0, matrices=[name])
+    assert anchor.penalty(wrapped).item() == 0.0
+    layer = model.model.layers[0].self_attn.q_proj
+    torch.nn.init.normal_(layer.lora_B.default.weight)
+    change = 3 * layer.lora_B.default.weight @ layer.lora_A.default.weight
+    assert anchor.penalty(wrapped).item() == pytest.approx(change.square().sum().item(), rel=1e-5)
+
+
+def test_l2_refuses_what_it_cannot_hold() -> None:
+    model = tiny()
+    with pytest.raises(InputRefused, match="has no parameter that is trained"):
+        StartAnchor().bind(model.requires_grad_(False))
+    with pytest.raises(InputRefused, match="lacks 1 matrix: nothing"):
+        StartAnchor(matrices=["nothing"]).bind(tiny())
+
+
+def test_loss_and_both_penalties_act_together(tmp_path: Path) -> None:
+    """Three steps of SGD in a trainer are those of a loop with all of it written into the loss."""
+    from transformers import Trainer, TrainingArguments, default_data_collator
+
+    model, reference, data = tiny(), tiny(1), rows(4)
+    path = anchor_of(tmp_path, model)
+
+    def penalties() -> list[Any]:
+        return [RotationAnchor.load(path, strength=30.0), StartAnchor(strength=10.0)]
+
+    looped = copy.deepcopy(model)
+    written, loss = penalties(), KLLoss(looped, reference, strength=2.0)
+    ids, labels = (torch.tensor(data[name]) for name in ("input_ids", "labels"))
+    for _ in range(3):
+        total = loss(looped(ids), labels) + sum(each.penalty(looped) for each in written)
+        looped.zero_grad()
+        total.backward()
+        for parameter in looped.parameters():
+            parameter.data -= 1e-2 * parameter.grad
+    loss.remove()
+    asked = arguments(
+        tmp_path, gradient_accumulation_steps=1, optim="sgd", lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+    )  # fmt: skip
+    Trainer(
+        model=model,
+        args=TrainingArguments(**asked),
+        train_dataset=data,
+        data_collator=default_data_collator,
+        compute_loss_func=KLLoss(model, reference, strength=2.0),
+        callbacks=[each.callback() for each in penalties()],
+    ).train()
+    for (name, ours), theirs in zip(model.named_parameters(), looped.parameters()):
+        assert torch.allclose(ours, theirs, atol=1e-6), name
+    without = tiny()
+    assert not torch.allclose(without.lm_head.weight, model.lm_head.weight, atol=1e-4)

@@ -23,7 +23,7 @@ class Sizes:
     """
 
     quick: bool = False
-    hands: int = 600
+    hands: int = 500
     steps: int = 100
     batch: int = 32
     rate: float = 3e-4
