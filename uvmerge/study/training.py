@@ -145,7 +145,7 @@ def _penalty(pair: Pair, way: Way) -> Any:
     if way.penalty == "rpsft":
         return _anchor(pair, way.top, strength=way.strength, side=way.side)
     if way.penalty == "l2":
-        return StartAnchor(_anchor(pair, way.top).file.matrices, strength=way.strength)
+        return StartAnchor(matrices=_anchor(pair, way.top).file.matrices, strength=way.strength)
     return StartAnchor(strength=way.strength) if way.penalty else None
 
 
