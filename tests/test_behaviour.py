@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge import InputRefused, UsageError
+from uvmerge.demo import pair
 from uvmerge.models import behaviour, prompts as prompts_module
 from uvmerge.models.behaviour import behaviours
 from uvmerge.models.prompts import Prompt, read_prompts
 
-DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
-BASE, FINETUNED = DEMO / "base", DEMO / "finetuned"
+BASE, FINETUNED = pair()
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}<eos>{% endif %}"
 
 

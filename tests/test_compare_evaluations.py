@@ -358,7 +358,7 @@ def test_hands_that_were_not_asked_to_the_end_are_refused(tmp_path: Path) -> Non
 
 
 def demo(path: Path, rows: dict[str, tuple[int, int]], total: int = 2000) -> Path:
-    """A report of the demo, of right answers in domain and out of domain."""
+    """A report of the demo of an earlier version: right answers in domain and out of domain."""
     path.mkdir(parents=True, exist_ok=True)
     told = [
         {
@@ -393,16 +393,49 @@ def test_the_report_of_the_demo_is_compared_row_by_row(
     assert "d/restore-0.2" in shown.out and "recovered" in shown.out
 
 
-def test_the_report_of_a_demo_that_was_run_is_read(tmp_path: Path) -> None:
-    from uvmerge.demo.table import DemoReport, Row as DemoRow, Score
+def run_demo(path: Path, hands: int, shares: dict[str, tuple[float, float]]) -> Path:
+    """The report of a demo, as a run writes it, of rows with so many right in and out of domain."""
+    from uvmerge.demo import sums
+    from uvmerge.demo.evaluator import Answers
+    from uvmerge.demo.table import DemoReport, Row as DemoRow
 
-    rows = [
-        DemoRow(n, "", Score(a, 2000), Score(b, 2000), None, None) for n, (a, b) in ROWS.items()
-    ]
-    data = DemoReport(tuple(rows), 2000, 1927, {}).as_dict()
-    (tmp_path / "report.json").write_text(json.dumps(data))
-    found = uvmerge.compare([tmp_path])
-    assert row(found, "base", "out_of_domain", "accuracy").successes == 1994
+    clusters = tuple(map(sums.unordered, sums.deal(hands, 1927)))
+    rows = []
+    for name, both in shares.items():
+        right = {r: np.arange(hands) < hands * both[r != sums.IN_DOMAIN] for r in sums.RULES}
+        rows.append(DemoRow(name, "", Answers(clusters, right), None, None))
+    data = DemoReport(tuple(rows), "part", hands, 1927, {}).as_dict()
+    path.mkdir()
+    (path / "report.json").write_text(json.dumps(data))
+    return path
+
+
+def test_the_report_of_a_demo_that_was_run_is_paired_by_hand(tmp_path: Path) -> None:
+    shares = {"base": (0.5, 0.9), "finetuned": (1.0, 0.4), "restore-0.2": (0.9, 0.6)}
+    found = uvmerge.compare([run_demo(tmp_path / "demo", 1500, shares)])  # some hands come twice
+    inside = row(found, "restore-0.2", "in_domain", "accuracy")
+    outside = row(found, "restore-0.2", "out_of_domain", "accuracy")
+    assert (inside.count, outside.count) == (1500, 4500)  # a hand under one rule is an item
+    assert outside.value == pytest.approx(0.6) and outside.successes == 2700
+    assert outside.test is not None and outside.test.name == MCNEMAR
+    assert (outside.test.only_here, outside.test.only_there) == (900, 0)
+    assert outside.by_hand is not None and outside.interval is not None
+    assert outside.by_hand[1] - outside.by_hand[0] > outside.interval[1] - outside.interval[0]
+    assert outside.recovered is not None and outside.recovered.of_loss == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("told", ["01", "0" * 99 + "2", 7, None])
+def test_a_report_of_a_demo_with_broken_answers_is_refused(tmp_path: Path, told: object) -> None:
+    path = run_demo(tmp_path / "demo", 100, {"base": (0.5, 0.9)}) / "report.json"
+    data = json.loads(path.read_text())
+    data["rows"][0]["answers"]["low"] = told
+    path.write_text(json.dumps(data))
+    with pytest.raises(uvmerge.InputRefused, match="not a 0 or 1 for each hand"):
+        uvmerge.compare([path])
+    data["rows"][0]["answers"] = {}
+    path.write_text(json.dumps(data))
+    with pytest.raises(uvmerge.InputRefused, match="not a 0 or 1 for each hand"):
+        uvmerge.compare([path])
 
 
 # --- the page and the files ----------------------------------------------------------------------

@@ -25,7 +25,6 @@ from uvmerge.spectral.gram import Eigenpairs
 from uvmerge.spectral.ladder import Ladder
 
 Pair = tuple[Path, Path]
-DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,14 @@ versions give the same weights; on another machine rounding differs and the numb
 
 The embeddings are untied: the two matrices cost next to nothing here, and a pair whose output head
 is a matrix of its own is the more general one to operate on.
+
+The schedules were chosen by the accuracies that the run prints, before any operation had been run
+on any of these pairs. They had to give a base that knows `ten` in part (0.3 to 0.7) or not at all,
+and a fine-tuned model with at least 0.98 under `ten` that has lost at least 30 points under the
+other rules. For `part` the first schedule that was tried did, with seeds 0 and 1 (the base 0.66 and
+0.40 under `ten`). For `unseen` two were tried, both with seed 0: a fine-tuning at a rate of 0.0002
+ended at 0.982 under `ten`, too close to the bound for other seeds; one at 0.0003 ended at 0.988.
+The pairs that come with uvmerge have seed 0. `well` has not been tuned; no pair of it is embedded.
 """
 
 from __future__ import annotations
@@ -93,7 +101,11 @@ class Schedule:
 
 SCHEDULES = {
     each.regime: each
-    for each in (Schedule("part", few=1), Schedule("unseen", few=0), Schedule("well", few=48))
+    for each in (
+        Schedule("part", few=1),
+        Schedule("unseen", few=0, finetune_rate=3e-4),
+        Schedule("well", few=48),
+    )
 }
 """Regime -> the schedule of its pairs, with seed 0."""
 

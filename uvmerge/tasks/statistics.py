@@ -168,6 +168,21 @@ def percentiles(draws: Floats) -> Interval | None:
     return float(low), float(high)
 
 
+def clustered_interval(values: Floats, clusters: Sequence[Any]) -> Interval:
+    """The 95 % interval of a mean between 0 and 1, by a bootstrap that draws clusters whole.
+
+    Where every value is 0 or every value is 1 a bootstrap sees no spread; the interval is then
+    Wilson's, of as many items as there are clusters.
+    """
+    mean = float(values.mean())
+    if mean in (0.0, 1.0):
+        count = len(set(clusters))
+        return wilson(round(mean * count), count)
+    drawn = resampled(values[:, None], np.ones((len(values), 1)), clusters)
+    low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return float(low), float(high)
+
+
 def bootstrap_p(draws: Floats, observed: float) -> float:
     """The two-sided p of a difference: how often its resampling errors are as large as itself."""
     smaller = np.count_nonzero(np.abs(draws - observed) < abs(observed) * (1 - 1e-12))
