@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
@@ -75,6 +76,17 @@ class _EvalSettings(TypedDict, total=False):
     timeout: float
     device: str
 
+class _AnchorSettings(TypedDict, total=False):
+    allow_pickle: bool
+    device: str
+    precision: Literal["exact", "fast"]
+    workers: int
+    memory: str | int | None
+    factors: str | Path | None
+    dtype: Literal["bfloat16", "float32", "bf16", "fp32"]
+    overwrite: bool
+    dry_run: bool
+
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
     include: Sequence[str]
@@ -85,6 +97,7 @@ class _Filters(_Others, total=False):
     layers: str | Sequence[int] | None
 
 class _Run(_RunSettings, _Watch, total=False): ...
+class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
@@ -195,6 +208,16 @@ def values(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,

@@ -60,7 +60,7 @@ def anchor_show(file: Reference) -> AnchorContents:
     """What an anchor file holds. All of its bytes are read and compared with their hashes.
 
     Returns:
-        `file`, `bytes`, `dtype` (of the factors), `selection` and `made_by`; and `matrices`, each with
+        `file`, `bytes`, `dtype` (of the factors), `selection`, `version` and `made_with`; and `matrices`, each with
         name, shape, k, `full` (anchored as a whole), dtype of the base, and bytes of the factors.
 
     Raises:
@@ -74,7 +74,8 @@ def anchor_show(file: Reference) -> AnchorContents:
         "bytes": found.size_bytes,
         "dtype": found.dtype,
         "selection": dict(found.selection),
-        "made_by": dict(found.made_by),
+        "version": found.version,
+        "made_with": dict(found.made_with),
         "matrices": [
             {
                 "name": m.name, "shape": list(m.shape), "k": m.k, "full": m.full, "dtype": m.dtype,

@@ -74,12 +74,12 @@ class AnchorContents(dict[str, Any]):
 
     def __str__(self) -> str:
         asked = ", ".join(f"{key} {value}" for key, value in self["selection"].items())
-        made_by = ", ".join(f"{key} {value}" for key, value in self["made_by"].items())
+        made_with = ", ".join(f"{key} {value}" for key, value in self["made_with"].items())
         head = [
             f"{self['file']}: {counted(len(self['matrices']), 'matrix')}, {size(self['bytes'])},"
             f" factors in {self['dtype']}",
             f"asked for: {asked}",
-            f"made by: {made_by}",
+            f"made by uvmerge {self['version']} with {made_with}",
         ]
         groups: dict[tuple[str, str, str], list[int]] = {}
         for each in self["matrices"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from .. import __version__
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES
 from ..checkpoint.roles import BASE
@@ -35,7 +36,7 @@ from ..output.writer import CHUNK_BYTES, clear_up
 from ..plan.anchor import AnchorPlan, plan_anchor, working_set
 from ..recipe.recipe import RecipeStep
 from ..text import duration, expanded, size
-from ..training.anchor_file import NO_HASH, AnchoredMatrix, AnchorFile, is_anchor, section
+from ..training.anchor_file import NO_HASH, AnchoredMatrix, AnchorFile, is_anchor, metadata, section
 from .anchored import Anchored
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
@@ -56,7 +57,7 @@ class _Layout:
         factors: (offset, bytes) of the factors of each matrix by name.
     """
 
-    matrices: tuple[AnchoredMatrix, ...]
+    matrices: Mapping[str, AnchoredMatrix]
     header: bytes
     factors: Mapping[str, tuple[int, int]]
 
@@ -64,22 +65,21 @@ class _Layout:
     def of(
         cls,
         plan: AnchorPlan,
-        made_by: Mapping[str, str],
+        made_with: Mapping[str, str],
         hashes: Mapping[str, Hashes] | None = None,
     ) -> _Layout:
         """The layout of a plan; with `hashes` of all matrices, its header is the final one."""
-        matrices = []
+        matrices = {}
         for step in plan.steps:
             content, factors = hashes[step.name] if hashes is not None else _UNKNOWN
             m, n = step.tensor.shape
             most = min(m, n) - 1 if step.k is None else step.k  # of those that have factors
-            matrices.append(
-                AnchoredMatrix(
-                    step.name, (m, n), max(1, most), most == min(m, n), step.view.transposed,
-                    step.tensor.dtype, content, factors,
-                )
+            matrices[step.name] = AnchoredMatrix(
+                step.name, (m, n), max(1, most), most == min(m, n), step.view.transposed,
+                step.tensor.dtype, content, factors,
             )  # fmt: skip
-        return cls(tuple(matrices), *section(matrices, plan.asked, plan.dtype, made_by))
+        said = metadata(matrices, plan.asked, plan.dtype, __version__, made_with)
+        return cls(matrices, *section(matrices, plan.dtype, said))
 
     @property
     def size_bytes(self) -> int:
@@ -110,20 +110,19 @@ class Build:
             with self.phases.timed("plan"), collected_later():
                 plan = plan_anchor(base, rank, step.selection, DTYPES[settings.dtype])
             engine = settings.engine(needs_torch=not settings.dry_run)
-            made_by = {
-                **manifest.versions(), "device": engine.device, "precision": engine.precision
-            }  # fmt: skip
-            layout = _Layout.of(plan, made_by)
+            others = {name: v for name, v in manifest.versions().items() if name != "uvmerge"}
+            made_with = {**others, "device": engine.device, "precision": engine.precision}
+            layout = _Layout.of(plan, made_with)
             if settings.dry_run:
                 self._announce(plan, layout, engine)
                 return self._result(plan, layout, None)
-            if self._is_finished(plan, layout, made_by, base):
+            if self._is_finished(plan, layout, made_with, base):
                 clear_up(self.target, plan.digest)
                 return self._result(plan, layout, expanded(self.out), was_there=True)
             with made_parents([self.target]):
-                head = self._checked(plan, layout, made_by, base, engine)
+                head = self._checked(plan, layout, made_with, base, engine)
                 with staged_file(self.target, plan.digest, head, settings.overwrite) as staging:
-                    final = self._computed(plan, made_by, base, staging, engine)
+                    final = self._computed(plan, made_with, base, staging, engine)
                     self._published(final, base, staging)
         return self._result(plan, final, expanded(self.out))
 
@@ -158,7 +157,7 @@ class Build:
             say(f"note: {note}")
 
     def _is_finished(
-        self, plan: AnchorPlan, layout: _Layout, made_by: Mapping[str, str], base: Checkpoint
+        self, plan: AnchorPlan, layout: _Layout, made_with: Mapping[str, str], base: Checkpoint
     ) -> bool:
         """Whether OUT is the whole file of this call.
 
@@ -177,7 +176,8 @@ class Build:
             found = AnchorFile.open(self.target)
         except InputRefused:
             return False
-        is_same = (found.selection, found.dtype, found.made_by) == (plan.asked, plan.dtype, made_by)
+        told = (found.selection, found.dtype, found.version, found.made_with)
+        is_same = told == (plan.asked, plan.dtype, __version__, made_with)
         if not is_same or not _are_those(found, layout, base, plan):
             return False
         try:
@@ -191,7 +191,7 @@ class Build:
         self,
         plan: AnchorPlan,
         layout: _Layout,
-        made_by: Mapping[str, str],
+        made_with: Mapping[str, str],
         base: Checkpoint,
         engine: Settings,
     ) -> dict[str, Any]:
@@ -203,11 +203,12 @@ class Build:
         self._announce(plan, layout, engine)
         head = {
             "plan": plan.digest, "inputs": states({BASE: base}), "versions": manifest.versions(),
-            "settings": dict(made_by),
+            "settings": dict(made_with),
         }  # fmt: skip
         journal.check_unfinished(self.target, plan.digest, head, self.settings.overwrite)
         if not plan.by_energy:
-            there = disk.taken_bytes(journal.staging_root(self.target, plan.digest))
+            earlier = journal.staging_root(self.target, plan.digest)
+            there = disk.taken_bytes(earlier.rglob("*"))
             disk.refuse_full(self.target, layout.size_bytes, there)
         refuse_too_large([Task(i, step) for i, step in enumerate(plan.steps)], engine)
         return head
@@ -215,7 +216,7 @@ class Build:
     def _computed(
         self,
         plan: AnchorPlan,
-        made_by: Mapping[str, str],
+        made_with: Mapping[str, str],
         base: Checkpoint,
         staging: FileStaging,
         engine: Settings,
@@ -232,8 +233,10 @@ class Build:
             ):
                 if plan.by_energy:
                     plan = self._ranked(plan, run, base)
-                layout = _Layout.of(plan, made_by)
-                disk.refuse_full(self.target, layout.size_bytes, disk.taken_bytes(staging.root))
+                layout = _Layout.of(plan, made_with)
+                if plan.by_energy:  # only now is it known how large the file becomes
+                    there = disk.taken_bytes([staging.folder / FILE])
+                    disk.refuse_full(self.target, layout.size_bytes, there)
                 staging.create_file(FILE, layout.header, layout.size_bytes)
                 places = ((step, layout.factors.get(step.name, (0, 0))) for step in plan.steps)
                 tasks = [Task(i, step, *place) for i, (step, place) in enumerate(places)]
@@ -243,7 +246,7 @@ class Build:
             refuse_changed_inputs({BASE: base})
             staging.discard()
             raise
-        final = _Layout.of(plan, made_by, hashes)
+        final = _Layout.of(plan, made_with, hashes)
         staging.create_file(FILE, final.header, final.size_bytes)
         return final
 
@@ -276,7 +279,7 @@ class Build:
     def _result(
         self, plan: AnchorPlan, layout: _Layout, out: Path | None, was_there: bool = False
     ) -> Anchored:
-        ranks = {matrix.name: matrix.k for matrix in layout.matrices}
+        ranks = {name: matrix.k for name, matrix in layout.matrices.items()}
         seconds = time.monotonic() - self.started
         total = layout.size_bytes
         return Anchored(out, plan, ranks, total, seconds, was_there, self.phases.seconds)
@@ -284,7 +287,7 @@ class Build:
 
 def _are_those(found: AnchorFile, layout: _Layout, base: Checkpoint, plan: AnchorPlan) -> bool:
     """Whether a file anchors these matrices of this base, whose bytes are read."""
-    wanted = {matrix.name: matrix for matrix in layout.matrices}
+    wanted = dict(layout.matrices)
     if plan.by_energy:  # k is not known, and a matrix of zeros is not anchored
         wanted = {
             n: replace(m, k=found.matrices[n].k) for n, m in wanted.items() if n in found.matrices

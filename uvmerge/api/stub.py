@@ -13,7 +13,14 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
 from .functions import by_name
-from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
+from .settings import (
+    AnchorSettings,
+    ComputeSettings,
+    OpenSettings,
+    RunSettings,
+    SweepSettings,
+    parameters,
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
@@ -34,6 +41,7 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
@@ -68,7 +76,17 @@ class _Watch(TypedDict, total=False):
     control: _Control | None
 '''
 
-_CALLS = """def run(
+_CALLS = """def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
+def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
     *,
@@ -130,6 +148,7 @@ def stub() -> str:
     classes = [
         *settings,
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
+        _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -137,6 +156,7 @@ def stub() -> str:
         f"class {name}({bases}, total=False): ...\n"
         for name, bases in {
             "_Run": "_RunSettings, _Watch",
+            "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",
             "_OptionsButLayers": "_RunSettings, _Others, _Watch",
@@ -182,6 +202,9 @@ def tables() -> str:
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
+    own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]
+    heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
+    parts.append(f"{heading} `--factors`:\n\n{_table(own)}")
     return "\n".join(parts)
 
 

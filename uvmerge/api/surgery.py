@@ -333,5 +333,5 @@ def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
     wanted = there = 0
     for each in runs:
         wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
-        there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest))
+        there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest).rglob("*"))
     disk.refuse_full(runs[0].target, wanted, there)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,9 +41,9 @@ def _free(folder: Path) -> str:
     return size(shutil.disk_usage(there).free)
 
 
-def taken_bytes(folder: Path) -> int:
-    """Bytes that the files of a staging folder, if it is there, already take of the disk."""
-    return sum(p.stat().st_blocks * 512 for p in folder.rglob("*") if p.is_file())
+def taken_bytes(paths: Iterable[Path]) -> int:
+    """Bytes that files already take of the disk; what is no file, or not there, takes none."""
+    return sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
 
 
 def refuse_full(out: Path, wanted: int, there: int) -> None:

@@ -16,7 +16,7 @@ from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import BASE
 from ..checkpoint.selection import Selection
 from ..checkpoint.stacks import one_name
-from ..checkpoint.ties import equal_tensors
+from ..checkpoint.ties import config_ties_head, equal_tensors
 from ..errors import InputRefused, UsageError, listed
 from ..operations.options import FILTERS
 from ..spectral import leading_count
@@ -220,7 +220,9 @@ class _Chosen:
         self.roster = Roster(BASE, [], everything, _REST)
         admitted = [s for s in everything if self._admits(s)]
         self._refuse(everything)
-        tied = {n: group for group in equal_tensors(base, self.anatomy) for n in group[1:]}
+        apart = config_ties_head(base.config) is False  # then equal values are no tie
+        groups = [] if apart else equal_tensors(base, self.anatomy)
+        tied = {name for group in groups for name in group[1:]}
         self.twins = [s.tensor.name for s in admitted if s.tensor.name in tied]
         self.fused = [s.tensor for s in admitted if not _is_one(s)]
         self.subjects = [s for s in admitted if _is_one(s) and s.tensor.name not in tied]
@@ -238,23 +240,24 @@ class _Chosen:
         return self.roster.admits(subject, [] if chosen else None, by_name)
 
     def _refuse(self, everything: Sequence[Subject]) -> None:
-        """Refuse packed and empty weights that the selection would pick, were they matrices."""
-        packed = quantisation(self.base).packed
-        weights = [
-            subject.tensor
-            for subject in everything
-            if _WEIGHT.search(subject.tensor.name)
-            and self.selection.picks(
-                subject.tensor.name, replace(subject.place, is_matrix=True), matrices_only=True
-            )
-        ]
-        preflight.refuse_packed(self.base, BASE, [t.name for t in weights if t.name in packed])
-        if hollow := [tensor.name for tensor in weights if 0 in tensor.shape]:
+        """Refuse empty weights, packed ones that would be selected, and a selection of none."""
+        weights = [s for s in everything if _WEIGHT.search(s.tensor.name)]
+        if hollow := [s.tensor.name for s in weights if 0 in s.tensor.shape]:
             raise InputRefused(
                 f"{BASE} ({self.base.label})",
-                f"{listed(hollow, 'selected tensor', 3)} hold no data",
-                "Save the checkpoint again with its parameters gathered.",
+                f"{listed(hollow, 'tensor', 3)} hold no data: saved under DeepSpeed ZeRO-3 without"
+                " gathering the parameters",
+                "Run zero_to_fp32.py on the DeepSpeed checkpoint, or save with"
+                " stage3_gather_16bit_weights_on_model_save.",
             )
+        packed = quantisation(self.base).packed
+        places = [
+            (s.tensor.name, replace(s.place, is_matrix=True))
+            for s in weights
+            if s.tensor.name in packed
+        ]
+        picked = [n for n, p in places if self.selection.picks(n, p, matrices_only=True)]
+        preflight.refuse_packed(self.base, BASE, picked)
         self.roster.refuse_nothing_selected([(self.selection, True)], self.anatomy.depth)
 
     def notes(self) -> Iterator[str]:

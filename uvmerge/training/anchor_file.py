@@ -11,7 +11,7 @@ these factors are read: each matrix has a hash of its own, so that nothing is re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +117,8 @@ class AnchorFile:
         selection: what was asked for when the file was built: one of `top`, `rank`, `energy`, and the
             filters that were given (`layers`, `modules`, `include`, `exclude`, `stack`).
         dtype: of the factors, as safetensors names it: `BF16` or `F32`.
-        made_by: what determined the factors besides the base: versions, device and precision.
+        version: of the uvmerge that built the file.
+        made_with: what else determined the factors: other versions, device, precision.
         size_bytes: of the whole file.
     """
 
@@ -125,7 +126,8 @@ class AnchorFile:
     matrices: Mapping[str, AnchoredMatrix] = field(repr=False)
     selection: Mapping[str, Any]
     dtype: str
-    made_by: Mapping[str, str]
+    version: str
+    made_with: Mapping[str, str]
     size_bytes: int
     _offsets: Mapping[str, tuple[int, int]] = field(repr=False)  # (offset, bytes) by factor
 
@@ -144,9 +146,10 @@ class AnchorFile:
         said = _metadata(source.name, head.metadata)
         try:
             matrices = {n: AnchoredMatrix.read(n, e) for n, e in said["matrices"].items()}
-            dtype, selection, made_by = said["dtype"], said["selection"], said["made_by"]
+            dtype, selection, version = said["dtype"], said["selection"], said["uvmerge"]
+            made_with = said["made_with"]
             planned = [each for m in matrices.values() for each in m.tensors(dtype)]
-            known = dtype in FACTOR_DTYPES and isinstance(made_by, dict)
+            known = dtype in FACTOR_DTYPES and isinstance(made_with, dict)
             known = known and isinstance(selection, dict)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputRefused(source.name, f"its metadata is damaged ({error})", _BUILD) from None
@@ -155,7 +158,7 @@ class AnchorFile:
         offsets = {entry.name: (entry.offset, entry.size_bytes) for entry in head.entries}
         return cls(
             path, MappingProxyType(matrices), MappingProxyType(selection), dtype,
-            MappingProxyType(made_by), size_bytes, MappingProxyType(offsets),
+            str(version), MappingProxyType(made_with), size_bytes, MappingProxyType(offsets),
         )  # fmt: skip
 
     def factors(
@@ -209,33 +212,44 @@ class AnchorFile:
         return pieces
 
 
-def section(
-    matrices: Sequence[AnchoredMatrix],
+def metadata(
+    matrices: Mapping[str, AnchoredMatrix],
     selection: Mapping[str, Any],
     dtype: str,
-    made_by: Mapping[str, str],
-) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """The header section of an anchor file, and (offset, bytes) of the factors of each matrix.
-
-    The length of the section does not depend on the hashes in it: with `NO_HASH` in their place, the
-    layout is that of the finished file.
+    version: str,
+    made_with: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The `__metadata__` of an anchor file. Its length does not depend on the hashes in it.
 
     Args:
-        matrices: in the order of the file.
-        selection, dtype, made_by: as `AnchorFile` has them.
+        matrices: by name, in the order of the file.
+        selection, dtype, version, made_with: as `AnchorFile` has them.
     """
     said = {
         "format": FORMAT,
-        "made_by": dict(made_by),
+        "uvmerge": version,
+        "made_with": dict(made_with or {}),
         "dtype": dtype,
         "selection": dict(selection),
-        "matrices": {matrix.name: matrix.as_data() for matrix in matrices},
+        "matrices": {name: matrix.as_data() for name, matrix in matrices.items()},
     }
-    text = json.dumps(said | {OWN_HASH: _own_hash(said)}, separators=(",", ":"))
-    tensors = [each for matrix in matrices for each in matrix.tensors(dtype)]
-    raw, entries = header.build(tensors, {KEY: text})
+    return {KEY: json.dumps(said | {OWN_HASH: _own_hash(said)}, separators=(",", ":"))}
+
+
+def section(
+    matrices: Mapping[str, AnchoredMatrix], dtype: str, said: dict[str, str]
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The header section of an anchor file, and (offset, bytes) of the factors of each matrix.
+
+    With `NO_HASH` in the place of hashes, the layout is that of the finished file.
+
+    Args:
+        said: what `metadata` gives for these matrices.
+    """
+    tensors = [each for matrix in matrices.values() for each in matrix.tensors(dtype)]
+    raw, entries = header.build(tensors, said)
     factors = iter(entries)
-    pairs = ((m.name, next(factors), next(factors)) for m in matrices if not m.full)
+    pairs = ((n, next(factors), next(factors)) for n, m in matrices.items() if not m.full)
     return raw, {n: (U.offset, U.size_bytes + V.size_bytes) for n, U, V in pairs}
 
 

@@ -1,0 +1,93 @@
+"""`uvmerge anchor build` on the shapes of Llama-3.1-8B: size ahead, CPU time and peak memory.
+
+    python benchmarks/anchor.py FOLDER [--built 0] [--rank 768]
+
+The size and the time of `--dry-run` are those of the whole model, whose weights are a sparse file. The
+build is of layer 0 of a cut of two layers with generated weights, without embeddings and head, with
+one matrix at a time (`--workers 1`); `--built 0-1` takes twice the time. FOLDER needs 2 GB. Writes benchmarks/results/anchor.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from measure import UVMERGE_IMPORTS, about, imports_peak, process, write_result
+from synthetic import Architecture, write_base
+
+from uvmerge.checkpoint import header
+
+IMPORTS = f"{UVMERGE_IMPORTS}; import uvmerge.api.anchor, uvmerge.engine.anchoring"
+LLAMA_8B = Architecture("llama", 4096, 32, 8, 14_336, 128_256, biases=False, tied=False)
+SPEC_BYTES = {"all": 4.43e9, "layers": 4.03e9}  # in 16 bit at k = 768
+
+
+def write_sparse(folder: Path, architecture: Architecture, layers: int) -> Path:
+    """A checkpoint of zeros that take no room on the disk."""
+    shapes = architecture.tensors(layers)
+    section, entries = header.build([(n, "BF16", s) for n, s in shapes], {"format": "pt"})
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(architecture.config(layers)))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(section)
+        os.ftruncate(file.fileno(), entries[-1].offset + entries[-1].size_bytes)
+    return folder
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--built", default="0", help="layers of the cut that are anchored")
+    options.add_argument("--rank", type=int, default=768)
+    settings = options.parse_args()
+    build = [sys.executable, "-m", "uvmerge", "anchor", "build"]
+    rank = ["--rank", str(settings.rank), "--dtype", "bf16"]
+
+    whole, planned = write_sparse(settings.folder / "8b", LLAMA_8B, 32), {}
+    for scope, modules in (("all", ["--modules", "all"]), ("layers", [])):
+        run = process(
+            [*build, whole, settings.folder / "x", *rank, *modules, "--dry-run", "--json"]
+        )
+        told = json.loads(run.output)
+        planned[scope] = {
+            "bytes": told["bytes"], "bytes_over_spec": round(told["bytes"] / SPEC_BYTES[scope], 4),
+            "estimated_cpu_s": told["estimated_cpu_s"], "wall_s": round(run.wall_s, 2),
+            "cpu_s": round(run.cpu_s, 2),
+        }  # fmt: skip
+    shutil.rmtree(whole)
+
+    cut = settings.folder / "cut"
+    if not cut.exists():
+        write_base(cut, LLAMA_8B, 2)
+    out = settings.folder / "anchor.safetensors"
+    command = [*build, cut, out, *rank, "--layers", settings.built, "--workers", "1"]
+    estimate = json.loads(process([*command, "--dry-run", "--json"]).output)["estimated_cpu_s"]
+    imports = imports_peak(IMPORTS)
+    run = process([*command, "--json", "-q"])
+    told = json.loads(run.output)
+    size = out.stat().st_size
+    out.unlink()
+    m, n = LLAMA_8B.mlp, LLAMA_8B.hidden
+    allowed = 3 * 2 * m * n + 6 * 8 * n * n
+    result = {
+        **about("torch", "uvmerge"),
+        "rank": settings.rank,
+        "dry_run_32_layers": planned,
+        "build": {
+            "cut_layers": 2, "built_layers": settings.built, "matrices": len(told["k"]), "bytes": size,
+            "estimated_cpu_s": estimate, "cpu_s": round(run.cpu_s, 1),
+            "wall_s": round(run.wall_s, 1), "phases_s": told["phases"],
+            "imports_bytes": imports, "peak_beyond_imports_bytes": run.peak_bytes - imports,
+            "three_matrices_and_six_squares_bytes": allowed,
+        },
+    }  # fmt: skip
+    print(json.dumps(result, indent=2))
+    write_result("anchor", result)
+
+
+if __name__ == "__main__":
+    main()
