@@ -13,7 +13,8 @@ from .line import line_at
 from .stage import Measured
 from .verdicts import against_line, claim, summary
 
-LEVELS = {"at_equal_loss": "loss", "at_equal_accuracy": "in_domain"}
+# The level in domain at which a model meets the line, and its sign: more is better.
+LEVELS = {"at_equal_loss": ("loss", -1), "at_equal_accuracy": ("in_domain", 1)}
 SCORES = ("loss", "in_domain", "out_of_domain", "training_loss", "drift")
 RPSFT, HALF_RATE, SFT = "rpsft-two-0.2-1.0", "rate-0.5", "sft"
 
@@ -51,11 +52,11 @@ def rows(
 def _differences(name: str, measured: Sequence[Measured], line: Sequence[str]) -> dict[str, Any]:
     """The differences to the line at each level, and how many lie beyond its ends."""
     found = {}
-    for key, level in LEVELS.items():
+    for key, (level, sign) in LEVELS.items():
         differences, beyond = [], 0
         for pair in measured:
-            points = [(pair.values[at][level], pair.values[at]["out_of_domain"]) for at in line]
-            at = line_at(points, pair.values[name][level])
+            points = [(sign * pair.values[p][level], pair.values[p]["out_of_domain"]) for p in line]
+            at = line_at(points, sign * pair.values[name][level])
             differences.append(pair.values[name]["out_of_domain"] - at.value)
             beyond += at.is_beyond
         said = summary(differences)

@@ -90,6 +90,7 @@ def _caution(rows: Sequence[Mapping[str, Any]]) -> str:
     compared = sum("at_equal_loss" in row for row in rows)
     return (
         "Intervals are 95 % t-intervals over pairs, each with a base of its own; bold ones exclude 0."
-        f" There are {2 * compared} of them: about one in twenty excludes 0 by chance. `*`: on some"
-        " pair the line does not reach this level in domain, and its nearest point stands in."
+        f" There are {2 * compared} of them: about one in twenty excludes 0 by chance. The line is the"
+        " best that interpolation has at no less than the same level in domain; `*`: on some pair it"
+        " does not reach the level, and its best point in domain stands in."
     )

@@ -34,8 +34,8 @@ _SIDES = {"two": "two-sided", "left": "left", "right": "right"}
 def ways(quick: bool = False) -> list[Way]:
     """The ways to fine-tune besides plain SFT.
 
-    RPSFT has every side at every λ with the top 20 %, and two sides at λ = 1 with the top 50 %; in a
-    quick study, every side at λ = 1 with the top 20 %.
+    RPSFT has, with the top 20 %, two sides at three λ and one side at two, and two sides at λ = 1 with
+    the top 50 %; in a quick study, every side at λ = 1 with the top 20 %.
     """
     grid = [(1.0, 0.2)] if quick else [(0.1, 0.2), (1.0, 0.2), (10.0, 0.2), (1.0, 0.5)]
     rates = (0.5, 0.25) if quick else (0.5, 0.25, 0.1)
@@ -48,7 +48,7 @@ def ways(quick: bool = False) -> list[Way]:
                 penalty="rpsft", strength=strength, top=top, side=side,
             )
             for side, said in _SIDES.items()
-            if side == "two" or top == 0.2
+            if side == "two" or (top == 0.2 and strength >= 1)
         ]  # fmt: skip
     return found + _baselines()
 
