@@ -36,6 +36,7 @@ _LAZY = {
     "evaluate_cards": "api.evaluate:evaluate_cards",
     "run": "api.run:run",
     "run_demo": "demo.run:run",
+    "run_study": "study.run:run",
     "show": "api.show:show",
     "sweep": "api.sweep:sweep",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "evaluate_cards",
     "run",
     "run_demo",
+    "run_study",
     "show",
     "sweep",
 ]

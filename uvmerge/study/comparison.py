@@ -15,7 +15,7 @@ from .verdicts import against_line, claim, summary
 
 # The level in domain at which a model meets the line, and its sign: more is better.
 LEVELS = {"at_equal_loss": ("loss", -1), "at_equal_accuracy": ("in_domain", 1)}
-SCORES = ("loss", "in_domain", "out_of_domain", "training_loss", "drift")
+SCORES = ("loss", "in_domain", "out_of_domain", "training_loss", "block")
 RPSFT, HALF_RATE, SFT = "rpsft-two-0.2-1.0", "rate-0.5", "sft"
 
 
@@ -29,14 +29,15 @@ def rows(
 
     Args:
         regime: of the pairs.
-        measured: the pairs, with `loss`, `in_domain` and `out_of_domain` by the key of each model.
+        measured: the pairs; by the key of each model `loss`, `in_domain` and `out_of_domain`, and of
+            one that was trained `training_loss` and `drift`, of which the square becomes `block`.
         labels: kind and label by key.
         line: the keys of the line, in order.
     """
     found = []
     for name, (kind, label) in labels.items():
         if all(name in pair.values for pair in measured):
-            scores = [pair.values[name] for pair in measured]
+            scores = [_with_block(pair.values[name]) for pair in measured]
             row: dict[str, Any] = {"regime": regime, "name": name, "kind": kind, "label": label}
             row |= {
                 score: summary([each[score] for each in scores])
@@ -47,6 +48,11 @@ def rows(
                 row |= _differences(name, measured, line)
             found.append(row)
     return found
+
+
+def _with_block(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores with the energy of the movement in the leading block, Σ‖Uᵀ(W − W₀)V‖²."""
+    return {**scores, "block": scores["drift"] ** 2} if "drift" in scores else dict(scores)
 
 
 def _differences(name: str, measured: Sequence[Measured], line: Sequence[str]) -> dict[str, Any]:

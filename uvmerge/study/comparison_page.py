@@ -11,7 +11,7 @@ from .verdicts import BETTER, WORSE
 
 _HEAD = (
     "| | loss in domain | in domain | out of domain | to the line at equal loss | to the line at"
-    " equal accuracy | drift of the block |\n|---|---|---|---|---|---|---|"
+    " equal accuracy | Σ‖UᵀΔV‖² |\n|---|---|---|---|---|---|---|"
 )
 
 
@@ -48,7 +48,7 @@ def _row(row: Mapping[str, Any]) -> str:
     cells = [f"{row[key]['mean']:.3f}" for key in ("loss", "in_domain", "out_of_domain")]
     for key in ("at_equal_loss", "at_equal_accuracy"):
         cells.append(_against(row[key]) if key in row else "")
-    cells.append(f"{row['drift']['mean']:.3f}" if "drift" in row else "")
+    cells.append(f"{row['block']['mean']:.4f}" if "block" in row else "")
     return f"| {row['label']} | {' | '.join(cells)} |"
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import Locked, UsageError, counted
+from ..errors import Locked, UsageError, listed
 from ..operations.options import did_you_mean
 from ..output.lock import lock_of, locked
 from ..output.places import Reference, made_parents, not_empty, refuse_read_only, target_of
@@ -48,6 +48,13 @@ class Study:
     def as_data(self) -> dict[str, Any]:
         """The results, and what is left, as JSON-able data."""
         return {**self.found, "left": list(self.left)}
+
+    @property
+    def left_said(self) -> str:
+        """One line on what is not finished; empty where all is."""
+        if not self.left:
+            return ""
+        return f"not finished: {listed(self.left, 'pair', 3)}. The same command goes on."
 
     def __str__(self) -> str:
         """The page, as a terminal shows it."""
@@ -168,10 +175,3 @@ def _waiting(lock: Path) -> Iterator[None]:
                     raise
                 time.sleep(0.2)
         yield
-
-
-def left_said(left: tuple[str, ...]) -> str:
-    """One line on what is not finished; empty where all is."""
-    if not left:
-        return ""
-    return f"{counted(len(left), 'pair')} not finished ({left[0]}, …): the same command goes on"

@@ -151,8 +151,12 @@ def _penalty(pair: Pair, way: Way) -> Any:
 
 def _in_osf(model: Any, top: float) -> Any:
     """The model in PEFT's OSF: of each projection the leading directions are frozen, as is all else."""
+    import warnings
+
     from peft import OSFConfig, get_peft_model
 
     projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = OSFConfig(effective_rank=top, target_modules=projections)
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # PEFT reads what transformers will rename
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, config)

@@ -134,14 +134,14 @@ def _plainly_trained(pair: Pair) -> tuple[Any, dict[str, Any]]:
     model, found = trained(pair, SFT, look)
     final = {name: value.clone() for name, value in model.state_dict().items()}
     notes: dict[str, Any] = {"training": found}
-    for name, place in _stops(seen).items():
+    for name, place in first_stops(seen).items():
         model.load_state_dict(states[place])
         notes[name] = {**pair.scores(model), "step": _EVERY * (place + 1)}
     model.load_state_dict(final)
     return model, notes
 
 
-def _stops(seen: Sequence[tuple[float, float]]) -> dict[str, int]:
+def first_stops(seen: Sequence[tuple[float, float]]) -> dict[str, int]:
     """The places of the early stops among the looks at (loss, accuracy) in domain."""
     least = min(range(len(seen)), key=lambda place: seen[place][0])
     goal = 0.99 * max(accuracy for _, accuracy in seen)
