@@ -153,11 +153,55 @@ def test_kept_decompositions_give_the_same_bytes_and_are_not_computed_again(
     assert (plain.call_count, first.call_count, second.call_count) == (12, 6, 0)
 
 
+def test_decompositions_that_a_restore_has_kept_are_used(base: Path, out: Path) -> None:
+    kept = ("--factors", out.with_name("factors"))
+    finetuned = faults.write(out.with_name("finetuned"), faults.tuned(faults.tensors()))
+    done(faults.restore(base, finetuned, out.with_name("restored"), *kept))
+    with mock.patch.object(Eigenpairs, "all_of", side_effect=Eigenpairs.all_of) as computed:
+        done(build(base, out, "--top", "0.25", *kept))
+    assert computed.call_count == 0
+
+
+def test_the_fast_precision_is_another_file_with_nearly_the_same_factors(
+    base: Path, out: Path
+) -> None:
+    done(build(base, out, "--rank", "4", "--dtype", "fp32", "--precision", "fast"))
+    anchor = AnchorFile.open(out)
+    assert anchor.made_with["precision"] == "fast"
+    assert_leading(anchor, DOWN.format(0), faults.tensors()[DOWN.format(0)], 4, 1e-5)
+    failed(build(base, out, "--rank", "4", "--dtype", "fp32"), "is there already", code=3)
+
+
+def test_in_python_the_result_tells_ranks_bytes_and_whether_anything_was_written(
+    base: Path, out: Path
+) -> None:
+    planned = uvmerge.anchor_build(base, out, top="20%", dry_run=True)
+    assert planned.out is None and not out.exists()
+    assert repr(planned).splitlines()[0] == "<Anchored a plan, nothing was written"
+    made = uvmerge.anchor_build(base, out, layers="0-1", modules="mlp")
+    assert made.ranks == {DOWN.format(0): 3, DOWN.format(1): 3}
+    assert made.size_bytes == out.stat().st_size and not made.was_there
+    assert "2 matrices anchored" in str(made) and str(out) in str(made)
+    assert uvmerge.anchor_build(base, out, layers=[0, 1], modules=["mlp"]).was_there
+    with pytest.raises(uvmerge.UsageError, match="is not an option"):
+        uvmerge.anchor_build(base, out, nonsense=1)
+
+
 def test_a_matrix_of_zeros_has_no_rank_and_is_left_out(tmp_path: Path, out: Path) -> None:
     weights = faults.tensors() | {Q.format(1): torch.zeros(16, 16)}
     base = faults.write(tmp_path / "base", weights)
-    done(build(base, out, "--energy", "0.5"), f"all zero, not anchored: 1 matrix: {Q.format(1)}")
-    assert Q.format(1) not in AnchorFile.open(out).matrices
+    zero = f"all zero, not anchored: 1 matrix: {Q.format(1)}"
+    done(build(base, out, "--energy", "0.5"), zero)
+    anchor = AnchorFile.open(out)
+    assert Q.format(1) not in anchor.matrices
+    again = uvmerge.anchor_build(base, out, energy=0.5)
+    assert again.was_there and again.ranks == {n: m.k for n, m in anchor.matrices.items()}
+    assert again.size_bytes == out.stat().st_size
+    made = uvmerge.anchor_build(base, out, energy=0.5, overwrite=True)
+    assert made.plan.notes[-1] == zero and made.ranks == again.ranks
+    alone = (out.with_name("alone"), "--energy", "0.5", "--include", Q.format(1))
+    failed(build(base, *alone), f"every value is zero in 1 selected matrix: {Q.format(1)}", code=3)
+    assert faults.leftovers(alone[0]) == []
 
 
 # OUT: whole or not there

@@ -116,15 +116,15 @@ class Build:
             if settings.dry_run:
                 self._announce(plan, layout, engine)
                 return self._result(plan, layout, None)
-            if self._is_finished(plan, layout, made_with, base):
+            if there := self._finished(plan, layout, made_with, base):
                 clear_up(self.target, plan.digest)
-                return self._result(plan, layout, expanded(self.out), was_there=True)
+                return self._result(plan, there, expanded(self.out), was_there=True)
             with made_parents([self.target]):
                 head = self._checked(plan, layout, made_with, base, engine)
                 with staged_file(self.target, plan.digest, head, settings.overwrite) as staging:
-                    final = self._computed(plan, made_with, base, staging, engine)
-                    self._published(final, base, staging)
-        return self._result(plan, final, expanded(self.out))
+                    plan, layout = self._computed(plan, made_with, base, staging, engine)
+                    self._published(layout, base, staging)
+        return self._result(plan, layout, expanded(self.out))
 
     @contextmanager
     def _opened(self) -> Iterator[Checkpoint]:
@@ -156,36 +156,36 @@ class Build:
         for note in plan.notes:
             say(f"note: {note}")
 
-    def _is_finished(
+    def _finished(
         self, plan: AnchorPlan, layout: _Layout, made_with: Mapping[str, str], base: Checkpoint
-    ) -> bool:
-        """Whether OUT is the whole file of this call.
+    ) -> AnchorFile | None:
+        """OUT, where it is the whole file of this call.
 
         Raises:
             InputRefused: OUT is the file of this call, but not whole; or it is to be replaced and no
                 anchor file.
         """
         if self.target.is_symlink() or not self.target.is_file():
-            return False
+            return None
         if self.settings.overwrite:
             if not is_anchor(self.target):
                 what = "is no anchor file of uvmerge, and is not replaced"
                 raise InputRefused(self.target, what, "Name another file.")
-            return False
+            return None
         try:
             found = AnchorFile.open(self.target)
         except InputRefused:
-            return False
+            return None
         told = (found.selection, found.dtype, found.version, found.made_with)
         is_same = told == (plan.asked, plan.dtype, __version__, made_with)
         if not is_same or not _are_those(found, layout, base, plan):
-            return False
+            return None
         try:
             found.verify()
         except InputRefused as error:
             what = f"is the file of this command, but not whole: {error.what}"
             raise InputRefused(self.target, what, "Pass --overwrite to make it again.") from None
-        return True
+        return found
 
     def _checked(
         self,
@@ -220,8 +220,9 @@ class Build:
         base: Checkpoint,
         staging: FileStaging,
         engine: Settings,
-    ) -> _Layout:
-        """Write the factors, and then the header with their hashes; returns the final layout."""
+    ) -> tuple[AnchorPlan, _Layout]:
+        """Write the factors, then the header with their hashes; the plan with all ranks, and the
+        final layout."""
         from ..engine.anchoring import FILE, Anchoring, Task
 
         run = Anchoring(base, staging, plan.dtype, engine, self.phases)
@@ -248,12 +249,14 @@ class Build:
             raise
         final = _Layout.of(plan, made_with, hashes)
         staging.create_file(FILE, final.header, final.size_bytes)
-        return final
+        return plan, final
 
     def _ranked(self, plan: AnchorPlan, run: Anchoring, base: Checkpoint) -> AnchorPlan:
         """The plan with the ranks that the singular values decide."""
         ranks = run.ranks(plan.steps, plan.rank["energy"], self.control)
         self._refuse_stopped(base)
+        if not any(ranks):
+            run.staging.discard()  # nothing that another run could go on from
         ranked = plan.with_ranks(ranks)
         for note in ranked.notes[len(plan.notes) :]:
             self.progress.say(f"note: {note}")
@@ -277,11 +280,14 @@ class Build:
                 staging.publish_file(FILE, advance)
 
     def _result(
-        self, plan: AnchorPlan, layout: _Layout, out: Path | None, was_there: bool = False
+        self,
+        plan: AnchorPlan,
+        made: _Layout | AnchorFile,
+        out: Path | None,
+        was_there: bool = False,
     ) -> Anchored:
-        ranks = {name: matrix.k for name, matrix in layout.matrices.items()}
-        seconds = time.monotonic() - self.started
-        total = layout.size_bytes
+        ranks = {name: matrix.k for name, matrix in made.matrices.items()}
+        seconds, total = time.monotonic() - self.started, made.size_bytes
         return Anchored(out, plan, ranks, total, seconds, was_there, self.phases.seconds)
 
 
