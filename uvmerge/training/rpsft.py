@@ -72,9 +72,12 @@ class Projection:
         return diagonal if self.part == "diag" else D - diagonal
 
     def adjoint(self, D: Tensor) -> Tensor:
-        """UDVᵀ (m, n), or UD, DVᵀ and D."""
-        wide = self.U is None or self.V is None or self.U.shape[0] > self.V.shape[0]
-        return self.to_outputs(self.to_inputs(D)) if wide else self.to_inputs(self.to_outputs(D))
+        """UDVᵀ (m, n), or UD, DVᵀ and D.
+
+        Of the two orders it takes the one that costs less; a graph of `of` takes the same one.
+        """
+        tall = self.U is None or self.V is None or self.U.shape[0] >= self.V.shape[0]
+        return self.to_outputs(self.to_inputs(D)) if tall else self.to_inputs(self.to_outputs(D))
 
     def to(self, device: torch.device) -> None:
         """Move the factors to a device, if they are elsewhere."""
