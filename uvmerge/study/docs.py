@@ -10,11 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..report.plots import png
 from ..text import duration
-from . import figures
 from .results import conditions
 from .stage import stages
 
@@ -63,8 +64,8 @@ def main(out: Path, root: Path = Path()) -> None:
     for place, stage in PAGES.items():
         page = root / place
         page.write_text(with_section(page.read_text(), stage, section(found, stage)))
-        figure = figures.drawn(stages()[stage].draw, found["stages"][stage])
-        figures.save_figure(figure, page.parent / f"{stage}.png")
+        drawn = png(partial(stages()[stage].draw, found["stages"][stage]))
+        (page.parent / f"{stage}.png").write_bytes(drawn)
 
 
 if __name__ == "__main__":

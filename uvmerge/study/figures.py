@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..output.manifest import write_whole
 from ..report.colours import LINES
-from ..report.figures import DPI
-from ..report.plots import GREY, STYLE, WIDTH, empty_figure
+from ..report.plots import GREY, WIDTH, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,25 +26,6 @@ _FAMILIES = {
     "": ("edits after SFT", GREY, "x"),
 }
 _AXES = (("loss", "loss in domain"), ("in_domain", "accuracy in domain"))
-
-
-def drawn(draw: Any, summary: Mapping[str, Any]) -> Figure:
-    """A figure, whatever style the user has set."""
-    from matplotlib import style
-
-    with style.context(["default", STYLE]):
-        figure: Figure = draw(summary)
-    return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG. The same numbers and the same matplotlib give the same bytes."""
-    from matplotlib import style
-
-    content = io.BytesIO()
-    with style.context(["default", STYLE]):
-        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(path, content.getvalue())
 
 
 def against_line(summary: Mapping[str, Any]) -> Figure:

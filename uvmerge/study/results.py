@@ -7,15 +7,16 @@ import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..output.manifest import write_whole
+from ..report.plots import png
 from ..report.rows import cell
 from ..text import duration
-from . import figures
 from .journal import DONE, read
 from .lab import Lab, measured
 from .sizes import names
@@ -76,7 +77,7 @@ def save(found: Mapping[str, Any], out: Path) -> list[Path]:
     paths = [out / name for name in contents]
     for name, summary in found["stages"].items():
         paths.append(out / f"{name}.png")
-        figures.save_figure(figures.drawn(stages()[name].draw, summary), paths[-1])
+        write_whole(paths[-1], png(partial(stages()[name].draw, summary)))
     return paths
 
 
