@@ -146,7 +146,17 @@ def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
         ("transformers", {"models", "demo", "training"}),
         (
             "torch",
-            {"models", "measure", "spectral", "engine", "api", "checkpoint", "demo", "training"},
+            {
+                "models",
+                "measure",
+                "spectral",
+                "engine",
+                "api",
+                "checkpoint",
+                "demo",
+                "training",
+                "study",
+            },
         ),
     ],
 )

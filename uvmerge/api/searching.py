@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.sample import sample_digest
 from ..errors import InputRefused, UsageError
-from ..output import manifest, writer
+from ..output import manifest
+from ..output.disk import disk_errors
 from ..output.lock import lock_of, locked
 from ..output.places import (
     Reference,
@@ -79,7 +80,7 @@ class Search:
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(self.out, "is a file", "Name a folder for the search.")
         head = self._head(evaluator, goals)
-        with made_parents([self.out]), writer.disk_errors(self.out, self.out):
+        with made_parents([self.out]), disk_errors(self.out, self.out):
             refuse_read_only(self.out, self.out if self.out.exists() else self.out.parent)
             with locked(lock_of(self.out)), self.control.listen():
                 self._take_up(head)

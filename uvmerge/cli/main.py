@@ -31,6 +31,7 @@ from .help import CONTEXT, Group, help_command
 from .look import check_command, demo_command, show_command
 from .search import search_command
 from .signals import stopping_at_once
+from .study import study_command
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
 REPAIR, PREVENT, MEASURE, TRY = "Repair", "Prevent", "Measure", "Try"
@@ -146,7 +147,7 @@ def _assemble() -> UvmergeError | None:
         error = failure
     _add(PREVENT, anchor_group)
     _add(MEASURE, diff_command, compare_command, eval_group, tasks_path_command)
-    _add(TRY, sweep_group, search_command, demo_command)
+    _add(TRY, sweep_group, search_command, demo_command, study_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error

@@ -153,13 +153,13 @@ def _over_line(gains: Floats, count: int) -> Floats:
     if gains.shape[2] == 1:
         return points - line.max(axis=1, keepdims=True)
     margins = [
-        points[:, :, other] - _offered(line[:, :, at], line[:, :, other], points[:, :, at])
+        points[:, :, other] - offered(line[:, :, at], line[:, :, other], points[:, :, at])
         for at, other in ((0, 1), (1, 0))
     ]
     return np.stack(margins, axis=2)
 
 
-def _offered(x: Floats, y: Floats, wanted: Floats) -> Floats:
+def offered(x: Floats, y: Floats, wanted: Floats) -> Floats:
     """The largest y of the line at no less than `wanted` in x.
 
     Args:

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .anchor import RotationAnchor as RotationAnchor
+    from .l2 import StartAnchor as StartAnchor
+    from .losses import ImportanceWeightedLoss as ImportanceWeightedLoss, KLLoss as KLLoss
 
-_LAZY = {"RotationAnchor": "anchor"}
+_LAZY = {
+    "ImportanceWeightedLoss": "losses",
+    "KLLoss": "losses",
+    "RotationAnchor": "anchor",
+    "StartAnchor": "l2",
+}
 
-__all__ = ["RotationAnchor"]
+__all__ = ["ImportanceWeightedLoss", "KLLoss", "RotationAnchor", "StartAnchor"]
 
 
 def __getattr__(name: str) -> Any:
