@@ -132,7 +132,7 @@ def site(prefix: str, suffix: str, file: str) -> Site:
     Raises:
         InputRefused: the text is no Java, or the hole is outside of every method.
     """
-    text, root = _best_tree(prefix, suffix)
+    text, root = best_tree(prefix, suffix)
     unit = read_unit(text, file)
     line = prefix.count("\n") + 1
     if not unit.types:
@@ -158,18 +158,19 @@ def site(prefix: str, suffix: str, file: str) -> Site:
     return Site(unit, line, inner, found, node, is_static, variables, comments)
 
 
-def _best_tree(prefix: str, suffix: str) -> tuple[str, Node]:
+def best_tree(prefix: str, suffix: str) -> tuple[str, Node]:
     """The text with a stand-in for the hole, and its tree: the kind with fewer errors."""
     found = []
     for order, stand_in in enumerate((f"{STAND_IN};", STAND_IN)):
         text = prefix + stand_in + suffix
         root = parse(text).root_node
-        found.append((sum(_is_error(node) for node in _walk(root)), order, text, root))
+        found.append((sum(is_error(node) for node in _walk(root)), order, text, root))
     _, _, text, root = min(found, key=lambda each: each[:2])
     return text, root
 
 
-def _is_error(node: Node) -> bool:
+def is_error(node: Node) -> bool:
+    """Whether the parser could not read a node, or had to invent it."""
     return node.type == "ERROR" or node.is_missing
 
 
