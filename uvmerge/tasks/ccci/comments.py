@@ -26,15 +26,20 @@ def pieces(view: View) -> Iterator[Piece]:
     if site.method.comment is not None:
         yield from _piece(f"method {site.method.name}", site.method.comment, file, 0)
     for comment in site.comments:
-        where = "above" if comment.line < site.line else "below" if comment.line > site.line else "in"
+        where = (
+            "above" if comment.line < site.line else "below" if comment.line > site.line else "in"
+        )
         yield from _piece(f"{where} the hole", comment, file, 0)
     for found, distance in view.types.items():
         if found.comment is not None:
-            yield from _piece(f"{found.kind} {found.name}", found.comment, found.unit.file, distance)
+            yield from _piece(
+                f"{found.kind} {found.name}", found.comment, found.unit.file, distance
+            )
         for member in found.members:
-            own = found is site.type and member.line == site.method.line
-            if member.comment is not None and not own:
-                yield from _piece(_name(found, member), member.comment, found.unit.file, distance)
+            if member.comment is None or (found is site.type and member.line == site.method.line):
+                continue
+            near = distance if found is not site.type or member.kind == "field" else distance + 2
+            yield from _piece(_name(found, member), member.comment, found.unit.file, near)
     for distance, table in view.tables.values():
         for column in table.columns:
             if column.comment:

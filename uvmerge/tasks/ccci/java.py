@@ -47,7 +47,7 @@ class Member:
         type: as written; empty for constants and constructors.
         parameters: types and names.
         annotations: names without `@`, and what stands in their brackets.
-        variables: names of the member's own type parameters.
+        generics, variables: the member's own type parameters as written, and their names.
     """
 
     kind: str
@@ -58,6 +58,7 @@ class Member:
     modifiers: tuple[str, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     comment: Comment | None = None
+    generics: str = ""
     variables: tuple[str, ...] = ()
 
 
@@ -290,7 +291,8 @@ def method(node: Node) -> Member:
     generics = node.child_by_field_name("type_parameters")
     return Member(
         "method" if is_method else "constructor", words(name), kind, line_of(name or node),
-        parameters_of(node), told, annotations, comment_above(node), _variables(generics),
+        parameters_of(node), told, annotations, comment_above(node),
+        words(generics), _variables(generics),
     )  # fmt: skip
 
 

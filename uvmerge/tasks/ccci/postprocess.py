@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 LEAST = 12
 """Characters without white space that a repetition of the file has at least."""
 
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^[ \t]*(```+|~~~+)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
 _CONTROL = re.compile(r"<\|[\w ]{1,30}\|>|<｜[^｜\n]{1,30}｜>|</?s>|<EOT>|<fim[_-]\w+>|<file_sep>")
 _TALK = re.compile(r"[A-Z][a-z']*[,.:!]? +[A-Za-z'’]+[,.:!]?( |$)")
 _CODE = re.compile(r"[;{}=]|^(//|/\*|\*|@|return\b)")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .ddl import Schema, Table
 from .hole import Variable
 from .index import TypeIndex, names_in
-from .java import Member, Type, Unit
+from .java import Member, Type
 from .typing import Typed, Typing
 
 MOST_TYPES = 400
+Reference = tuple[str, Typed, int]
+"""A name of a type, a type of the unit that it is written in, and its line; 0 for an import."""
 
 
 @dataclass(frozen=True)
@@ -60,61 +62,74 @@ class View:
 def reach(typing: Typing, schema: Schema, depth: int) -> View:
     """Walk from the variables in scope, at most `depth` steps."""
     view = View(typing.index, schema, typing)
-    site = typing.site
-    here = {site.type: 1} if depth >= 1 else {}
+    if depth >= 1:
+        view.types[typing.site.type] = 1
+    starts = _starts(typing)
+    here: list[Type] = []
     for distance in range(1, depth + 1):
-        starts = _starts(typing) if distance == 1 else ()
-        named = [*starts, *(ref for each in here if each in view.types for ref in _refs(each))]
-        if distance == 1:
-            view.types.update(here)
-        if distance == 2:
-            named += _imported(site.unit)
+        named = [*(ref for each in here for ref in _refs(each)), *starts.get(distance, ())]
         here = _next(view, named, distance)
     _reach_tables(view, depth)
     return view
 
 
-def _next(view: View, named: list[tuple[str, Typed, int]], distance: int) -> dict[Type, int]:
-    """Take in the types that are named; returns those that are new."""
-    fresh: dict[Type, int] = {}
+def _next(view: View, named: list[Reference], distance: int) -> list[Type]:
+    """Take in the types that are named, with their parents; returns those that are new."""
+    fresh = []
     for name, source, line in named:
         found = view.index.resolve(name, source.unit, source.within)
         if isinstance(found, Type):
-            if found not in view.types and len(view.types) < MOST_TYPES:
-                view.types[found] = fresh[found] = distance
+            new = [t for t in view.typing.lineage(found) if t not in view.types]
+            fresh += new[: MOST_TYPES - len(view.types)]
+            view.types.update(dict.fromkeys(new[: MOST_TYPES - len(view.types)], distance))
         elif found is not None and line and found not in view.unknown:
-            quotes = name.rpartition(".")[2]
-            told = Unknown(found, source.unit.file, line, quotes)
+            told = Unknown(found, source.unit.file, line, name.rpartition(".")[2])
             view.unknown[found] = distance, told
-    own = view.typing.site.type
-    return {own: 1, **fresh} if distance == 1 else fresh
+    return fresh
 
 
-def _starts(typing: Typing) -> Iterator[tuple[str, Typed, int]]:
-    """Names of the types of variables, of the method, and of what the hole is for."""
+def _starts(typing: Typing) -> dict[int, list[Reference]]:
+    """Names of types that the walk starts from, by the step that it takes them at.
+
+    First come those of parameters, of locals, of the method's result and of the hole; a step later
+    those of fields, and classes of the class path that the file imports; last those of the other
+    methods around the hole, and what else the file imports.
+    """
     site = typing.site
-    for variable in [*site.variables, *typing.fields]:
-        typed = typing.type_of_variable(variable)
-        if typed is not None:
-            yield from ((name, typed, variable.line) for name in names_in(typed.text))
     own = Typed(site.method.type, site.unit, site.type.name)
-    variables = {*site.method.variables, *site.type.variables}
-    for typed in (own, typing.expected()[1]):
+    near = [own, typing.expected()[1], *map(typing.type_of_variable, site.variables)]
+    lines = [site.method.line, site.line, *(variable.line for variable in site.variables)]
+    fields = list(map(typing.type_of_variable, typing.fields))
+    hidden = {*site.method.variables, *site.type.variables}
+    imports = [(name, Typed(name, site.unit), 0) for name in sorted(site.unit.imports)]
+    libraries = [each for each in imports if _is_library(each, typing.index)]
+    return {
+        1: list(_names(near, lines, hidden)),
+        2: [*_names(fields, [each.line for each in typing.fields], hidden), *libraries],
+        4: [*_refs(site.type), *imports],
+    }
+
+
+def _names(
+    types: Sequence[Typed | None], lines: Sequence[int], hidden: set[str]
+) -> Iterator[Reference]:
+    for typed, line in zip(types, lines):
         for name in names_in(typed.text) if typed is not None else ():
-            if name not in variables:
-                yield name, typed, site.method.line
+            if typed is not None and name not in hidden:
+                yield name, typed, line
 
 
-def _imported(unit: Unit) -> Iterator[tuple[str, Typed, int]]:
-    """Names that the file imports one by one, for their static methods; without lines."""
-    yield from ((name, Typed(name, unit), 0) for name in sorted(unit.imports))
+def _is_library(reference: Reference, index: TypeIndex) -> bool:
+    name, source, _ = reference
+    found = index.resolve(name, source.unit)
+    return isinstance(found, Type) and found.unit.library
 
 
-def _refs(owner: Type) -> Iterator[tuple[str, Typed, int]]:
+def _refs(owner: Type) -> Iterator[Reference]:
     """Names of types in the declarations of a type: parents, fields, results, parameters."""
     seen = set(owner.variables)
     source = Typed("", owner.unit, owner.name)
-    for written, line in [*((p, owner.line) for p in owner.parents), *_written(owner.members)]:
+    for written, line in [*_written(owner.members), *((p, owner.line) for p in owner.parents)]:
         for name in names_in(written):
             if name not in seen:
                 seen.add(name)

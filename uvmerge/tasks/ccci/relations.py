@@ -3,7 +3,8 @@
 Objects are related through fields: to one of a type, or to many through a collection, an array or
 the values of a map. A type has a table by `@Table` or `@Entity` with a name; else by its own name in
 snake case, with or without a plural, without `Entity` at its end. A field has a column by `@Column` or
-`@JoinColumn` with a name, else by its name in snake case, with or without `_id`. Each line says which.
+`@JoinColumn` with a name, else by its name in snake case, with or without `_id`. Each line says which;
+a field that is called as its column stands alone.
 """
 
 from __future__ import annotations
@@ -35,19 +36,33 @@ def _to_objects(found: Type, distance: int, view: View) -> Iterator[Piece]:
             continue
         for name in names_in(member.type):
             other = view.index.resolve(name, found.unit, found.name)
-            if isinstance(other, Type) and other in view.types and other.name not in found.variables:
-                many = member.type.endswith(("[]", ">")) and not member.type.startswith("Optional")
-                many = many and names_in(member.type)[0] != name
+            if (
+                isinstance(other, Type)
+                and other in view.types
+                and other.name not in found.variables
+            ):
+                many = _is_many(member.type, name)
                 said = f"{found.name}.{member.name} -> {'many' if many else 'one'} {other.name}"
                 said += f" (by field {brief(member.type)})" if many else " (by field)"
                 file = found.unit.file
                 yield Piece("relations", said, file, member.line, distance, 0, member.name)
 
 
+def _is_many(written: str, name: str) -> bool:
+    """Whether a field of a type as written holds many of a name."""
+    if written.endswith("[]"):
+        return True
+    return names_in(written)[0] not in (name, "Optional") and written.endswith(">")
+
+
 def _to_table(found: Type, mapping: Mapping) -> str:
     said = f"{found.name} -> table {inert(mapping.table)} ({mapping.rule})"
     columns = [
-        f"{name} = {inert(column)}{f' ({rule})' if rule != 'by name' else ''}"
+        name if name == column else f"{name} = {inert(column)}{_unless_by_name(rule)}"
         for name, (column, rule) in mapping.columns.items()
     ]
     return f"{said}: {', '.join(columns)}" if columns else said
+
+
+def _unless_by_name(rule: str) -> str:
+    return "" if rule == "by name" else f" ({rule})"
