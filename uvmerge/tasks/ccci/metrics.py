@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,8 @@ def _flows(reference: str, language: Any) -> bool:
 
     reader = Parser()
     reader.language = language
-    try:
+    with suppress(Exception):  # as in `codebleu`, which then takes the code with its comments
         reference = parser.remove_comments_and_docstrings(reference, "java")
-    except Exception:  # as `codebleu` does, which then takes the code with its comments
-        pass
     found = dataflow_match.get_data_flow(reference, [reader, parser.DFG_java])
     return bool(dataflow_match.normalize_dataflow(found))
 

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -122,11 +123,9 @@ def run(words: Sequence[str], given: bytes, wall_s: float = WALL_S) -> Ended:
         stopped = ""
         try:
             assert process.stdin is not None
-            try:
+            with suppress(BrokenPipeError):
                 process.stdin.write(given)
                 process.stdin.close()
-            except BrokenPipeError:
-                pass
             stopped = _watched(process, wall_s)
         finally:
             _kill(process)
@@ -180,8 +179,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process, its group and what it started."""
     others = list(descendants(process.pid))
     for kill, number in [(os.killpg, process.pid), *((os.kill, pid) for pid in others)]:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             kill(number, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     process.wait()
