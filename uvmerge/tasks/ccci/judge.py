@@ -177,7 +177,13 @@ def _compiled(java: Java, jobs: Sequence[str]) -> Iterator[str]:
 @contextmanager
 def _compiler(java: Java) -> Iterator[subprocess.Popen[str]]:
     """A compiler that waits for jobs."""
-    words = [java.program, *_SMALL, "-Xmx512m", "-Dstdout.encoding=UTF-8", str(TOOLS / "Compile.java")]
+    words = [
+        java.program,
+        *_SMALL,
+        "-Xmx512m",
+        "-Dstdout.encoding=UTF-8",
+        str(TOOLS / "Compile.java"),
+    ]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         encoding="utf-8", errors="replace", start_new_session=True,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
+from .java import INSTALL
 
 METRICS = ("codebleu", "bleu4", "edit_similarity", "exact_match")
 NO_CODEBLEU = "codebleu is not installed: pip install 'uvmerge[ccci]' under Python 3.10 to 3.12"
@@ -39,6 +40,21 @@ def tokens(code: str) -> list[str]:
     return [found["token"] for found in _TOKEN.finditer(code) if found["token"] is not None]
 
 
+def without_comments(code: str) -> str:
+    """Java code with nothing in place of each comment."""
+    return _TOKEN.sub(lambda found: found[0] if found["token"] is not None else "", code)
+
+
+def need_packages() -> None:
+    """Import what all metrics but CodeBLEU need.
+
+    Raises:
+        UsageError: a package of the extra `ccci` is missing.
+    """
+    for package in ("sacrebleu", "rapidfuzz.distance"):
+        _needed(package)
+
+
 def similarities(candidate: str, reference: str) -> dict[str, float]:
     """The metrics of a candidate, each between 0 and 1; without `codebleu` where that is not installed.
 
@@ -58,7 +74,10 @@ def has_codebleu() -> bool:
     """Whether CodeBLEU can be computed here."""
     try:
         _language()
-    except (ImportError, TypeError):  # TypeError: a tree-sitter-java of another time than tree-sitter
+    except (
+        ImportError,
+        TypeError,
+    ):  # TypeError: a tree-sitter-java of another time than tree-sitter
         return False
     return True
 
@@ -155,4 +174,4 @@ def _needed(package: str) -> Any:
         return import_module(package)
     except ImportError:
         name = package.partition(".")[0]
-        raise UsageError("eval ccci", f"needs {name}", "pip install 'uvmerge[ccci]'") from None
+        raise UsageError("ccci", f"needs {name}, which is not here", INSTALL) from None
