@@ -172,12 +172,11 @@ def _questions(
     questions = []
     for doc_id, task in enumerate(tasks()[: settings.limit]):
         pack, prompt = asked(task.hole, without, settings.budget, settings.depth, style)
-        fixed = {
-            "gold": lambda: task.hole.gold, "empty": lambda: "",
-            "rules": lambda: complete_by_rules(pack, prompt),
-        }.get(name)  # fmt: skip
+        fixed = {"gold": task.hole.gold, "empty": ""}.get(name)
+        if name == "rules":
+            fixed = complete_by_rules(pack, prompt)
         key = xxhash.xxh3_128_hexdigest(f"{prompt.style}\n{prompt.text}".encode())
-        questions.append(Question(doc_id, task, prompt, fixed() if fixed else None, key))
+        questions.append(Question(doc_id, task, prompt, fixed, key))
     return questions
 
 
@@ -214,7 +213,7 @@ def _ask(
     if not pending or pending[0].fixed is not None:
         return len(pending)
     progress.say(f"asking {counted(len(pending), 'hole')}")
-    chats = [
+    chats: list[Any] = [
         [{"role": "user", "content": each.prompt.text}]
         if each.prompt.style == "instruct" else each.prompt.text
         for each in pending

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class CcciEvaluation:
     def as_data(self) -> dict[str, Any]:
         """Everything but the samples, as JSON-able data."""
         return {
-            **self._scores(lambda sample: True), "skipped": self.skipped, "missing": self.missing,
+            **_scores(self.samples), "skipped": self.skipped, "missing": self.missing,
             "seconds": round(self.seconds, 3), "model": self.model, "settings": self.settings,
             "kinds": self.kinds(), "families": self.families(),
             "asked": self.asked, "out": None if self.out is None else str(self.out),
@@ -53,37 +53,37 @@ class CcciEvaluation:
     def kinds(self) -> dict[str, Any]:
         """The scores of the holes that need each kind of context."""
         named = dict.fromkeys(kind for sample in self.samples for kind in sample["needs"])
-        return {kind: self._scores(lambda s, kind=kind: kind in s["needs"]) for kind in named}
+        return {k: _scores([s for s in self.samples if k in s["needs"]]) for k in named}
 
     def families(self) -> dict[str, Any]:
         """The scores of the holes of each family."""
         named = dict.fromkeys(sample["family"] for sample in self.samples)
-        return {name: self._scores(lambda s, name=name: s["family"] == name) for name in named}
+        return {f: _scores([s for s in self.samples if s["family"] == f]) for f in named}
 
     def __str__(self) -> str:
         whole = self.as_data()
-        rows = [["all", whole]]
-        rows += [[f"need {kind}", scores] for kind, scores in whole["kinds"].items()]
-        rows += [[family, scores] for family, scores in whole["families"].items()]
+        rows = [("all", whole)]
+        rows += [(f"need {kind}", scores) for kind, scores in whole["kinds"].items()]
+        rows += whole["families"].items()
         header = ["holes", "n", "build pass (95 %)", "CodeBLEU", "BLEU-4", "edit", "exact"]
         shown = table(header, [[name, s["n"], _build(s), *_means(s)] for name, s in rows], "holes")
         notes = [f"{name} is not measured: {why}" for name, why in self.missing.items()]
         skipped = [f"skipped: {self.skipped} of {len(self.samples)} holes"] if self.skipped else []
         return "\n".join([shown, *skipped, *notes])
 
-    def _scores(self, belongs: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Shares, their Wilson intervals, and means of some of the samples."""
-        from ..tasks.statistics import wilson  # not for `--help`, which imports this module
 
-        samples = [sample for sample in self.samples if belongs(sample)]
-        scores: dict[str, Any] = {"n": len(samples)}
-        for name in (*_SHARES, *_MEANS):
-            values = [sample[name] for sample in samples if name in sample]
-            if values:
-                scores[name] = sum(values) / len(values)
-            if values and name == "build_pass":
-                scores["wilson"] = list(wilson(sum(values), len(values)))
-        return scores
+def _scores(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Shares, the Wilson interval of the first, and means."""
+    from ..tasks.statistics import wilson  # not for `--help`, which imports this module
+
+    scores: dict[str, Any] = {"n": len(samples)}
+    for name in (*_SHARES, *_MEANS):
+        values = [sample[name] for sample in samples if name in sample]
+        if values:
+            scores[name] = sum(values) / len(values)
+        if values and name == "build_pass":
+            scores["wilson"] = list(wilson(sum(values), len(values)))
+    return scores
 
 
 def _build(scores: dict[str, Any]) -> str:
