@@ -36,6 +36,9 @@ _SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 _RUN = (*_SMALL, "-Xmx64m", "-XX:MaxMetaspaceSize=64m", f"-Djava.io.tmpdir={sandbox.SCRATCH}",
         "--limit-modules", "java.base")  # fmt: skip
 
+Candidates = Sequence[tuple[Hole, str]]
+"""Holes and the code for each."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -85,65 +88,85 @@ def available(no_sandbox: bool = False) -> tuple[Java, str] | str:
     return found, kind
 
 
-def judge(
-    candidates: Sequence[tuple[Hole, str]], tools: tuple[Java, str], at_once: int = 0
-) -> list[Judgement]:
+def judge(candidates: Candidates, tools: tuple[Java, str]) -> list[Judgement]:
     """Compile and test candidates.
 
     Args:
-        candidates: a hole and the code for it, each.
         tools: what `available` found.
-        at_once: how many are tested at the same time; 0 for one per processor.
 
     Raises:
         RunFailed: the project itself does not compile here.
     """
+    with bench(*tools) as open_bench:
+        return open_bench.judge(candidates)
+
+
+@contextmanager
+def bench(java: Java, kind: str) -> Iterator[Bench]:
+    """A bench for any number of candidates, whose folder is there while the block lasts.
+
+    Args:
+        kind: of the walls.
+    """
     with tempfile.TemporaryDirectory(prefix="uvmerge-ccci-") as name:
         root = Path(os.path.realpath(name))
-        root.chmod(0o755)
-        bench = _Bench(root, *tools)
-        reasons = bench.compiled(candidates)
-        with ThreadPoolExecutor(at_once or os.cpu_count() or 1) as pool:
-            numbers = [n for n, reason in enumerate(reasons) if not reason]
-            failures = pool.map(lambda n: bench.tested(n, candidates[n][0].tests), numbers)
-            outcomes = dict(zip(numbers, failures))
-    return [
-        Judgement(False, False, reason) if reason
-        else Judgement(True, not outcomes[number], outcomes[number])
-        for number, reason in enumerate(reasons)
-    ]  # fmt: skip
+        root.chmod(0o755)  # a user of a namespace is another one
+        with _Compiler(java) as compiler:
+            yield Bench(root, java, kind, compiler)
 
 
-class _Bench:
+class Bench:
     """The folder in which candidates are compiled and run.
 
     `tools` holds the test runner, `base` the whole project with its library and tests, `N` the classes
-    of candidate N, which come before those of the project.
+    of the Nth candidate, which come before those of the project.
     """
 
-    def __init__(self, root: Path, java: Java, kind: str) -> None:
-        self.root, self.java, self.kind = root, java, kind
+    def __init__(self, root: Path, java: Java, kind: str, compiler: _Compiler) -> None:
+        self.root, self.java, self.kind, self.compiler = root, java, kind, compiler
         self.tools, self.base = root / "tools", root / "base"
+        self.count = 0
 
-    def compiled(self, candidates: Sequence[tuple[Hole, str]]) -> list[str]:
-        """Compile everything; why each candidate does not compile, and nothing where it does."""
+    def judge(self, candidates: Candidates) -> list[Judgement]:
+        """Compile candidates one after the other, and test as many at a time as there are processors.
+
+        Raises:
+            RunFailed: the project itself does not compile here.
+        """
+        if not self.base.exists():
+            self._compile_project()
+        built = [self._compiled(*candidate) for candidate in candidates]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            running = [
+                None if reason else pool.submit(self._tested, own, hole.tests)
+                for (hole, _), (own, reason) in zip(candidates, built)
+            ]
+            return [
+                Judgement(False, False, f"does not compile: {reason}") if test is None
+                else Judgement(True, not test.result(), test.result())
+                for (_, reason), test in zip(built, running)
+            ]  # fmt: skip
+
+    def _compile_project(self) -> None:
+        """Compile what all candidates share."""
         files = sorted(p for folder in (LIBRARY, SOURCES, TESTS) for p in folder.rglob("*.java"))
-        jobs = [_job([], self.tools, [TOOLS / "Run.java"]), _job([], self.base, files)]
-        for number, (hole, code) in enumerate(candidates):
-            source = self.root / "sources" / str(number) / Path(hole.file).name
-            source.parent.mkdir(parents=True)
-            text = hole.prefix + code + hole.suffix
-            source.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-            jobs.append(_job([self.base], self.root / str(number), [source]))
-        tools, base, *reasons = _compiled(self.java, jobs)
-        if tools or base:
-            do = "Install uvmerge again, or put another JDK first on the PATH."
-            raise RunFailed("ccci", f"the project does not compile: {tools or base}", do)
-        return [reason and f"does not compile: {reason}" for reason in reasons]
+        for target, sources in ((self.tools, [TOOLS / "Run.java"]), (self.base, files)):
+            if reason := self.compiler.failure([], target, sources):
+                do = "Install uvmerge again, or put another JDK first on the PATH."
+                raise RunFailed("ccci", f"the project does not compile: {reason}", do)
 
-    def tested(self, number: int, tests: str) -> str:
+    def _compiled(self, hole: Hole, code: str) -> tuple[Path, str]:
+        """The folder with a candidate's classes, and why it does not compile if it does not."""
+        own, self.count = self.root / str(self.count), self.count + 1
+        source = self.root / "sources" / own.name / Path(hole.file).name
+        source.parent.mkdir(parents=True)
+        text = hole.prefix + code + hole.suffix
+        source.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        return own, self.compiler.failure([self.base], own, [source])
+
+    def _tested(self, own: Path, tests: str) -> str:
         """Why the tests of a candidate fail; empty where they pass."""
-        own, word = self.root / str(number), secrets.token_hex(16).encode()
+        word = secrets.token_hex(16).encode()
         path = os.pathsep.join(map(str, (self.tools, own, self.base)))
         words = [
             *sandbox.walls(self.kind, self.java, [self.tools, own, self.base]),
@@ -155,60 +178,52 @@ class _Bench:
         return "" if secrets.compare_digest(ended.output, word) else "its tests do not pass"
 
 
-def _job(classpath: Sequence[Path], target: Path, sources: Sequence[Path]) -> str:
-    """A line of the compiler's input; the folder for the classes is made."""
-    target.mkdir()
-    return "\t".join([os.pathsep.join(map(str, classpath)), str(target), *map(str, sources)])
+class _Compiler:
+    """A Java that compiles one job after the other, started when the first one comes.
 
+    One that dies, or needs too long, fails its job; the next job has a new one.
+    """
 
-def _compiled(java: Java, jobs: Sequence[str]) -> Iterator[str]:
-    """Why each job fails; empty where it is done. A compiler that dies is started again."""
-    done = 0
-    while done < len(jobs):
-        with _compiler(java) as compiler:
-            for reason in _answered(compiler, jobs[done:]):
-                yield reason
-                done += 1
-        if done < len(jobs):
-            yield "the compiler does not come to an end"
-            done += 1
+    def __init__(self, java: Java) -> None:
+        self.java = java
+        self.process: subprocess.Popen[str] | None = None
 
+    def __enter__(self) -> _Compiler:
+        return self
 
-@contextmanager
-def _compiler(java: Java) -> Iterator[subprocess.Popen[str]]:
-    """A compiler that waits for jobs."""
-    words = [
-        java.program,
-        *_SMALL,
-        "-Xmx512m",
-        "-Dstdout.encoding=UTF-8",
-        str(TOOLS / "Compile.java"),
-    ]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        encoding="utf-8", errors="replace", start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.kill()
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
+    def failure(self, classpath: Sequence[Path], target: Path, sources: Sequence[Path]) -> str:
+        """Why sources do not compile; empty where they do, and their classes are in `target`."""
+        target.mkdir()
+        path = os.pathsep.join(map(str, classpath))
+        answer = self._answer("\t".join([path, str(target), *map(str, sources)]))
+        if not answer.endswith("\n"):
+            self.__exit__()
+            return "the compiler does not come to an end"
+        verdict, _, reason = answer.rstrip("\n").partition("\t")
+        return "" if verdict == "ok" else brief(reason or "no reason is told", 200)
 
-def _answered(compiler: subprocess.Popen[str], jobs: Sequence[str]) -> Iterator[str]:
-    """The answers of a compiler, until it ends or needs too long for one."""
-    assert compiler.stdin is not None and compiler.stdout is not None
-    for job in jobs:
-        timer = threading.Timer(_COMPILE_S, compiler.kill)
+    def _answer(self, job: str) -> str:
+        """The compiler's line, or what there is of it when it has ended."""
+        if self.process is None:
+            words = [self.java.program, *_SMALL, "-Xmx512m", str(TOOLS / "Compile.java")]
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                encoding="utf-8", errors="replace", start_new_session=True,
+            )  # fmt: skip
+        assert self.process.stdin is not None and self.process.stdout is not None
+        timer = threading.Timer(_COMPILE_S, self.process.kill)
         timer.start()
         try:
-            compiler.stdin.write(f"{job}\n")
-            compiler.stdin.flush()
-            answer = compiler.stdout.readline()
+            self.process.stdin.write(f"{job}\n")
+            self.process.stdin.flush()
+            return self.process.stdout.readline()
         except BrokenPipeError:
-            return
+            return ""
         finally:
             timer.cancel()
-        if not answer.endswith("\n"):
-            return
-        verdict, _, reason = answer.rstrip("\n").partition("\t")
-        yield "" if verdict == "ok" else brief(reason or "no reason is told", 200)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import atexit
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import xxhash
 
 from .benchmark import TASK, Task
-from .judge import Judgement, judge
+from .judge import Bench, Candidates, Judgement, available, bench, judge
 from .metrics import NO_CODEBLEU, has_codebleu, similarities
 from .postprocess import cut, fits
 from .sandbox import Java
@@ -32,7 +36,10 @@ def scored(
         tools: what the judge's `available` found; None to leave the tests out.
     """
     codes = [cut(answer, task.hole.prefix, task.hole.suffix) for task, answer in told]
-    judged = judged_inside([(t.hole, code) for (t, _), code in zip(told, codes)], tools)
+    judged: Sequence[Judgement | None] = [None] * len(told)
+    if tools is not None:
+        candidates = [(task.hole, code) for (task, _), code in zip(told, codes)]
+        judged = judged_inside(candidates, lambda inside: judge(inside, tools))
     return [
         {
             "task": TASK, "doc_id": task.doc_id, "id": task.hole.id, "doc_hash": doc_hash(task.hole),
@@ -44,14 +51,37 @@ def scored(
 
 
 def judged_inside(
-    candidates: Sequence[tuple[Hole, str]], tools: tuple[Java, str] | None
-) -> list[Judgement | None]:
+    candidates: Sequence[tuple[Hole, str]], judge: Callable[[Candidates], list[Judgement]]
+) -> list[Judgement]:
     """What the judge says of each code; code that reaches out of its hole fails without it."""
     inside = [fits(code, hole.prefix, hole.suffix) for hole, code in candidates]
-    if tools is None:
-        return [None] * len(candidates)
-    found = iter(judge([each for each, within in zip(candidates, inside) if within], tools))
+    found = iter(judge([each for each, within in zip(candidates, inside) if within]))
     return [next(found) if within else _OUTSIDE for within in inside]
+
+
+def score(task: Task, answer: str) -> dict[str, float]:
+    """The metrics of one answer; `build_pass` only where answers can be tested.
+
+    The compiler that the first call starts is kept until Python ends.
+    """
+    code = cut(answer, task.hole.prefix, task.hole.suffix)
+    found, standing = similarities(code, task.hole.gold), _standing()
+    if standing is None:
+        return found
+    verdict = judged_inside([(task.hole, code)], standing.judge)[0]
+    return {"build_pass": int(verdict.passes), "compiles": int(verdict.compiles), **found}
+
+
+@cache
+def _standing() -> Bench | None:
+    """A bench for answers that come one by one; None where they cannot be tested."""
+    tools = available()
+    if isinstance(tools, str):
+        logging.getLogger(__name__).warning("build_pass is left out: %s", tools)
+        return None
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(bench(*tools))
 
 
 def doc_hash(hole: Hole) -> str:
