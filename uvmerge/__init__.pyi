@@ -29,6 +29,7 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe.recipe import Recipe as Recipe
+from .tasks.ccci.task import Pack as _Pack, Place as _Place
 
 _Reference = str | Path
 
@@ -264,4 +265,15 @@ def evaluate_ccci(
     quiet: bool = ...,
     **settings: Unpack[_CcciSettings],
 ) -> _CcciEvaluation: ...
+def pack_ccci(
+    file: _Reference,
+    *,
+    hole: str | int | _Place | None = ...,
+    root: _Reference | None = ...,
+    schema: _Reference | Sequence[_Reference] = ...,
+    classpath: _Reference | Sequence[_Reference] = ...,
+    budget: int = ...,
+    without: str | Iterable[str] = ...,
+    depth: int = ...,
+) -> _Pack: ...
 def __getattr__(name: str) -> Any: ...

@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import Interrupted, ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
+from .ccci import ccci_group
 from .compare import compare_command
 from .completion import completion_command
 from .diff import diff_command, diff_options
@@ -141,7 +142,7 @@ def _assemble() -> UvmergeError | None:
             _add(REPAIR, merge)
     except UvmergeError as failure:
         error = failure
-    _add(MEASURE, diff_command, compare_command, eval_group, tasks_path_command)
+    _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
     _add(TRY, sweep_group, demo_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)

@@ -8,6 +8,7 @@ understands is noted, and costs no other one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -171,7 +172,7 @@ def _statements(text: str) -> Iterator[tuple[str | None, int]]:
         yield from ((part, 1 + text.count("\n", 0, start)) for part, start in whole)
         return
     bounds = [0, *(match.start() for match in _STARTS.finditer(text)), len(text)]
-    for start, end in zip(bounds, bounds[1:]):
+    for start, end in itertools.pairwise(bounds):
         line = 1 + text.count("\n", 0, start)
         parts = _split(text[start:end])
         if parts is None:
@@ -183,7 +184,6 @@ def _statements(text: str) -> Iterator[tuple[str | None, int]]:
 def _split(text: str) -> list[tuple[str, int]] | None:
     """Statements and where they begin; None where no dialect's tokenizer reads the text."""
     import sqlglot
-    from sqlglot.tokens import TokenType
 
     for dialect in ("postgres",) if "$$" in text else DIALECTS:
         try:
@@ -193,7 +193,7 @@ def _split(text: str) -> list[tuple[str, int]] | None:
         found: list[tuple[str, int]] = []
         first = None
         for token in tokens:
-            if token.token_type == TokenType.SEMICOLON:
+            if token.token_type.name == "SEMICOLON":
                 first = None
             elif first is None:
                 first = token.start

@@ -13,8 +13,22 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputRefused
 from ...text import brief
-from .java import COMMENTS, METHODS, TYPES, Comment, Member, Type, Unit
-from .java import line_of, method, parameter_nodes, parse, raw, read_unit, words  # fmt: skip
+from .java import (  # fmt: skip
+    COMMENTS,
+    METHODS,
+    TYPES,
+    Comment,
+    Member,
+    Type,
+    Unit,
+    line_of,
+    method,
+    parameter_nodes,
+    parse,
+    raw,
+    read_unit,
+    words,
+)
 from .task import MARKER, Place
 
 if TYPE_CHECKING:

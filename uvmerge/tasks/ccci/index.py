@@ -15,15 +15,57 @@ from .java import Type, Unit, read_unit
 SOURCE_BYTES = 4 << 20
 JDK = ("java.", "javax.", "jdk.", "org.w3c.", "org.xml.")
 _LANG = frozenset(
-    "Appendable AutoCloseable Boolean Byte CharSequence Character Class ClassLoader Cloneable"
-    " Comparable Deprecated Double Enum Error Exception Float FunctionalInterface"
-    " IllegalArgumentException IllegalStateException IndexOutOfBoundsException Integer Iterable"
-    " Long Math NullPointerException Number NumberFormatException Object Override Process Record"
-    " Runnable RuntimeException SafeVarargs Short String StringBuffer StringBuilder"
-    " SuppressWarnings System Thread ThreadLocal Throwable UnsupportedOperationException"
-    " Void".split()
+    [
+        "Appendable",
+        "AutoCloseable",
+        "Boolean",
+        "Byte",
+        "CharSequence",
+        "Character",
+        "Class",
+        "ClassLoader",
+        "Cloneable",
+        "Comparable",
+        "Deprecated",
+        "Double",
+        "Enum",
+        "Error",
+        "Exception",
+        "Float",
+        "FunctionalInterface",
+        "IllegalArgumentException",
+        "IllegalStateException",
+        "IndexOutOfBoundsException",
+        "Integer",
+        "Iterable",
+        "Long",
+        "Math",
+        "NullPointerException",
+        "Number",
+        "NumberFormatException",
+        "Object",
+        "Override",
+        "Process",
+        "Record",
+        "Runnable",
+        "RuntimeException",
+        "SafeVarargs",
+        "Short",
+        "String",
+        "StringBuffer",
+        "StringBuilder",
+        "SuppressWarnings",
+        "System",
+        "Thread",
+        "ThreadLocal",
+        "Throwable",
+        "UnsupportedOperationException",
+        "Void",
+    ]
 )
-_PRIMITIVE = frozenset("boolean byte char short int long float double void var".split())
+_PRIMITIVE = frozenset(
+    ["boolean", "byte", "char", "short", "int", "long", "float", "double", "void", "var"]
+)
 _NAME = re.compile(r"(?<![\w.@])[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*")
 
 

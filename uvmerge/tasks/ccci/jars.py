@@ -63,7 +63,7 @@ class Jar:
             self._note(_NO_JDK)
             return {}
         with tempfile.TemporaryDirectory() as folder:
-            paths = []
+            paths: list[Path] = []
             for name in wanted:
                 data = self._bytes(self.entries[name])
                 if data is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
+from ...text import brief
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Tree
@@ -112,7 +113,7 @@ def _parser() -> Any:
     """The parser; both known pairs of tree-sitter and tree-sitter-java work.
 
     Raises:
-        UsageError: the packages are missing.
+        UsageError: the packages are missing, or do not fit together.
     """
     try:
         import tree_sitter
@@ -120,7 +121,11 @@ def _parser() -> Any:
     except ImportError as error:
         name = (error.name or "tree_sitter").replace("_", "-")
         raise UsageError("ccci", f"needs {name}, which is not here", INSTALL) from error
-    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_java.language()))
+    try:
+        return tree_sitter.Parser(tree_sitter.Language(tree_sitter_java.language()))
+    except (TypeError, ValueError) as error:
+        what = f"tree-sitter and tree-sitter-java do not fit together: {brief(error)}"
+        raise UsageError("ccci", what, INSTALL) from error
 
 
 def parse(text: str) -> Tree:

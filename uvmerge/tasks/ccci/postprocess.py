@@ -80,9 +80,9 @@ def _without_prefix(code: str, prefix: str) -> str:
     words_of = [token for token, *_ in own]
     on_line = len(_tokens(prefix.rpartition("\n")[2]))
     for count in range(min(len(own), len(before)), 0, -1):
-        if before[-count:] == words_of[:count]:
-            if count == on_line or len("".join(words_of[:count])) >= LEAST:
-                return code[own[count - 1][2] :].lstrip(" \t").lstrip("\n")
+        is_enough = count == on_line or len("".join(words_of[:count])) >= LEAST
+        if is_enough and before[-count:] == words_of[:count]:
+            return code[own[count - 1][2] :].lstrip(" \t").lstrip("\n")
     return code
 
 

@@ -16,8 +16,7 @@ MARKER = "/*HOLE*/"
 class Place:
     """A position in a file: line and column from 1; the hole is before the character there.
 
-    Columns count characters. Without a column the hole takes the place of the line's text, if the
-    line holds nothing but white space, or stands at the line's end.
+    Columns count characters. Without a column the hole is at the end of the line.
     """
 
     line: int
@@ -71,6 +70,9 @@ class Pack:
         from .packing import shown
 
         return shown(self.pieces)
+
+    def __str__(self) -> str:
+        return self.text
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able data: `pieces`, `budget`, `tokens`, `left_out`, `notes` and `text`."""

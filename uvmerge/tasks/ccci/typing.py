@@ -192,8 +192,8 @@ class Typing:
             if owner is not None and owner.kind == "record" and not found:
                 parts = [m for m in owner.members if m.kind == "component"]
                 if place < len(parts):
-                    kind = Typed(parts[place].type, owner.unit, owner.name)
-                    return "expression", kind, parts[place].name
+                    typed = Typed(parts[place].type, owner.unit, owner.name)
+                    return "expression", typed, parts[place].name
         else:
             over = call.child_by_field_name("object")
             owner = self.known(self.type_of(over)) if over is not None else self.site.type
