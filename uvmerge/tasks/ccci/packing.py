@@ -19,7 +19,7 @@ from .ddl import read_schema
 from .hole import parted, read_source, site
 from .index import TypeIndex
 from .reach import View, reach
-from .task import KINDS, Pack, Piece, Place
+from .task import KINDS, Pack, Piece, Place, count_tokens, shown
 from .typing import Typing
 
 BUDGET = 2000
@@ -29,21 +29,6 @@ _MODULES = {
     "libraries": libraries, "comments": comments,
 }  # fmt: skip
 _RANK = ("scope", "objects", "relations", "tables", "libraries", "comments")
-
-
-def count_tokens(text: str) -> int:
-    """An estimate of tokens that needs no tokenizer: three bytes of UTF-8 each, rounded up."""
-    return -(-len(text.encode()) // 3)
-
-
-def shown(pieces: Sequence[Piece]) -> str:
-    """The pieces as a model sees them: each kind under a heading."""
-    parts = []
-    for kind in KINDS:
-        texts = [piece.text for piece in pieces if piece.kind == kind]
-        if texts:
-            parts.append("\n".join([f"[{kind}]", *texts]))
-    return "\n".join(parts)
 
 
 class Index:

@@ -156,8 +156,8 @@ class _Writer:
             return None
         parts = [(m.type, m.name) for m in found.members if m.kind == "component"]
         if found.kind == "class":
-            made = [m.parameters for m in found.members if m.kind == "constructor"]
-            parts = list(max(made, key=lambda taken: len(taken), default=()))
+            made = [list(m.parameters) for m in found.members if m.kind == "constructor"]
+            parts = max(made, key=len, default=[])
         values = [self.values.value(name, each, found.name, sources) for each, name in parts]
         told = [value for value in values if value is not None]
         if not told or len(told) < len(values):

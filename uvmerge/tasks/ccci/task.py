@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 KINDS = ("scope", "tables", "objects", "relations", "libraries", "comments")
@@ -46,6 +47,21 @@ class Piece:
     quotes: str = ""
 
 
+def count_tokens(text: str) -> int:
+    """An estimate of tokens that needs no tokenizer: three bytes of UTF-8 each, rounded up."""
+    return -(-len(text.encode()) // 3)
+
+
+def shown(pieces: Sequence[Piece]) -> str:
+    """The pieces as a model sees them: each kind under a heading."""
+    parts = []
+    for kind in KINDS:
+        texts = [piece.text for piece in pieces if piece.kind == kind]
+        if texts:
+            parts.append("\n".join([f"[{kind}]", *texts]))
+    return "\n".join(parts)
+
+
 @dataclass(frozen=True)
 class Pack:
     """The context of one hole.
@@ -67,8 +83,6 @@ class Pack:
     @property
     def text(self) -> str:
         """The pieces as a model sees them: a heading for each kind; empty without pieces."""
-        from .packing import shown
-
         return shown(self.pieces)
 
     def __str__(self) -> str:
@@ -76,8 +90,6 @@ class Pack:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able data: `pieces`, `budget`, `tokens`, `left_out`, `notes` and `text`."""
-        from dataclasses import asdict
-
         return {**asdict(self), "text": self.text}
 
 
