@@ -11,6 +11,7 @@ from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -65,9 +66,6 @@ class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
 
 class _EvalSettings(TypedDict, total=False):
-    rule: Literal["id", "ood", "both"]
-    hands: int
-    attempts: int
     max_tokens: int
     temperature: float
     seed: int
@@ -75,6 +73,23 @@ class _EvalSettings(TypedDict, total=False):
     model_name: str | None
     timeout: float
     device: str
+    rule: Literal["id", "ood", "both"]
+    hands: int
+    attempts: int
+
+class _CcciSettings(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch: int
+    model_name: str | None
+    timeout: float
+    device: str
+    limit: int | None
+    budget: int
+    depth: int
+    style: Literal["auto", "infill", "instruct", "plain"]
+    no_sandbox: bool
 
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
@@ -242,6 +257,14 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
 def pack_ccci(
     file: _Reference,
     *,

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
+from .evaluate_ccci import CcciSettings
 from .functions import by_name
 from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
 
@@ -39,6 +40,7 @@ from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -115,6 +117,14 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
 def pack_ccci(
     file: _Reference,
     *,
@@ -142,6 +152,7 @@ def stub() -> str:
     classes = [
         *settings,
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
+        _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -194,6 +205,7 @@ def tables() -> str:
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
+    parts.append(f"Options of `eval ccci`:\n\n{_table(parameters(CcciSettings))}")
     return "\n".join(parts)
 
 

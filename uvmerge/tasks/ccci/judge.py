@@ -33,8 +33,7 @@ TOOLS = Path(__file__).resolve().parent / "java"
 _INSTALL = "install a JDK of 17 or newer, such as: apt-get install openjdk-17-jdk-headless"
 _COMPILE_S = 60.0  # for one answer of the compiler
 _SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-_RUN = (*_SMALL, "-Xmx64m", "-XX:MaxMetaspaceSize=64m", f"-Djava.io.tmpdir={sandbox.SCRATCH}",
-        "--limit-modules", "java.base")  # fmt: skip
+_RUN = (*_SMALL, "-Xmx64m", "-XX:MaxMetaspaceSize=64m", "--limit-modules", "java.base")
 
 Candidates = Sequence[tuple[Hole, str]]
 """Holes and the code for each."""

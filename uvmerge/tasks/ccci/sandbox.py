@@ -20,8 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 
 BWRAP, UNSHARE, NONE = "bwrap", "unshare", "none"
-SCRATCH = "/tmp/own"  # the one folder that a program can write to
-CPU_S, WALL_S = 6, 30.0
+_SCRATCH = "/tmp"  # the one folder that a program can write to
+CPU_S, WALL_S = 4, 30.0
 MOST_THREADS, MOST_BYTES = 150, 512 << 20
 _FILE_BLOCKS = 2048  # of 512 bytes, the most that a file may hold
 _TMP_BYTES = 16 << 20
@@ -84,6 +84,7 @@ def walls(kind: str, java: Java, readable: Sequence[Path]) -> list[str]:
     words = [shutil.which(BWRAP) or BWRAP, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534",
              "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv",
              "--setenv", "LD_LIBRARY_PATH", f"{java.home / 'lib'}:{java.home / 'lib' / 'server'}"]  # fmt: skip
+    words += ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", _SCRATCH]
     for folder in map(Path, ("/usr/lib", "/usr/lib64", "/lib", "/lib64")):
         if folder.is_symlink():
             words += ["--symlink", os.readlink(folder), str(folder)]
@@ -91,8 +92,7 @@ def walls(kind: str, java: Java, readable: Sequence[Path]) -> list[str]:
             words += ["--ro-bind", str(folder), str(folder)]
     for folder in [*java.folders, *readable]:
         words += ["--ro-bind", str(folder), str(folder)]
-    return [*words, "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", SCRATCH,
-            "--remount-ro", "/", "--chdir", SCRATCH]  # fmt: skip
+    return [*words, "--remount-ro", "/", "--chdir", _SCRATCH]
 
 
 @lru_cache
