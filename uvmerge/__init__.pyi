@@ -13,6 +13,7 @@ from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.search import SearchResult as SearchResult
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -31,6 +32,7 @@ from .errors import (
 )
 from .recipe.recipe import Recipe as Recipe
 from .recipe.space import Space as _Space
+from .tasks.ccci.task import Pack as _Pack, Place as _Place
 
 _Reference = str | Path
 
@@ -67,9 +69,6 @@ class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
 
 class _EvalSettings(TypedDict, total=False):
-    rule: Literal["id", "ood", "both"]
-    hands: int
-    attempts: int
     max_tokens: int
     temperature: float
     seed: int
@@ -77,6 +76,9 @@ class _EvalSettings(TypedDict, total=False):
     model_name: str | None
     timeout: float
     device: str
+    rule: Literal["id", "ood", "both"]
+    hands: int
+    attempts: int
 
 class _SearchSettings(_ComputeSettings, total=False):
     trials: int
@@ -94,6 +96,20 @@ class _AnchorSettings(TypedDict, total=False):
     dtype: Literal["bfloat16", "float32", "bf16", "fp32"]
     overwrite: bool
     dry_run: bool
+
+class _CcciSettings(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch: int
+    model_name: str | None
+    timeout: float
+    device: str
+    limit: int | None
+    budget: int
+    depth: int
+    style: Literal["auto", "infill", "instruct", "plain"]
+    no_sandbox: bool
 
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
@@ -293,4 +309,23 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
+def pack_ccci(
+    file: _Reference,
+    *,
+    hole: str | int | _Place | None = ...,
+    root: _Reference | None = ...,
+    schema: _Reference | Sequence[_Reference] = ...,
+    classpath: _Reference | Sequence[_Reference] = ...,
+    budget: int = ...,
+    without: str | Iterable[str] = ...,
+    depth: int = ...,
+) -> _Pack: ...
 def __getattr__(name: str) -> Any: ...

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
+from .evaluate_ccci import CcciSettings
 from .functions import by_name
 from .settings import (
     AnchorSettings,
@@ -49,6 +50,7 @@ from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.search import SearchResult as SearchResult
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -67,6 +69,7 @@ from .errors import (
 )
 from .recipe.recipe import Recipe as Recipe
 from .recipe.space import Space as _Space
+from .tasks.ccci.task import Pack as _Pack, Place as _Place
 
 _Reference = str | Path
 
@@ -155,6 +158,25 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
+def pack_ccci(
+    file: _Reference,
+    *,
+    hole: str | int | _Place | None = ...,
+    root: _Reference | None = ...,
+    schema: _Reference | Sequence[_Reference] = ...,
+    classpath: _Reference | Sequence[_Reference] = ...,
+    budget: int = ...,
+    without: str | Iterable[str] = ...,
+    depth: int = ...,
+) -> _Pack: ...
 def __getattr__(name: str) -> Any: ...
 """
 
@@ -173,6 +195,7 @@ def stub() -> str:
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
         _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
         _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
+        _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -237,6 +260,7 @@ def tables() -> str:
     own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]
     heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
     parts.append(f"{heading} `--factors`:\n\n{_table(own)}")
+    parts.append(f"Options of `eval ccci`:\n\n{_table(parameters(CcciSettings))}")
     return "\n".join(parts)
 
 

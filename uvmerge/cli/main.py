@@ -21,6 +21,7 @@ from ..errors import Interrupted, ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
 from .anchor import anchor_group, build_command as anchor_build_command, build_options
+from .ccci import ccci_group
 from .compare import compare_command
 from .completion import completion_command
 from .diff import diff_command, diff_options
@@ -146,7 +147,7 @@ def _assemble() -> UvmergeError | None:
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)
-    _add(MEASURE, diff_command, compare_command, eval_group, tasks_path_command)
+    _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
     _add(TRY, sweep_group, search_command, demo_command, study_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)
