@@ -19,6 +19,7 @@ from typing import Any
 from ...errors import InputRefused, UsageError
 from ...text import brief, inert
 from .java import INSTALL
+from .lexing import tokens
 
 SQL_BYTES = 16 << 20
 DIALECTS = ("", "mysql", "postgres", "tsql", "oracle", "sqlite")
@@ -187,12 +188,12 @@ def _split(text: str) -> list[tuple[str, int]] | None:
 
     for dialect in ("postgres",) if "$$" in text else DIALECTS:
         try:
-            tokens = sqlglot.tokenize(text, read=dialect or None)
+            found_tokens = sqlglot.tokenize(text, read=dialect or None)
         except (sqlglot.errors.SqlglotError, RecursionError, ValueError):
             continue
         found: list[tuple[str, int]] = []
         first = None
-        for token in tokens:
+        for token in found_tokens:
             if token.token_type.name == "SEMICOLON":
                 first = None
             elif first is None:
@@ -206,17 +207,35 @@ def _split(text: str) -> list[tuple[str, int]] | None:
 
 def _parsed(chunk: str) -> Any:
     """The statement; None where no dialect understands it."""
+    changes = _CHANGES.match(chunk)
+    if not changes:
+        return _parsed_as(chunk, DIALECTS[:1], changes=False)
+    return _parsed_as(chunk, DIALECTS, changes=True) or _parsed_as(
+        _without_extras(chunk), DIALECTS, changes=True
+    )
+
+
+def _without_extras(chunk: str) -> str:
+    """The statement up to the bracket that closes the list of columns; options of tables follow it."""
+    depth = 0
+    for token, _, end in tokens(chunk):
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if token == ")" and depth == 0:
+            return chunk[:end]
+    return chunk
+
+
+def _parsed_as(chunk: str, dialects: Sequence[str], changes: bool) -> Any:
     import sqlglot
     from sqlglot import exp
 
-    changes = _CHANGES.match(chunk)
-    for dialect in DIALECTS if changes else DIALECTS[:1]:
+    for dialect in dialects:
         with _quiet():
             try:
                 parsed = sqlglot.parse_one(chunk, read=dialect or None)
             except (sqlglot.errors.SqlglotError, RecursionError, ValueError):
                 continue
-        understood = not isinstance(parsed, exp.Command)
+        understood = not isinstance(parsed, (exp.Command, exp.Condition, exp.Alias))
         if understood and (not changes or isinstance(parsed, (exp.Create, exp.Alter))):
             return parsed
     return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .index import names_in
 from .java import Member, Type, read_unit
-from .task import Pack
+from .task import Pack, Prompt
 
 _VARIABLE = re.compile(r"(?P<type>.+) (?P<name>\w+); // (?P<origin>\w+)")
 _METHOD = re.compile(r"// method of (?P<owner>[\w.]+): (?P<signature>.*)", re.DOTALL)
@@ -37,7 +37,8 @@ class Facts:
         one, many: by type and field the type that the field leads to.
         tables: by type its table, and the column of each field.
         foreign: by table and column the table and column that a foreign key points to.
-        comments: by name of a type, `Type.member` or place; places without a name under "".
+        comments: by `Type.member`; all others under "".
+        imports, package: of the file, as the prompt shows it.
     """
 
     variables: list[tuple[str, str, str]] = field(default_factory=list)
@@ -53,15 +54,24 @@ class Facts:
     tables: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     foreign: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     comments: dict[str, list[str]] = field(default_factory=dict)
+    imports: dict[str, str] = field(default_factory=dict)
+    package: str = ""
 
     def type(self, written: str, near: Type | None = None) -> Type | None:
-        """The one type that a written type can mean; of several that of the same package."""
+        """The type that a written type means, in the file of the hole or in that of another type.
+
+        Of several of one name that which the file imports is meant, else that of the same package.
+        """
         named = names_in(written)
         name = named[0] if named else ""
         simple = name.rpartition(".")[2]
         found = [t for t in self.types.get(simple, ()) if t.qualified.endswith(name)]
-        beside = [t for t in found if near is not None and t.unit.package == near.unit.package]
-        return found[0] if len(found) == 1 else beside[0] if len(beside) == 1 else None
+        if len(found) == 1:
+            return found[0]
+        package = self.package if near is None else near.unit.package
+        meant = f"{package}.{simple}" if near is not None else self.imports.get(simple)
+        meant = meant or (f"{package}.{simple}" if package else simple)
+        return next((each for each in found if each.qualified == meant), None)
 
     def lineage(self, start: Type) -> list[Type]:
         """A type and its parents as far as the pack shows them."""
@@ -72,9 +82,10 @@ class Facts:
         return found
 
 
-def read_facts(pack: Pack) -> Facts:
-    """Read the text of each piece."""
-    facts = Facts()
+def read_facts(pack: Pack, prompt: Prompt) -> Facts:
+    """Read the text of each piece, and the head of the file."""
+    head = read_unit(prompt.prefix, "")
+    facts = Facts(imports=head.imports, package=head.package)
     readers = {
         "scope": _read_scope, "tables": _read_table, "objects": _read_type,
         "libraries": _read_library, "relations": _read_relation, "comments": _read_comment,

@@ -29,6 +29,7 @@ from .java import (  # fmt: skip
     read_unit,
     words,
 )
+from .lexing import opened
 from .task import MARKER, Place
 
 if TYPE_CHECKING:
@@ -127,16 +128,16 @@ def parted(text: str, place: Place | None, name: str) -> tuple[str, str]:
             do = f"Write {MARKER} where code is missing, or pass --hole LINE[:COL]."
             raise InputRefused(name, "holds no hole", do)
         return parts[0], parts[1]
-    lines_of = text.splitlines(keepends=True)
+    lines_of = text.split("\n")
     if not 1 <= place.line <= len(lines_of):
         what = f"has {len(lines_of):,} lines, and no line {place.line:,}"
         raise InputRefused(name, what, "Count lines from 1.")
-    length = len(lines_of[place.line - 1].rstrip("\r\n"))
+    length = len(lines_of[place.line - 1].rstrip("\r"))
     column = length + 1 if place.column is None else place.column
     if not 1 <= column <= length + 1:
         what = f"has no column {column:,} in line {place.line:,}, which ends at {length + 1:,}"
         raise InputRefused(name, what, "Count columns from 1.")
-    start = sum(map(len, lines_of[: place.line - 1])) + column - 1
+    start = sum(len(line) + 1 for line in lines_of[: place.line - 1]) + column - 1
     return text[:start], text[start:]
 
 
@@ -146,22 +147,24 @@ def site(prefix: str, suffix: str, file: str) -> Site:
     Raises:
         InputRefused: the text is no Java, or the hole is outside of every method.
     """
-    text, root = best_tree(prefix, suffix)
-    unit = read_unit(text, file)
     line = prefix.count("\n") + 1
-    if not unit.types:
+    text, root = best_tree(prefix, suffix)
+    start = len(prefix.encode())
+    placed = _placed(root, start)
+    if placed is None:  # the file may be so broken that the parser loses the method
+        end, brackets = opened(prefix)
+        text = f"{prefix}{end}{STAND_IN};{brackets}"
+        root, start = parse(text).root_node, start + len(end)
+        placed = _placed(root, start)
+    unit = read_unit(text, file)
+    if placed is None and not (unit.types or read_unit(prefix + suffix, file).types):
         do = "Name a Java source with a class in it."
         raise InputRefused(f"{file}:{line}", "is no Java that can be read: it has no type", do)
-    start = len(prefix.encode())
-    node = root.descendant_for_byte_range(start, start + len(STAND_IN))
-    around = list(_upwards(node))
-    holder = next((n for n in around if n.type in METHODS), None)
-    owner = next((n for n in around if n.type in TYPES), None)
-    body = holder.child_by_field_name("body") if holder is not None else None
-    inside = body is not None and body.start_byte < start < body.end_byte
-    if node is None or holder is None or owner is None or not inside:
+    if placed is None:
         do = "Put the hole into the body of a method."
         raise InputRefused(f"{file}:{line}", "the hole is outside of every method", do)
+    node, holder, owner = placed
+    around = list(_upwards(node))
     found = method(holder)
     name = words(owner.child_by_field_name("name"))
     at = line_of(owner.child_by_field_name("name") or owner)
@@ -170,6 +173,18 @@ def site(prefix: str, suffix: str, file: str) -> Site:
     is_static = "static" in found.modifiers
     comments = list(_comments(holder, line))
     return Site(unit, line, inner, found, node, is_static, variables, comments)
+
+
+def _placed(root: Node, start: int) -> tuple[Node, Node, Node] | None:
+    """The stand-in, its method and its type; None where it is in no body of a method."""
+    node = root.descendant_for_byte_range(start, start + len(STAND_IN))
+    around = list(_upwards(node))
+    holder = next((n for n in around if n.type in METHODS), None)
+    owner = next((n for n in around if n.type in TYPES), None)
+    body = holder.child_by_field_name("body") if holder is not None else None
+    if node is None or holder is None or owner is None or body is None:
+        return None
+    return (node, holder, owner) if body.start_byte < start < body.end_byte else None
 
 
 def best_tree(prefix: str, suffix: str) -> tuple[str, Node]:

@@ -166,8 +166,10 @@ class TypeIndex:
             the type; the qualified name of an unknown type; or None for a type of the JDK.
         """
         head, _, rest = name.partition(".")
-        for qualified in self._candidates(head, unit, within):
-            found = self.find(f"{qualified}.{rest}" if rest else qualified)
+        for candidate in self._candidates(head, unit, within):
+            qualified = f"{candidate}.{rest}" if rest else candidate
+            own = next((each for each in unit.types if each.qualified == qualified), None)
+            found = own or self.find(qualified)
             if found is not None:
                 return found
         if head in unit.imports:

@@ -109,7 +109,7 @@ class Type:
 
 
 @functools.cache
-def _parser() -> Any:
+def parser() -> Any:
     """The parser; both known pairs of tree-sitter and tree-sitter-java work.
 
     Raises:
@@ -130,7 +130,7 @@ def _parser() -> Any:
 
 def parse(text: str) -> Tree:
     """The syntax tree of a file; positions are in bytes of UTF-8."""
-    return _parser().parse(text.encode())
+    return parser().parse(text.encode())
 
 
 def words(node: Node | None) -> str:

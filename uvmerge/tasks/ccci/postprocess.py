@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .hole import best_tree, is_error
 from .java import METHODS, TYPES, parse, words
+from .lexing import PAIRS, tokens
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -27,12 +28,6 @@ _FENCE = re.compile(
 _CONTROL = re.compile(r"<\|[\w ]{1,30}\|>|<｜[^｜\n]{1,30}｜>|</?s>|<EOT>|<fim[_-]\w+>|<file_sep>")
 _TALK = re.compile(r"[A-Z][a-z']*[,.:!]? +[A-Za-z'’]+[,.:!]?( |$)")
 _CODE = re.compile(r"[;{}=]|^(//|/\*|\*|@|return\b)")
-_TOKEN = re.compile(
-    r'//[^\n]*|/\*.*?(?:\*/|\Z)|"""(?:\\.|[^\\])*?(?:"""|\Z)|"(?:\\.|[^"\\\n])*"?|\'(?:\\.|[^\'\\\n])*\'?'
-    r"|[(){}\[\]]|[^\s\w]|\w+",
-    re.DOTALL,
-)
-_PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
 def cut(answer: str, prefix: str, suffix: str) -> str:
@@ -70,15 +65,11 @@ def _is_talk(line: str) -> bool:
     return bool(_TALK.match(text)) and len(text.split()) > 2 and not _CODE.search(text)
 
 
-def _tokens(text: str) -> list[tuple[str, int, int]]:
-    return [(found[0], found.start(), found.end()) for found in _TOKEN.finditer(text)]
-
-
 def _without_prefix(code: str, prefix: str) -> str:
     """The code without the file's text before the hole at its start, white space aside."""
-    own, before = _tokens(code), [token for token, *_ in _tokens(prefix[-20_000:])]
+    own, before = tokens(code), [token for token, *_ in tokens(prefix[-20_000:])]
     words_of = [token for token, *_ in own]
-    on_line = len(_tokens(prefix.rpartition("\n")[2]))
+    on_line = len(tokens(prefix.rpartition("\n")[2]))
     for count in range(min(len(own), len(before)), 0, -1):
         is_enough = count == on_line or len("".join(words_of[:count])) >= LEAST
         if is_enough and before[-count:] == words_of[:count]:
@@ -90,11 +81,11 @@ def _within_block(code: str, suffix: str) -> str:
     """The code up to the bracket that closes what it did not open; of an expression, up to `;`."""
     is_expression = suffix.lstrip()[:1] in tuple(";),].")
     opened: list[str] = []
-    for token, start, _ in _tokens(code):
-        if token in _PAIRS.values():
+    for token, start, _ in tokens(code):
+        if token in PAIRS.values():
             opened.append(token)
-        elif token in _PAIRS:
-            if not opened or opened.pop() != _PAIRS[token]:
+        elif token in PAIRS:
+            if not opened or opened.pop() != PAIRS[token]:
                 return code[:start]
         elif token == ";" and is_expression and not opened:
             return code[:start]
@@ -106,8 +97,8 @@ def _without_suffix(code: str, suffix: str) -> str:
 
     At the end of the code any repetition counts, before it one of a statement and `LEAST` characters.
     """
-    own, after = _tokens(code), [token for token, *_ in _tokens(suffix[:20_000])]
-    while after and after[0] in _PAIRS:
+    own, after = tokens(code), [token for token, *_ in tokens(suffix[:20_000])]
+    while after and after[0] in PAIRS:
         after.pop(0)
     words_of = [token for token, *_ in own]
     needed = _needed(after)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from .facts import Facts, read_facts
-from .java import Type, read_unit
+from .java import Type
 from .task import Pack, Prompt
 from .typing import arguments
 from .values import Source, Values, lower, readable, writable
@@ -25,7 +25,7 @@ _COLLECTION = re.compile(r"(?:List|Collection|Set|Iterable|ArrayList)<(.*)>")
 
 def complete_by_rules(pack: Pack, prompt: Prompt) -> str:
     """The code that fixed rules write from the pack alone; empty where they know nothing."""
-    facts = read_facts(pack)
+    facts = read_facts(pack, prompt)
     if facts.method is None or not facts.types:
         return ""
     return _Writer(facts, prompt).code()
@@ -33,8 +33,7 @@ def complete_by_rules(pack: Pack, prompt: Prompt) -> str:
 
 class _Writer:
     def __init__(self, facts: Facts, prompt: Prompt) -> None:
-        unit = read_unit(prompt.prefix, "")
-        self.facts, self.values = facts, Values(facts, unit.imports, unit.package)
+        self.facts, self.values = facts, Values(facts)
         name = facts.method.name if facts.method is not None else ""
         self.before = prompt.prefix[_last(rf"\b{re.escape(name)}\s*\(", prompt.prefix) :]
         self.after = _until_closed(prompt.suffix, 2)

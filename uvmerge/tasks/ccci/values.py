@@ -91,22 +91,20 @@ def lower(name: str) -> str:
 
 
 class Values:
-    """Writes expressions.
+    """Writes expressions from what a pack says."""
 
-    Args:
-        named: how the code may call a type: by its simple name where it is imported.
-    """
-
-    def __init__(self, facts: Facts, imports: dict[str, str], package: str) -> None:
-        self.facts, self._imports, self._package = facts, imports, package
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
 
     def named(self, found: Type) -> str:
         """How code at the hole calls a type."""
         head = found.name.partition(".")[0]
         prefix = f"{found.unit.package}." if found.unit.package else ""
-        own = found.unit.package == self._package and head not in self._imports
+        own = found.unit.package == self.facts.package and head not in self.facts.imports
         return (
-            found.name if own or self._imports.get(head) == prefix + head else prefix + found.name
+            found.name
+            if own or self.facts.imports.get(head) == prefix + head
+            else prefix + found.name
         )
 
     def value(self, name: str, kind: str, owner: str, sources: Sequence[Source]) -> str | None:
@@ -173,8 +171,9 @@ class Values:
             kind, read = properties[name]
             yield Source(f"{source.code}.{read}", kind, source.guards)
         for stem in sorted(properties, key=len, reverse=True):
-            rest = name[len(stem) :]
-            if name.startswith(stem) and rest[:1].isupper():
+            word = re.sub(r"(?<=\w)Id$", "", stem)  # of a key
+            rest = name[len(word) :]
+            if name.startswith(word) and rest[:1].isupper() and stem != name:
                 for step in self._steps(found, stem, source, properties[stem]):
                     yield from self._paths(lower(rest), step, left - 1)
         if name not in properties:
