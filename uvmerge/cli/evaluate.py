@@ -77,7 +77,7 @@ def ccci_command(completer: str, out: str | None, as_json: bool, **settings: Any
 
 
 ccci_command.params += [
-    Option(["--completer"], metavar="WHO", required=True,
+    Option(["--completer"], metavar="COMPLETER", required=True,
            help=f"gold, empty, rules, {REFERENCE[0].lower()}{REFERENCE[1:]}, or the address of an endpoint."),
     Option(["--without"], metavar="KIND", multiple=True, group=WHERE,
            help="A kind of context to leave out, repeatable: scope, tables, objects, relations, libraries"

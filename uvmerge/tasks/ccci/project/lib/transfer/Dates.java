@@ -4,7 +4,7 @@ import java.time.Instant;
 import java.time.LocalDate;
 
 /**
- * Days and moments from the numbers that tables hold: a day is like 20240131, a moment is in seconds
+ * Days and moments from the numbers that tables hold: a day is like 20240131, a moment is seconds
  * after the start of the year 2000 in UTC.
  */
 public final class Dates {
