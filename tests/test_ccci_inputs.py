@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -86,7 +87,13 @@ def test_files_that_are_not_utf_8(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "s.sql").write_bytes(b"-- \xff")
     words = ["ccci", "pack", tmp_path / "A.java", "--schema", tmp_path / "s.sql"]
     refused(uv(capsys, *words), 3, "s.sql: is not UTF-8 .byte 3")
-    refused(uv(capsys, "ccci", "pack", tmp_path), 3, "cannot be read: Is a directory")
+    refused(uv(capsys, "ccci", "pack", tmp_path), 3, "is no file")
+    os.mkfifo(tmp_path / "pipe.java")
+    refused(uv(capsys, "ccci", "pack", tmp_path / "pipe.java"), 3, "is no file")
+    words = ["ccci", "pack", tmp_path / "A.java"]
+    refused(uv(capsys, *words, "--schema", tmp_path / "pipe.java"), 3, "is no file")
+    refused(uv(capsys, *words, "--classpath", tmp_path / "pipe.java"), 3, "no such entry")
+    assert uv(capsys, *words).code == 0  # a pipe below the project is no source
     refused(uv(capsys, "ccci", "pack", tmp_path / "none.java"), 3, "cannot be read")
 
 

@@ -64,6 +64,8 @@ def test_no_text_of_the_project_is_a_token_of_the_model(context: Pack) -> None:
         own = 1 if isinstance(style, Infilling) else 0
         assert text.count("<fim_suffix>") == text.count("<fim_middle>") == own
         assert not any(token in text for token in ("<|", "<｜", "</s>", "[/INST]"))
+    javadoc = "/** <p>One <b>order</b>.</p> */ List<Set<S>> x; /INST"
+    assert prompt(context, javadoc, "", "plain").text.endswith(javadoc)
     with pytest.raises(uvmerge.UsageError, match="is no style"):
         prompt(context, code, AFTER, "prose")
 

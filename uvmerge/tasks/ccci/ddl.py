@@ -151,6 +151,8 @@ def read_schema(files: Sequence[tuple[str, Path]]) -> Schema:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise InputRefused(brief(path), "is no file", "Name a file of DDL.")
     try:
         data = path.read_bytes() if path.stat().st_size <= SQL_BYTES else None
     except OSError as error:

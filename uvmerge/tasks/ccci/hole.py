@@ -89,6 +89,8 @@ def read_source(path: Path) -> str:
         InputRefused: it cannot be read, is not UTF-8, or is empty.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputRefused(brief(path), "is no file", "Name a Java source.")
         if path.stat().st_size > FILE_BYTES:
             what = f"is larger than {FILE_BYTES >> 20} MiB"
             raise InputRefused(brief(path), what, "Name a Java source.")

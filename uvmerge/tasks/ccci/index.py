@@ -13,6 +13,7 @@ from .jars import Jar
 from .java import Type, Unit, read_unit
 
 SOURCE_BYTES = 4 << 20
+MOST_SOURCES = 50_000
 JDK = ("java.", "javax.", "jdk.", "org.w3c.", "org.xml.")
 _LANG = frozenset(
     [
@@ -93,7 +94,7 @@ class TypeIndex:
         folders = {path.resolve() for _, path in libraries if path.is_dir()}
         self._read_sources(self.root, "", library=False, leave=folders)
         for label, path in libraries:
-            if not path.exists():
+            if not (path.is_file() or path.is_dir()):
                 do = "Name a jar, or a folder of classes or sources."
                 raise InputRefused(brief(path), "there is no such entry of the class path", do)
             if path.is_dir():
@@ -203,5 +204,9 @@ def _java_files(folder: Path, leave: set[Path]) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = [n for n in folders if not n.startswith(".") and here / n not in leave]
-        found += [here / name for name in files if name.endswith(".java")]
+        named = (here / name for name in files if name.endswith(".java"))
+        found += [path for path in named if path.is_file()]
+        if len(found) > MOST_SOURCES:
+            what = f"holds more than {MOST_SOURCES:,} Java sources"
+            raise InputRefused(brief(folder), what, "Name the folder of one project with --root.")
     return iter(sorted(found, key=lambda path: path.relative_to(folder).as_posix()))

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from .java import Unit, read_unit
 
 CLASS_BYTES = 4 << 20
 MOST_CLASSES = 200_000
+TOLD_BYTES = 16 << 20
 SECONDS = 60
 _NO_JDK = "javap is not on PATH, so that jars are not read: install a JDK (openjdk-17-jdk-headless)"
 _HEAD = re.compile(
@@ -104,15 +106,19 @@ def _name(entry: str) -> str:
 
 
 def _told(javap: str, paths: list[Path]) -> str:
-    """What `javap` prints of class files; empty where it does not come back."""
+    """What `javap` prints of class files; empty where it is too much or takes too long."""
     command = [javap, "-J-Xmx128m", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1", "-public"]
-    try:
-        done = subprocess.run(
-            [*command, *map(str, paths)], capture_output=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
+    with subprocess.Popen(
+        [*command, *map(str, paths)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        timer = threading.Timer(SECONDS, process.kill)
+        timer.start()
+        try:
+            told = process.stdout.read(TOLD_BYTES + 1) if process.stdout else b""
+        finally:
+            timer.cancel()
+            process.kill()
+    return told.decode(errors="replace") if len(told) <= TOLD_BYTES else ""
 
 
 def _units(text: str, jar: Jar) -> Iterator[tuple[str, Unit]]:
