@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
 from uvmerge import UsageError
-from uvmerge.tasks.ccci import metrics
+from uvmerge.tasks.ccci import metrics, postprocess, scoring
 from uvmerge.tasks.ccci.benchmark import tasks
 
 TWO = "view.setName(source.getName());\nview.setAge(source.getAge());"
@@ -68,6 +69,19 @@ def test_broken_code_and_other_scripts_have_scores() -> None:
     for code in ("}}}} ((", "\x00\ud800", "class {", "名前 = 値;", "x" * 5000, "(" * 3000):
         scores = metrics.similarities(code.encode("utf-8", "replace").decode(), TWO)
         assert all(0 <= value < 1 for value in scores.values()), code[:20]
+
+
+@pytest.mark.parametrize(
+    "answer", ["(" * 1_000_000, "a.b();" * 200_000, "\ud800\x00 x = 1;", "\n" * 90_000]
+)
+def test_an_answer_of_any_size_and_kind_is_scored_in_bounded_time(answer: str) -> None:
+    hole = tasks()[0].hole
+    start = time.process_time()
+    code = scoring.code_of(answer, hole)
+    code.encode()
+    assert set(metrics.similarities(code, hole.gold)) >= {"bleu4"}
+    assert not postprocess.fits(code, hole.prefix, hole.suffix) or len(code) < 32_001
+    assert time.process_time() - start < 20
 
 
 def test_without_codebleu_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

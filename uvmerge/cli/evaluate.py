@@ -96,7 +96,8 @@ def tasks_path_command() -> None:
     """Print the folder of uvmerge's tasks for lm-evaluation-harness.
 
     The group `uvmerge_cards` is the card game under both rules, 234 hands each; `uvmerge_cards_large`
-    has 2,000 each.
+    has 2,000 each. `uvmerge_ccci` is Java transfer code, which the harness runs only with
+    `--confirm_run_unsafe_code`.
     """
     if find_spec("lm_eval") is None:
         click.echo(
