@@ -6,7 +6,7 @@ The size, and what `--dry-run` takes, are those of the whole model, whose weight
 build is of a cut of two layers with generated weights, with one matrix at a time (`--workers 1`): of
 one matrix of the largest shape in the layers, and of one key projection, which takes another path
 (k = 768 is most of its 1,024 triplets); `--all-matrices` builds the fourteen of both layers, which takes
-about seven times as long. Embeddings and head are left out. FOLDER needs 2 GB. Writes
+several times as long. Embeddings and head are left out. FOLDER needs 2 GB. Writes
 benchmarks/results/anchor.json.
 """
 
