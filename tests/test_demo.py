@@ -106,6 +106,29 @@ def row(name: str, low: float, high: float, is_control: bool = False) -> table.R
     return table.Row(name, "", found, 0.5, None, estimate, is_control)
 
 
+def shares(name: str, inside: float, outside: float, count: int = 100) -> table.Row:
+    """A row with so many of its hands right."""
+    right = [[int(i < share * count) for i in range(count)] for share in (inside, outside)]
+    found = answers(right[0], right[1], right[1], right[1])
+    return table.Row(name, "", found, None, None)
+
+
+def test_a_row_is_judged_by_the_line_at_its_own_accuracy_in_domain() -> None:
+    line = [shares("base", 0.5, 1), shares("finetuned", 1, 0.4), shares("half", 0.7, 0.9)]
+    for inside, outside, over in [
+        (0.85, 0.7, 0.05),  # half way between the last two points
+        (0.6, 0.9, -0.05),
+        (0.2, 0.9, -0.1),  # the base has more in both domains
+        (1, 0.4, 0),
+    ]:
+        found = demo._over_line(shares("row", inside, outside), line, among=3)
+        assert found.value == pytest.approx(over), (inside, outside)
+        assert found.interval is not None and found.interval[0] <= over <= found.interval[1]
+    wide, narrow = (demo._over_line(shares("row", 0.85, 0.7), line, n).interval for n in (18, 1))
+    assert wide is not None and narrow is not None
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]  # of many rows each has to be surer
+
+
 def test_the_last_sentence_follows_from_the_margins() -> None:
     lost, open_, won = row("a", -0.2, -0.1), row("b", -0.1, 0.1), row("c", 0.01, 0.2)
     rest = "; the others cannot be told from it."

@@ -264,7 +264,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
         file.chmod(0o644)
 
 
-def train_pair(out: Path, schedule: Schedule, report_every: int = 100) -> None:
+def train_pair(out: Path, schedule: Schedule, report_every: int = 200) -> None:
     """Train base and fine-tuned model and write them to `out/base` and `out/finetuned`.
 
     Args:
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and hands")
     parser.add_argument(
-        "--report-every", type=int, default=100, help="steps between two lines of progress"
+        "--report-every", type=int, default=200, help="steps between two lines of progress"
     )
     numbers = parser.add_argument_group("settings in place of those of the regime")
     numbers.add_argument("--few", type=int, help="hands of the new rule in a step of base training")
