@@ -67,7 +67,7 @@ class Search:
 
         if settings.layer_map is not None:
             space = replace(space, template=replace(space.template, layer_map=settings.layer_map))
-        self.space, self.references, self.settings = space, references, settings
+        self.space, self.references, self.settings = space, dict(references), settings
         self.out = target_of(out)
         self.progress, self.control = watch.shown, watch.control or Control()
         shared = {f.name: getattr(settings, f.name) for f in fields(ComputeSettings)}
@@ -105,14 +105,16 @@ class Search:
         return folder
 
     def _head(self, evaluator: Evaluator, goals: Sequence[Goal]) -> dict[str, Any]:
-        """What has to be the same for the search to go on."""
+        """What has to be the same for the search to go on; references to the Hub are pinned."""
         with opened(self.references, self.settings) as checkpoints:
             inputs = {
                 role: {**each.identity(), "sample": sample_digest(each)}
                 for role, each in checkpoints.items()
             }
-        for each in inputs.values():
-            del each["reference"]  # a checkpoint may be called otherwise, or be moved
+        for role, each in inputs.items():
+            label = each.pop("reference")  # a checkpoint may be called otherwise, or be moved
+            if each["commit"] is not None:
+                self.references[role] = f"{label}@{each['commit']}"
         return {
             "uvmerge_search_head": FORMAT, "space": self.space.as_data(), "inputs": inputs,
             "evaluation": evaluator.identity, "metrics": [str(goal) for goal in goals],
