@@ -280,7 +280,7 @@ def figure() -> Any:
     [
         (["out", "--only", "preventon"], 2, "Did you mean"),
         (["out", "--seeds", "0"], 2, "0 is not in the range"),
-        (["full"], 3, "is not empty"),
+        (["full"], 3, "is not empty, and holds no study"),
         (["full/file"], 2, "is a file"),
     ],
 )
@@ -303,6 +303,40 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == "peft" else object())
     with pytest.raises(UsageError, match=r"needs peft\n.*uvmerge\[study\]"):
         run_module.run(tmp_path / "out")
+
+
+_SMALL = """
+import sys
+from uvmerge.study import run, sizes
+run.FULL = sizes.Sizes(quick=True, hands=20, steps=6, batch=4)
+run.run(sys.argv[1], only="prevention", seeds=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_with_the_results_of_an_undisturbed_one(tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        return [sys.executable, "-c", _SMALL, str(tmp_path / name)]
+
+    def outcome(name: str) -> tuple[Any, list[Any]]:
+        found = json.loads((tmp_path / name / "study.json").read_bytes())
+        counts = [
+            len(p.read_bytes().splitlines()) for p in (tmp_path / name).glob("pairs/*/*.jsonl")
+        ]
+        return [s.pop("cpu_s") and s for s in found["stages"].values()], counts
+
+    subprocess.run(command("whole"), check=True)
+    for count in (1, 3, 9, 20, 30):
+        with subprocess.Popen(command("killed")) as process:
+            while process.poll() is None and finished_lines(tmp_path / "killed") < count:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+    subprocess.run(command("killed"), check=True)
+    assert outcome("killed") == outcome("whole")
+
+
+def finished_lines(out: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in out.glob("pairs/*/*.jsonl"))
 
 
 # What is in the repository.

@@ -6,10 +6,11 @@ on one study. A checkpoint is trained beside its place and renamed: it is whole 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -221,7 +222,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a complete checkpoint in bfloat16; the model itself is left rounded to bfloat16."""
     import torch
 
-    model.to(torch.bfloat16).save_pretrained(folder)
+    with redirect_stderr(io.StringIO()):  # the bar of a file that takes no time
+        model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
