@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import uv
+from safetensors.torch import load_file
 
+from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
 from uvmerge.study import comparison, docs, results as results_module, run as run_module
 from uvmerge.study.journal import Journal, read
-from uvmerge.study.lab import Lab
+from uvmerge.study.lab import Lab, load
 from uvmerge.study.line import line_at
 from uvmerge.study.results import results
 from uvmerge.study.sizes import FULL, Sizes
@@ -356,6 +359,26 @@ def test_every_stage_is_found_and_is_one_file() -> None:
     folder = ROOT / "uvmerge" / "study" / "stages"
     assert {path.stem for path in folder.glob("[a-z]*.py")} >= {*stages()}
     assert stages()["prevention"].measure is prevention.measure
+
+
+# The lab.
+
+
+def test_the_pair_of_seed_0_is_that_of_the_demo_and_a_checkpoint_is_whole(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Sizes(hands=20))
+    with lab.opened("unseen", 0, "stage") as pair:
+        (pair.folder / "base.new").mkdir()  # what a kill has left
+        for folder, embedded in zip((pair.base, pair.finetuned), demo.pair("unseen"), strict=True):
+            ours, theirs = (load_file(f / "model.safetensors") for f in (folder, embedded))
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert sorted(path.name for path in pair.folder.iterdir() if path.is_dir()) == [
+            "base", "finetuned",
+        ]  # fmt: skip
+        made = pair.checkpoint("again", lambda: (load(pair.base), {"loss": 0.5}))
+        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
+        assert pair.notes("again") == {"loss": 0.5}
+        assert pair.scores(pair.base)["in_domain"] < 0.2 < pair.scores(pair.base)["out_of_domain"]
 
 
 # The mechanism, on the demo's base.
