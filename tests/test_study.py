@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import uv
+from safetensors.torch import load_file
 
+from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
 from uvmerge.study import comparison, docs, results as results_module, run as run_module
 from uvmerge.study.journal import Journal, read
-from uvmerge.study.lab import Lab
+from uvmerge.study.lab import Lab, load
 from uvmerge.study.line import line_at
 from uvmerge.study.results import results
 from uvmerge.study.sizes import FULL, Sizes
@@ -280,7 +283,7 @@ def figure() -> Any:
     [
         (["out", "--only", "preventon"], 2, "Did you mean"),
         (["out", "--seeds", "0"], 2, "0 is not in the range"),
-        (["full"], 3, "is not empty"),
+        (["full"], 3, "is not empty, and holds no study"),
         (["full/file"], 2, "is a file"),
     ],
 )
@@ -305,6 +308,40 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run_module.run(tmp_path / "out")
 
 
+_SMALL = """
+import sys
+from uvmerge.study import run, sizes
+run.FULL = sizes.Sizes(quick=True, hands=20, steps=6, batch=4)
+run.run(sys.argv[1], only="prevention", seeds=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_with_the_results_of_an_undisturbed_one(tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        return [sys.executable, "-c", _SMALL, str(tmp_path / name)]
+
+    def outcome(name: str) -> tuple[Any, list[Any]]:
+        found = json.loads((tmp_path / name / "study.json").read_bytes())
+        counts = [
+            len(p.read_bytes().splitlines()) for p in (tmp_path / name).glob("pairs/*/*.jsonl")
+        ]
+        return [s.pop("cpu_s") and s for s in found["stages"].values()], counts
+
+    subprocess.run(command("whole"), check=True)
+    for count in (1, 3, 9, 20, 30):
+        with subprocess.Popen(command("killed")) as process:
+            while process.poll() is None and finished_lines(tmp_path / "killed") < count:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+    subprocess.run(command("killed"), check=True)
+    assert outcome("killed") == outcome("whole")
+
+
+def finished_lines(out: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in out.glob("pairs/*/*.jsonl"))
+
+
 # What is in the repository.
 
 
@@ -322,6 +359,26 @@ def test_every_stage_is_found_and_is_one_file() -> None:
     folder = ROOT / "uvmerge" / "study" / "stages"
     assert {path.stem for path in folder.glob("[a-z]*.py")} >= {*stages()}
     assert stages()["prevention"].measure is prevention.measure
+
+
+# The lab.
+
+
+def test_the_pair_of_seed_0_is_that_of_the_demo_and_a_checkpoint_is_whole(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, Sizes(hands=20))
+    with lab.opened("unseen", 0, "stage") as pair:
+        (pair.folder / "base.new").mkdir()  # what a kill has left
+        for folder, embedded in zip((pair.base, pair.finetuned), demo.pair("unseen"), strict=True):
+            ours, theirs = (load_file(f / "model.safetensors") for f in (folder, embedded))
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert sorted(path.name for path in pair.folder.iterdir() if path.is_dir()) == [
+            "base", "finetuned",
+        ]  # fmt: skip
+        made = pair.checkpoint("again", lambda: (load(pair.base), {"loss": 0.5}))
+        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
+        assert pair.notes("again") == {"loss": 0.5}
+        assert pair.scores(pair.base)["in_domain"] < 0.2 < pair.scores(pair.base)["out_of_domain"]
 
 
 # The mechanism, on the demo's base.

@@ -7,6 +7,7 @@ import json
 import click
 
 from ..operations.options import HOW_MUCH
+from ..study.stage import stage_names
 from .completion import folders
 from .help import Argument, Command, Option, Text
 from .options import json_option
@@ -24,7 +25,7 @@ from .options import json_option
     cls=Option,
     group=HOW_MUCH,
     metavar="STAGE",
-    help="One stage: prevention. [default: all of them]",
+    help=f"One stage: {', '.join(stage_names())}. [default: all of them]",
 )
 @click.option(
     "--seeds",

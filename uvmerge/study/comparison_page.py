@@ -40,16 +40,23 @@ def _regime(regime: str, rows: Sequence[Mapping[str, Any]]) -> str:
         _row(row) for kind in ("line", "training", "edit") for row in own if row["kind"] == kind
     ]
     pairs = counted(own[0]["loss"]["pairs"], "pair")
-    told = f"**{regime}**: {sums.REGIMES[regime]}. Means over {pairs}."
+    spread = " ± standard deviation" if own[0]["loss"]["sd"] is not None else ""
+    told = f"**{regime}**: {sums.REGIMES[regime]}. Means{spread} over {pairs}."
     return "\n".join([told, "", _HEAD, *lines, "", _outcome(own)])
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    cells = [f"{row[key]['mean']:.3f}" for key in ("loss", "in_domain", "out_of_domain")]
+    cells = [_mean(row[key]) for key in ("loss", "in_domain", "out_of_domain")]
     for key in ("at_equal_loss", "at_equal_accuracy"):
         cells.append(_against(row[key]) if key in row else "")
     cells.append(f"{row['block']['mean']:.4f}" if "block" in row else "")
     return f"| {row['label']} | {' | '.join(cells)} |"
+
+
+def _mean(found: Mapping[str, Any]) -> str:
+    """`0.633 ± 0.021`: the mean over pairs and their standard deviation."""
+    spread = "" if found["sd"] is None else f" ± {found['sd']:.3f}"
+    return f"{found['mean']:.3f}{spread}"
 
 
 def _against(found: Mapping[str, Any]) -> str:

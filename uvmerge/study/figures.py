@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import counted
 from ..report.colours import LINES
 from ..report.plots import GREY, WIDTH, empty_figure
 
@@ -41,13 +42,24 @@ def against_line(summary: Mapping[str, Any]) -> Figure:
         for axes, (level, label) in zip(line, _AXES, strict=True):
             _panel(axes, own, level)
             axes.set_xlabel(label)
-            axes.set_title(f"{regime}, {own[0]['loss']['pairs']} pairs")
+            axes.set_title(f"{regime}, {counted(own[0]['loss']['pairs'], 'pair')}")
         line[0].set_ylabel("accuracy out of domain")
-        line[0].set_xscale("log")
-        line[0].invert_xaxis()  # better is right, in both panels
+        _loss_axis(line[0])
     handles = {h.get_label(): h for axes in places.flat for h in axes.lines if _has_label(h)}
     figure.legend(handles=list(handles.values()), loc="outside lower center", ncol=4)
     return figure
+
+
+def _loss_axis(axes: Axes) -> None:
+    """Make the x axis logarithmic with plain numbers, the smaller ones at the right."""
+    axes.set_xscale("log")
+    axes.invert_xaxis()  # better is right, in both panels
+    high, low = axes.get_xlim()
+    steps = (1, 2, 3, 5) if high / low > 5 else range(1, 10)
+    ticks = [step * unit for unit in (0.001, 0.01, 0.1, 1.0, 10.0) for step in steps]
+    shown = [tick for tick in ticks if low < tick < high]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
 
 
 def _has_label(line: Any) -> bool:

@@ -6,16 +6,18 @@ on one study. A checkpoint is trained beside its place and renamed: it is whole 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import demo
 from ..demo import sums
 from ..models.load import load_model
 from .journal import Journal
@@ -101,11 +103,6 @@ class Pair:
         """The value of a measurement of this stage, made if it is not in the journal yet."""
         return self.journal.once(self.stage, key, make)
 
-    @property
-    def measured(self) -> Measured:
-        """What this stage has measured so far."""
-        return measured(self.regime, self.seed, self.stage, self.journal.entries)
-
     def checkpoint(self, name: str, make: Callable[[], tuple[Any, dict[str, Any]]]) -> Path:
         """The folder of a checkpoint, stored in bfloat16; trained now if it is not there yet.
 
@@ -131,12 +128,12 @@ class Pair:
     @property
     def base(self) -> Path:
         """The base, trained on the rules by the shares of the regime; of seed 0 that of the demo."""
-        return self.checkpoint("base", self._made_base)
+        return self.checkpoint("base", lambda: (self._embedded(0) or self._trained_base(), {}))
 
     @property
     def finetuned(self) -> Path:
-        """The base, trained further on one rule with the schedule of the demo."""
-        return self.checkpoint("finetuned", lambda: (self.trained(self.schedule.finetuning), {}))
+        """The base, trained further on one rule as the demo does; of seed 0 that of the demo."""
+        return self.checkpoint("finetuned", lambda: (self._embedded(1) or self._tuned(), {}))
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -152,38 +149,40 @@ class Pair:
 
         return build_tokenizer()
 
-    def course(self, *, steps: int = 0, rate: float = 0.0) -> Course:
-        """A fine-tuning on the one rule, in the sizes of the study unless other ones are given."""
+    def course(self, rate: float) -> Course:
+        """A fine-tuning on the one rule in the sizes of the study.
+
+        Args:
+            rate: the peak rate, as a share of that of the study.
+        """
         from ..demo.train import Course
 
         sizes, seed = self.sizes, self.schedule.finetuning.seed
         hands = {sums.IN_DOMAIN: sizes.batch}
-        return Course(hands, steps or sizes.steps, rate or sizes.rate, seed)
+        return Course(hands, sizes.steps, rate * sizes.rate, seed)
 
-    def trained(self, course: Course, start: Path | None = None, **hooks: Any) -> LlamaForCausalLM:
-        """A model in float32, trained from `start` (by default the base).
+    def _embedded(self, place: int) -> LlamaForCausalLM | None:
+        """The base (0) or the fine-tuned checkpoint (1) of the demo, if this is its pair."""
+        if self.seed != 0 or self.regime not in demo.PAIRS:
+            return None
+        return load(demo.pair(self.regime)[place])
 
-        Args:
-            hooks: `on_step`, `add_gradient` and `loss` of `demo.train.fit`.
-        """
-        from ..demo.train import fit
-
-        model = load(start or self.base)
-        fit(model, self.tokenizer, course, **hooks)
-        return model
-
-    def _made_base(self) -> tuple[LlamaForCausalLM, dict[str, Any]]:
+    def _trained_base(self) -> LlamaForCausalLM:
         import torch
 
-        from ..demo import PAIRS as EMBEDDED, pair
         from ..demo.train import build_model, fit
 
-        if self.seed == 0 and self.regime in EMBEDDED:
-            return load(pair(self.regime)[0]), {}
         torch.manual_seed(self.seed)
         model = build_model(self.tokenizer)
         fit(model, self.tokenizer, self.schedule.base)
-        return model, {}
+        return model
+
+    def _tuned(self) -> LlamaForCausalLM:
+        from ..demo.train import fit
+
+        model = load(self.base)
+        fit(model, self.tokenizer, self.schedule.finetuning)
+        return model
 
     def scores(
         self, model: LlamaForCausalLM | Path, *, split: str = "report", hands: int = 0
@@ -221,7 +220,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a complete checkpoint in bfloat16; the model itself is left rounded to bfloat16."""
     import torch
 
-    model.to(torch.bfloat16).save_pretrained(folder)
+    with redirect_stderr(io.StringIO()):  # the bar of a file that takes no time
+        model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import Locked, UsageError, listed
+from ..errors import InputRefused, Locked, UsageError, listed
 from ..operations.options import did_you_mean
 from ..output.lock import lock_of, locked
-from ..output.places import Reference, made_parents, not_empty, refuse_read_only, target_of
+from ..output.places import Reference, made_parents, refuse_read_only, target_of
 from ..text import two_lines
 from .journal import DONE, read
 from .lab import PAIRS, Lab
@@ -123,7 +123,8 @@ def _target(out: Reference) -> Path:
     if target.exists() and not target.is_dir():
         raise UsageError(out, "is a file", "Name a folder.")
     if target.is_dir() and any(target.iterdir()) and not (target / PAIRS).is_dir():
-        raise not_empty(target)
+        what = "is not empty, and holds no study"
+        raise InputRefused(target, what, "Name another folder.")
     refuse_read_only(out, next(p for p in (target, *target.absolute().parents) if p.is_dir()))
     return target
 

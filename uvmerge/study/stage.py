@@ -40,7 +40,7 @@ class Stage:
     """A stage of the study.
 
     Attributes:
-        name: as `--only` takes it, and of the figure's file.
+        name: as `--only` takes it; that of its file, and of its figure.
         order: its place on the page.
         title: of its section.
         regimes: of the pairs that it is measured on.
@@ -62,11 +62,16 @@ class Stage:
     rows: Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 
 
+def stage_names() -> list[str]:
+    """The names of the stages, which are those of their files; none of them is imported."""
+    from . import stages as folder
+
+    return [module.name for module in pkgutil.iter_modules(folder.__path__)]
+
+
 @cache
 def stages() -> dict[str, Stage]:
     """The stages by name, in the order of the page."""
-    from . import stages as folder
-
-    names = [module.name for module in pkgutil.iter_modules(folder.__path__)]
-    found = [importlib.import_module(f"{folder.__name__}.{name}").STAGE for name in names]
+    modules = [f"{__package__}.stages.{name}" for name in stage_names()]
+    found = [importlib.import_module(module).STAGE for module in modules]
     return {stage.name: stage for stage in sorted(found, key=lambda stage: stage.order)}

@@ -104,7 +104,7 @@ def trained(
         penalty = _penalty(pair, way)
         loss = Loss(way, load(pair.base) if way.loss in ("kl", "iw") else None)
         tuned = _in_osf(model, way.top) if way.osf else model
-        course = pair.course(rate=way.rate * pair.sizes.rate)
+        course = pair.course(way.rate)
         add = None if penalty is None else penalty.add_gradient
         fit(tuned, pair.tokenizer, course, loss=loss, add_gradient=add, on_step=on_step)
         model = tuned.merge_and_unload() if way.osf else tuned
