@@ -176,6 +176,29 @@ def test_a_compiler_that_dies_fails_its_job_alone() -> None:
 
 
 @needs_jdk
+def test_a_run_that_is_stopped_tests_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The candidates that wait are dropped: a stop does not take as long as the rest of the run."""
+    tested = []
+    monkeypatch.setattr(judge.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(
+        judge.Bench, "_tested", lambda self, own, tests: tested.append(own) or time.sleep(0.2)
+    )
+    with judge.bench(*tools(sandbox.NONE)) as bench:
+        compiling, done = bench._compiled, []
+
+        def stopped(hole: object, code: str) -> object:
+            if len(done) == 3:
+                raise KeyboardInterrupt
+            done.append(code)
+            return compiling(HOLE, code)
+
+        monkeypatch.setattr(bench, "_compiled", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            bench.judge([(HOLE, GOLD)] * 9)
+    assert len(tested) <= 3
+
+
+@needs_jdk
 def test_code_that_does_not_compile_is_told_with_its_line() -> None:
     codes = ["view.setNothing(1);", "view.setId(", ""]
     found = judge.judge([(HOLE, code) for code in codes], tools(sandbox.NONE))

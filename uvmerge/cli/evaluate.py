@@ -77,7 +77,7 @@ def ccci_command(completer: str, out: str | None, as_json: bool, **settings: Any
 
 
 ccci_command.params += [
-    Option(["--completer"], metavar="WHO", required=True,
+    Option(["--completer"], metavar="COMPLETER", required=True,
            help=f"gold, empty, rules, {REFERENCE[0].lower()}{REFERENCE[1:]}, or the address of an endpoint."),
     Option(["--without"], metavar="KIND", multiple=True, group=WHERE,
            help="A kind of context to leave out, repeatable: scope, tables, objects, relations, libraries"
@@ -96,7 +96,8 @@ def tasks_path_command() -> None:
     """Print the folder of uvmerge's tasks for lm-evaluation-harness.
 
     The group `uvmerge_cards` is the card game under both rules, 234 hands each; `uvmerge_cards_large`
-    has 2,000 each.
+    has 2,000 each. `uvmerge_ccci` is Java transfer code, which the harness runs only with
+    `--confirm_run_unsafe_code`.
     """
     if find_spec("lm_eval") is None:
         click.echo(

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,24 +127,22 @@ class Bench:
         self.count = 0
 
     def judge(self, candidates: Candidates) -> list[Judgement]:
-        """Compile candidates one after the other, and test as many at a time as there are processors.
+        """Compile candidates one by one, and test as many at a time as there are processors.
 
         Raises:
             RunFailed: the project itself does not compile here.
         """
         if not self.base.exists():
             self._compile_project()
-        built = [self._compiled(*candidate) for candidate in candidates]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            running = [
-                None if reason else pool.submit(self._tested, own, hole.tests)
-                for (hole, _), (own, reason) in zip(candidates, built)
-            ]
-            return [
-                Judgement(False, False, f"does not compile: {reason}") if test is None
-                else Judgement(True, not test.result(), test.result())
-                for (_, reason), test in zip(built, running)
-            ]  # fmt: skip
+        tests: list[Future[str] | str] = []
+        pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        try:
+            for hole, code in candidates:
+                own, reason = self._compiled(hole, code)
+                tests.append(reason or pool.submit(self._tested, own, hole.tests))
+            return [_judgement(test) for test in tests]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _compile_project(self) -> None:
         """Compile what all candidates share."""
@@ -175,6 +173,14 @@ class Bench:
         if ended.stopped:
             return ended.stopped
         return "" if secrets.compare_digest(ended.output, word) else "its tests do not pass"
+
+
+def _judgement(test: Future[str] | str) -> Judgement:
+    """What came of a test, or of the compiler's refusal in its place."""
+    if isinstance(test, str):
+        return Judgement(False, False, f"does not compile: {test}")
+    failure = test.result()
+    return Judgement(True, not failure, failure)
 
 
 class _Compiler:

@@ -18,6 +18,9 @@ from .postprocess import cut, fits
 from .sandbox import Java
 from .task import Hole
 
+_LONGEST = 32_000
+"""Characters of an answer that are read."""
+
 _OUTSIDE = Judgement(False, False, "it does not stay inside of the hole")
 
 
@@ -35,7 +38,7 @@ def scored(
         told: each task and the completer's answer.
         tools: what the judge's `available` found; None to leave the tests out.
     """
-    codes = [cut(answer, task.hole.prefix, task.hole.suffix) for task, answer in told]
+    codes = [code_of(answer, task.hole) for task, answer in told]
     judged: Sequence[Judgement | None] = [None] * len(told)
     if tools is not None:
         candidates = [(task.hole, code) for (task, _), code in zip(told, codes)]
@@ -48,6 +51,12 @@ def scored(
         }
         for (task, _), code, verdict in zip(told, codes, judged)
     ]  # fmt: skip
+
+
+def code_of(answer: str, hole: Hole) -> str:
+    """The code of an answer, without characters that cannot be stored."""
+    plain = answer[:_LONGEST].encode("utf-8", "replace").decode()
+    return cut(plain, hole.prefix, hole.suffix)
 
 
 def judged_inside(
@@ -64,7 +73,7 @@ def score(task: Task, answer: str) -> dict[str, float]:
 
     The compiler that the first call starts is kept until Python ends.
     """
-    code = cut(answer, task.hole.prefix, task.hole.suffix)
+    code = code_of(answer, task.hole)
     found, standing = similarities(code, task.hole.gold), _standing()
     if standing is None:
         return found

@@ -1,11 +1,10 @@
 package transfer;
 
-/** Constants from their codes. */
+/** Constants from the codes that tables hold; null from null. */
 public final class Codes {
     private Codes() {
     }
 
-    /** The constant with a code; null for null. */
     public static <E extends Enum<E> & Coded> E decode(Class<E> type, String code) {
         if (code == null) {
             return null;

@@ -2,7 +2,7 @@ package transfer;
 
 import java.math.BigDecimal;
 
-/** An amount of the currency of the house. */
+/** An amount of the currency of the house; tables hold hundredths of it. */
 public final class Money {
     private final long minor;
 
@@ -10,12 +10,10 @@ public final class Money {
         this.minor = minor;
     }
 
-    /** An amount in hundredths, as tables hold it. */
     public static Money ofMinor(long minor) {
         return new Money(minor);
     }
 
-    /** The amount in hundredths. */
     public long minor() {
         return minor;
     }

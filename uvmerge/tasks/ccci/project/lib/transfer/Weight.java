@@ -2,7 +2,7 @@ package transfer;
 
 import java.math.BigDecimal;
 
-/** What something weighs. */
+/** What something weighs; tables hold grams. */
 public final class Weight {
     private final long grams;
 
@@ -10,7 +10,6 @@ public final class Weight {
         this.grams = grams;
     }
 
-    /** A weight in grams, as tables hold it. */
     public static Weight ofGrams(long grams) {
         return new Weight(grams);
     }

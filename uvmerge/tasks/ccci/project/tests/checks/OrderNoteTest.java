@@ -12,6 +12,6 @@ public class OrderNoteTest {
         Check.same("ring twice", first.getNote());
         OrderNote second = orders.note(Depot.SMALL);
         Check.same("SO-2", second.getNumber());
-        Check.same("none", second.getNote());
+        Check.same("nothing noted", second.getNote());
     }
 }

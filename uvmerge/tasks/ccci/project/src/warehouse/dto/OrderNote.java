@@ -3,7 +3,7 @@ package warehouse.dto;
 /** What the packer has to read. */
 public class OrderNote {
     private String number;
-    /** {@code none} where nothing was written */
+    /** {@code nothing noted} where the customer wrote nothing */
     private String note;
 
     public String getNumber() {

@@ -76,7 +76,7 @@ public class Orders {
     public OrderNote note(SalesOrder order) {
         OrderNote note = new OrderNote();
         note.setNumber(order.getNumber());
-        note.setNote(order.getNote() == null ? "none" : order.getNote());
+        note.setNote(order.getNote() == null ? "nothing noted" : order.getNote());
         return note;
     }
 
