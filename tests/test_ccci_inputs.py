@@ -113,6 +113,11 @@ def test_broken_java_around_the_hole_still_has_its_parameters(tmp_path: Path, co
     assert "B b; // parameter" in found and "int inB;" in found
 
 
+def test_a_class_inside_of_what_is_no_java_is_read_from_there(tmp_path: Path) -> None:
+    write(tmp_path, {"A.java": f"{{ {filled('/*HOLE*/')} }}"})
+    assert "B b; // parameter" in pack(tmp_path / "A.java").text
+
+
 def test_classes_in_a_circle_and_classes_that_are_their_own_parents(tmp_path: Path) -> None:
     files = {
         "A.java": filled("/*HOLE*/"),

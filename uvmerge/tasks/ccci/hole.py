@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputRefused
 from ...text import brief
-from .java import (  # fmt: skip
+from .java import (
     COMMENTS,
     METHODS,
     TYPES,
@@ -26,6 +26,7 @@ from .java import (  # fmt: skip
     parameter_nodes,
     parse,
     raw,
+    read_type,
     read_unit,
     words,
 )
@@ -170,10 +171,11 @@ def site(prefix: str, suffix: str, file: str) -> Site:
     found = method(holder)
     name = words(owner.child_by_field_name("name"))
     at = line_of(owner.child_by_field_name("name") or owner)
-    inner = next((t for t in unit.types if t.simple == name and t.line == at), unit.types[0])
+    inner = next((t for t in unit.types if t.simple == name and t.line == at), None)
     variables = list(_variables(around[: around.index(holder)], holder, start))
     is_static = "static" in found.modifiers
     comments = list(_comments(holder, line))
+    inner = inner or read_type(owner, unit)
     return Site(unit, line, inner, found, node, is_static, variables, comments)
 
 

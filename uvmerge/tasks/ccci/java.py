@@ -159,7 +159,7 @@ def read_unit(text: str, file: str, library: bool = False) -> Unit:
         elif node.type == "import_declaration":
             _read_import(node, unit)
     for node in _declarations(root):
-        _read_type(node, unit, "")
+        read_type(node, unit, "")
     return unit
 
 
@@ -184,10 +184,9 @@ def _read_import(node: Node, unit: Unit) -> None:
         unit.imports[name.rpartition(".")[2]] = name
 
 
-def _read_type(node: Node, unit: Unit, outer: str) -> None:
+def read_type(node: Node, unit: Unit, outer: str = "") -> Type:
+    """Take a declaration of a type, and those in it, into a unit; returns the outermost."""
     name = words(node.child_by_field_name("name"))
-    if not name:
-        return
     generics = node.child_by_field_name("type_parameters")
     heritage, parents = _heritage(node)
     _, annotations = modifiers(node)
@@ -203,6 +202,7 @@ def _read_type(node: Node, unit: Unit, outer: str) -> None:
     body = node.child_by_field_name("body")
     if body is not None:
         _read_body(body, found)
+    return found
 
 
 def _read_body(body: Node, owner: Type) -> None:
@@ -221,7 +221,7 @@ def _read_body(body: Node, owner: Type) -> None:
         elif child.type in METHODS[:2]:
             owner.members.append(method(child))
         elif child.type in TYPES:
-            _read_type(child, owner.unit, owner.name)
+            read_type(child, owner.unit, owner.name)
 
 
 def _heritage(node: Node) -> tuple[str, tuple[str, ...]]:
