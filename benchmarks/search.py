@@ -1,11 +1,11 @@
 """What a search costs beside the evaluations, whether it finds what is not there, and what it finds.
 
-    python benchmarks/search.py FOLDER [--size 0.5b] [--layers 2] [--trials 20]
+    python benchmarks/search.py FOLDER [--hidden 512] [--layers 2] [--trials 20]
     python benchmarks/search.py FOLDER --null [--seeds 20] [--trials 40]
     python benchmarks/search.py FOLDER --pairs [--seeds 5] [--trials 60] [--regime part]
 
-The first measures CPU seconds for each trial of a search that evaluates nothing, on a pair with spectra
-like those of trained weights, against `uvmerge.run` on the same recipes: with the same kept factors, and
+The first measures CPU seconds for each trial of a search that evaluates nothing, on a pair of noise,
+against `uvmerge.run` on the same recipes: with the same kept factors, and
 alone. It also counts decompositions.
 
 `--null` searches where nothing can be found, with answers drawn at random, for every seed anew: `coins`
@@ -38,7 +38,7 @@ from unittest import mock
 import numpy as np
 import torch
 from measure import RESULTS, about, table, write_result
-from synthetic import write_pair, write_trained_pair
+from synthetic import write_pair
 
 import uvmerge
 from uvmerge.recipe.recipe import Recipe
@@ -83,23 +83,29 @@ def nothing(checkpoint: Path) -> dict[str, float]:
 
 def cost(settings: argparse.Namespace) -> None:
     """CPU seconds for each trial, and what `run` takes for the same recipes."""
-    pair = settings.folder / "base", settings.folder / "finetuned"
+    folder = settings.folder / f"{settings.hidden}x{settings.layers}"
+    pair = folder / "base", folder / "finetuned"
     if not pair[0].exists():
-        write_trained_pair(settings.folder, settings.size, settings.layers)
+        hidden = settings.hidden
+        write_pair(folder, settings.layers, hidden, hidden * 11 // 4, vocabulary=1000)
     out = settings.folder / "searched"
     shutil.rmtree(out, ignore_errors=True)
     few, many = 3, 3 + settings.trials
 
     def search(trials: int) -> float:
         start = time.process_time()
-        uvmerge.search(SPACE, *pair, out, evaluate=nothing, metrics=GOALS, trials=trials, workers=1)
+        uvmerge.search(
+            SPACE, *pair, out, evaluate=nothing, metrics=GOALS, trials=trials, workers=1, force=True
+        )
         return time.process_time() - start
 
     with decompositions() as first:
         search(few)
     with decompositions() as later:
         spent = search(many)
-    found = uvmerge.search(SPACE, *pair, out, evaluate=nothing, metrics=GOALS, trials=many)
+    found = uvmerge.search(
+        SPACE, *pair, out, evaluate=nothing, metrics=GOALS, trials=many, force=True
+    )
     recipes = [
         Recipe.from_data({"uvmerge": 1, "steps": [{"project": {
             "top": t.settings["project.top"], "side": t.settings["project.side"]}}]})
@@ -109,7 +115,16 @@ def cost(settings: argparse.Namespace) -> None:
 
     def run(recipe: Recipe, **more: Any) -> float:
         start = time.process_time()
-        uvmerge.run(recipe, again, base=pair[0], finetuned=pair[1], quiet=True, workers=1, **more)
+        uvmerge.run(
+            recipe,
+            again,
+            base=pair[0],
+            finetuned=pair[1],
+            quiet=True,
+            workers=1,
+            force=True,
+            **more,
+        )
         spent = time.process_time() - start
         shutil.rmtree(again)
         return spent
@@ -118,7 +133,7 @@ def cost(settings: argparse.Namespace) -> None:
     alone = [run(recipe) for recipe in recipes[:5]]
     matrices = len(list(factors.iterdir()))
     result = about("uvmerge", "torch", "optuna") | {
-        "size": settings.size, "layers": settings.layers, "trials": settings.trials,
+        "hidden": settings.hidden, "layers": settings.layers, "trials": settings.trials,
         "cpu_s_per_trial": round(spent / settings.trials, 3),
         "cpu_s_per_run_with_factors": round(statistics.mean(kept), 3),
         "cpu_s_per_run_alone": round(statistics.mean(alone), 3),
@@ -295,7 +310,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", default="0.5b")
+    parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--trials", type=int)
     parser.add_argument("--seeds", type=int)
