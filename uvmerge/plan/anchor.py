@@ -25,8 +25,8 @@ from . import preflight
 from .roster import Consequences, Roster, alike
 
 _WEIGHT = re.compile(r"(weight|weight_packed|_blocks)$")  # of a map, not the scales beside it
-# CPU seconds of one core for 10^12 multiply-adds, measured on 4,096 × 14,336 (benchmarks/anchor.py).
-_SECONDS = 1e-12 * 120
+# CPU seconds of one core for a multiply-add of `AnchorStep.work`, from benchmarks/results/anchor.json.
+_SECONDS = 80e-12
 _REST = Consequences("not anchored", "not anchored", "not anchored")
 
 
