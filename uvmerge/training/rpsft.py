@@ -44,16 +44,21 @@ class Projection:
 
     def of(self, W: Tensor) -> Tensor:
         """UᵀWV (k, k), before any part is taken of it; UᵀW (k, n), WV (m, k) or W."""
-        U = [] if self.U is None else [self.U.to(W.dtype).T]
-        V = [] if self.V is None else [self.V.to(W.dtype)]
-        return torch.linalg.multi_dot([*U, W, *V]) if U or V else W
+        if self._tall:
+            return self.of_inputs(self.of_outputs(W))
+        return self.of_outputs(self.of_inputs(W))
+
+    @property
+    def _tall(self) -> bool:
+        """Whether the products with U come first in P, and last in Pᵀ: the order of least cost."""
+        return self.U is None or self.V is None or self.U.shape[0] >= self.V.shape[0]
 
     def of_outputs(self, B: Tensor) -> Tensor:
-        """UᵀB of a factor B (m, r)."""
+        """UᵀB of B (m, r)."""
         return B if self.U is None else self.U.to(B.dtype).T @ B
 
     def of_inputs(self, A: Tensor) -> Tensor:
-        """AV of a factor A (r, n)."""
+        """AV of A (r, n)."""
         return A if self.V is None else A @ self.V.to(A.dtype)
 
     def to_outputs(self, L: Tensor) -> Tensor:
@@ -72,12 +77,15 @@ class Projection:
         return diagonal if self.part == "diag" else D - diagonal
 
     def adjoint(self, D: Tensor) -> Tensor:
-        """UDVᵀ (m, n), or UD, DVᵀ and D.
+        """UDVᵀ (m, n), or UD, DVᵀ and D."""
+        if self._tall:
+            return self.to_outputs(self.to_inputs(D))
+        return self.to_inputs(self.to_outputs(D))
 
-        Of the two orders it takes the one that costs less; a graph of `of` takes the same one.
-        """
-        tall = self.U is None or self.V is None or self.U.shape[0] >= self.V.shape[0]
-        return self.to_outputs(self.to_inputs(D)) if tall else self.to_inputs(self.to_outputs(D))
+    def cast(self, dtype: torch.dtype) -> Projection:
+        """The same with factors of a dtype, for several products with them."""
+        U, V = (None if each is None else each.to(dtype) for each in (self.U, self.V))
+        return Projection(U, V, self.part)
 
     def to(self, device: torch.device) -> None:
         """Move the factors to a device, if they are elsewhere."""
@@ -132,7 +140,6 @@ class Dense:
 
     def change(self, W: Tensor) -> Tensor:
         """P(W − W₀), the part that is penalised, in float32 or float64."""
-        self._follow(W.device)
         dtype = compute_dtype(W.dtype)
         if self.keeps_start:
             D = self.projection.of((W - self.start.to(W.dtype)).to(dtype))
@@ -143,6 +150,11 @@ class Dense:
             D = self.total(D)
         return self.projection.of_part(D)
 
+    def cast(self, dtype: torch.dtype) -> Dense:
+        """The same, with factors in the dtype in which a parameter of `dtype` is multiplied."""
+        projection = self.projection.cast(compute_dtype(dtype))
+        return Dense(projection, self.start, self.keeps_start, self.total)
+
     def value(self, D: Tensor) -> Tensor:
         """R of what `change` returned: a scalar."""
         R = D.square().sum()
@@ -152,7 +164,8 @@ class Dense:
         """scale · ∂R/∂W (m, n) in the dtype of a parameter, of what `change` returned."""
         return self.projection.adjoint((2 * scale * D).to(compute_dtype(dtype))).to(dtype)
 
-    def _follow(self, device: torch.device) -> None:
+    def follow(self, device: torch.device) -> None:
+        """Move factors and start to the device of the parameter, if they are elsewhere."""
         if self.start.device != device:
             self.projection.to(device)
             self.start = self.start.to(device)

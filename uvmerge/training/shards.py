@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def is_sharded(tensor: Any) -> bool:
     """Whether a tensor is a DTensor."""
-    if not torch.distributed.is_available():
+    if type(tensor) in (Tensor, torch.nn.Parameter) or not torch.distributed.is_available():
         return False
     from torch.distributed.tensor import DTensor
 
@@ -40,11 +40,18 @@ class Rows:
     Attributes:
         first, end: the rows are those from `first` to `end`, `end` not included.
         group: the processes that hold the other rows; None where this one holds all rows.
+        replicated: whether the rows are those of a DTensor of which each process holds all.
     """
 
     first: int
     end: int
     group: ProcessGroup | None = None
+    replicated: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether this process holds all rows, in a tensor that is not sharded."""
+        return self.group is None and not self.replicated
 
     @property
     def begins(self) -> bool:
@@ -83,7 +90,7 @@ def rows_of(name: str, parameter: Any) -> Rows:
         do = "Shard the model by fully_shard alone (FSDP2), without tensor parallelism."
         raise InputRefused(name, what, do)
     if not sharded:
-        return Rows(0, parameter.shape[0])
+        return Rows(0, parameter.shape[0], replicated=True)
     most = -(-parameter.shape[0] // mesh.size(sharded[0]))  # as torch.chunk cuts
     first = min(parameter.shape[0], most * mesh.get_local_rank(sharded[0]))
     end = min(parameter.shape[0], first + most)
@@ -99,7 +106,9 @@ def add(parameter: Any, gradient: Tensor) -> None:
     """
     if parameter.grad is not None:
         local(parameter.grad).add_(gradient)
-    elif is_sharded(parameter):
+    elif not is_sharded(parameter):
+        parameter.grad = gradient
+    else:
         from torch.distributed.tensor import DTensor
 
         parameter.grad = DTensor.from_local(
@@ -110,8 +119,6 @@ def add(parameter: Any, gradient: Tensor) -> None:
             shape=parameter.shape,
             stride=parameter.stride(),
         )
-    else:
-        parameter.grad = gradient
 
 
 class _Total(torch.autograd.Function):

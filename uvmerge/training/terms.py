@@ -61,14 +61,18 @@ class DenseTerm:
 
     def value(self) -> Tensor:
         """The penalty without its strength: a scalar with a graph."""
+        self.penalty.follow(self.parameter.device)
         return self.penalty.value(self.penalty.change(shards.local(self.parameter)))
 
     def add_gradient(self, scale: float) -> Tensor:
         """Add scale · ∂R/∂W to the parameter's gradient; returns R, a scalar. Without a graph."""
-        D = self.penalty.change(shards.local(self.parameter.detach()))
+        W, dtype = self.parameter.data, self.parameter.dtype
+        self.penalty.follow(W.device)
+        penalty = self.penalty.cast(dtype)
+        D = penalty.change(W if self.rows.whole else shards.local(W))
         if scale:
-            shards.add(self.parameter, self.penalty.gradient(D, scale, self.parameter.dtype))
-        return self.penalty.value(D)
+            shards.add(self.parameter, penalty.gradient(D, scale, dtype))
+        return penalty.value(D)
 
     @property
     def memory(self) -> tuple[int, int]:
