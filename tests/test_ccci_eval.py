@@ -55,6 +55,7 @@ def test_gold_is_perfect_and_the_json_holds_what_is_promised(
     assert told["n"] == told["asked"] == 4 and told["skipped"] == 0 and told["seconds"] > 0
     for name in ("build_pass", *(m for m in metrics.METRICS if m not in told["missing"])):
         assert told[name] == 1.0, name
+    assert told["sandbox"] == TOOLS[1]
     assert told["wilson"] == [pytest.approx(0.5101, abs=1e-4), 1.0]
     assert told["kinds"]["scope"]["n"] == 4 and told["families"]["one-to-one"]["build_pass"] == 1
     rows = lines(out / "samples.jsonl")
@@ -106,7 +107,7 @@ def test_without_a_sandbox_tests_are_skipped_unless_asked_for(
         assert told["skipped"] == told["n"] == 2 and "build_pass" not in told
         assert "bubblewrap" in told["missing"]["build_pass"]
         told = json.loads(uv(capsys, *words, "--no-sandbox").out)
-        assert told["build_pass"] == 1.0 and told["skipped"] == 0
+        assert told["build_pass"] == 1.0 and told["skipped"] == 0 and told["sandbox"] == "none"
     finally:
         sandbox.best_walls.cache_clear()
 

@@ -152,9 +152,9 @@ def evaluate_ccci(
             head = {"eval": "ccci", "version": 1, "model": about, **recorded}
             root = stack.enter_context(answers.kept_in(target, head))
         asked = _ask(answers, questions, name, folder, chosen, progress)
-        samples, missing = _judged(answers, questions, chosen, progress)
+        samples, measured = _judged(answers, questions, chosen, progress)
         seconds = time.monotonic() - started
-        done = CcciEvaluation(about, recorded, samples, missing, asked, seconds, target)
+        done = CcciEvaluation(about, recorded, samples, *measured, asked, seconds, target)
         if root is not None:
             results = {k: v for k, v in done.as_data().items() if k not in ("asked", "out")}
             write_results(root, samples, results)
@@ -229,16 +229,13 @@ def _ask(
 
 def _judged(
     answers: Answers, questions: Sequence[Question], settings: CcciSettings, progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """A row for each hole; and of each metric that is missing, why."""
+) -> tuple[list[dict[str, Any]], tuple[dict[str, str], str | None]]:
+    """A row for each hole; of each metric that is missing, why; and the sandbox that tests ran in."""
     from ..tasks.ccci import judge, scoring
 
-    tools = judge.available(settings.no_sandbox)
-    missing = scoring.missing_metrics()
-    if isinstance(tools, str):
-        missing["build_pass"] = tools
-    else:
-        progress.say(f"testing {counted(len(questions), 'answer')}")
     told = [(each.task, answers.answer(each) or "") for each in questions]
-    rows = scoring.scored(told, None if isinstance(tools, str) else tools)
-    return rows, missing
+    tools, missing = judge.available(settings.no_sandbox), scoring.missing_metrics()
+    if isinstance(tools, str):
+        return scoring.scored(told, None), ({**missing, "build_pass": tools}, None)
+    progress.say(f"testing {counted(len(questions), 'answer')}")
+    return scoring.scored(told, tools), (missing, tools[1])

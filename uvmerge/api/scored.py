@@ -23,6 +23,8 @@ class CcciEvaluation:
         samples: one row for each hole: `task`, `doc_id`, `id`, `family`, `needs`, the code, and the
             metrics, each between 0 and 1.
         missing: of each metric that could not be measured, why, and what to do.
+        sandbox: what the tests ran in: `bwrap`, `unshare` (which hides the network and other processes
+            alone), `none`; None where they did not run.
         asked: how many answers were asked for in this run, the others were there.
         seconds: how long it took.
         out: the folder with the answers, or None.
@@ -32,6 +34,7 @@ class CcciEvaluation:
     settings: dict[str, Any]
     samples: list[dict[str, Any]]
     missing: dict[str, str]
+    sandbox: str | None
     asked: int
     seconds: float
     out: Path | None
@@ -45,6 +48,7 @@ class CcciEvaluation:
         """Everything but the samples, as JSON-able data."""
         return {
             **_scores(self.samples), "skipped": self.skipped, "missing": self.missing,
+            "sandbox": self.sandbox,
             "seconds": round(self.seconds, 3), "model": self.model, "settings": self.settings,
             "kinds": self.kinds(), "families": self.families(),
             "asked": self.asked, "out": None if self.out is None else str(self.out),
@@ -69,6 +73,8 @@ class CcciEvaluation:
         shown = table(header, [[name, s["n"], _build(s), *_means(s)] for name, s in rows], "holes")
         notes = [f"{name} is not measured: {why}" for name, why in self.missing.items()]
         skipped = [f"skipped: {self.skipped} of {len(self.samples)} holes"] if self.skipped else []
+        if self.sandbox not in (None, "bwrap"):
+            notes.append(f"tests ran with the sandbox {self.sandbox}: files were in their reach")
         return "\n".join([shown, *skipped, *notes])
 
 

@@ -102,9 +102,11 @@ def best_walls(java: Java) -> str:
         if shutil.which(kind) is None:
             continue
         words = [*walls(kind, java, []), java.program, "-Xmx16m", "-version"]
-        done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL)
-        if done.returncode == 0:
-            return kind
+        with suppress(OSError, subprocess.TimeoutExpired):
+            quiet = subprocess.DEVNULL
+            done = subprocess.run(words, stdin=quiet, stdout=quiet, stderr=quiet, timeout=60)
+            if done.returncode == 0:
+                return kind
     return NONE
 
 
