@@ -205,10 +205,19 @@ CREATE TABLE last (x INT);
     )
     assert set(found.tables) == {"a", "last"}
     assert [column.name for column in found.tables["a"].columns] == ["x"]
-    assert [note.partition(": ")[0] for note in found.notes] == [
+    assert sorted(note.partition(": ")[0] for note in found.notes) == [
         f"s.sql:{line}" for line in (2, 3, 4, 5)
     ]
     assert "table A is defined twice, first in s.sql:1" in found.notes[0]
+
+
+def test_a_change_may_come_before_its_table_and_from_another_file(tmp_path: Path) -> None:
+    write(tmp_path, {"A.java": filled("/*HOLE*/"), "B.java": "class B { int id; }"})
+    write(tmp_path, {"a.sql": "-- first\nALTER TABLE b ADD COLUMN late INT; -- so it is\n"})
+    write(tmp_path, {"b.sql": "CREATE TABLE b (id INT PRIMARY KEY);"})
+    found = pack(tmp_path / "A.java", schema=[tmp_path / "b.sql", tmp_path / "a.sql"])
+    table = next(piece for piece in found.pieces if piece.kind == "tables")
+    assert "  late INT\n" in table.text and table.file == "b.sql" and not found.notes
 
 
 def test_a_file_that_no_tokenizer_reads_loses_that_part_alone() -> None:

@@ -45,7 +45,7 @@ def pieces(view: View) -> Iterator[Piece]:
             if column.comment:
                 said = f"{inert(table.name)}.{inert(column.name)}: {quoted(column.comment)}"
                 name = inert(column.name)
-                yield Piece("comments", said, table.file, column.line, distance, 0, name)
+                yield Piece("comments", said, column.file, column.line, distance, 0, name)
 
 
 def _name(found: Type, member: Member) -> str:

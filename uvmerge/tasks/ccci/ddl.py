@@ -29,10 +29,11 @@ _STARTS = re.compile(r"^(?=[ \t]*(?:CREATE|ALTER)\b)", re.IGNORECASE | re.MULTIL
 
 @dataclass(slots=True)
 class Column:
-    """A column; `comment` is what the DDL says of it."""
+    """A column, with the place of its name; `comment` is what the DDL says of it."""
 
     name: str
     type: str
+    file: str
     line: int
     required: bool = False
     comment: str = ""
@@ -73,6 +74,7 @@ class Schema:
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
         self.notes: list[str] = []
+        self._changes: list[tuple[str, str, Sequence[Any], _Lines]] = []
 
     def read(self, text: str, file: str) -> None:
         """Take in the statements of a file."""
@@ -89,7 +91,17 @@ class Schema:
             self._take(parsed, chunk, file, line)
 
     def finish(self) -> None:
-        """Complete foreign keys that name no column with the other table's primary key."""
+        """Change the tables that another statement changes, and complete foreign keys without columns.
+
+        A key that names no column of the other table is of the primary key there.
+        """
+        for name, place, parts, lines in self._changes:
+            changed = self.get(name)
+            if changed is None:
+                self.notes.append(f"{place}: changes {brief(name, 60)}, which is not here")
+                continue
+            for part in parts:
+                _take_part(part, changed, lines)
         for table in self.tables.values():
             for key in table.foreign:
                 other = self.get(key.table)
@@ -106,17 +118,12 @@ class Schema:
         target = parsed.this.this if isinstance(parsed.this, exp.Schema) else parsed.this
         if not isinstance(target, exp.Table) or not target.name:
             return
+        lines = _Lines(chunk, file, line)
         if isinstance(parsed, exp.Alter):
-            table = self.get(target.name)
-            if table is None:
-                self.notes.append(f"{file}:{line}: changes {brief(target.name, 60)}, not here")
-                return
-            lines = _Lines(chunk, line)
             lines.of(target.name)
-            for part in parsed.args.get("actions") or ():
-                _take_part(part, table, lines)
+            parts = parsed.args.get("actions") or ()
+            self._changes.append((target.name, f"{file}:{line}", parts, lines))
         elif isinstance(parsed, exp.Create) and isinstance(parsed.this, exp.Schema):
-            lines = _Lines(chunk, line)
             here = lines.of(target.name)
             first = self.get(target.name)
             if first is not None:
@@ -257,7 +264,8 @@ def _quiet() -> Iterator[None]:
 class _Lines:
     """Lines of the names of a statement, asked for in their order."""
 
-    def __init__(self, statement: str, first: int) -> None:
+    def __init__(self, statement: str, file: str, first: int) -> None:
+        self.file = file
         self._statement, self._first, self._at = statement, first, 0
 
     def of(self, name: str) -> int:
@@ -272,7 +280,7 @@ def _take_part(part: Any, table: Table, lines: _Lines) -> None:
     from sqlglot import exp
 
     if isinstance(part, exp.ColumnDef):
-        _take_column(part, table, lines.of(part.name))
+        _take_column(part, table, lines)
     elif isinstance(part, exp.PrimaryKey):
         table.keys += _names(part.expressions)
     elif isinstance(part, exp.ForeignKey):
@@ -282,11 +290,12 @@ def _take_part(part: Any, table: Table, lines: _Lines) -> None:
             _take_part(inner, table, lines)
 
 
-def _take_column(part: Any, table: Table, line: int) -> None:
+def _take_column(part: Any, table: Table, lines: _Lines) -> None:
     from sqlglot import exp
 
     kind = part.args.get("kind")
-    column = Column(part.name, kind.sql() if kind is not None else "", line)
+    written = kind.sql() if kind is not None else ""
+    column = Column(part.name, written, lines.file, lines.of(part.name))
     for constraint in part.args.get("constraints") or ():
         what = constraint.args.get("kind")
         if isinstance(what, exp.PrimaryKeyColumnConstraint):

@@ -18,9 +18,9 @@ def pieces(view: View) -> Iterator[Piece]:
     for distance, table in view.tables.values():
         for start in range(0, max(len(table.columns), 1), COLUMNS):
             part = table.columns[start : start + COLUMNS]
-            line, quotes = (part[0].line, part[0].name) if start else (table.line, table.name)
+            place: Column | Table = part[0] if start else table
             said = _text(table, part)
-            yield Piece("tables", said, table.file, line, distance, 0, inert(quotes))
+            yield Piece("tables", said, place.file, place.line, distance, 0, inert(place.name))
 
 
 def _text(table: Table, columns: list[Column]) -> str:
