@@ -328,7 +328,7 @@ _SMALL = """
 import sys
 from uvmerge.study import run, sizes
 run.FULL = sizes.Sizes(quick=True, hands=20, steps=6, batch=4)
-run.run(sys.argv[1], only="prevention", seeds=1)
+run.run(sys.argv[1], only="prevention", seeds=1, pairs=1)
 """
 
 
