@@ -123,7 +123,9 @@ def test_planted_candidates_fail_leave_nothing_and_do_no_harm_to_the_next(
         codes = planted(port)
         found = dict(zip(codes, judged(shared, TOOLS[1], codes.values())))
         after = judged(shared, TOOLS[1], [GOLD])
-        assert not running(str(shared.base)) and not running(CHILD)
+        assert not running(str(shared.base)) and not running(
+            CHILD
+        )  # of the compiler: the root alone
     reasons = {name: each.reason for name, each in found.items()}
     assert all(each.compiles for each in found.values()), reasons
     gaps = {name for name, each in found.items() if each.passes}
@@ -222,6 +224,30 @@ def test_a_run_that_is_stopped_tests_nothing_more(
     with pytest.raises(KeyboardInterrupt):
         judged(shared, sandbox.NONE, [GOLD] * 9)
     assert len(tested) <= 1
+
+
+@needs_jdk
+def test_a_run_that_is_killed_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+    code = (
+        "from test_ccci_judge import *\n"
+        "with judge.bench(*tools(sandbox.NONE)) as bench:\n"
+        "    bench._compiled(HOLE, GOLD)\n"
+        "    print(bench.root, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(uvmerge.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        root = process.stdout.readline().strip()
+        assert Path(root).is_dir() and running(root)
+        process.kill()
+    deadline = time.monotonic() + 20
+    while (Path(root).exists() or running(root)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(root).exists() and not running(root)
 
 
 @needs_jdk

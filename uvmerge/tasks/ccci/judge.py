@@ -110,7 +110,7 @@ def bench(java: Java, kind: str) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="uvmerge-ccci-") as name:
         root = Path(os.path.realpath(name))
         root.chmod(0o755)  # a user of a namespace is another one
-        with _Compiler(java) as compiler:
+        with _Compiler(java, root) as compiler:
             yield Bench(root, java, kind, compiler)
 
 
@@ -186,11 +186,12 @@ def _judgement(test: Future[str] | str) -> Judgement:
 class _Compiler:
     """A Java that compiles one job after the other, started when the first one comes.
 
-    One that dies, or needs too long, fails its job; the next job has a new one.
+    One that dies, or needs too long, fails its job; the next job has a new one. If this process is
+    killed, the compiler deletes the folder `root`.
     """
 
-    def __init__(self, java: Java) -> None:
-        self.java = java
+    def __init__(self, java: Java, root: Path) -> None:
+        self.java, self.root = java, root
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> _Compiler:
@@ -216,7 +217,8 @@ class _Compiler:
     def _answer(self, job: str) -> str:
         """The compiler's line, or what there is of it when it has ended."""
         if self.process is None:
-            words = [self.java.program, *_SMALL, "-Xmx512m", str(TOOLS / "Compile.java")]
+            source = str(TOOLS / "Compile.java")
+            words = [self.java.program, *_SMALL, "-Xmx512m", source, str(self.root)]
             self.process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 encoding="utf-8", errors="replace", start_new_session=True,

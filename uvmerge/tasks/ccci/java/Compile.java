@@ -2,6 +2,7 @@ import java.io.BufferedReader;
 import java.io.File;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -16,9 +17,12 @@ import javax.tools.ToolProvider;
 /**
  * Compiles one job for each line of its input: class path, folder for classes and source files, with
  * tabs between them. It answers each with a line: {@code ok}, or {@code failed} and the first error.
+ *
+ * <p>Its argument is the folder of the whole run. Where the input ends, whoever started it is gone without
+ * clearing up, and the folder is deleted.
  */
 public class Compile {
-    public static void main(String[] none) throws Exception {
+    public static void main(String[] folder) throws Exception {
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         StandardJavaFileManager files =
                 compiler.getStandardFileManager(null, Locale.ROOT, StandardCharsets.UTF_8);
@@ -33,6 +37,16 @@ public class Compile {
             }
             System.out.println(answer);
         }
+        delete(new File(folder[0]));
+    }
+
+    private static void delete(File file) {
+        if (!Files.isSymbolicLink(file.toPath()) && file.isDirectory()) {
+            for (File inner : file.listFiles()) {
+                delete(inner);
+            }
+        }
+        file.delete();
     }
 
     private static String compiled(
