@@ -14,9 +14,9 @@ from uvmerge.engine.factors import FactorFolder
 from uvmerge.measure.compare import measure
 from uvmerge.measure.null import edges_of
 from uvmerge.report import as_data
-from uvmerge.spectral.ladder import Shelf
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
+from uvmerge.spectral.source import Shelf
 
 
 def reference(base: torch.Tensor, other: torch.Tensor) -> tuple[list[float], list[float]]:

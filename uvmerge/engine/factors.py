@@ -21,7 +21,7 @@ from ..spectral.gram import Eigenpairs
 
 
 class FactorFolder:
-    """A `spectral.ladder.Memory` in a folder.
+    """A `spectral.source.Memory` in a folder.
 
     A file appears by renaming, so that it is never there in part. A damaged or malformed file counts
     as absent. What a killed run on this host had not finished is removed.

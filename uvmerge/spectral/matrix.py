@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .ladder import Basis, Ladder, Shelf
+from .ladder import Basis, Ladder
 from .log import Log, difference
 from .operand import Factors, Matrix, Term
 from .precision import Precision
 from .rank import energy_count, leading_count, needs_small_values
 from .recombine import Sum, converted
+from .source import Shelf
 
 
 class DenseOperand:

@@ -46,6 +46,8 @@ class Precision:
     Attributes:
         multiply: dtype of the products in a Gram matrix whose eigenvectors are refined.
         combine: dtype of the longer side's singular vectors, and of the recombination.
+        smallest_reduced: the smallest r for which a matrix is reduced to tridiagonal form; for a
+            smaller one a float64 eigenproblem is as fast.
         smallest_refined: the smallest r for which refining is tried; for a smaller one a float64
             eigenproblem is as fast as two steps of refinement (`exact`) or one (`fast`).
         residual: largest ‖G v_i − θ_i v_i‖ / θ_i of a refined eigenpair.
@@ -60,6 +62,7 @@ class Precision:
     smallest_refined: int
     residual: float
     orthogonality: float
+    smallest_reduced: int = 256
 
     def holding(self, stored: Iterable[torch.Tensor]) -> Precision:
         """This policy, or `EXACT` where float32, in which this one computes, cannot hold the values.
