@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import RunFailed
 from .gram import Eigenpairs
-from .operand import Factors
+from .operand import Factors, Spectrum
 from .precision import SMALLEST_VALUE, Precision
 from .recombine import BLOCK, Sum
 from .reduced import CorrectedRung, TridiagonalRung
@@ -27,13 +27,6 @@ from .refined import RefinedRung
 from .side import Side
 from .source import Shelf, Source
 from .svd import checked_svd
-
-
-class Spectrum(NamedTuple):
-    """All r singular values, descending, and the rung that gave them."""
-
-    values: Tensor
-    method: str
 
 
 class Basis(NamedTuple):
@@ -107,9 +100,14 @@ class Ladder:
         self._gram = GramRung(self.source)
         self._svd: Factors | None = None
 
-    def top(self, k: int) -> Factors:
-        """Leading k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`."""
-        side = self._leading(k)
+    def top(self, k: int, wholly: bool = True) -> Factors:
+        """Leading k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`.
+
+        Args:
+            wholly: correct all vectors, where the rung `corrected` gives them, and not only those
+                next to the cut, whose errors count most.
+        """
+        side = self._leading(k, wholly)
         if side is None:
             return self._part_of_svd(slice(0, k), k)
         S = side.values[:k].to(self.precision.combine)  # of W / 2^exponent, like `side.other`
@@ -123,7 +121,8 @@ class Ladder:
             short, other = short[:, order], other[:, order]
         U, Vh = (other, short.mT) if self.W.is_tall else (short, other.mT)
         gap = self._gap(k, side.values, side.following)
-        return Factors(U, self._unscaled(S), Vh, gap, side.method)
+        missed = 2.0**0.5 * float(S[-1]) * side.tilt * 2.0**self.W.exponent if k else 0.0
+        return Factors(U, self._unscaled(S), Vh, gap, side.method, missed)
 
     def tail(self, k: int) -> Factors:
         """Last k triplets, 0 ≤ k ≤ r, in the dtype `precision.combine`."""
@@ -186,9 +185,12 @@ class Ladder:
         """
         self._gram.keep()
 
-    def _leading(self, k: int) -> Side | None:
+    def _leading(self, k: int, wholly: bool) -> Side | None:
         """The first rung whose leading k triplets are accurate; None where only the SVD is left."""
-        for rung in (self._corrected, self._tridiagonal, self._refined, self._gram):
+        corrected = self._corrected.side(k, wholly)
+        if corrected is not None and corrected.holds(k, self.precision.orthogonality):
+            return corrected
+        for rung in (self._tridiagonal, self._refined, self._gram):
             side = rung.side(k)
             if side is None:
                 continue

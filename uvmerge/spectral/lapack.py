@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_char, c_double, c_int, c_void_p
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ def functions() -> dict[str, _Function] | None:
             kind = ctypes.CFUNCTYPE(None, *[c_void_p] * arguments)
             found[letter + routine] = kind(pointer)
     return found
+
+
+def version() -> str:
+    """The version of scipy whose LAPACK is used; `none` where there is none."""
+    try:
+        return metadata.version("scipy") if functions() else "none"
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 class _Hold:

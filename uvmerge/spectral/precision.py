@@ -35,6 +35,8 @@ from .magnitude import FLOAT32_RANGE, largest
 
 # Smallest σ/σ_1 that is read off a float64 Gram matrix, where its error is about 1e-11 σ_1.
 SMALLEST_VALUE = 1e-6
+# The promise of `fast`: its largest error relative to the edit, and relative to ‖W‖_F at best.
+FAST_ERROR, FAST_FLOOR = 1e-3, 1e-6
 # Largest ‖W − U S Vh‖_F / ‖W‖_F, and |UᵀU − 1|, accepted from a full SVD.
 RESIDUAL = 1e-9
 

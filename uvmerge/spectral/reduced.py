@@ -14,6 +14,8 @@ removed, and √2 σ_k ‖x‖_F its effect on W.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from .reduction import VECTORS, Reduction, is_available
 from .side import Side
 from .source import Source
 
+LEAST_CORRECTED = 64  # columns before the cut
 LARGEST_STEP = 1e-2  # ‖x‖_F; a larger one means that equal values lie on both sides of the cut
 
 
@@ -122,70 +125,76 @@ class CorrectedRung:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.reduced = Reduced(source, torch.float32)
-        self._sides: dict[int, Side | None] = {}
+        self._sides: dict[tuple[int, int], Side | None] = {}
 
-    def side(self, k: int) -> Side | None:
-        """The leading k triplets; None where this rung is not offered or not accurate enough."""
+    def side(self, k: int, wholly: bool) -> Side | None:
+        """The leading k triplets; None where this rung is not offered or not accurate enough.
+
+        Args:
+            wholly: correct every vector, and not only the last eighth before the cut.
+        """
         combine = self.source.precision.combine
         if not k or combine != torch.float32 or not self.reduced.is_offered:
             return None
-        if k not in self._sides:
-            self._sides[k] = self._side(k)
-        return self._sides[k]
+        last = k if wholly else min(k, max(LEAST_CORRECTED, k // 8))
+        if (k, last) not in self._sides:
+            self._sides[k, last] = self._side(k, last)
+        return self._sides[k, last]
 
-    def _side(self, k: int) -> Side | None:
+    def _side(self, k: int, last: int) -> Side | None:
         blocks = self.reduced.blocks(k)
         if blocks is None:
             return None
-        values = torch.cat([*(block.values for block in blocks)])
+        values = torch.cat([block.values for block in blocks])
         if not values[k - 1] * LARGEST_CONDITION > values[0]:
             return None
-        V = torch.cat([block.vectors for block in blocks], dim=1)[:, :k]
+        V, tilt = torch.cat([block.vectors for block in blocks], dim=1)[:, :k], 0.0
         if k < self.source.r:
-            found = self._recalled(V, values)
-            if found is None:
+            corrected = self._recalled(V, values[:k], last)
+            if corrected is None:
                 return None
-            V = found
+            tilt = _tilt_left(corrected - V[:, k - last :], k)
+            V = torch.cat([V[:, : k - last], corrected], dim=1)
         others = self.source.project(V.split(BLOCK, dim=1))
         lengths = torch.cat([_lengths(other) for other in others])
         low = float(values[k]) if k < len(values) else blocks[-1].following
         following = None if low is None else min(low**0.5, float(lengths[k - 1]))
-        side = Side(self.name, lengths, V, following)
+        side = Side(self.name, lengths, V, following, tilt)
         side.extend(k, lambda _: others)
         return side
 
-    def _recalled(self, V: Tensor, values: Tensor) -> Tensor | None:
-        """The corrected V (r, k), from the shelf or computed; None where correcting V is no way."""
+    def _recalled(self, V: Tensor, values: Tensor, last: int) -> Tensor | None:
+        """The corrected last columns of V (r, k), from the shelf or computed; None where correcting
+        them is no way."""
         k = V.shape[1]
-        rung = f"{self.name}-{k}"
-        kept = self.source.recalled(rung, k, k, torch.float32)
+        rung = f"{self.name}-{k}-last-{last}"
+        kept = self.source.recalled(rung, last, last, torch.float32)
         if kept is None:
-            corrected = self._corrected(V)
+            corrected = self._corrected(V, last)
             kept = self.source.nothing(torch.float32)
             if corrected is not None:
-                kept = Eigenpairs(values[:k], corrected, None)
+                kept = Eigenpairs(values[k - last :], corrected, None)
             self.source.keep(rung, kept)
         return kept.vectors if len(kept.values) else None
 
-    def _corrected(self, V: Tensor) -> Tensor | None:
-        """V (r, k) with every column corrected."""
+    def _corrected(self, V: Tensor, last: int) -> Tensor | None:
+        """The last columns of V (r, k), corrected (r, last)."""
         reduction, k = self.reduced.reduction(), V.shape[1]
         if reduction is None:
             return None
         known = [reduction.block(i, self.reduced.bound) for i in range(-(-k // VECTORS))]
-        Z = torch.cat([block for block in known if block is not None], dim=1)
+        Z = torch.cat([block for block in known if block is not None], dim=1)[:, :k]
         parts, total = [], 0.0
-        for part, at in zip(V.split(VECTORS, dim=1), range(0, k, VECTORS)):
-            values = reduction.values[at : at + part.shape[1]]
-            X = self._steps(reduction, part, Z[:, :k], values)
+        for at in range(k - last, k, VECTORS):
+            columns = slice(at, min(k, at + VECTORS))
+            X = self._steps(reduction, V[:, columns], Z, reduction.values[columns])
             total += float(X.square().sum())
             if not total <= LARGEST_STEP**2:
                 return None
-            parts.append(part + reduction.back(X))
+            parts.append(V[:, columns] + reduction.back(X))
         corrected = torch.cat(parts, dim=1)
-        eye = torch.eye(k)
-        is_orthonormal = (corrected.mT @ corrected - eye).abs().max() <= self.reduced.bound
-        return corrected if bool(is_orthonormal) else None
+        is_orthonormal = (corrected.mT @ corrected - torch.eye(last)).abs().max()
+        return corrected if bool(is_orthonormal <= self.reduced.bound) else None
 
     def _steps(self, reduction: Reduction, part: Tensor, Z: Tensor, values: Array) -> Tensor:
         """x (r, b) in float64 for columns V (r, b), in the coordinates of T.
@@ -209,3 +218,14 @@ class CorrectedRung:
 def _lengths(columns: Tensor) -> Tensor:
     """‖·‖ of each column, in float64."""
     return torch.linalg.vector_norm(columns.double(), dim=0)
+
+
+def _tilt_left(steps: Tensor, k: int) -> float:
+    """The tilt that is left in the columns before the last, estimated from the steps of the last.
+
+    ‖x_q‖² falls like 1/q with the distance q from the cut, so that between c and k lies ln(k/c) / ln 2
+    of what lies between c/2 and c.
+    """
+    count = steps.shape[1]
+    farther = steps[:, : count - count // 2].double().square().sum()
+    return float(farther * math.log(k / count) / math.log(2)) ** 0.5

@@ -110,15 +110,14 @@ class Reduction:
         starts = range(0, len(self.tau), _REFLECTORS)
         for start in starts if transposed else reversed(starts):
             stop = min(len(self.tau), start + _REFLECTORS)
-            V = A[start:stop, start + 1 :].triu()
+            V, tau = A[start:stop, start + 1 :].triu(), self.tau[start:stop]
             V.diagonal().fill_(1.0)
-            tau = self.tau[start:stop]
+            V[tau == 0] = 0.0  # no reflector: it takes no part in T
             inverse = torch.triu(V @ V.mT, 1)
             inverse.diagonal().copy_(torch.where(tau == 0, 1.0, 1.0 / tau))
             Y = torch.linalg.solve_triangular(
                 inverse.mT if transposed else inverse, V @ X[start + 1 :], upper=not transposed
             )
-            Y[tau == 0] = 0.0
             X[start + 1 :] -= V.mT @ Y
         return X
 
