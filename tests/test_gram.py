@@ -196,10 +196,11 @@ def test_a_refiner_that_does_not_get_there_says_so() -> None:
 # --- the same bits, whatever was asked before --------------------------------------------------
 
 EAGER = dataclasses.replace(EXACT, smallest_refined=R)  # exact, as it treats large matrices
+REDUCING = dataclasses.replace(FAST, smallest_reduced=R)  # fast, as it treats large matrices
 REDUCED = {  # policy, singular values, and the rungs that top(k) takes for the ks below
     "tridiagonal": (EXACT, POWER_LAW),
-    "corrected": (FAST, POWER_LAW),
-    "corrected, then tridiagonal, then svd": (FAST, np.logspace(0, -8, R)),
+    "corrected": (REDUCING, POWER_LAW),
+    "corrected, then tridiagonal, then svd": (REDUCING, np.logspace(0, -8, R)),
     "tridiagonal, then svd": (EXACT, np.logspace(0, -6, R)),
 }
 REFINED = {
