@@ -1,9 +1,12 @@
-"""`uvmerge compare` of many checkpoints with many items.
+"""`uvmerge compare` of many checkpoints with many items, and the import of a card task.
 
     python benchmarks/compare.py FOLDER [--checkpoints 20] [--items 10000] [--rounds 3]
 
 Folders as lm-evaluation-harness writes them, with lines of about 2 kB, are compared by whole processes:
 first on a metric that is 0 or 1, then on one that is not. Goals: 10 s and 500 MB.
+
+The tasks of the card game are loaded by lm-evaluation-harness after its own import, each in a process of
+its own; the seconds are those of the processor, the harness's own part of the loading included. Goal: 0.5 s.
 
 Writes benchmarks/results/compare.json.
 """
@@ -16,14 +19,28 @@ import json
 import os
 import random
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from measure import about, medians, process, read_through, table, write_result
 
+from uvmerge import tasks
+
 STAMP = "2026-11-20T10-33-22.123456"
 TEXT = "The quick brown fox jumps over the lazy dog, and then sits down. " * 6
+
+
+LOADING = """
+import sys, time
+started = time.process_time()
+import datasets
+from lm_eval.tasks import TaskManager
+imported = time.process_time()
+TaskManager(include_path=sys.argv[2], include_defaults=False).load([sys.argv[1]])
+print(imported - started, time.process_time() - imported)
+"""
 
 
 def digest(text: str) -> str:
@@ -82,6 +99,18 @@ def compared(settings: Any, metric: str) -> dict[str, Any]:
     return {"tests": tests, "input_bytes": samples, **medians(runs)}
 
 
+def card_tasks(rounds: int) -> dict[str, Any]:
+    """Seconds of the processor for the harness's own import, and for loading tasks after it."""
+    found: dict[str, Any] = {}
+    folder = str(Path(tasks.__file__).parent / "harness")
+    for name in ("uvmerge_cards", "uvmerge_cards_large"):
+        command = [sys.executable, "-c", LOADING, name, folder]
+        runs = [list(map(float, process(command).output.split()[-2:])) for _ in range(rounds)]
+        own, loading = (round(statistics.median(each), 3) for each in zip(*runs))
+        found |= {"harness_import_cpu_s": own, f"{name}_cpu_s": loading}
+    return found
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=Path)
@@ -92,10 +121,12 @@ def main() -> None:
     found = {metric: compared(settings, metric) for metric in ("acc", "f1")}
     size = {"checkpoints": settings.checkpoints, "items": settings.items}
     size["processes_waiting"] = round(os.getloadavg()[0])  # on a loaded machine, cpu_s tells more
-    write_result("compare", about("uvmerge", "numpy") | size | found)
+    cards = {"card_tasks": card_tasks(settings.rounds)}
+    write_result("compare", about("uvmerge", "numpy", "lm_eval") | size | found | cards)
     rows = [("metric", "wall_s", "cpu_s", "peak_bytes")]
     rows += [(name, f["wall_s"], f["cpu_s"], f["peak_bytes"]) for name, f in found.items()]
     print(table(rows))
+    print(cards)
 
 
 if __name__ == "__main__":

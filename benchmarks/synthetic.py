@@ -160,6 +160,23 @@ def write_pair(
     return _write(folder, llama(hidden, mlp, vocabulary), layers, values)
 
 
+def write_base(folder: Path, architecture: Architecture, layers: int) -> Path:
+    """Write a base alone, whose layers have spectra like trained weights and the rest is zero."""
+    shapes = architecture.tensors(layers)
+    section, entries = header.build([(n, "BF16", s) for n, s in shapes], {"format": "pt"})
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(architecture.config(layers), indent=2))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(section)
+        for seed, entry in enumerate(entries):
+            if ".layers." in entry.name and len(entry.shape) == 2:
+                values, _ = matrix_pair((entry.shape[0], entry.shape[1]), seed)
+                file.seek(entry.offset)
+                file.write(values.bfloat16().view(torch.uint8).numpy().data)
+        file.truncate(entries[-1].offset + entries[-1].size_bytes)
+    return folder
+
+
 def _write(
     folder: Path,
     architecture: Architecture,

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge import InputRefused, UsageError
+from uvmerge.demo import pair
 from uvmerge.models import behaviour, prompts as prompts_module
 from uvmerge.models.behaviour import behaviours
 from uvmerge.models.prompts import Prompt, read_prompts
 
-DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
-BASE, FINETUNED = DEMO / "base", DEMO / "finetuned"
+BASE, FINETUNED = pair()
+VOCABULARY = 78  # words of the task and three more
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}<eos>{% endif %}"
 
 
@@ -151,7 +152,7 @@ def test_every_figure_is_that_of_the_definition() -> None:
     given += [found.base_margin, found.margin, *(each.share for each in found.overlap_curve)]
     assert given == pytest.approx(means, rel=1e-5)
     assert [(each.k, each.chance) for each in found.overlap_curve] == [
-        (k, k / 61) for k in (1, 2, 5, 10, 20, 50)
+        (k, k / VOCABULARY) for k in (1, 2, 5, 10, 20, 50)
     ]
 
 
@@ -259,7 +260,7 @@ def with_vocabulary(tmp_path: Path, rows: int) -> Path:
     tensors = load_file(folder / "model.safetensors")
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         table = torch.zeros(rows, 128, dtype=torch.bfloat16)
-        table[: min(rows, 61)] = tensors[name][:rows]
+        table[: min(rows, VOCABULARY)] = tensors[name][:rows]
         tensors[name] = table
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
@@ -291,7 +292,7 @@ def encoder_decoder(tmp_path: Path) -> Path:
         "d_ff": 16,
         "num_layers": 1,
         "num_heads": 2,
-        "vocab_size": 61,
+        "vocab_size": VOCABULARY,
     }
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes))
     model.save_pretrained(tmp_path / "t5")
@@ -312,8 +313,8 @@ REFUSALS: list[tuple[Callable[[Path], Path], str]] = [
     (tokenizer_of_its_own, "transformers cannot load its tokenizer"),
     (other_tokenizer, "its tokenizer gives other token ids than the base's for prompts.jsonl:1"),
     (
-        lambda tmp_path: with_vocabulary(tmp_path, 64),
-        "its vocabulary has 64 entries, the base's 61",
+        lambda tmp_path: with_vocabulary(tmp_path, 80),
+        "its vocabulary has 80 entries, the base's 78",
     ),
     (without_weights, "has no weights for model.norm.weight"),
     (encoder, "its model class BertForMaskedLM is not a causal language model"),

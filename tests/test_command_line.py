@@ -201,7 +201,7 @@ def test_help_groups_commands_and_names_the_baseline() -> None:
     text = done(faults.uvmerge("help")).out
     assert text == done(faults.uvmerge("--help")).out
     headings = re.findall(r"^([A-Z][a-z]+):$", text, re.MULTILINE)
-    assert headings == ["Options", "Repair", "Measure", "Try", "Share", "Look"]
+    assert headings == ["Options", "Repair", "Prevent", "Measure", "Try", "Share", "Look"]
     assert "the baseline that a repair must beat" in text
     assert done(faults.uvmerge("help", "restore")).out == faults.uvmerge("restore", "--help").out
     swept = done(faults.uvmerge("help", "sweep", "restore")).out

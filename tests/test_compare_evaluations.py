@@ -62,7 +62,8 @@ def test_totals_have_wilson_intervals_and_an_unpaired_test_that_says_so(
     assert "two-sided pooled z test without correction" in shown.out
     assert "only totals are known" in " ".join(shown.out.split())
     words = [f"{n}={totals(tmp_path, n, c, 234)}" for n, c in {"c": 40, "d": 46}.items()]
-    assert "p = 0.47" in uv(capsys, "compare", *words).out
+    shown = uv(capsys, "compare", *words)
+    assert "p = 0.47" in shown.out and "two-sided pooled z test without correction" in shown.out
 
 
 def test_the_same_items_have_mcnemars_test_with_both_counts(
@@ -358,7 +359,7 @@ def test_hands_that_were_not_asked_to_the_end_are_refused(tmp_path: Path) -> Non
 
 
 def demo(path: Path, rows: dict[str, tuple[int, int]], total: int = 2000) -> Path:
-    """A report of the demo, of right answers in domain and out of domain."""
+    """A report of the demo of an earlier version: right answers in domain and out of domain."""
     path.mkdir(parents=True, exist_ok=True)
     told = [
         {
@@ -393,16 +394,49 @@ def test_the_report_of_the_demo_is_compared_row_by_row(
     assert "d/restore-0.2" in shown.out and "recovered" in shown.out
 
 
-def test_the_report_of_a_demo_that_was_run_is_read(tmp_path: Path) -> None:
-    from uvmerge.demo.table import DemoReport, Row as DemoRow, Score
+def run_demo(path: Path, hands: int, shares: dict[str, tuple[float, float]]) -> Path:
+    """The report of a demo, as a run writes it, of rows with so many right in and out of domain."""
+    from uvmerge.demo import sums
+    from uvmerge.demo.evaluator import Answers
+    from uvmerge.demo.table import DemoReport, Row as DemoRow
 
-    rows = [
-        DemoRow(n, "", Score(a, 2000), Score(b, 2000), None, None) for n, (a, b) in ROWS.items()
-    ]
-    data = DemoReport(tuple(rows), 2000, 1927, {}).as_dict()
-    (tmp_path / "report.json").write_text(json.dumps(data))
-    found = uvmerge.compare([tmp_path])
-    assert row(found, "base", "out_of_domain", "accuracy").successes == 1994
+    clusters = tuple(map(sums.unordered, sums.deal(hands, 1927)))
+    rows = []
+    for name, both in shares.items():
+        right = {r: np.arange(hands) < hands * both[r != sums.IN_DOMAIN] for r in sums.RULES}
+        rows.append(DemoRow(name, "", Answers(clusters, right), None, None))
+    data = DemoReport(tuple(rows), "part", hands, 1927, {}).as_dict()
+    path.mkdir()
+    (path / "report.json").write_text(json.dumps(data))
+    return path
+
+
+def test_the_report_of_a_demo_that_was_run_is_paired_by_hand(tmp_path: Path) -> None:
+    shares = {"base": (0.5, 0.9), "finetuned": (1.0, 0.4), "restore-0.2": (0.9, 0.6)}
+    found = uvmerge.compare([run_demo(tmp_path / "demo", 1500, shares)])  # some hands come twice
+    inside = row(found, "restore-0.2", "in_domain", "accuracy")
+    outside = row(found, "restore-0.2", "out_of_domain", "accuracy")
+    assert (inside.count, outside.count) == (1500, 4500)  # a hand under one rule is an item
+    assert outside.value == pytest.approx(0.6) and outside.successes == 2700
+    assert outside.test is not None and outside.test.name == MCNEMAR
+    assert (outside.test.only_here, outside.test.only_there) == (900, 0)
+    assert outside.by_hand is not None and outside.interval is not None
+    assert outside.by_hand[1] - outside.by_hand[0] > outside.interval[1] - outside.interval[0]
+    assert outside.recovered is not None and outside.recovered.of_loss == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("told", ["01", "0" * 99 + "2", 7, None])
+def test_a_report_of_a_demo_with_broken_answers_is_refused(tmp_path: Path, told: object) -> None:
+    path = run_demo(tmp_path / "demo", 100, {"base": (0.5, 0.9)}) / "report.json"
+    data = json.loads(path.read_text())
+    data["rows"][0]["answers"]["low"] = told
+    path.write_text(json.dumps(data))
+    with pytest.raises(uvmerge.InputRefused, match="not a 0 or 1 for each hand"):
+        uvmerge.compare([path])
+    data["rows"][0]["answers"] = {}
+    path.write_text(json.dumps(data))
+    with pytest.raises(uvmerge.InputRefused, match="not a 0 or 1 for each hand"):
+        uvmerge.compare([path])
 
 
 # --- the page and the files ----------------------------------------------------------------------
@@ -610,7 +644,9 @@ def test_what_holds_no_evaluation_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a = write_run(tmp_path / "runs" / "a", {"t": {"acc": [1, 0]}})
-    assert "does not exist" in refused(capsys, tmp_path / "none")
+    assert "does not exist Name a folder" in refused(capsys, tmp_path / "none")
+    message = refused(capsys, tmp_path / "runs" / "aa")
+    assert f"does not exist Did you mean the folder '{a}'?" in message
     (tmp_path / "empty").mkdir()
     assert "holds no evaluation" in refused(capsys, tmp_path / "empty")
     assert uv(capsys, "compare", f"x={tmp_path / 'runs'}").code == 0  # the one model in it
@@ -628,6 +664,27 @@ def test_what_holds_no_evaluation_is_refused(
     (tmp_path / "x.jsonl").write_text('{"task": "t", "doc_id": 1}\n')
     assert "holds no metric" in refused(capsys, tmp_path / "x.jsonl")
     assert "a row without items" in refused(capsys, demo(tmp_path / "d", {"x": (0, 0)}, 0))
+
+
+def test_a_task_of_0_items_is_named_and_left_out_with_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = {"t": {"original": 9, "effective": 0}, "u": {"original": 2, "effective": 2}}
+    changes = {"n-samples": count, "config": {"limit": 0.0}}
+    for name in "ab":
+        tasks = {"t": {"acc": [0.0, 0.0]}, "u": {"acc": [1, 0]}}
+        write_run(tmp_path / name, tasks, samples=False, changes=changes)
+    message = refused(capsys, tmp_path / "a", tmp_path / "b")
+    assert f"results_{STAMP}.json: t was asked 0 items" in message and "--force" in message
+    found = uvmerge.compare([tmp_path / "a", tmp_path / "b"], force=True)
+    assert [str(each.metric) for each in found.tables] == ["u, acc"]
+    assert "a: t: 0 items, left out" in found.notes
+
+
+def test_lines_with_the_mark_of_utf_8_are_read(tmp_path: Path) -> None:
+    line = json.dumps({"task": "t", "doc_id": 1, "ok": True, "text": "é"})
+    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8-sig")
+    assert uvmerge.compare([tmp_path / "a.jsonl"]).tables[0].rows[0].successes == 1
 
 
 def test_names_and_paths_are_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

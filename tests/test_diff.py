@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import shutil
 import weakref
@@ -25,7 +26,6 @@ from uvmerge.spectral.gram import Eigenpairs
 from uvmerge.spectral.ladder import Ladder
 
 Pair = tuple[Path, Path]
-DEMO = Path(uvmerge.__file__).parent / "demo" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -572,6 +572,33 @@ def test_no_repair_is_suggested_of_what_is_refused_or_may_be_rounding(tmp_path: 
         outcome = faults.done(faults.uvmerge("diff", base, after, "--out", tmp_path / f"report{i}"))
         assert sentence in outcome.err.partition("what now: ")[2]
         assert [words[0] for words in commands(outcome)] == first, outcome.err
+
+
+def test_no_repair_of_an_output_of_uvmerge_is_suggested(llama: Pair, tmp_path: Path) -> None:
+    base, finetuned = llama
+    out = tmp_path / "out"
+    faults.done(faults.uvmerge("restore", *llama, out))
+    for first in (finetuned, base):
+        outcome = faults.done(faults.uvmerge("diff", first, out, "--out", tmp_path / first.name))
+        assert "what now: out was made by uvmerge from base and finetuned, so no repair" in outcome
+        assert commands(outcome) == [["check", str(out), "--load"]]
+        page = (tmp_path / first.name / "report.html").read_text()
+        assert "was made by uvmerge from base and finetuned" in page
+    for path in out.iterdir():
+        os.utime(path)  # a copy may have other times
+    os.utime(out / "model.safetensors", (2e9, 2e9))
+    assert uvmerge.diff(finetuned, out).compared[0].made_from == ("base", "finetuned")
+    shutil.copy(finetuned / "model.safetensors", out / "model.safetensors")
+    os.utime(out / "model.safetensors", (2e9, 2e9))
+    assert uvmerge.diff(base, out).compared[0].made_from == ()  # it was trained on, in its place
+    (out / "uvmerge.json").write_text("{}")
+    assert uvmerge.diff(base, out).compared[0].made_from == ()
+
+
+def test_print_says_what_now_as_the_command_does(llama: Pair) -> None:
+    outcome = faults.done(faults.uvmerge("diff", *llama))
+    said = outcome.err[outcome.err.index("what now: ") :]
+    assert str(uvmerge.diff(*llama)) == f"{outcome.out}\n{said.rstrip()}"
 
 
 def test_few_layers_that_changed_are_named_and_an_unrelated_base_is_looked_for(

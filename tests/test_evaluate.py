@@ -13,18 +13,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from byte_model import write_byte_model
 from chat_server import answering
 from command import process, uv
 
 import uvmerge
 from uvmerge.hub import endpoint
-from uvmerge.tasks import hands, prompts
+from uvmerge.tasks import hands, prompts, statistics
 
 ANSWERS = {
     json.dumps(hand.cards): prompts.right_answer(hand)
     for rule in hands.RULES
-    for hand in hands.frozen(rule)[:40]
+    for hand in hands.frozen(rule)[:160]
 }
 
 
@@ -65,8 +67,9 @@ def test_the_verifiers_sentence_is_fed_back_until_the_answer_is_right(
     assert head["seed"] == 0 and head["model"] == {"url": address, "name": None}
     assert [each["seed"] for each in attempts] == [request["seed"] for request in asked]
     assert [each["reason"] for each in attempts] == ["format", "cards", "ok"]
+    hashes = prompts.hashes(hands.frozen("ood")[0])
     assert lines(tmp_path / "out" / "samples.jsonl") == [
-        {"task": "uvmerge_cards_ood", "doc_id": 0, "unordered": "8 9 10 K", "attempts": 3,
+        {"task": "uvmerge_cards_ood", "doc_id": 0, **hashes, "unordered": "8 9 10 K", "attempts": 3,
          "success@1": 0, "success@5": 1, "published@1": 0, "format_error@1": 1}
     ]  # fmt: skip
 
@@ -81,6 +84,31 @@ def test_a_hand_is_given_up_after_its_last_attempt_and_the_table_shows_both_rule
         "success@2 (95 %)" in shown and "uvmerge_cards_id" in shown and "uvmerge_cards_ood" in shown
     )
     assert "0.000 (0.000-0.561)" in shown
+
+
+def test_orders_of_one_hand_are_not_counted_as_independent(tmp_path: Path) -> None:
+    asked = hands.frozen("id")[:160]
+    seen = Counter(hand.unordered for hand in asked)
+    known = {json.dumps(hand.cards) for hand in asked if seen[hand.unordered] > 1}
+    assert 5 < len(known) < 60
+
+    def answer(request: dict[str, Any]) -> str:
+        question = request["messages"][0]["content"]
+        return right(request) if any(cards in question for cards in known) else "no"
+
+    out = tmp_path / "out"
+    with answering(answer) as (address, _):
+        done = uvmerge.evaluate_cards(address, rule="id", hands=160, attempts=1, out=out, batch=4)
+    score = json.loads((out / "results.json").read_text())["tasks"]["uvmerge_cards_id"]["success@1"]
+    (low, high), (narrow_low, narrow_high) = score["by_hand"], score["wilson"]
+    assert score["right"] == len(known) and high - low > 1.2 * (narrow_high - narrow_low)
+    clusters = [hand.unordered for hand in asked]
+    values = np.array([float(json.dumps(hand.cards) in known) for hand in asked])
+    error = statistics.cluster_standard_error(values, clusters)
+    assert high - low == pytest.approx(2 * statistics.Z * error, rel=0.1)
+    assert f"{score['share']:.3f} ({low:.3f}-{high:.3f})" in str(done)
+    row = uvmerge.compare([out]).tables[0].rows[0]
+    assert row.interval == (narrow_low, narrow_high) and row.by_hand == (low, high)
 
 
 def test_a_killed_run_is_resumed_and_asks_nothing_twice(tmp_path: Path) -> None:
@@ -203,27 +231,8 @@ def test_what_cannot_be_asked_is_refused(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama that reads bytes, with a chat template."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("model")
-    words = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({word: id for id, word in enumerate(words)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
-    fast.chat_template = (
-        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
-    )
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=1024, bos_token_id=None, eos_token_id=0,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    return write_byte_model(tmp_path_factory.mktemp("model"), chat_template=template)
 
 
 @pytest.mark.parametrize("template", [True, False])

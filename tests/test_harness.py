@@ -1,9 +1,10 @@
-"""The tasks for lm-evaluation-harness: what the harness reads, and the harness itself where installed."""
+"""The tasks for lm-evaluation-harness: what the harness reads, and the harness itself."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import types
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from byte_model import write_byte_model
 from command import process, uv
 
 from uvmerge.tasks import hands, prompts
-from uvmerge.tasks.cards import judge, judge_answer
+from uvmerge.tasks.cards import judge, judge_answer, solve
 
 SIZES = {"": 234, "_large": 2000}
 TASKS = [f"uvmerge_cards_{rule}{size}" for rule in hands.RULES for size in SIZES]
@@ -143,19 +145,16 @@ def test_tasks_path_says_what_to_install(
 
 @pytest.mark.filterwarnings("default")
 def test_the_harness_runs_the_group_and_scores_the_solver_as_perfect(folder: Path) -> None:
-    lm_eval = pytest.importorskip("lm_eval", reason="needs lm-eval: pip install 'uvmerge[eval]'")
+    import lm_eval
     from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
 
-    answers = {
-        prompts.prompt(hand): prompts.right_answer(hand)
-        for rule in hands.RULES
-        for hand in hands.frozen(rule)
-    }
+    asked = {prompts.prompt(h): h for rule in hands.RULES for h in hands.frozen(rule)[:12]}
 
     class Solver(LM):  # type: ignore[misc]
         def generate_until(self, requests: list[Any], **_: Any) -> list[str]:
-            return [answers[request.args[0]] for request in requests]
+            values = [asked[request.args[0]].values for request in requests]
+            return [json.dumps({"formula": solve(each)[0]}) for each in values]
 
         def loglikelihood(self, requests: list[Any], **_: Any) -> Any:
             raise NotImplementedError
@@ -163,6 +162,7 @@ def test_the_harness_runs_the_group_and_scores_the_solver_as_perfect(folder: Pat
         loglikelihood_rolling = loglikelihood
 
     manager = TaskManager(include_path=str(folder), include_defaults=False)
+    assert set(TASKS) <= set(manager.all_subtasks)
     found = lm_eval.simple_evaluate(
         Solver(), tasks=["uvmerge_cards"], task_manager=manager, limit=12,
         bootstrap_iters=0,
@@ -170,3 +170,35 @@ def test_the_harness_runs_the_group_and_scores_the_solver_as_perfect(folder: Pat
     for name in ("uvmerge_cards", "uvmerge_cards_id", "uvmerge_cards_ood"):
         scores = found["results"][name]
         assert scores["success,none"] == 1.0 and scores["format_error,none"] == 0.0
+    for rule in hands.RULES:
+        samples = found["samples"][f"uvmerge_cards_{rule}"]
+        hashes = [{key: line[key] for key in ("doc_hash", "prompt_hash")} for line in samples]
+        assert hashes == [prompts.hashes(hand) for hand in hands.frozen(rule)[:12]]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_documents_run_offline_on_two_models(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = ["--include_path", str(folder), "--tasks", "uvmerge_cards"]
+    harness(tmp_path, "validate", *run)
+    listed = harness(tmp_path, "ls", "subtasks", *run[:2])
+    assert all(f"|{name} " in listed for name in TASKS)
+    for seed in (0, 1):
+        write_byte_model(tmp_path / f"tiny{seed}", seed=seed)
+        model = ["--model", "hf", "--model_args", f"pretrained=tiny{seed},dtype=float32"]
+        kept = ["--log_samples", "--output_path", "OUT"]
+        harness(tmp_path, "run", *model, *run, "--limit", "12", *kept, "--device", "cpu")
+    done = process("compare", "a=OUT/tiny0", "b=OUT/tiny1", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "uvmerge_cards_ood, success; 12 items" in done.out and "McNemar exact 0 : 0" in done.out
+
+
+def harness(folder: Path, *words: str) -> str:
+    """What `lm_eval WORDS…` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lm_eval", *words], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout

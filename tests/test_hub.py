@@ -126,6 +126,22 @@ def test_what_cannot_be_had_is_one_line_and_a_hint(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_is_misspelt_is_not_only_looked_for_on_the_hub(
+    hub: tuple[dict[str, str], list[str]], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    (tmp_path / "models" / "org").mkdir()
+    done = process("show", "models/bse", environment=hub[0], cwd=tmp_path)
+    assert done.code == 3 and done.err.startswith(
+        "error: models/bse: there is no such folder, and "
+    )
+    assert "Did you mean the folder 'models/base'? Check the spelling" in done.err
+    done = process("show", "hf://models/bse", environment=hub[0], cwd=tmp_path)
+    assert done.code == 3 and "Did you mean" not in done.err
+    (tmp_path / "org" / "bases").mkdir(parents=True)  # a model of the Hub is not hidden by a folder
+    assert process("show", "org/base", environment=hub[0], cwd=tmp_path).code == 0
+
+
 def test_a_hub_that_cannot_be_reached_says_what_was_tried(
     hub: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:

@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 
 import uvmerge
 from uvmerge import InputRefused
+from uvmerge.demo import pair
 from uvmerge.models import classes, clean, sealing
 from uvmerge.models.load import load_model, load_tokenizer
 
-BASE = Path(uvmerge.__file__).parent / "demo" / "data" / "base"
+BASE = pair()[0]
 CODE = {
     "AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoModelForCausalLM": "evil.Model",
     "AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"], "AutoProcessor": "evil.Processor",

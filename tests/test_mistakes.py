@@ -48,6 +48,10 @@ MISTAKES = [
     Mistake("restore BASE SFT OUT -o x", 2, "restore", "is one checkpoint too many", USAGE),
     Mistake("show", 2, "show", "CHECKPOINT is missing", "Usage: uvmerge show"),
     Mistake("restore DIR/no/model SFT OUT", 3, "DIR/no/model", "is neither a folder", "Check"),
+    Mistake("restore DIR/bse SFT OUT", 3, "DIR/bse", "there is no such folder", "Did you mean the"),
+    Mistake("show ./bse", 3, "./bse", "there is no such folder", "Did you mean the folder 'base'?"),
+    Mistake("show fintuned", 3, "fintuned", "there is no such folder, and from the Hub",
+            "Did you mean the folder 'finetuned'?"),
     Mistake("show BASE/config.json", 3, "BASE/config.json", "is a file", "Name the folder"),
     Mistake("restore BASE SFT SFT/out", 2, "SFT/out", "lies inside the input", "Write to a folder"),
     Mistake("restore BASE SFT BASE", 2, "BASE", "is the input", "Write to a folder beside"),
@@ -80,7 +84,10 @@ MISTAKES = [
     # which tensors
     Mistake(f"restore {PAIR} --layers 9-1", 2, "--layers", "is not a range", "like 0-9,12"),
     Mistake(f"restore {PAIR} --layers 40", 3, "layers", "(0 to 1), not layer 40", "from 0"),
-    Mistake(f"restore {PAIR} --modules attn", 2, "--modules", "'attn' is not a module", "attention"),
+    Mistake(f"restore {PAIR} --modules attn", 2, "--modules", "'attn' is not a module",
+            "Did you mean 'attention'?"),
+    Mistake(f"restore {PAIR} --modules lm_head", 2, "--modules", "is not a module", "mean 'head'?"),
+    Mistake(f"restore {PAIR} --modules blah", 2, "--modules", "is not a module", "Choose from"),
     Mistake(f"restore {PAIR} --include q_proj", 3, "selection", "nothing selected", "'*q_proj*' may"),
     Mistake(f"restore {PAIR} --stack layers", 3, "stack", "no stack 'layers'", "mean 'model.layers'?"),
     # sweeps
@@ -106,6 +113,7 @@ MISTAKES = [
     # after a run
     Mistake("check DIR/empty", 3, "DIR/empty", "is no output of uvmerge", "Name a folder"),
     Mistake("check DIR/nothing", 3, "DIR/nothing", "is not there", "Name a folder"),
+    Mistake("check DIR/fintuned", 3, "DIR/fintuned", "is not there", "Did you mean the folder"),
     Mistake("check BASE/config.json", 3, "BASE/config.json", "is a file", "Name a folder"),
     Mistake("check BROKEN", 4, "BROKEN", "truncated: ", "uvmerge did not write this folder"),
     Mistake("demo OUT --hands few", 2, "demo --hands", "not a valid integer", "--help` says"),
@@ -168,6 +176,12 @@ def test_options_of_help_and_completion_are_refused_in_the_same_look() -> None:
     for words in (["help", "--all"], ["completion", "--zsh"]):
         outcome = faults.uvmerge(*words)
         assert outcome.code == 2 and outcome.err.startswith(f"error: {words[0]} {words[1]}: is not")
+    outcome = faults.uvmerge("completion")
+    assert (outcome.code, outcome.out) == (2, "")
+    said = (
+        "error: completion: needs a shell: bash, zsh, fish\n  For bash: uvmerge completion bash\n"
+    )
+    assert outcome.err == said
 
 
 def test_problems_of_a_check_are_sentences_apart(here: dict[str, str]) -> None:

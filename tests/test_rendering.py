@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import transformers
 
-import uvmerge
+from uvmerge.demo import pair
 from uvmerge.models.rendering import TemplateFailed, chat_text
 
-BASE = Path(uvmerge.__file__).parent / "demo" / "data" / "base"
+BASE = pair()[0]
 CHAT = [{"role": "system", "content": "Ω <b>"}, {"role": "user", "content": "ten J"}]
 ANSWERED = [*CHAT, {"role": "assistant", "content": "10\n"}]
 TEMPLATE = """{{ bos_token }}{% for message in messages %}

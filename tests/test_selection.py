@@ -183,6 +183,14 @@ def test_modules_are_known_names() -> None:
     assert parse_modules(["head", "all"]) == ("head", "all")
     with pytest.raises(UsageError, match=r"'mpl' is not a module\n.*mlp.*all"):
         parse_modules("attention,mpl")
+    meant = {"attn": "attention", "self-attn": "attention", "q_proj": "attention", "ffn": "mlp",
+             "experts": "mlp", "mamba": "mixer", "layernorm": "norm", "embed_tokens": "embeddings",
+             "lm_head": "head", "Attention": "attention", "everything": None}  # fmt: skip
+    for word, module in meant.items():
+        with pytest.raises(UsageError) as refused:
+            parse_modules(word)
+        hint = "" if module is None else f"Did you mean {module!r}? "
+        assert refused.value.do.startswith(f"{hint}Choose from attention, mlp")
 
 
 def test_names_are_text_separated_by_commas() -> None:

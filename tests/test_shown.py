@@ -9,11 +9,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import faults
+import numpy as np
 import pytest
 
 import uvmerge
 from uvmerge.api.results import Listing
-from uvmerge.demo.table import DemoReport, Row, Score
+from uvmerge.demo.evaluator import Answers
+from uvmerge.demo.sums import RULES
+from uvmerge.demo.table import DemoReport, Row
 
 LAYERS = 120
 HOSTILE = "<script>alert(1)</script>\x1b"
@@ -29,8 +32,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     base, finetuned, out = faults.pair_of(folder, tensors, config=CONFIG)
     swept = uvmerge.sweep("restore", base, finetuned, folder / "sweep", top=[0.2, 0.4])
     found = uvmerge.diff(base, finetuned, folder / "sweep" / "top-0.4")
-    score = Score(3, 4)
-    rows = tuple(Row(f"restore-{i}", HOSTILE, score, score, 0.5, None) for i in range(80))
+    right = np.array([True, True, False, True])
+    answers = Answers(("A", "2", "3", "4"), dict.fromkeys(RULES, right))
+    rows = tuple(Row(f"restore-{i}", HOSTILE, answers, 0.5, None) for i in range(80))
     return {
         "diff": found,
         "entry": found.compared[0].entries[0],
@@ -44,7 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "contents": uvmerge.show(finetuned),
         "checked": uvmerge.check(out, against=finetuned, sha256=True),
         "checkpoint": uvmerge.Checkpoint.open(base),
-        "demo": DemoReport(rows, 100, 1, {}),
+        "demo": DemoReport(rows, "part", 100, 1, {}),
     }
 
 

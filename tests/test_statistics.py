@@ -121,8 +121,21 @@ def test_percentiles_do_not_exist_where_many_draws_do_not() -> None:
     assert statistics.percentiles(draws) is None
 
 
+def test_where_no_item_differs_clusters_are_wilsons_items() -> None:
+    clusters = [i // 3 for i in range(60)]
+    for value in (0.0, 1.0):
+        draws = statistics.resampled(np.full((60, 1), value), np.ones((60, 1)), clusters)[:, 0]
+        assert statistics.percentiles(draws) == (value, value)  # which would claim certainty
+        found = statistics.by_cluster(draws, clusters, int(60 * value))
+        assert found == statistics.wilson(int(20 * value), 20)
+    draws = np.linspace(0, 1, 1001)
+    assert statistics.by_cluster(draws, clusters, 30) == statistics.percentiles(draws)
+    assert statistics.by_cluster(draws, clusters, None) == statistics.percentiles(draws)
+
+
 def test_against_scipy() -> None:
-    stats = pytest.importorskip("scipy.stats")
+    from scipy import stats
+
     for right, total in ((0, 7), (21, 234), (36, 234), (900, 1000)):
         ends = stats.binomtest(right, total).proportion_ci(method="wilson")
         assert statistics.wilson(right, total) == pytest.approx((ends.low, ends.high))

@@ -305,7 +305,7 @@ def test_sweep_json_counts_what_is_reset(pair: faults.Pair, out: Path) -> None:
 def test_json_has_every_setting_and_result(pair: faults.Pair, out: Path) -> None:
     outcome = done(swept(pair, out, "restore", "--top", "0.1,0.2", "--json"))
     data = json.loads(outcome.out)
-    assert data.keys() == {"out", "settings", "results"}
+    assert data.keys() == {"out", "settings", "results", "next"}
     assert data["out"] == str(out)
     assert data["settings"] == {"top-0.1": {"top": 0.1}, "top-0.2": {"top": 0.2}}
     for name, result in data["results"].items():

@@ -34,7 +34,7 @@ def test_the_notebook_runs_and_shows_what_it_shows_in_the_documentation(
     assert kinds(done) == kinds(kept)
     assert any({"text/plain", "image/png"} in cell for cell in kinds(done))
     written = {path.name for path in (tmp_path / "work").iterdir()}
-    assert written == {"restored", "restore", "interpolate"}
+    assert written == {"restored", "project", "interpolate"}
 
 
 def test_the_kept_outputs_are_of_a_whole_run_and_name_no_machine() -> None:

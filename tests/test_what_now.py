@@ -11,9 +11,11 @@ from typing import Any
 import faults
 import pytest
 import yaml
+from evaluations import write_run
 from faults import done, failed
 
 import uvmerge
+from uvmerge.output.commands import after_sweep
 
 
 @pytest.fixture
@@ -35,13 +37,14 @@ def test_an_edit_ends_with_commands_that_work(pair: faults.Pair) -> None:
     lines = outcome.err.partition("\nnext:\n")[2].splitlines()
     commands = [shlex.split(line) for line in lines if line.startswith("    ")]
     assert [words[:2] for words in commands] == [
-        ["uvmerge", "check"], ["uvmerge", "diff"], ["lm_eval", "--model"], ["uvmerge", "sweep"]
+        ["uvmerge", "check"], ["uvmerge", "diff"], ["lm_eval", "run"], ["uvmerge", "sweep"]
     ]  # fmt: skip
     check, diff, evaluation, baseline = commands
     done(faults.uvmerge(*(word for word in check[1:] if word != "--load")))
     done(faults.uvmerge(*diff[1:]))
     done(faults.uvmerge(*baseline[1:]))
     assert f"pretrained={out}" in evaluation
+    assert "on the tasks that matter, like these (needs uvmerge[eval]):" in outcome.err
     assert (out.with_name("out-interpolated") / "scale-0.5" / "uvmerge.json").exists()
     assert "next:" not in faults.restore(base, finetuned, out, "--quiet").err
     again = json.loads(done(faults.restore(base, finetuned, out, "--json")).out)
@@ -52,6 +55,46 @@ def test_next_commands_fit_what_was_made(tmp_path: Path) -> None:
     base, finetuned, out = faults.pair(tmp_path, config={"model_type": "bert"})
     found = uvmerge.interpolate(base, finetuned, out).next
     assert [command.words[1] for command in found] == ["check", "diff"]  # nothing to beat or ask
+
+
+def test_a_sweep_ends_with_commands_that_work(
+    pair: faults.Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, finetuned, out = pair
+    words = ("sweep", "restore", base, finetuned, out, "--top", "0.2,0.4")
+    outcome = done(faults.uvmerge(*words))
+    lines = outcome.err.partition("\nnext:\n")[2].splitlines()
+    check, evaluation, compare, baseline = (
+        shlex.split(line) for line in lines if line.startswith("    ")
+    )
+    assert lines[2] == (
+        "  evaluate each, base and finetuned too, on the tasks that matter, like this"
+        " (needs uvmerge[eval]):"
+    )
+    assert evaluation[:2] == ["lm_eval", "run"] and f"pretrained={out / 'top-0.2'}" in evaluation
+    done(faults.uvmerge(*(word for word in check[1:] if word != "--load")))
+    monkeypatch.chdir(tmp_path)
+    place = evaluation[evaluation.index("--output_path") + 1]
+    for name in ("base", "finetuned", "top-0.2", "top-0.4"):  # as the harness writes them
+        write_run(Path(place).with_name(name) / "a__model", {"t": {"acc": [1, 0, 1]}})
+    shown = done(faults.uvmerge(*compare[1:])).out
+    assert "finetuned" in shown and "top-0.4" in shown
+    done(faults.uvmerge(*baseline[1:]))
+    assert (tmp_path / "out-interpolated" / "scale-0.5" / "uvmerge.json").exists()
+    assert done(faults.uvmerge(*words)).err.partition("\nnext:\n")[2].splitlines() == lines
+    assert "next:" not in faults.uvmerge(*words, "--dry-run").err
+    assert "next:" not in faults.uvmerge(*words, "--quiet").err
+    found = uvmerge.sweep("restore", base, finetuned, out, top=[0.2, 0.4])
+    assert [each.line for each in found.next] == [line[4:] for line in lines if line[:4] == "    "]
+
+
+def test_next_commands_of_a_sweep_fit_what_was_made(tmp_path: Path) -> None:
+    base, finetuned, out = faults.pair(tmp_path, config={"model_type": "bert"})
+    found = uvmerge.sweep("interpolate", base, finetuned, out, scale=[0.1, 0.2]).next
+    assert [command.words[1] for command in found] == ["check"]
+    many = after_sweep(None, None, [f"out/{i}" for i in range(40)])
+    assert [command.words[0] for command in many] == ["uvmerge", "lm_eval"]
+    assert after_sweep(None, None, ["-o/a", "-o/b"])[0].words[2] == "./-o/a"
 
 
 # --- the model card ----------------------------------------------------------------------------
@@ -140,8 +183,10 @@ def test_a_manifest_is_a_recipe(pair: faults.Pair, tmp_path: Path) -> None:
     lacking = "finetuned was the folder 'finetuned', whose path"
     failed(faults.uvmerge(*run, "--base", base), lacking, "Name it: --finetuned PATH.", code=3)
     done(faults.uvmerge(*run, "--base", base, "--finetuned", finetuned))
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "again")]
-    assert weights[0] == weights[1]
+    done(faults.uvmerge(*run[:2], base, finetuned, tmp_path / "third"))
+    folders = (out, tmp_path / "again", tmp_path / "third")
+    weights = {(folder / "model.safetensors").read_bytes() for folder in folders}
+    assert len(weights) == 1
 
 
 def test_a_manifest_that_was_changed_is_no_recipe(pair: faults.Pair, tmp_path: Path) -> None:

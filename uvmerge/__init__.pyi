@@ -1,16 +1,19 @@
 """Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.scored import CcciEvaluation as _CcciEvaluation
+from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -28,6 +31,8 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe.recipe import Recipe as Recipe
+from .recipe.space import Space as _Space
+from .tasks.ccci.task import Pack as _Pack, Place as _Place
 
 _Reference = str | Path
 
@@ -64,9 +69,6 @@ class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
 
 class _EvalSettings(TypedDict, total=False):
-    rule: Literal["id", "ood", "both"]
-    hands: int
-    attempts: int
     max_tokens: int
     temperature: float
     seed: int
@@ -74,6 +76,40 @@ class _EvalSettings(TypedDict, total=False):
     model_name: str | None
     timeout: float
     device: str
+    rule: Literal["id", "ood", "both"]
+    hands: int
+    attempts: int
+
+class _SearchSettings(_ComputeSettings, total=False):
+    trials: int
+    trial_timeout: float | None
+    seed: int
+    force: bool
+
+class _AnchorSettings(TypedDict, total=False):
+    allow_pickle: bool
+    device: str
+    precision: Literal["exact", "fast"]
+    workers: int
+    memory: str | int | None
+    factors: str | Path | None
+    dtype: Literal["bfloat16", "float32", "bf16", "fp32"]
+    overwrite: bool
+    dry_run: bool
+
+class _CcciSettings(TypedDict, total=False):
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch: int
+    model_name: str | None
+    timeout: float
+    device: str
+    limit: int | None
+    budget: int
+    depth: int
+    style: Literal["auto", "infill", "instruct", "plain"]
+    no_sandbox: bool
 
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
@@ -85,7 +121,9 @@ class _Filters(_Others, total=False):
     layers: str | Sequence[int] | None
 
 class _Run(_RunSettings, _Watch, total=False): ...
+class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
@@ -195,6 +233,16 @@ def values(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
@@ -225,6 +273,26 @@ def compare(
     out_of_domain: str | None = ...,
     force: bool = ...,
 ) -> Comparison: ...
+def search(
+    space: _Space | _Reference | Mapping[str, Any],
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    evaluate: str | Callable[..., Mapping[str, Any]],
+    metrics: str | Sequence[str],
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
+def search_demo(
+    out: _Reference,
+    space: _Space | _Reference | Mapping[str, Any] | None = ...,
+    *,
+    regime: str = ...,
+    hands: int = ...,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,
@@ -241,4 +309,23 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
+def pack_ccci(
+    file: _Reference,
+    *,
+    hole: str | int | _Place | None = ...,
+    root: _Reference | None = ...,
+    schema: _Reference | Sequence[_Reference] = ...,
+    classpath: _Reference | Sequence[_Reference] = ...,
+    budget: int = ...,
+    without: str | Iterable[str] = ...,
+    depth: int = ...,
+) -> _Pack: ...
 def __getattr__(name: str) -> Any: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import os
 import re
@@ -84,6 +85,21 @@ def expanded(path: str | Path) -> Path:
         do = f"Write ./{user} for a folder of that name."
         raise UsageError(brief(path), f"{brief(user)} is no user of this machine", do)
     return Path(shown)
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelled much like `word`; None where none is."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
+
+
+def folder_meant(folder: Path) -> str:
+    """`Did you mean the folder 'base'?`, where one of much the same name is beside that place."""
+    try:
+        beside = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    name = closest(folder.name, beside)
+    return "" if name is None else f"Did you mean the folder '{brief(folder.with_name(name))}'?"
 
 
 def as_ranges(numbers: Iterable[int]) -> str:

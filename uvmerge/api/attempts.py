@@ -1,30 +1,16 @@
-"""The attempts of a model at the hands that it is asked, kept in a file from which a run is resumed.
-
-`attempts.jsonl` holds what was asked of which model, and then a line for each answer, written as soon as
-it is there. Each line ends with a hash of its own; a line that was cut off by a kill, or changed, counts
-as absent.
-"""
+"""The attempts of a model at the hands that it is asked, kept in `attempts.jsonl`."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from ..errors import InputRefused, listed
-from ..output.journal import line_of, lines_of, parse_line
-from ..output.lock import lock_of, locked
-from ..output.tree import Tree
 from ..tasks.cards import Verdict, judge_answer
 from ..tasks.hands import Hand, frozen
-
-ATTEMPTS, SAMPLES, RESULTS = "attempts.jsonl", "samples.jsonl", "results.json"
+from .kept import Kept
 
 
 @dataclass(frozen=True)
@@ -80,23 +66,21 @@ class Attempt:
         }  # fmt: skip
 
 
-class Attempts:
+class Attempts(Kept):
     """The attempts so far at every hand, in memory and in a file if there is one.
 
     Attributes:
         of: the attempts at each item, the first one first.
     """
 
+    name = "attempts.jsonl"
+
     def __init__(self, items: list[Item]) -> None:
         self.of: dict[Item, list[Attempt]] = {item: [] for item in items}
-        self._descriptor: int | None = None
 
     def add(self, attempt: Attempt) -> None:
         """Keep one more attempt."""
-        if self._descriptor is not None:
-            data = memoryview(line_of(attempt.as_data()).encode())
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+        self.write(attempt.as_data())
         self.of[attempt.item].append(attempt)
 
     def pending(self, attempt: int) -> list[Item]:
@@ -107,53 +91,13 @@ class Attempts:
             if len(made) == attempt - 1 and not (made and made[-1].verdict.ok)
         ]
 
-    @contextmanager
-    def kept_in(self, out: Path, head: Mapping[str, Any]) -> Iterator[Tree]:
-        """Inside the block, every attempt is also written into OUT; earlier ones are taken from there.
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """A line for each attempt, those at one hand after each other."""
+        yield from (attempt.as_data() for made in self.of.values() for attempt in made)
 
-        Args:
-            head: what the run asks, and of which model.
-
-        Raises:
-            InputRefused: OUT holds other files, or the attempts of another run.
-            Locked: another run is writing there.
-        """
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(lock_of(out)), Tree.at(out) as root:
-            _refuse_others(root)
-            self._take(root, dict(head))
-            made = [attempt.as_data() for each in self.of.values() for attempt in each]
-            text = "".join(map(line_of, [dict(head), *made]))
-            root.write_whole(ATTEMPTS, text.encode())
-            with root.created(ATTEMPTS, os.O_WRONLY | os.O_APPEND) as self._descriptor:
-                try:
-                    yield root
-                finally:
-                    self._descriptor = None
-
-    def _take(self, root: Tree, head: dict[str, Any]) -> None:
-        """Take the attempts of an earlier run of the same head."""
-        if root.status(ATTEMPTS) is None:
-            return
-        with root.reading(ATTEMPTS) as file:
-            before, *entries = [parse_line(line) for line in lines_of(file)] or [{}]
-        if before != json.loads(json.dumps(head)):
-            other = [key for key in head if before.get(key) != head[key]]
-            raise InputRefused(
-                root.path,
-                f"holds the attempts of another run (other {', '.join(other)})",
-                "Name another --out, or delete the folder.",
-            )
-        for entry in entries:
-            item = Item(entry.get("rule", ""), entry.get("doc_id", -1))
-            made = self.of.get(item)
-            if made is not None and entry["attempt"] == len(made) + 1:
-                made.append(Attempt(item, entry["attempt"], entry["seed"], entry["answer"]))
-
-
-def _refuse_others(root: Tree) -> None:
-    """Refuse a folder with anything that is not of an evaluation."""
-    known = (ATTEMPTS, SAMPLES, RESULTS)
-    if others := sorted(set(root.names()) - {*known, *(f"{name}.new" for name in known)}):
-        what = f"holds more than an evaluation ({listed(others, 'other', 3)})"
-        raise InputRefused(root.path, what, "Name another --out.")
+    def take(self, line: Mapping[str, Any]) -> None:
+        """Take the next attempt at a hand of this run."""
+        item = Item(line.get("rule", ""), line.get("doc_id", -1))
+        made = self.of.get(item)
+        if made is not None and line["attempt"] == len(made) + 1:
+            made.append(Attempt(item, line["attempt"], line["seed"], line["answer"]))

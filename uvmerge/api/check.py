@@ -17,7 +17,7 @@ from ..errors import InputRefused, ProblemsFound, UsageError, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
-from ..text import expanded, inert, two_lines
+from ..text import expanded, folder_meant, inert, two_lines
 from .opening import open_checkpoint, refuse_changed_inputs
 from .settings import OpenSettings, shows
 
@@ -117,7 +117,8 @@ def _refuse_no_checkpoint(folder: Path) -> None:
     do = "Name a folder that uvmerge wrote."
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
-        raise InputRefused(folder, f"{what}; no folder can be checked", do)
+        meant = "" if folder.exists() else folder_meant(folder)
+        raise InputRefused(folder, f"{what}; no folder can be checked", meant or do)
     endings = (".safetensors", ".index.json", ".bin", ".pt")
     if not _is_output(folder) and not any(p.name.endswith(endings) for p in folder.iterdir()):
         what = f"is no output of uvmerge: it has neither {manifest.NAME} nor weights"

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import InputRefused, UsageError, listed
 from ..operations.options import did_you_mean
-from ..output import writer
+from ..output.disk import disk_errors
 from ..output.places import Reference, report_folder
 from ..tasks.comparison import tables
 from ..tasks.evaluations import read_evaluation
@@ -46,7 +46,7 @@ class Comparison(ComparedScores):
         from ..report.scores import save
 
         target = report_folder(folder, overwrite)
-        with writer.disk_errors(target, target, resumes=False):
+        with disk_errors(target, target, resumes=False):
             return save(self, target)
 
     def to_frame(self) -> Any:

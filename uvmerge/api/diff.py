@@ -116,6 +116,7 @@ def compare(
         return Diff(
             opened[0].label, opened[0].commit, tuple(compared), tuple(pairs),
             _settings_told(asked, filters, engine), manifest.versions(), comparison.seconds(),
+            references=tuple(map(str, references)),
         )  # fmt: skip
 
 
@@ -250,7 +251,7 @@ class _Comparison:
                 checkpoint.label, checkpoint.commit,
                 Listing(Entry(**vars(e)) for each in measured if (e := each.entries[i]) is not None),
                 Listing(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
-                base=opened[0].label,
+                made_from=manifest.made_from(checkpoint), base=opened[0].label,
             )
             for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners))
         ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import UsageError, counted
 from ..measure import findings
-from ..output import writer
+from ..output.disk import disk_errors
 from ..output.places import report_folder
 from ..text import brief, expanded, two_lines
 
@@ -86,8 +86,15 @@ class Compared(findings.Compared):
         return findings.Findings(self.base, None, (self,))
 
 
+@dataclass(frozen=True, repr=False)
 class Diff(findings.Findings):
-    """`Findings`, with methods that save and show them."""
+    """`Findings`, with methods that save and show them.
+
+    Attributes:
+        references: the checkpoints as they were named, the base first.
+    """
+
+    references: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able data, as in `report.json`."""
@@ -105,14 +112,14 @@ class Diff(findings.Findings):
         from .. import report
 
         target = report_folder(folder, overwrite)
-        with writer.disk_errors(target, target, resumes=False):
+        with disk_errors(target, target, resumes=False):
             return report.save(self, target)
 
     def save_figures(self, folder: str | Path) -> list[Path]:
         """Write the report's figures as PNG and PDF into `folder` (needs matplotlib)."""
         from ..report.figures import save_figures
 
-        with writer.disk_errors(target := expanded(folder), target, resumes=False):
+        with disk_errors(target := expanded(folder), target, resumes=False):
             return save_figures(self, target)
 
     def to_frame(self) -> Any:
@@ -122,9 +129,11 @@ class Diff(findings.Findings):
         return as_frame(rows(self))
 
     def __str__(self) -> str:
-        from ..report import summary
+        from ..report import summary, what_now
 
-        return summary(self)
+        named = self.references or self.labels
+        step = what_now(self, named[0], named[-1], page=False)
+        return "\n".join([summary(self), "", *step.lines()])
 
     def _repr_html_(self) -> str:
         from ..report import figure

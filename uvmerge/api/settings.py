@@ -2,7 +2,8 @@
 
 A field carries its type, range and help in the same `Annotated[type, Option(…)]` as an option of an
 operation. The command line, the Python signatures, the stub and the tables in docs/options.md are
-made from these classes. Each class inherits the settings of the class before it.
+made from these classes. Each class inherits the settings of the class before it; that of a search those
+of `ComputeSettings`.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class OpenSettings(Declared):
 
 
 @dataclass(frozen=True)
-class ComputeSettings(OpenSettings):
-    """How numbers are computed: for every call that decomposes matrices."""
+class MachineSettings(OpenSettings):
+    """Where and how exactly numbers are computed: for every call that decomposes matrices."""
 
     device: Annotated[
         str,
@@ -124,12 +125,6 @@ class ComputeSettings(OpenSettings):
                parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
     ] = None  # fmt: skip
 
-    layer_map: Annotated[
-        str | None,
-        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
-               parse=_parse_layer_map, accepts="str", metavar="MAP", group=WHERE),
-    ] = None  # fmt: skip
-
     def engine(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
 
@@ -144,6 +139,32 @@ class ComputeSettings(OpenSettings):
 
             devices = reading.resolve_devices(self.device)
         return Settings(devices, self.precision, self.workers, self.memory or 0, self.factors)
+
+
+@dataclass(frozen=True)
+class ComputeSettings(MachineSettings):
+    """How two or more checkpoints are computed with."""
+
+    layer_map: Annotated[
+        str | None,
+        Option("where depths differ, which layer of FINETUNED is which of BASE: 0-2:0-2,3-5:5-7",
+               parse=_parse_layer_map, accepts="str", metavar="MAP", group=WHERE),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnchorSettings(MachineSettings):
+    """How an anchor file is built and stored."""
+
+    dtype: Annotated[
+        Literal["bfloat16", "float32"],
+        Option("store the factors in this dtype; bf16, fp32 are read too",
+               aliases={"bf16": "bfloat16", "fp32": "float32"}, group=OUTPUT),
+    ] = "bfloat16"  # fmt: skip
+    overwrite: Annotated[
+        bool, Option("replace an anchor file at OUT, or an unfinished run to it", group=SAFETY)
+    ] = False
+    dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
 
 
 @dataclass(frozen=True)
@@ -199,6 +220,25 @@ class RunSettings(SweepSettings):
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
                parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SearchSettings(ComputeSettings):
+    """How a search runs."""
+
+    trials: Annotated[
+        int, Option("settings to try in all; the 11 interpolations are not counted", 1, 10**6,
+                    metavar="N"),
+    ] = 60  # fmt: skip
+    trial_timeout: Annotated[
+        float | None,
+        Option("seconds after which an evaluation is ended and has failed", 0.01,
+               metavar="S", unset="none"),
+    ] = None  # fmt: skip
+    seed: Annotated[int, Option("seed of the draws of settings", 0, 2**31 - 1)] = 1927
+    force: Annotated[
+        bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
+    ] = False
 
 
 @dataclass(frozen=True)

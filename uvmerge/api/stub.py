@@ -12,8 +12,17 @@ from pathlib import Path
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
+from .evaluate_ccci import CcciSettings
 from .functions import by_name
-from .settings import ComputeSettings, OpenSettings, RunSettings, SweepSettings, parameters
+from .settings import (
+    AnchorSettings,
+    ComputeSettings,
+    OpenSettings,
+    RunSettings,
+    SearchSettings,
+    SweepSettings,
+    parameters,
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
@@ -28,17 +37,20 @@ TAKEN_BY = {
 
 _HEAD = '''"""Types of the public surface, made by `python -m uvmerge.api.stub`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from typing_extensions import Unpack
 
+from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchored
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
+from .api.search import SearchResult as SearchResult
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -56,6 +68,8 @@ from .errors import (
     UvmergeError as UvmergeError,
 )
 from .recipe.recipe import Recipe as Recipe
+from .recipe.space import Space as _Space
+from .tasks.ccci.task import Pack as _Pack, Place as _Place
 
 _Reference = str | Path
 
@@ -68,7 +82,17 @@ class _Watch(TypedDict, total=False):
     control: _Control | None
 '''
 
-_CALLS = """def run(
+_CALLS = """def anchor_build(
+    base: _Reference,
+    out: _Reference,
+    *,
+    top: float | str | None = ...,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    **settings: Unpack[_Anchor],
+) -> _Anchored: ...
+def anchor_show(file: _Reference) -> _AnchorContents: ...
+def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
     *,
@@ -98,6 +122,26 @@ def compare(
     out_of_domain: str | None = ...,
     force: bool = ...,
 ) -> Comparison: ...
+def search(
+    space: _Space | _Reference | Mapping[str, Any],
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    evaluate: str | Callable[..., Mapping[str, Any]],
+    metrics: str | Sequence[str],
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
+def search_demo(
+    out: _Reference,
+    space: _Space | _Reference | Mapping[str, Any] | None = ...,
+    *,
+    regime: str = ...,
+    hands: int = ...,
+    base: _Reference | None = ...,
+    finetuned: _Reference | None = ...,
+    **settings: Unpack[_Search],
+) -> SearchResult: ...
 def show(checkpoint: _Reference, **settings: Unpack[_OpenSettings]) -> _Contents: ...
 def check(
     out: _Reference,
@@ -114,6 +158,25 @@ def evaluate_cards(
     quiet: bool = ...,
     **settings: Unpack[_EvalSettings],
 ) -> _Evaluation: ...
+def evaluate_ccci(
+    completer: _Reference,
+    *,
+    without: Iterable[str] = ...,
+    out: _Reference | None = ...,
+    quiet: bool = ...,
+    **settings: Unpack[_CcciSettings],
+) -> _CcciEvaluation: ...
+def pack_ccci(
+    file: _Reference,
+    *,
+    hole: str | int | _Place | None = ...,
+    root: _Reference | None = ...,
+    schema: _Reference | Sequence[_Reference] = ...,
+    classpath: _Reference | Sequence[_Reference] = ...,
+    budget: int = ...,
+    without: str | Iterable[str] = ...,
+    depth: int = ...,
+) -> _Pack: ...
 def __getattr__(name: str) -> Any: ...
 """
 
@@ -130,6 +193,9 @@ def stub() -> str:
     classes = [
         *settings,
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
+        _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
+        _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
+        _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -137,13 +203,21 @@ def stub() -> str:
         f"class {name}({bases}, total=False): ...\n"
         for name, bases in {
             "_Run": "_RunSettings, _Watch",
+            "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",
             "_OptionsButLayers": "_RunSettings, _Others, _Watch",
         }.items()
     ]
     functions = [_function(operation) for operation in operations().values()]
     return "\n".join([_HEAD, *classes, "".join(unions), "".join(functions) + _CALLS])
+
+
+def _search_options() -> list[Parameter]:
+    """The settings of a search that other calls do not have."""
+    shared = parameters(ComputeSettings)
+    return [p for p in parameters(SearchSettings) if p not in shared]
 
 
 def _typed_dict(name: str, base: str, keys: Iterable[Parameter]) -> str:
@@ -182,6 +256,11 @@ def tables() -> str:
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
+    parts.append(f"Options of `search`, beside those of `diff`:\n\n{_table(_search_options())}")
+    own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]
+    heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
+    parts.append(f"{heading} `--factors`:\n\n{_table(own)}")
+    parts.append(f"Options of `eval ccci`:\n\n{_table(parameters(CcciSettings))}")
     return "\n".join(parts)
 
 

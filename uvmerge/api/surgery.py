@@ -19,8 +19,8 @@ from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
-from ..errors import InputRefused, Interrupted, UsageError, listed
-from ..output import journal, manifest, writer
+from ..errors import Interrupted, UsageError, listed
+from ..output import disk, journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
 from ..output.lock import lock_of, refuse_held
@@ -36,7 +36,6 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from ..text import size
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, states
 from .settings import SweepSettings, Watch
@@ -242,15 +241,12 @@ class Surgery:
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
-        config = checkpoints[mirrored(checkpoints)].config
-        classes = config.get("architectures")
-        classes = classes if isinstance(classes, list) else []
         is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
         return after_edit(
             None if is_baseline else named.get(BASE),
             named.get(FINETUNED),
             str(run.out),
-            generates=any(str(each).endswith(GENERATING) for each in classes),
+            generates=generates_text(checkpoints[mirrored(checkpoints)].config),
         )
 
     def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
@@ -316,6 +312,13 @@ class Surgery:
         return left
 
 
+def generates_text(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a `config.json` generates text."""
+    classes = config.get("architectures")
+    named = classes if isinstance(classes, list) else []
+    return any(str(each).endswith(GENERATING) for each in named)
+
+
 def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
     """The head of a run's journal."""
     return {
@@ -334,12 +337,5 @@ def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
     wanted = there = 0
     for each in runs:
         wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
-        earlier = journal.staging_root(each.target, each.plan.digest).rglob("*")
-        there += sum(p.stat().st_blocks * 512 for p in earlier if p.is_file())
-    out = runs[0].target
-    short = wanted - there - _free_bytes(out)
-    if short > 0:
-        raise InputRefused(
-            out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"
-            f" {short:,} bytes short", "Make room, or choose another disk.",
-        )  # fmt: skip
+        there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest).rglob("*"))
+    disk.refuse_full(runs[0].target, wanted, there)

@@ -19,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import operations
+from ..checkpoint.bounded import CONFIG_BYTES, read_json
+from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import UsageError, counted
 from ..operations import Operation
-from ..output import manifest, writer
+from ..output import manifest
+from ..output.commands import Command, after_sweep
+from ..output.disk import disk_errors
 from ..output.places import Reference, local_folders, made_parents, refuse_read_only, target_of
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief, expanded, inert, two_lines
 from .run import Result, run_all
 from .series import series
 from .settings import SweepSettings, split
+from .surgery import generates_text
 
 NAME, FORMAT = "sweep.json", 1
 MOST_SETTINGS = 200
@@ -56,11 +61,13 @@ class Sweep:
         folder: OUTDIR.
         settings: all settings, in the order of the grid.
         results: by the name of a setting, without settings whose folder was there already.
+        next: what to do with the checkpoints; empty after a dry run.
     """
 
     folder: Path
     settings: Sequence[Setting]
     results: Mapping[str, Result]
+    next: tuple[Command, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         count = f"{counted(len(self.settings), 'setting')}, {len(self.results):,} made now"
@@ -96,6 +103,7 @@ class Sweep:
             "out": str(self.folder),
             "settings": {s.name: dict(s.varied) for s in self.settings},
             "results": {name: result.as_data() for name, result in self.results.items()},
+            "next": [command.line for command in self.next],
         }
 
 
@@ -134,14 +142,30 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     with made_parents([folder]), _made(folder, references):
         results = run_all(tasks, references, shared, watch, keep_same=True)
     record = manifest.to_bytes(_record(operation, settings, folder))
-    with writer.disk_errors(folder / NAME, folder):
+    with disk_errors(folder / NAME, folder):
         manifest.write_whole(folder / NAME, record)
-    return _swept(folder, settings, results)
+    return _swept(folder, settings, results, _following(found, references, folder, settings))
 
 
-def _swept(folder: Path, settings: Sequence[Setting], found: Sequence[Result | None]) -> Sweep:
+def _swept(
+    folder: Path, settings: Sequence[Setting], found: Sequence[Result | None],
+    following: tuple[Command, ...] = (),
+) -> Sweep:  # fmt: skip
     results = {s.name: result for s, result in zip(settings, found) if result is not None}
-    return Sweep(folder, settings, results)
+    return Sweep(folder, settings, results, following)
+
+
+def _following(
+    operation: Operation, references: Mapping[str, Reference], folder: Path,
+    settings: Sequence[Setting],
+) -> tuple[Command, ...]:  # fmt: skip
+    """What to do with the checkpoints of a sweep."""
+    named = {role: str(reference) for role, reference in references.items()}
+    base = None if operation.command == "interpolate" else named.get(BASE)
+    outs = [str(folder / setting.name) for setting in settings]
+    config = folder / settings[0].name / "config.json"
+    content = read_json(config, CONFIG_BYTES) if config.is_file() else {}
+    return after_sweep(base, named.get(FINETUNED), outs, generates=generates_text(content))
 
 
 @contextmanager
@@ -155,7 +179,7 @@ def _made(folder: Path, references: Mapping[str, Reference]) -> Iterator[None]:
     is_new = not folder.exists()
     if is_new:
         refuse_read_only(folder, folder.parent)
-        with writer.disk_errors(folder, folder.parent):
+        with disk_errors(folder, folder.parent):
             folder.mkdir()
     try:
         yield

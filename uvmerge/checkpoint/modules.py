@@ -93,6 +93,15 @@ def outside_module(name: str) -> str:
     return "other"
 
 
+def module_of_word(word: str) -> str | None:
+    """The module that a part of a tensor's name, such as `self_attn` or `lm_head`, speaks of."""
+    for module, words in (*_STRONG.items(), *_WEAK.items(), ("norm", _NORM)):
+        if words.search(word):
+            return module
+    found = outside_module(word)
+    return None if found == "other" else found
+
+
 def _ends_attention(rest: str, own: str, neighbours: AbstractSet[str]) -> bool:
     """Whether a module is the output projection beside query, key and value."""
     block = rest[: rest.index(own)]

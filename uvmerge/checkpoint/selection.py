@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..errors import InputRefused, UsageError, counted
-from ..text import brief
+from ..text import brief, closest
 from .anatomy import MODULES, Place
 from .bounded import is_text
+from .modules import module_of_word
 from .stacks import Stack
 
 DEFAULT_MODULES = ("attention", "mlp", "mixer")
@@ -181,9 +182,15 @@ def parse_modules(value: object) -> tuple[str, ...]:
             raise UsageError(
                 "modules",
                 f"'{brief(module)}' is not a module",
-                f"Choose from {', '.join(MODULES)}, all.",
+                f"{_meant_module(module)}Choose from {', '.join(MODULES)}, all.",
             )
     return modules
+
+
+def _meant_module(word: str) -> str:
+    """`Did you mean 'attention'? `, of a word that is spelled like a module or names a part of one."""
+    meant = closest(word.lower(), (*MODULES, "all")) or module_of_word(word.replace("-", "_"))
+    return f"Did you mean {meant!r}? " if meant else ""
 
 
 def parse_globs(value: object) -> tuple[str, ...]:

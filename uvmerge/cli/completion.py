@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class, split_arg_string
 
 from ..checkpoint.bounded import CONFIG_BYTES, read_json
-from ..errors import UvmergeError
+from ..errors import UsageError, UvmergeError
 from ..operations.options import Parameter
 from .help import Argument, Command
 
@@ -81,10 +81,10 @@ def of_parameter(parameter: Parameter) -> Callable[..., Items] | None:
 
 @click.command("completion", cls=Command, epilog="Example: uvmerge completion bash")
 @click.argument(
-    "shell", cls=Argument, type=click.Choice(SHELLS), metavar="SHELL",
+    "shell", cls=Argument, type=click.Choice(SHELLS), metavar="SHELL", required=False,
     rows=[("SHELL", "One of bash, zsh, fish.")],
 )  # fmt: skip
-def completion_command(shell: str) -> None:
+def completion_command(shell: str | None) -> None:
     """Print a script with which a shell completes commands, options, folders, modules and layers.
 
     \b
@@ -92,6 +92,9 @@ def completion_command(shell: str) -> None:
     zsh:   eval "$(uvmerge completion zsh)"     (in ~/.zshrc, after compinit)
     fish:  uvmerge completion fish > ~/.config/fish/completions/uvmerge.fish
     """
+    if shell is None:
+        what, do = f"needs a shell: {', '.join(SHELLS)}", "For bash: uvmerge completion bash"
+        raise UsageError("completion", what, do)
     root = click.get_current_context().find_root()
     found = get_completion_class(shell)
     assert found is not None

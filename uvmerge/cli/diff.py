@@ -32,6 +32,7 @@ def diff_command(
     """
     from ..api.diff import diff
     from ..engine.progress import Progress
+    from ..report import summary, what_now
     from .signals import SignalControl
 
     as_json, overwrite = settings.pop("as_json"), settings.pop("overwrite")
@@ -49,12 +50,10 @@ def diff_command(
     found = diff(*inputs, progress=progress, control=SignalControl(), **settings)
     written = [] if out is None else found.save(out, overwrite=overwrite)
     written += [] if figures is None else found.save_figures(figures)
-    click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))
+    click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else summary(found))
     for path in written:
         progress.say(f"wrote {path}")
     if not as_json:
-        from ..report import what_now
-
         for line in what_now(found, base, checkpoints[-1], page=out is not None).lines():
             progress.say(line)
     return 4 if found.verdict == "unrelated" else 0

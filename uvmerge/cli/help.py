@@ -9,8 +9,8 @@ import click
 
 from ..errors import UsageError
 from ..operations import merge_hint
-from ..operations.options import GROUPS, MESSAGES, closest
-from ..text import brief
+from ..operations.options import GROUPS, MESSAGES
+from ..text import brief, closest
 
 CHECKPOINTS = "Checkpoints"
 REFERENCE = "a folder, or a model of the Hub: org/name or org/name@revision"

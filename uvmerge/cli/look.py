@@ -87,20 +87,29 @@ check_command.params += [
     cls=Option,
     group=HOW_MUCH,
     type=click.IntRange(100),
-    default=2000,
+    default=1000,
     show_default=True,
     metavar="N",
     help="Hands of cards that each checkpoint is asked under each rule.",
 )
 @click.option(
+    "--pair",
+    cls=Option,
+    group=HOW_MUCH,
+    type=click.Choice(["part", "unseen"]),
+    default="part",
+    show_default=True,
+    help="The base knows the rule of the fine-tuning in part, or has never seen it.",
+)
+@click.option(
     "--overwrite", cls=Option, group=SAFETY, is_flag=True,
     help="Replace the files of an earlier demo in OUT.",
 )  # fmt: skip
-def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
-    """Repair the embedded pair of small models in several ways and measure what comes back.
+def demo_command(out: str, hands: int, pair: str, overwrite: bool, as_json: bool) -> None:
+    """Repair an embedded pair of small models in several ways and measure what comes back.
 
-    The base model can add up four cards under two rules; fine-tuning on the first rule alone made
-    it forget the second. Every number printed is measured in this run.
+    The base model can add up five cards under several rules; fine-tuning on one rule alone made it
+    forget the others. Every number printed is measured in this run.
     """
     from ..demo import table
     from ..demo.run import run
@@ -110,10 +119,9 @@ def demo_command(out: str, hands: int, overwrite: bool, as_json: bool) -> None:
             click.echo(table.text_header())
         click.echo(table.text_row(row))
 
-    report = run(
-        expanded(out), hands=hands, overwrite=overwrite, on_row=None if as_json else show_row
-    )
-    click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out))
+    on_row = None if as_json else show_row
+    report = run(expanded(out), pair=pair, hands=hands, overwrite=overwrite, on_row=on_row)
+    click.echo(json.dumps(report.as_dict()) if as_json else table.text_footer(out, report))
 
 
 demo_command.params.append(json_option())

@@ -20,6 +20,8 @@ from .. import __version__
 from ..errors import Interrupted, ProblemsFound, UvmergeError, counted
 from ..operations import operations
 from ..text import inert
+from .anchor import anchor_group, build_command as anchor_build_command, build_options
+from .ccci import ccci_group
 from .compare import compare_command
 from .completion import completion_command
 from .diff import diff_command, diff_options
@@ -28,10 +30,12 @@ from .failures import of_click, of_system
 from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
 from .look import check_command, demo_command, show_command
+from .search import search_command
 from .signals import stopping_at_once
+from .study import study_command
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
-REPAIR, MEASURE, TRY = "Repair", "Measure", "Try"
+REPAIR, PREVENT, MEASURE, TRY = "Repair", "Prevent", "Measure", "Try"
 SHARE, LOOK = "Share", "Look"
 
 
@@ -130,6 +134,7 @@ def _assemble() -> UvmergeError | None:
     error = None
     try:
         diff_command.params += diff_options()
+        anchor_build_command.params += build_options()
         merge = merge_group()
         for operation in operations().values():
             if operation.takes_several:
@@ -141,8 +146,9 @@ def _assemble() -> UvmergeError | None:
             _add(REPAIR, merge)
     except UvmergeError as failure:
         error = failure
-    _add(MEASURE, diff_command, compare_command, eval_group, tasks_path_command)
-    _add(TRY, sweep_group, demo_command)
+    _add(PREVENT, anchor_group)
+    _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
+    _add(TRY, sweep_group, search_command, demo_command, study_command)
     _add(SHARE, run_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error

@@ -181,6 +181,9 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
             continue
         progress.say(f"{setting.name}: {result.summary if result else 'was there already'}")
         click.echo(inert(done.folder / setting.name))
+    if done.next:
+        for line in block("next:", done.next):
+            progress.say(line)
 
 
 def _list_bundled(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -24,12 +24,16 @@ from ..spectral.gram import Eigenpairs
 class FactorFolder:
     """A `spectral.source.Memory` in a folder.
 
+    Args:
+        keeps_whole: whether to keep all vectors of a decomposition, so that a later run that asks for
+            more of them has no second one to make.
+
     A file appears by renaming, so that it is never there in part. A damaged or malformed file counts
     as absent. What a killed run on this host had not finished is removed.
     """
 
-    def __init__(self, folder: Path, device: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, device: str, keeps_whole: bool = False) -> None:
+        self.folder, self.keeps_whole = folder, keeps_whole
         self._made_by = f"torch-{torch.__version__}-lapack-{lapack.version()}-{device}"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,9 @@ class Reader:
         self.devices = settings.devices
         self.precision = POLICIES[settings.precision]
         self.memory = (
-            None if settings.factors is None else FactorFolder(settings.factors, settings.device)
+            None
+            if settings.factors is None
+            else FactorFolder(settings.factors, settings.device, settings.keeps_whole_factors)
         )
         self._threads = itertools.count()
         self._mine = threading.local()

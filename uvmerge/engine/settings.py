@@ -24,6 +24,7 @@ class Settings:
         memory_bytes: budget for the working sets of all edits together; 0 means half of the free
             memory.
         factors: folder in which decompositions are kept between runs.
+        keeps_whole_factors: whether all vectors are kept there, not only as many as a run needs.
     """
 
     devices: tuple[str, ...] = ("cpu",)
@@ -31,6 +32,7 @@ class Settings:
     workers: int = 0
     memory_bytes: int = 0
     factors: Path | None = None
+    keeps_whole_factors: bool = False
 
     @property
     def device(self) -> str:

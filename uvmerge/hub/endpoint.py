@@ -50,9 +50,12 @@ class Endpoint:
         *,
         max_tokens: int,
         temperature: float,
-        stop: str,
+        stop: str | None = None,
     ) -> Iterator[tuple[int, str]]:
         """The number of each chat and its answer, in the order in which answers come.
+
+        Args:
+            stop: an answer ends before this text.
 
         Raises:
             RunFailed: the endpoint cannot be reached, refuses a request, or sends no chat completion.
@@ -60,7 +63,8 @@ class Endpoint:
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
         common = {
-            "model": self.model, "max_tokens": max_tokens, "temperature": temperature, "stop": [stop],
+            "model": self.model, "max_tokens": max_tokens, "temperature": temperature,
+            "stop": None if stop is None else [stop],
         }  # fmt: skip
         with ThreadPoolExecutor(self.at_once) as pool:
             asked = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkpoint.folder import folder_label
 from ..errors import InputRefused
-from ..text import brief
+from ..text import brief, folder_meant
 
 _HUB_ID = re.compile(r"(?:hf://)?(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w./-]+))?")
 _HUB_FILE = re.compile(r"(?:hf://)?(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w./-]+))?")
@@ -68,13 +68,23 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
     if not match or exists or ".." in str(reference):
         if is_file:
             raise InputRefused(brief(reference), "is a file", "Name the folder it is in.")
+        if not exists and (close := folder_meant(folder)):
+            raise InputRefused(brief(reference), "there is no such folder", close)
         raise InputRefused(
             brief(reference),
             "is neither a folder nor a Hub id like org/name or org/name@revision",
             "Check the path.",
         )
     wanted = WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
-    return _download(str(reference), match[1], match[2], wanted, "folder")
+    try:
+        return _download(str(reference), match[1], match[2], wanted, "folder")
+    except InputRefused as error:
+        close = "" if str(reference).startswith("hf://") else folder_meant(folder)
+        if not close:
+            raise
+        of_the_hub = error.what.removeprefix(f"no folder {str(reference)!r} here")
+        what = f"there is no such folder{of_the_hub}"
+        raise InputRefused(error.where, what, f"{close} {error.do}") from None
 
 
 def locate_file(reference: str, usual: Sequence[str]) -> Path | None:

@@ -197,6 +197,7 @@ class Compared:
         notes: what the user should know, such as names aligned and tensors without a counterpart.
         behaviour: how it answers; None without `--kl`.
         hidden: how its hidden states moved; None without `--hidden`.
+        made_from: labels of the checkpoints from which uvmerge made it; empty where it did not.
     """
 
     label: str
@@ -206,6 +207,7 @@ class Compared:
     notes: tuple[str, ...] = ()
     behaviour: Behaviour | None = None
     hidden: Hidden | None = None
+    made_from: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         counts = counted(len(self.entries), "matrix"), counted(len(self.others), "other tensor")

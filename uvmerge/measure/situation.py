@@ -8,7 +8,7 @@ from . import judgement
 from .findings import Compared, with_measures
 
 UNRELATED, IDENTICAL, BROKEN = "unrelated", "identical", "broken"
-NO_MATRIX, ROUNDING = "no matrix", "rounding"
+EDITED, NO_MATRIX, ROUNDING = "edited", "no matrix", "rounding"
 FEW_LAYERS, EVERYWHERE = "few layers", "everywhere"
 
 
@@ -17,8 +17,8 @@ class Situation:
     """What was found of one checkpoint, as far as it decides what to do next.
 
     Attributes:
-        kind: `unrelated`; `identical`; `broken`, where matrices hold NaN or Inf; `no matrix`, where
-            no matrix moved, but other tensors may have; `rounding`, where no matrix moved more than
+        kind: `unrelated`; `identical`; `broken`, where matrices hold NaN or Inf; `edited`, where
+            uvmerge made the checkpoint; `no matrix`, where no matrix moved, but other tensors may have; `rounding`, where no matrix moved more than
             storing it explains; `few layers`; or `everywhere`.
         layers: the layers that hold most of the change, ascending; only of `few layers`.
         share: the share of the change's energy in `layers`; else 1.
@@ -37,6 +37,8 @@ def situation(compared: Compared) -> Situation:
         return Situation(compared.verdict)
     if any(entry.state == "nonfinite" for entry in compared.entries):
         return Situation(BROKEN)
+    if compared.made_from:
+        return Situation(EDITED)
     if not any(entry.relative > 0 for entry in compared.related_matrices):
         return Situation(NO_MATRIX)
     if not compared.says_where:

@@ -16,7 +16,7 @@ from .tokens import token_ids
 if TYPE_CHECKING:
     from torch import Tensor
 
-Chat = Sequence[dict[str, str]]
+Chat = Sequence[dict[str, str]] | str
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class LocalModel:
         *,
         max_tokens: int,
         temperature: float,
-        stop: str,
+        stop: str | None = None,
     ) -> Iterator[tuple[int, str]]:
         """The number of each chat and its answer, a batch after the other.
 
-        The chat template makes messages a text; without one their contents follow each other. Where a
-        chat is too long for the model, its beginning is cut. Randomness depends on the seed of a chat
-        alone, not on the batch that it is in.
+        A chat that is a text is taken as it is. The chat template makes messages a text; without one
+        their contents follow each other. Where a chat is too long for the model, its beginning is cut.
+        Randomness depends on the seed of a chat alone, not on the batch that it is in.
 
         Args:
             temperature: 0 for the likeliest token at every step.
@@ -81,10 +81,12 @@ class LocalModel:
             noise = _Noise(seeds[part], temperature) if temperature else None
             for number, ids in enumerate(self._generated(sequences[part], new, noise), start):
                 text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-                yield number, text.partition(stop)[0]
+                yield number, text if stop is None else text.partition(stop)[0]
 
     def _prompt(self, number: int, chat: Chat) -> Prompt:
         where = f"question {number + 1}"
+        if isinstance(chat, str):
+            return Prompt(where, chat)
         if self.tokenizer.chat_template:
             return Prompt(where, tuple(chat))
         return Prompt(where, "\n".join(message["content"] for message in chat))

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
 from ..spectral import Matrix, Operand
-from .options import Option, Parameter, closest, did_you_mean
+from ..text import closest
+from .options import Option, Parameter, did_you_mean
 
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 

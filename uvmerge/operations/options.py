@@ -6,7 +6,6 @@ recipes and Python calls, so that an option means the same and fails alike in al
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -18,7 +17,7 @@ from ..checkpoint.anatomy import MODULES
 from ..checkpoint.selection import parse_globs, parse_layers, parse_modules, parse_names
 from ..errors import UsageError
 from ..spectral import Matrix
-from ..text import brief
+from ..text import brief, closest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -236,11 +235,6 @@ class Parameter:
             return "Write a share like 0.2 or 20%."
         like = {int: "a whole number like 3", float: "a number like 0.5", bool: "true or false"}
         return f"Write {like.get(self.type or str, 'text')}."
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is spelled much like `word`; None where none is."""
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

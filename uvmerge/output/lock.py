@@ -66,9 +66,10 @@ def refuse_held(path: Path) -> None:
             _refuse_alive(path, content)
 
 
-def owner() -> dict[str, Any]:
-    """What identifies this process, also after its number has been given to another one."""
-    pid = os.getpid()
+def owner(pid: int | None = None) -> dict[str, Any]:
+    """What identifies a process of this host, this one by default, also after its number has been given
+    to another one."""
+    pid = os.getpid() if pid is None else pid
     return {
         "host": socket.gethostname(), "boot": _boot(), "pid_namespace": _namespace(),
         "pid": pid, "started": _started(pid),

@@ -165,6 +165,33 @@ def role_of(checkpoint: Checkpoint, content: Mapping[str, Any]) -> str | None:
     return None
 
 
+def made_from(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The labels of the inputs from which uvmerge wrote the weights of a checkpoint.
+
+    Empty where uvmerge did not write them, or where they were written to since.
+    """
+    folder = checkpoint.on_disk()
+    try:
+        content = read_checked(folder)
+    except InputRefused:
+        return ()
+    inputs = (content or {}).get("inputs")
+    if content is None or not isinstance(inputs, dict):
+        return ()
+    written = (folder / NAME).stat().st_mtime_ns
+    for name in checkpoint.headers:
+        path, identity = folder / name, content["files"].get(name)
+        if identity is None or path.stat().st_size != identity["bytes"]:
+            return ()
+        if path.stat().st_mtime_ns > written and file_identity(path) != identity:
+            return ()
+    return tuple(
+        str(each["reference"])
+        for each in inputs.values()
+        if isinstance(each, dict) and "reference" in each
+    )
+
+
 def _is_manifest(content: Mapping[str, Any]) -> bool:
     """Whether what other modules read of a manifest has the types that uvmerge writes."""
     files, edited, reset = (content.get(key) for key in ("files", "edited", "reset"))

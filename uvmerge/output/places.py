@@ -40,6 +40,23 @@ def target_of(out: Reference) -> Path:
     return Path(os.path.realpath(out))
 
 
+def target_of_file(out: Reference) -> Path:
+    """The real path of an OUT that is one file; links above it are followed, it is no link itself.
+
+    Raises:
+        UsageError: OUT is empty, holds a NUL, or is a folder or a link.
+    """
+    do = "Name a file that does not exist yet."
+    if not str(out):
+        raise UsageError("OUT", "is empty", do)
+    out = expanded(out)
+    if "\0" in str(out) or not out.name:
+        raise UsageError("OUT", "is no name that a file can have", do)
+    if os.path.islink(out) or os.path.isdir(out):
+        raise UsageError(out, "is a link" if os.path.islink(out) else "is a folder", do)
+    return Path(os.path.realpath(out.parent)) / out.name
+
+
 def local_folders(references: Sequence[Reference]) -> list[Path]:
     """The references that are folders on this disk."""
     folders = (Path(os.path.expanduser(reference)) for reference in references)
@@ -88,12 +105,7 @@ def check_out(out: Path, overwrite: bool) -> None:
             that is to hold it is none or is read-only.
         InputRefused: OUT has entries, and not `overwrite`, or is read-only.
     """
-    try:
-        longest = len(os.fsencode(out.name)) + len(_LONGEST_SUFFIX)
-        if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
-            raise UsageError(out, "is too long a name, or none that a folder can have")
-    except OSError:
-        raise UsageError(out.parent, "is not a folder", "Name another place.") from None
+    _refuse_long_name(out)
     if os.path.ismount(out):
         what = "is a mount point, which no folder can be renamed to"
         raise UsageError(out, what, "Name a folder in it.")
@@ -106,6 +118,32 @@ def check_out(out: Path, overwrite: bool) -> None:
     elif os.path.lexists(out):
         raise UsageError(out, "is a file", "Name a folder that does not exist yet.")
     refuse_read_only(out, out.parent)
+
+
+def check_file(out: Path, overwrite: bool) -> None:
+    """Refuse an OUT that cannot become a file, or that is one.
+
+    Raises:
+        UsageError: the name is too long or impossible, OUT is no file, or the folder that is to hold
+            it is none or is read-only.
+        InputRefused: OUT is a file, and not `overwrite`.
+    """
+    _refuse_long_name(out, "file")
+    if os.path.lexists(out):
+        if out.is_symlink() or not out.is_file():
+            raise UsageError(out, "is no file", "Name a file that does not exist yet.")
+        if not overwrite:
+            raise InputRefused(out, "is there already", "Name another file, or pass --overwrite.")
+    refuse_read_only(out, out.parent)
+
+
+def _refuse_long_name(out: Path, kind: str = "folder") -> None:
+    try:
+        longest = len(os.fsencode(out.name)) + len(_LONGEST_SUFFIX)
+        if "\0" in str(out) or longest > os.pathconf(out.parent, "PC_NAME_MAX"):
+            raise UsageError(out, f"is too long a name, or none that a {kind} can have")
+    except OSError:
+        raise UsageError(out.parent, "is not a folder", "Name another place.") from None
 
 
 def refuse_read_only(where: Reference, folder: Path) -> None:

@@ -13,9 +13,7 @@ piece against its hash and goes on. Nothing that uvmerge did not create is ever 
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +25,8 @@ from typing import Any
 import xxhash
 
 from ..errors import RunFailed
-from ..text import size
 from . import manifest, publishing
+from .disk import disk_errors
 from .journal import (
     check_unfinished,
     has_head,
@@ -269,38 +267,31 @@ def _not_once(name: str, position: int, offset: int) -> RunFailed:
 
 
 @contextmanager
-def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Iterator[None]:
-    """Turn an `OSError` inside the block into `RunFailed`, which says what to do.
-
-    Args:
-        where: the file or folder that the message names.
-        folder: where the disk is asked for its free space.
-        resumes: whether the same command, run again, resumes.
-    """
-    try:
-        yield
-    except OSError as error:
-        what, first = f"cannot be written: {error.strerror}", "mend the cause"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, first = f"the disk is full ({_free(folder)} free)", "make room"
-        elif error.errno == errno.EFBIG:
-            what, first = "files may not become so large here", "raise the limit (`ulimit -f`)"
-        do = f"What is finished is kept: {first} and run the same command again to resume."
-        again = f"{first.capitalize()} and run the same command again."
-        raise RunFailed(where, what, do if resumes else again) from error
-
-
-def _free(folder: Path) -> str:
-    """The free space, as text, of the disk that holds a folder or would hold it."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return size(shutil.disk_usage(there).free)
+def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
+    """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
+    with prepared(out, digest, head, overwrite, check_out) as root:
+        staging = Staging(out, root, head, overwrite)
+        try:
+            yield staging
+        finally:
+            staging.close()
 
 
 @contextmanager
-def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Iterator[Staging]:
-    """The staging folder of one run, locked; an earlier run of the same plan is resumed."""
+def prepared(
+    out: Path,
+    digest: str,
+    head: dict[str, Any],
+    overwrite: bool,
+    check: Callable[[Path, bool], None],
+) -> Iterator[Tree]:
+    """The folder in which a run stages its output, checked and locked inside the block.
+
+    Args:
+        check: refuses an OUT that cannot be written, given OUT and `overwrite`.
+    """
     with disk_errors(out, out.parent), locked(lock_of(out)):
-        check_out(out, overwrite)
+        check(out, overwrite)
         place = staging_root(out, digest)
         check_unfinished(out, digest, head, overwrite)
         for other in staging_folders(out):
@@ -312,11 +303,7 @@ def staged(out: Path, digest: str, head: dict[str, Any], overwrite: bool) -> Ite
             if not begun:
                 _discard(place, out)
         with publishing.opened(place) as root:
-            staging = Staging(out, root, head, overwrite)
-            try:
-                yield staging
-            finally:
-                staging.close()
+            yield root
 
 
 def is_published(out: Path, digest: str, head: dict[str, Any]) -> bool:

@@ -30,20 +30,12 @@ from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
-from ..text import brief, expanded, two_lines
+from ..text import brief, two_lines
+from .file import as_text, read_recipe
 from .reader import Field, Reader, compose
 
 FORMAT_VERSION = 1
-LIMIT_BYTES = 256 * 1024
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a list that stands in several places in full each time, without an alias."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Whether no alias may stand for `data`."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -146,35 +138,24 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read the recipe file at `path`; `RecipeError` names the line that cannot be read."""
-        path = expanded(path)
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "there is no such recipe file"
-            raise RecipeError(path, what, "Name a YAML file: `uvmerge run RECIPE OUT`.")
-        with path.open("rb") as file:
-            raw = file.read(LIMIT_BYTES + 1)
-        if len(raw) > LIMIT_BYTES:
-            what = f"is larger than {LIMIT_BYTES // 1024} KiB"
-            raise RecipeError(path.name, what, "Name a recipe, which is a small YAML file.")
-        return cls.parse(raw, path.name)
+        return cls.parse(*read_recipe(path, "uvmerge run RECIPE OUT"))
 
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
         """Read the text of a recipe; `source` names it in messages."""
+        return cls.of_nodes(compose(text, source), Reader(source))
+
+    @classmethod
+    def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
+        """The recipe in the root node of a YAML document."""
         keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
-        node, reader = compose(text, source), Reader(source)
         _refuse_mergekit(node, reader)
         return _build(reader.mapping(node, keys), reader)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe in `data`, the content of a recipe file; the inverse of `as_data`."""
-        try:
-            text = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False)
-        except (yaml.YAMLError, RecursionError, ValueError):
-            raise RecipeError(
-                "recipe", "holds a value that a file cannot", "Write texts, numbers and lists."
-            ) from None
-        return cls.parse(text)
+        return cls.parse(as_text(data))
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as plain data, in the order of a recipe file."""
@@ -293,30 +274,37 @@ def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
     for item in steps.value.value:
         line = item.start_mark.line + 1
         if isinstance(item, yaml.ScalarNode):
-            settings, name = {}, str(item.value)
-        else:
-            step = reader.mapping(item)
-            if len(step) != 1:
-                raise reader.fail(line, "a step is one operation", "Write `- restore: {top: 0.2}`.")
-            ((name, body),) = step.items()
-            empty = isinstance(body.value, yaml.ScalarNode) and reader.value(body.value) is None
-            settings = {} if empty else reader.mapping(body.value)
-        given = {}
-        for key, setting in settings.items():
-            given[key] = reader.value(setting.value)
-            if given[key] is None:
-                raise reader.fail(
-                    setting.line,
-                    f"{brief(key)} has no value",
-                    'A value with a comma needs quotes: layers: "0-9,12".',
-                )
-        lines = {key: setting.line for key, setting in settings.items()}
-        try:
-            yield RecipeStep.parse(name, given)
-        except UsageError as error:
-            option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
-            where = lines.get(option, lines.get(option.replace("-", "_"), line))
-            raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
+            yield step_of_fields(str(item.value), {}, line, reader)
+            continue
+        step = reader.mapping(item)
+        if len(step) != 1:
+            raise reader.fail(line, "a step is one operation", "Write `- restore: {top: 0.2}`.")
+        ((name, body),) = step.items()
+        empty = isinstance(body.value, yaml.ScalarNode) and reader.value(body.value) is None
+        settings = {} if empty else reader.mapping(body.value)
+        yield step_of_fields(name, settings, line, reader)
+
+
+def step_of_fields(
+    name: str, settings: Mapping[str, Field], line: int, reader: Reader
+) -> RecipeStep:
+    """The step of an operation and its options, of which each has its own line."""
+    given = {}
+    for key, setting in settings.items():
+        given[key] = reader.value(setting.value)
+        if given[key] is None:
+            raise reader.fail(
+                setting.line,
+                f"{brief(key)} has no value",
+                'A value with a comma needs quotes: layers: "0-9,12".',
+            )
+    lines = {key: setting.line for key, setting in settings.items()}
+    try:
+        return RecipeStep.parse(name, given)
+    except UsageError as error:
+        option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
+        where = lines.get(option, lines.get(option.replace("-", "_"), line))
+        raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
 
 
 def _in_a_line(value: Any) -> str:

@@ -5,8 +5,9 @@ Names from checkpoints are untrusted: they lose control characters and are never
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..text import brief
@@ -38,6 +39,22 @@ def empty_figure(width: float, height: float, title: str = "") -> Figure:
     if title:
         figure.suptitle(title, fontsize=8, parse_math=False)
     return figure
+
+
+def png(draw: Callable[[], Figure], dots_per_inch: int = 200) -> bytes:
+    """A figure as PNG, whatever style the user has set.
+
+    For the same numbers and the same matplotlib it has the same bytes.
+
+    Args:
+        draw: makes the figure.
+    """
+    from matplotlib import style
+
+    content = io.BytesIO()
+    with style.context(["default", STYLE]):
+        draw().savefig(content, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return content.getvalue()
 
 
 def heat(

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import counted
-from ..measure.findings import Findings
+from ..measure.findings import Compared, Findings
 from ..measure.situation import (
     BROKEN,
+    EDITED,
     EVERYWHERE,
     FEW_LAYERS,
     IDENTICAL,
@@ -18,7 +19,7 @@ from ..measure.situation import (
     Situation,
     situation,
 )
-from ..output.commands import Command, baseline, block
+from ..output.commands import Command, after_edit, baseline, block
 from ..text import as_ranges, brief
 from .format import percent
 
@@ -51,15 +52,16 @@ def what_now(
         base, finetuned: how commands name the two checkpoints.
         page: whether the page of the comparison is there already.
     """
-    found = situation(findings.compared[-1])
+    last = findings.compared[-1]
+    found = situation(last)
     commands = list(_commands(found, base, finetuned))
-    if not page and found.kind in (*_REPAIRABLE, UNRELATED, ROUNDING, NO_MATRIX):
+    if not page and found.kind in (*_REPAIRABLE, UNRELATED, EDITED, ROUNDING, NO_MATRIX):
         look = ("uvmerge", "diff", base, finetuned, "--out", "report")
         commands.append(Command("every measure on one page", look))
-    return WhatNow(_sentence(found, brief(findings.base)), tuple(commands))
+    return WhatNow(_sentence(found, brief(findings.base), last), tuple(commands))
 
 
-def _sentence(found: Situation, base: str) -> str:
+def _sentence(found: Situation, base: str, last: Compared) -> str:
     evaluate = "evaluate each candidate on the tasks that matter, those of the base included"
     layers = "layer" if len(found.layers) == 1 else "layers"
     return {
@@ -69,6 +71,9 @@ def _sentence(found: Situation, base: str) -> str:
         " saved or named.",
         BROKEN: "find out when NaN or Inf came into the matrices; edits refuse them, and with"
         " --nonfinite copy leave them as they are.",
+        EDITED: f"{brief(last.label)} was made by uvmerge from"
+        f" {brief(' and '.join(last.made_from))}, so no repair of it is suggested; evaluate it on the"
+        " tasks that matter, those of the base included.",
         NO_MATRIX: "no matrix moved, so no spectral edit can repair anything; interpolation moves"
         " norms, biases and embeddings too.",
         ROUNDING: "the change is no more than rounding makes, so an edit has nothing to restore;"
@@ -87,6 +92,8 @@ def _commands(found: Situation, base: str, finetuned: str) -> Iterator[Command]:
             yield Command(f"what {each} is", ("uvmerge", "show", each))
     if found.kind == BROKEN:
         yield Command("the tensors that hold NaN or Inf", ("uvmerge", "check", finetuned))
+    if found.kind == EDITED:
+        yield from after_edit(None, None, finetuned, generates=False)
     if found.kind in _REPAIRABLE:
         only = ("--layers", as_ranges(found.layers)) if found.layers else ()
         sweep = ("uvmerge", "sweep", "restore", *pair, "candidates", "--top", "0.05,0.1,0.2,0.4")

@@ -73,7 +73,9 @@ class GramRung:
     def keep(self) -> None:
         """Put the eigenpairs on the shelf, with as many vectors as were asked for."""
         if self._unkept is not None:
-            columns = self._unkept.vectors[:, : self._worth_keeping]
+            shelf = self.source.shelf
+            whole = shelf is not None and shelf.memory.keeps_whole
+            columns = self._unkept.vectors[:, : None if whole else self._worth_keeping]
             self.source.keep(self.name, Eigenpairs(self._unkept.values, columns, None))
             self._unkept = None
 
@@ -179,11 +181,15 @@ class Ladder:
         return None if side is None else Eigenpairs(side.values.square(), side.short, None)
 
     def keep(self) -> None:
-        """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for.
+        """Put the eigenpairs of the rung `gram` on the shelf, with as many vectors as were asked for
+        or all of them, as the memory wants.
 
         Those of the other rungs are put there as soon as they are computed.
         """
         self._gram.keep()
+        source, reduced = self.source, self._tridiagonal.reduced
+        if source.shelf is not None and source.shelf.memory.keeps_whole and reduced.is_computed:
+            reduced.blocks(source.r)
 
     def _leading(self, k: int, wholly: bool) -> Side | None:
         """The first rung whose leading k triplets are accurate; None where only the SVD is left."""

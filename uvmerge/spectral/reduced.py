@@ -51,6 +51,11 @@ class Reduced:
         source = self.source
         return source.r >= source.precision.smallest_reduced and is_available(source.W.device)
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether the matrix was reduced here, and not only recalled from a shelf."""
+        return self._reduction is not None
+
     def reduction(self) -> Reduction | None:
         """The reduction, computed at most once; None where it fails."""
         if self._reduction is None and not self._has_failed:

@@ -15,7 +15,13 @@ from .recombine import Sum
 
 
 class Memory(Protocol):
-    """Where eigenpairs are kept between runs. Pairs without values record that a rung failed."""
+    """Where eigenpairs are kept between runs. Pairs without values record that a rung failed.
+
+    Attributes:
+        keeps_whole: whether all vectors of a rung are to be kept, not only as many as were asked for.
+    """
+
+    keeps_whole: bool
 
     def recall(self, key: str, columns: int) -> Eigenpairs | None:
         """The pairs kept under `key`, if they have at least `columns` vectors, or all r of them."""

@@ -153,7 +153,9 @@ def _attempts(
 
 
 def read_report(path: Path) -> list[Evaluated] | None:
-    """The checkpoints of a demo's `report.json`, of which totals alone are known.
+    """The checkpoints of a demo's `report.json`.
+
+    Of a report of an earlier version, which has no answers, totals alone are known.
 
     Returns:
         None where the file is another report.
@@ -164,15 +166,41 @@ def read_report(path: Path) -> list[Evaluated] | None:
         return None
     settings = {key: str(value) for key, value in task.items()}
     both = dict.fromkeys(_DOMAINS, settings)
-    return [
-        Evaluated(str(row.get("name")), str(path), _totals(path, row), both)
-        for row in rows
-        if isinstance(row, dict)
-    ]
+    found = []
+    for row in (row for row in rows if isinstance(row, dict)):
+        told = row.get("answers")
+        scores = _totals(path, row) if told is None else _per_hand(path, told, data)
+        found.append(Evaluated(str(row.get("name")), str(path), scores, both))
+    return found
+
+
+def _per_hand(path: Path, told: object, report: Mapping[str, Any]) -> dict[Metric, Score]:
+    """The scores of a row of the demo: out of domain, an item is a hand under one rule."""
+    hands, inside = report.get("hands"), report["task"].get("in_domain_rule")
+    if not isinstance(hands, list) or not isinstance(told, dict) or inside not in told:
+        raise _broken(path)
+    tables = {domain: ItemTable() for domain in _DOMAINS}
+    for rule, right in told.items():
+        if not isinstance(right, str) or len(right) != len(hands) or set(right) - {"0", "1"}:
+            raise _broken(path)
+        table = tables[_DOMAINS[rule != inside]]
+        for place, (hand, digit) in enumerate(zip(hands, right)):
+            key = item_key(place, hand, rule)
+            table.add(key, hand_of({"hand": hand}), {"accuracy": float(digit)})
+    return {
+        Metric(domain, name): score
+        for domain, table in tables.items()
+        for name, score in table.scores(path, False, [], better_of=lambda name: True).items()
+    }
+
+
+def _broken(path: Path) -> InputRefused:
+    what = "has a row whose answers are not a 0 or 1 for each hand under every rule"
+    return InputRefused(path, what, "Run the demo again.")
 
 
 def _totals(path: Path, row: Mapping[str, Any]) -> dict[Metric, Score]:
-    """The scores of a row of the demo."""
+    """The scores of a row of which totals are known."""
     scores = {}
     for domain in _DOMAINS:
         told = row.get(domain)

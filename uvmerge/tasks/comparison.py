@@ -165,8 +165,10 @@ def _table(
     rows = []
     for name, score in scores.items():
         interval, how = _interval(name, score, resampling)
-        clustered = score.items is not None and score.items.clusters is not None
-        by_hand = statistics.percentiles(resampling.draws([name])[:, 0]) if clustered else None
+        by_hand = None
+        if score.items is not None and (clusters := score.items.clusters) is not None:
+            draws = resampling.draws([name])[:, 0]
+            by_hand = statistics.by_cluster(draws, clusters, score.successes)
         test = None
         if name != against and against in scores:
             test = _test(name, against, scores, resampling)

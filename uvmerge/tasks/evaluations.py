@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputRefused, listed
+from ..text import folder_meant
 from .answers import answers_files, read_answers, read_report
 from .harness_results import read_results, results_files
 from .scores import Evaluated
@@ -23,7 +24,7 @@ def read_evaluation(name: str, path: Path, force: bool) -> list[Evaluated]:
         InputRefused: there is no evaluation, or the folder holds those of several models.
     """
     if not path.exists():
-        raise InputRefused(path, "does not exist", _HOLDS)
+        raise InputRefused(path, "does not exist", folder_meant(path) or _HOLDS)
     if path.is_dir():
         return _of_folder(name, path, force)
     called = name or path.parent.name

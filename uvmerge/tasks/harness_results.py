@@ -18,7 +18,7 @@ from typing import Any
 from ..checkpoint.bounded import read_json
 from ..errors import InputRefused, listed
 from .items import ItemTable, Pair
-from .lines import as_number, hand_of, json_lines
+from .lines import FORCE, as_number, hand_of, json_lines
 from .scores import NO_FILTER, Evaluated, Metric, Score, agrees, item_key
 
 RESULTS_BYTES = 256 << 20
@@ -126,7 +126,16 @@ class _Run:
         return told | {key: _as_text(value) for key, value in chosen.items()}
 
     def scores(self, task: str) -> dict[Metric, Score]:
-        """Every metric of a task."""
+        """Every metric of a task.
+
+        Raises:
+            InputRefused: the task has no items, or samples are broken, and not `force`.
+        """
+        if self._count(task) == 0:
+            if not self.force:
+                raise InputRefused(self.path, f"{task} was asked 0 items", FORCE)
+            self.notes.append(f"{task}: 0 items, left out")
+            return {}
         totals = self._totals(task)
         samples = self.path.parent / f"samples_{task}_{_date(self.path)}.jsonl"
         if "/" in task or not samples.is_file():
@@ -140,9 +149,7 @@ class _Run:
 
     def _totals(self, task: str) -> dict[Metric, Score]:
         row, found = self.data["results"][task], {}
-        samples = self.table("n-samples").get(task)
-        told = samples.get("effective") if isinstance(samples, dict) else row.get("sample_len")
-        count = as_number(told)
+        count = self._count(task)
         for key, value in row.items():
             name, _, kept = str(key).partition(",")
             if name in _NO_METRIC or name.endswith("_stderr") or as_number(value) is None:
@@ -153,6 +160,12 @@ class _Run:
                 as_number(value), int(count or 0), error, self._is_better(task, name)
             )
         return found
+
+    def _count(self, task: str) -> float | None:
+        """How many items a task was asked; None where the file does not say."""
+        samples, row = self.table("n-samples").get(task), self.data["results"][task]
+        told = samples.get("effective") if isinstance(samples, dict) else row.get("sample_len")
+        return as_number(told)
 
     def _is_better(self, task: str, name: str) -> bool | None:
         """Whether a higher value is better."""

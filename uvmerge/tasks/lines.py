@@ -22,7 +22,7 @@ def json_lines(path: Path, force: bool, notes: list[str]) -> Iterator[dict[str, 
             if len(line) > LINE_BYTES:
                 what = f"is longer than {size(LINE_BYTES)}"
                 raise InputRefused(f"{path}:{number}", what, "Name a file of evaluated items.")
-            if not line.strip():
+            if line.isspace():
                 continue
             parsed = _object(line)
             if isinstance(parsed, dict):
@@ -39,7 +39,7 @@ def json_lines(path: Path, force: bool, notes: list[str]) -> Iterator[dict[str, 
 def _object(line: bytes) -> dict[str, Any] | str:
     """The JSON object of a line, or what is wrong with it."""
     try:
-        parsed = json.loads(line)
+        parsed = json.loads(line.decode().removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         return f"is not valid JSON: {brief(error)}"
     return parsed if isinstance(parsed, dict) else "is not a JSON object"

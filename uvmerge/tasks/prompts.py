@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from .cards import Verdict
 from .hands import Hand
@@ -38,6 +40,24 @@ def prompt(hand: Hand) -> str:
 def right_answer(hand: Hand) -> str:
     """An answer with the solution of the hand, in the form that is asked for."""
     return json.dumps({"cards": hand.cards, "number": hand.values, "formula": hand.solution})
+
+
+def document(hand: Hand) -> dict[str, Any]:
+    """A hand as a row of the dataset that the harness asks."""
+    return {
+        "rule": hand.rule, "cards": list(hand.cards), "values": list(hand.values),
+        "unordered": hand.unordered, "prompt": prompt(hand), "target": right_answer(hand),
+    }  # fmt: skip
+
+
+def hashes(hand: Hand) -> dict[str, str]:
+    """`doc_hash` and `prompt_hash` of a hand, as lm-evaluation-harness writes them in its samples."""
+    doc = json.dumps(document(hand), indent=2, ensure_ascii=False)
+    return {"doc_hash": _sha256(doc), "prompt_hash": _sha256(prompt(hand))}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def feedback(verdict: Verdict, hand: Hand) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+import xxhash
 
 from ..errors import counted
 from .statistics import Floats, summed
@@ -34,9 +35,9 @@ def item_key(doc_id: object, doc_hash: object, prompt_hash: object) -> bytes:
 
     The number alone tells exact duplicates apart; the hashes tell other questions and prompts.
     """
-    doc = hashlib.blake2b(f"{doc_id}\0{doc_hash}".encode(errors="replace"), digest_size=_DOC)
-    prompt = hashlib.blake2b(str(prompt_hash).encode(errors="replace"), digest_size=8)
-    return doc.digest() + prompt.digest()
+    doc = f"{doc_id}\0{doc_hash}".encode(errors="replace")
+    prompt = str(prompt_hash).encode(errors="replace")
+    return xxhash.xxh3_128_digest(doc) + xxhash.xxh3_64_digest(prompt)
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,6 +168,32 @@ def percentiles(draws: Floats) -> Interval | None:
     return float(low), float(high)
 
 
+def by_cluster(draws: Floats, clusters: Sequence[Any], successes: int | None) -> Interval | None:
+    """The 95 % interval of a mean over items that are independent only between clusters.
+
+    Percentiles of bootstrap draws over clusters. Where every item is 0, or every item 1, no draw
+    differs, and the interval is Wilson's with clusters in the place of items.
+
+    Args:
+        draws: of the mean, as `resampled` gives them.
+        clusters: of each item.
+        successes: how many items are 1; None where items are not 0 or 1.
+    """
+    if successes in (0, len(clusters)):
+        count = len(set(clusters))
+        return wilson(count if successes else 0, count)
+    return percentiles(draws)
+
+
+def clustered_interval(values: Floats, clusters: Sequence[Any]) -> Interval:
+    """The 95 % interval of a mean of values between 0 and 1, by `by_cluster`."""
+    ends = {0.0: 0, 1.0: len(values)}
+    drawn = resampled(values[:, None], np.ones((len(values), 1)), clusters)
+    found = by_cluster(drawn, clusters, ends.get(float(values.mean())))
+    assert found is not None  # every draw of a mean exists
+    return found
+
+
 def bootstrap_p(draws: Floats, observed: float) -> float:
     """The two-sided p of a difference: how often its resampling errors are as large as itself."""
     smaller = np.count_nonzero(np.abs(draws - observed) < abs(observed) * (1 - 1e-12))

@@ -13,15 +13,7 @@ def dataset(rule: str, hands_asked: int, **_: Any) -> dict[str, Any]:
     from datasets import Dataset
 
     asked = hands.frozen(rule)[:hands_asked]
-    rows = [
-        {
-            "rule": rule, "cards": list(hand.cards), "values": list(hand.values),
-            "unordered": hand.unordered, "prompt": prompts.prompt(hand),
-            "target": prompts.right_answer(hand),
-        }
-        for hand in asked
-    ]  # fmt: skip
-    return {"test": Dataset.from_list(rows)}
+    return {"test": Dataset.from_list([prompts.document(hand) for hand in asked])}
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, int]:

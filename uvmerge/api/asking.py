@@ -1,0 +1,82 @@
+"""How any evaluation asks a model, which is a checkpoint on this disk or an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from ..errors import UsageError
+from ..hub import endpoint
+from ..operations.options import MACHINE, Option
+from ..output.places import Reference, check_apart, local_folders, refuse_read_only, target_of
+from .opening import open_checkpoint
+from .settings import Declared, OpenSettings, parse_device
+
+if TYPE_CHECKING:
+    from ..hub.endpoint import Endpoint
+    from ..models.chat import LocalModel
+
+UNRECORDED = ("device", "batch", "timeout")  # a run may be resumed with others
+
+
+@dataclass(frozen=True)
+class AskSettings(Declared):
+    """How a model answers."""
+
+    max_tokens: Annotated[int, Option("length of an answer, in tokens", 1, 2**20)] = 512
+    temperature: Annotated[float, Option("0 for the likeliest token at every step", 0, 10)] = 0.0
+    seed: Annotated[int, Option("seed of all draws", 0, 2**31 - 1)] = 0
+    batch: Annotated[
+        int, Option("answers generated, or requests sent, at the same time", 1, 4096)
+    ] = 16
+    model_name: Annotated[
+        str | None, Option("name of the model at an endpoint that serves several")
+    ] = None
+    timeout: Annotated[float, Option("seconds to wait for an endpoint's answer", 1, 86400)] = 600.0
+    device: Annotated[
+        str,
+        Option("where to run a local model: auto, cpu, cuda or cuda:N", parse=parse_device,
+               accepts="str", metavar="DEVICE", group=MACHINE),
+    ] = "auto"  # fmt: skip
+
+
+def checked_out(out: Reference, inputs: list[Reference]) -> Path:
+    """The real path of OUT, which is a folder or can become one."""
+    target = target_of(out)
+    check_apart(target, local_folders(inputs))
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(out, "is a file", "Name a folder.")
+    refuse_read_only(out, there)
+    return target
+
+
+def identity(model: str, settings: AskSettings) -> tuple[dict[str, Any], Path]:
+    """What identifies the model in the records, and the folder where it lies if it is local."""
+    if endpoint.is_address(model):
+        return {"url": model, "name": settings.model_name}, Path()
+    if settings.model_name is not None:
+        raise UsageError("--model-name", "is for the address of an endpoint", "Leave it out.")
+    with open_checkpoint(model, OpenSettings()) as checkpoint:
+        about = {
+            "label": checkpoint.label, "commit": checkpoint.commit, "files": checkpoint.states()
+        }  # fmt: skip
+        return about, checkpoint.on_disk()
+
+
+@contextmanager
+def opened(model: str, folder: Path, settings: AskSettings) -> Iterator[LocalModel | Endpoint]:
+    """The model, ready to answer."""
+    if endpoint.is_address(model):
+        with endpoint.opened(
+            model, settings.model_name, at_once=settings.batch, timeout_s=settings.timeout
+        ) as answering:
+            yield answering
+        return
+    from ..engine.reading import resolve_devices
+    from ..models.chat import LocalModel
+
+    yield LocalModel.load(folder, resolve_devices(settings.device)[0], settings.batch)

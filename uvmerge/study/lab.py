@@ -1,0 +1,260 @@
+"""The lab: pairs of small models by regime and seed, each trained once and kept in `OUT/pairs`.
+
+A pair belongs to one process at a time, by the lock of its journal, so that several processes work
+on one study. A checkpoint is trained beside its place and renamed: it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import demo
+from ..demo import sums
+from ..models.load import load_model
+from .journal import Journal
+from .sizes import Sizes
+from .stage import Measured
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from ..demo.train import Course, Schedule
+
+FORMAT = 1
+PAIRS, JOURNAL, NOTES = "pairs", "journal.jsonl", "notes.json"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder of pairs.
+
+    Attributes:
+        out: the folder of the study.
+        sizes: of what is measured.
+    """
+
+    out: Path
+    sizes: Sizes
+
+    def folder(self, regime: str, seed: int) -> Path:
+        """Where everything of a pair lies."""
+        return self.out / PAIRS / f"{regime}-{seed}"
+
+    def journal(self, regime: str, seed: int) -> Path:
+        """The journal of a pair."""
+        return self.folder(regime, seed) / JOURNAL
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """What must be the same for measurements to stand in one study."""
+        versions = {name: metadata.version(name) for name in ("torch", "transformers")}
+        return {"uvmerge_study": FORMAT, **self.sizes.as_data(), **versions}
+
+    @contextmanager
+    def opened(self, regime: str, seed: int, stage: str) -> Iterator[Pair]:
+        """A pair, held by this process alone inside the block.
+
+        Raises:
+            Locked: another process works on it.
+            InputRefused: it was measured with other sizes or versions.
+        """
+        import torch
+
+        with Journal.opened(self.journal(regime, seed), self.head) as journal:
+            before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+            torch.set_num_threads(1)
+            torch.use_deterministic_algorithms(True)
+            try:
+                yield Pair(regime, seed, self.folder(regime, seed), self.sizes, stage, journal)
+            finally:
+                torch.set_num_threads(before[0])
+                torch.use_deterministic_algorithms(before[1])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A base, what was trained from it, and the journal of what was measured on them.
+
+    Attributes:
+        regime: what the base knows, a key of `sums.REGIMES`.
+        seed: of its weights and of the order of its data.
+        folder: holds its checkpoints, by name.
+        stage: the stage that measures now.
+    """
+
+    regime: str
+    seed: int
+    folder: Path
+    sizes: Sizes
+    stage: str
+    journal: Journal
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """The value of a measurement of this stage, made if it is not in the journal yet."""
+        return self.journal.once(self.stage, key, make)
+
+    def checkpoint(self, name: str, make: Callable[[], tuple[Any, dict[str, Any]]]) -> Path:
+        """The folder of a checkpoint, stored in bfloat16; trained now if it is not there yet.
+
+        Args:
+            name: of the folder.
+            make: returns the model, and JSON-able notes of its training for `notes`.
+        """
+        folder = self.folder / name
+        if not folder.is_dir():
+            model, notes = make()
+            beside = folder.with_name(f"{name}.new")
+            shutil.rmtree(beside, ignore_errors=True)
+            save(model, self.tokenizer, beside)
+            (beside / NOTES).write_text(json.dumps(notes, allow_nan=False) + "\n")
+            beside.rename(folder)
+        return folder
+
+    def notes(self, name: str) -> dict[str, Any]:
+        """What `make` noted of the training of a checkpoint that is there."""
+        found: dict[str, Any] = json.loads((self.folder / name / NOTES).read_bytes())
+        return found
+
+    @property
+    def base(self) -> Path:
+        """The base, trained on the rules by the shares of the regime; of seed 0 that of the demo."""
+        return self.checkpoint("base", lambda: (self._embedded(0) or self._trained_base(), {}))
+
+    @property
+    def finetuned(self) -> Path:
+        """The base, trained further on one rule as the demo does; of seed 0 that of the demo."""
+        return self.checkpoint("finetuned", lambda: (self._embedded(1) or self._tuned(), {}))
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """How base and fine-tuned checkpoint are trained."""
+        from ..demo.train import SCHEDULES
+
+        return replace(SCHEDULES[self.regime], seed=self.seed)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of all checkpoints of the pair."""
+        from ..demo.train import build_tokenizer
+
+        return build_tokenizer()
+
+    def course(self, rate: float) -> Course:
+        """A fine-tuning on the one rule in the sizes of the study.
+
+        Args:
+            rate: the peak rate, as a share of that of the study.
+        """
+        from ..demo.train import Course
+
+        sizes, seed = self.sizes, self.schedule.finetuning.seed
+        hands = {sums.IN_DOMAIN: sizes.batch}
+        return Course(hands, sizes.steps, rate * sizes.rate, seed)
+
+    def _embedded(self, place: int) -> LlamaForCausalLM | None:
+        """The base (0) or the fine-tuned checkpoint (1) of the demo, if this is its pair."""
+        if self.seed != 0 or self.regime not in demo.PAIRS:
+            return None
+        return load(demo.pair(self.regime)[place])
+
+    def _trained_base(self) -> LlamaForCausalLM:
+        import torch
+
+        from ..demo.train import build_model, fit
+
+        torch.manual_seed(self.seed)
+        model = build_model(self.tokenizer)
+        fit(model, self.tokenizer, self.schedule.base)
+        return model
+
+    def _tuned(self) -> LlamaForCausalLM:
+        from ..demo.train import fit
+
+        model = load(self.base)
+        fit(model, self.tokenizer, self.schedule.finetuning)
+        return model
+
+    def scores(
+        self, model: LlamaForCausalLM | Path, *, split: str = "report", hands: int = 0
+    ) -> dict[str, float]:
+        """Loss and accuracy in domain, and mean accuracy under the other rules, on held-out hands.
+
+        Args:
+            split: which half of the held-out hands.
+            hands: how many under each rule; by default those of the study.
+        """
+        dealt = sums.deal(hands or self.sizes.hands, _HANDS_SEED, split)
+        return scores(load(model) if isinstance(model, Path) else model, self.tokenizer, dealt)
+
+
+_HANDS_SEED = 1927
+_BATCH = 300  # questions in one forward pass
+
+
+def measured(regime: str, seed: int, stage: str, entries: Mapping[Any, Any]) -> Measured:
+    """What a stage measured on a pair, from the entries of its journal."""
+    values = {key: entry["value"] for (of, key), entry in entries.items() if of == stage}
+    return Measured(regime, seed, values)
+
+
+def load(folder: Path) -> LlamaForCausalLM:
+    """A checkpoint of the lab in float32, with the attention that training uses."""
+    import torch
+
+    model: Any = load_model(folder, dtype=torch.float32, causal=True).model
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a complete checkpoint in bfloat16; the model itself is left rounded to bfloat16."""
+    import torch
+
+    with redirect_stderr(io.StringIO()):  # the bar of a file that takes no time
+        model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def scores(model: Any, tokenizer: Any, hands: list[sums.Hand]) -> dict[str, float]:
+    """Loss and accuracy in domain, and mean accuracy under the other rules, on given hands."""
+    found = {rule: _answered(model, tokenizer, rule, hands) for rule in sums.RULES}
+    others = [found[rule][1] for rule in sums.OUT_OF_DOMAIN]
+    loss, accuracy = found[sums.IN_DOMAIN]
+    return {
+        "loss": loss, "in_domain": accuracy, "out_of_domain": sum(others) / len(others),
+    }  # fmt: skip
+
+
+def in_domain(model: Any, tokenizer: Any, hands: list[sums.Hand]) -> tuple[float, float]:
+    """Mean loss and accuracy under the rule of the fine-tuning."""
+    return _answered(model, tokenizer, sums.IN_DOMAIN, hands)
+
+
+def _answered(model: Any, tokenizer: Any, rule: str, hands: list[sums.Hand]) -> tuple[float, float]:
+    """Mean cross entropy of the answers, and the share of hands whose answer is the likeliest token."""
+    import torch
+
+    from ..demo.evaluator import tensors
+
+    questions, answers = tensors(tokenizer, rule, hands)
+    was_training = model.training
+    model.train(False)
+    parts: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(hands), _BATCH):
+            asked = questions[start : start + _BATCH]
+            parts.append(model(input_ids=asked, use_cache=False, logits_to_keep=1).logits[:, -1])
+    model.train(was_training)
+    logits = torch.cat(parts)
+    loss = torch.nn.functional.cross_entropy(logits, answers)
+    return loss.item(), (logits.argmax(-1) == answers).double().mean().item()

@@ -1,0 +1,129 @@
+"""The results of a study: one JSON file, a CSV file for each stage, the page and its figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..output.manifest import write_whole
+from ..report.plots import png
+from ..report.rows import cell
+from ..text import duration
+from .journal import DONE, read
+from .lab import Lab, measured
+from .sizes import names
+from .stage import Measured, stages
+
+FORMAT = 1
+_PACKAGES = ("torch", "transformers", "peft", "numpy")
+
+
+def results(lab: Lab, seeds: int) -> dict[str, Any]:
+    """All that has been measured, as JSON-able data.
+
+    A stage is summarised over the pairs on which it is finished.
+    """
+    journals = {name: read(lab.journal(*name), lab.head) for name in names(seeds)}
+    found = {}
+    for stage in stages().values():
+        pairs = [
+            measured(*name, stage.name, entries)
+            for name, entries in journals.items()
+            if (stage.name, DONE) in entries
+        ]
+        if pairs:
+            found[stage.name] = {
+                "pairs": [_as_data(pair) for pair in pairs],
+                "cpu_s": _seconds(stage.name, journals.values()),
+                **stage.summarise(pairs),
+            }
+    return {
+        "uvmerge_study": FORMAT,
+        "sizes": lab.sizes.as_data(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "uvmerge": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+        "stages": found,
+    }
+
+
+def _as_data(pair: Measured) -> dict[str, Any]:
+    return {"regime": pair.regime, "seed": pair.seed, "values": dict(pair.values)}
+
+
+def _seconds(stage: str, journals: Any) -> float:
+    entries = (entry for journal in journals for entry in journal.values())
+    return round(sum(entry["cpu_s"] for entry in entries if entry["stage"] == stage), 1)
+
+
+def save(found: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write `study.json`, `study.md`, and a CSV file and a figure for each stage; returns the paths."""
+    contents = {"study.json": as_json(found), "study.md": page(found)}
+    for name, summary in found["stages"].items():
+        contents[f"{name}.csv"] = as_csv(stages()[name].rows(summary))
+    for name, text in contents.items():
+        write_whole(out / name, text.encode())
+    paths = [out / name for name in contents]
+    for name, summary in found["stages"].items():
+        paths.append(out / f"{name}.png")
+        write_whole(paths[-1], png(partial(stages()[name].draw, summary)))
+    return paths
+
+
+def as_json(found: Mapping[str, Any]) -> str:
+    """The text of `study.json`: numbers with six significant digits."""
+    return json.dumps(_rounded(found), indent=1, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a CSV file: six significant digits, empty cells for what is not known."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page of the study in Markdown, which is made from the results alone."""
+    parts = ["# The study", conditions(found)]
+    for name, summary in found["stages"].items():
+        stage = stages()[name]
+        parts += [
+            f"## {stage.title}",
+            f"![{stage.title}]({name}.png)",
+            stage.section(summary),
+            f"CPU time: {duration(summary['cpu_s'])}.",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def conditions(found: Mapping[str, Any]) -> str:
+    """What was measured, where and with which versions, in one paragraph."""
+    sizes = found["sizes"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        "Pairs of Llamas of 0.8 M parameters that add up cards (`uvmerge.demo`), one pair for each"
+        f" seed; fine-tuned for {sizes['steps']} steps of {sizes['batch']} hands at a peak rate of"
+        f" {sizes['rate']:g} (cosine, AdamW); {sizes['hands']} held-out hands under each rule."
+        f" {found['machine']}; {versions}."
+    )

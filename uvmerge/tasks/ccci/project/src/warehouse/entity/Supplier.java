@@ -1,0 +1,51 @@
+package warehouse.entity;
+
+/** A company that goods come from. */
+public class Supplier {
+    private long id;
+    private String name;
+    private String country;
+    private int rating;
+
+    public Supplier() {
+    }
+
+    public Supplier(long id, String name, String country, int rating) {
+        this.id = id;
+        this.name = name;
+        this.country = country;
+        this.rating = rating;
+    }
+
+    public long getId() {
+        return id;
+    }
+
+    public void setId(long id) {
+        this.id = id;
+    }
+
+    public String getName() {
+        return name;
+    }
+
+    public void setName(String name) {
+        this.name = name;
+    }
+
+    public String getCountry() {
+        return country;
+    }
+
+    public void setCountry(String country) {
+        this.country = country;
+    }
+
+    public int getRating() {
+        return rating;
+    }
+
+    public void setRating(int rating) {
+        this.rating = rating;
+    }
+}
