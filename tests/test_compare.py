@@ -157,7 +157,7 @@ FAST_GRADED = 5e-8
 @pytest.mark.parametrize("angle", (0.0, *ANGLES))
 @pytest.mark.parametrize("shape", [(60, 36), (36, 60), (48, 48), (300, 260), (260, 300)])
 def test_fast_recovers_turns_down_to_its_floor(shape: tuple[int, int], angle: float) -> None:
-    """From 256 on, its vectors are refined."""
+    """From 256 on, its vectors are corrected."""
     for values, ratio in ((clear, 2), (graded, 1e3)):
         W_b, W_f = planted(shape, values(min(shape), 8), [angle] * 8, [angle] * 8)
         found = measured(W_b, W_f, 8, FAST, torch.float64)
@@ -166,11 +166,11 @@ def test_fast_recovers_turns_down_to_its_floor(shape: tuple[int, int], angle: fl
             assert (error <= FAST_FLOOR + FAST_GRADED * ratio + 1e-4 * angle).all()
 
 
-def test_turns_are_recovered_where_vectors_are_refined() -> None:
+def test_turns_are_recovered_where_matrices_are_reduced() -> None:
     angles = [*ANGLES] * 20
     W_b, W_f = planted((1100, 1024), clear(1024, len(angles)), angles, angles[::-1])
     found = measured(W_b, W_f, len(angles))
-    assert found.methods == ("refined",)
+    assert found.methods == ("tridiagonal",)
     for turn in (found.left, found.right):
         assert (abs(np.array(turn.angles) - np.sort(angles)) <= 1e-7 + 1e-4 * np.sort(angles)).all()
 

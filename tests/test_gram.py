@@ -31,6 +31,15 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_reduction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, or without scipy: no matrix is reduced to tridiagonal form."""
+    monkeypatch.setattr("uvmerge.spectral.reduction.functions", lambda: None)
+
+
+refining = pytest.mark.usefixtures("no_reduction")
+
+
 def with_values(S: object, m: int = 300, n: int = R) -> Tensor:
     return torch.tensor(reference.with_values(S, m, n, np.random.default_rng(0))).float()
 
@@ -75,6 +84,7 @@ def test_panels_of_both_orientations_have_the_same_gram_matrix() -> None:
 # --- the refined rung --------------------------------------------------------------------------
 
 
+@refining
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fast_refines_up_to_two_fifths_of_the_triplets(shape: tuple[int, int]) -> None:
     stored = with_values(POWER_LAW, *shape)
@@ -85,6 +95,7 @@ def test_fast_refines_up_to_two_fifths_of_the_triplets(shape: tuple[int, int]) -
     assert methods == {**refined, 105: "gram", R: "gram"}
 
 
+@refining
 def test_small_matrices_and_exact_are_not_refined() -> None:
     small = fast(with_values(POWER_LAW[:255], 300, 255))
     exact = DenseMatrix("W", with_values(POWER_LAW), EXACT)
@@ -92,6 +103,7 @@ def test_small_matrices_and_exact_are_not_refined() -> None:
         assert operand.top(20).method == "gram"
 
 
+@refining
 def test_a_refined_matrix_costs_no_large_float64_eigenproblem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,6 +141,7 @@ def test_refined_pairs_are_those_of_the_float32_gram_matrix(S: reference.Array) 
     assert missed.max() > 10 * FAST.residual
 
 
+@refining
 @pytest.mark.parametrize(
     ("what", "S", "refined", "given_up"),
     [
@@ -152,6 +165,7 @@ def test_what_cannot_be_refined_goes_to_the_next_rung(
             assert (Q.mT @ Q - torch.eye(k)).abs().max() < 1e-5, (what, k)
 
 
+@refining
 @pytest.mark.parametrize("shape", SHAPES)
 def test_exact_refines_large_matrices_to_its_own_residual(shape: tuple[int, int]) -> None:
     stored = with_values(POWER_LAW, *shape).double()
@@ -162,6 +176,7 @@ def test_exact_refines_large_matrices_to_its_own_residual(shape: tuple[int, int]
     assert max(float((Q.mT @ Q - torch.eye(52)).abs().max()) for Q in (U, Vh.mT)) < 1e-12
 
 
+@refining
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
 def test_refining_knows_no_scale(scale: float) -> None:
     """What over- or underflows in float32 goes to the next rung; everything else is refined."""
@@ -171,6 +186,7 @@ def test_refining_knows_no_scale(scale: float) -> None:
     assert all((Q.mT @ Q - torch.eye(52)).abs().max() < 1e-5 for Q in (U, Vh.mT))
 
 
+@refining
 def test_a_refiner_that_does_not_get_there_says_so() -> None:
     impossible = dataclasses.replace(FAST, residual=1e-30)
     operand = DenseMatrix("W", with_values(POWER_LAW), impossible)
@@ -180,7 +196,14 @@ def test_a_refiner_that_does_not_get_there_says_so() -> None:
 # --- the same bits, whatever was asked before --------------------------------------------------
 
 EAGER = dataclasses.replace(EXACT, smallest_refined=R)  # exact, as it treats large matrices
-LADDER = {  # policy, singular values, and the rungs that top(k) takes for the ks below
+REDUCING = dataclasses.replace(FAST, smallest_reduced=R)  # fast, as it treats large matrices
+REDUCED = {  # policy, singular values, and the rungs that top(k) takes for the ks below
+    "tridiagonal": (EXACT, POWER_LAW),
+    "corrected": (REDUCING, POWER_LAW),
+    "corrected, then tridiagonal, then svd": (REDUCING, np.logspace(0, -8, R)),
+    "tridiagonal, then svd": (EXACT, np.logspace(0, -6, R)),
+}
+REFINED = {
     "gram": (EXACT, POWER_LAW),
     "refined": (FAST, POWER_LAW),
     "refined, exactly": (EAGER, POWER_LAW),
@@ -198,12 +221,22 @@ def same(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("rungs", LADDER)
+@pytest.mark.parametrize("rungs", REDUCED)
 @pytest.mark.parametrize("shape", [(300, R), (R, 300)])
 def test_top_gives_the_same_bits_whatever_was_asked_before(
     rungs: str, shape: tuple[int, int]
 ) -> None:
-    precision, S = LADDER[rungs]
+    climb(rungs, *REDUCED[rungs], shape)
+
+
+@refining
+@pytest.mark.parametrize("rungs", REFINED)
+@pytest.mark.parametrize("shape", [(300, R), (R, 300)])
+def test_so_it_does_where_nothing_is_reduced(rungs: str, shape: tuple[int, int]) -> None:
+    climb(rungs, *REFINED[rungs], shape)
+
+
+def climb(rungs: str, precision: Precision, S: reference.Array, shape: tuple[int, int]) -> None:
     stored = with_values(S, *shape)
     alone = {k: DenseMatrix("W", stored, precision).top(k) for k in KS}
     shuffled = [int(k) for k in np.random.default_rng(1).permutation(KS)]
@@ -337,6 +370,7 @@ def test_yielded_panels_are_the_callers_own() -> None:
     assert torch.equal(stored, kept)
 
 
+@refining
 def test_eigenpairs_of_what_does_not_converge_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Tensor) -> None:
         raise torch.linalg.LinAlgError("did not converge")  # type: ignore[attr-defined]

@@ -15,13 +15,13 @@ from torch import Tensor
 from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed
 from ..plan.steps import Plan, Range, Step
-from ..spectral import Log
 from ..spectral.matrix import DenseOperand
-from ..spectral.precision import single_threaded
+from ..spectral.precision import Precision, single_threaded
 from ..spectral.recombine import Sum, rows_of
 from .chain import Chain, Equality, equality_of
+from .decomposed import Decomposed
 from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
-from .record import Change, decomposition_entry
+from .record import Change
 from .settings import NonfiniteOperand, Phases, Settings
 
 PANEL_ROWS = 64  # rows that are compared at a time
@@ -211,38 +211,20 @@ class Editor(Reader):
         """Compute chains with operations on whole matrices: decompose, then store row by row."""
         if not chains:
             return
-        results = self._results(chains, stored, are_equal, device)
-        with self.phases.timed("recombine"):
-            positions = [0] * len(chains)
-            for panels in rows_of(results, self.precision_for(stored.values()).combine):
-                for i, (chain, panel) in enumerate(zip(chains, panels)):
-                    positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
-
-    def _results(
-        self,
-        chains: Sequence[Chain],
-        stored: Mapping[str, Tensor],
-        are_equal: Equality,
-        device: str,
-    ) -> list[Sum]:
-        """The result of each chain as a sum. All chains share the matrices, which remember their
-        decompositions until the last chain has ended."""
-        views = {role: view for chain in chains for role, view in chain.block.operands}
-        own, log, results, matrices = chains[0].block.own, Log(), [], {}
-        precision = self.precision_for(stored.values(), [chain.entry for chain in chains])
-        for role, view in views.items():
-            name = view.label if role == own else f"{view.label} ({role})"
-            matrices[role] = self.matrix(name, stored[role], device, precision, log, role)
+        decomposed = Decomposed(self, chains, stored, are_equal, device)
+        asked = self.precision_for(stored.values(), [chain.entry for chain in chains])
+        groups: dict[Precision, list[tuple[Chain, Sum]]] = {}
         with self.phases.timed("decompose"):
             for chain in chains:
-                log.begin()
-                result = chain.result(matrices, are_equal, matrices[own].with_values, log)
-                results.append(result.sum)
-                of_several = len(chain.plan.recipe.steps) > 1
-                chain.entry.update(decomposition_entry(log, chain.block.chain, of_several))
-            for matrix in matrices.values():
-                matrix.keep()
-        return results
+                result, precision = decomposed.result(chain, asked)
+                groups.setdefault(precision, []).append((chain, result))
+            decomposed.keep()
+        with self.phases.timed("recombine"):
+            for precision, group in groups.items():
+                positions = [0] * len(group)
+                for panels in rows_of([result for _, result in group], precision.combine):
+                    for i, ((chain, _), panel) in enumerate(zip(group, panels)):
+                        positions[i] += _store(chain.step, [panel], chain.out[positions[i] :])
 
     def _convert(self, step: Step, source: Range) -> Iterator[memoryview]:
         """The bytes of a tensor that is copied in another dtype, in panels."""

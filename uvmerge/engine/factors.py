@@ -1,7 +1,7 @@
 """Decompositions kept on disk between runs: one small safetensors file each.
 
-A key names the content of the matrix and the rung of the ladder. The file name adds the version of
-torch and the kind of device, so that a run with kept factors gives the same bytes as one without.
+A key names the content of the matrix and the rung of the ladder. The file name adds the versions of
+torch and of scipy, and the kind of device, so that a run with kept factors gives the same bytes as one without.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from safetensors.torch import save
 
 from ..errors import RunFailed
 from ..output import lock
+from ..spectral import lapack
 from ..spectral.gram import Eigenpairs
 
 
 class FactorFolder:
-    """A `spectral.ladder.Memory` in a folder.
+    """A `spectral.source.Memory` in a folder.
 
     Args:
         keeps_whole: whether to keep all vectors of a decomposition, so that a later run that asks for
@@ -33,7 +34,7 @@ class FactorFolder:
 
     def __init__(self, folder: Path, device: str, keeps_whole: bool = False) -> None:
         self.folder, self.keeps_whole = folder, keeps_whole
-        self._made_by = f"torch-{torch.__version__}-{device}"
+        self._made_by = f"torch-{torch.__version__}-lapack-{lapack.version()}-{device}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.safetensors.*_*"):

@@ -15,9 +15,9 @@ from ..checkpoint.anatomy import View
 from ..checkpoint.folder import Checkpoint
 from ..errors import UsageError
 from ..spectral import Log
-from ..spectral.ladder import Shelf
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import POLICIES, Precision
+from ..spectral.source import Shelf
 from .factors import FactorFolder
 from .settings import Phases, Settings
 

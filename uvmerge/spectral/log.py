@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .operand import Factors, Spectrum
+
 
 class Decomposition(NamedTuple):
     """One decomposition that an operation asked for.
@@ -15,6 +17,7 @@ class Decomposition(NamedTuple):
         k: where the singular values were cut, after the k-th; None where all of them were wanted.
         gap: (σ_k − σ_{k+1})/σ_k at this cut; None where nothing is cut off.
         method: the rung of the ladder in `precision.py` that gave the result.
+        missed: an estimate of the error of U S Vh in ‖·‖_F, where the rung leaves one.
     """
 
     step: int
@@ -22,6 +25,7 @@ class Decomposition(NamedTuple):
     k: int | None
     gap: float | None
     method: str
+    missed: float
 
 
 @dataclass
@@ -29,12 +33,15 @@ class Log:
     """Collects what operations ask of all matrices that hold this log.
 
     Attributes:
+        wholly: set by the caller of the operations: whether matrices correct all their leading
+            vectors, where the rung `corrected` gives these, or only those next to the cut.
         step: the step of the recipe that runs, set by the caller of the operations.
         ranks: per step, the first answer of `Matrix.rank` that is not 0, or else 0. An operation that
             asks for a head and a tail asks for the head first, so that the head's rank is noted.
         decompositions: in the order in which they were asked for.
     """
 
+    wholly: bool = True
     step: int = 0
     ranks: dict[int, int] = field(default_factory=dict)
     decompositions: list[Decomposition] = field(default_factory=list)
@@ -49,9 +56,11 @@ class Log:
         """Note an answer of `Matrix.rank`."""
         self.ranks[self.step] = self.ranks.get(self.step) or k
 
-    def decomposition(self, operand: str, k: int | None, gap: float | None, method: str) -> None:
-        """Note a decomposition that the present step asked for."""
-        self.decompositions.append(Decomposition(self.step, operand, k, gap, method))
+    def decomposition(self, operand: str, k: int | None, found: Factors | Spectrum) -> None:
+        """Note a decomposition that the present step asked for, cut after the k-th value."""
+        self.decompositions.append(
+            Decomposition(self.step, operand, k, found.gap, found.method, found.missed)
+        )
 
     @property
     def result(self) -> str:

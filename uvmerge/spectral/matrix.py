@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .ladder import Basis, Ladder, Shelf
+from .ladder import Basis, Ladder
 from .log import Log, difference
-from .operand import Factors, Matrix, Term
+from .operand import Factors, Matrix, Spectrum, Term
 from .precision import Precision
 from .rank import energy_count, leading_count, needs_small_values
 from .recombine import Sum, converted
+from .source import Shelf
 
 
 class DenseOperand:
@@ -112,7 +113,7 @@ class DenseMatrix(DenseOperand):
         else:
             ladder = self._ladder
             found = ladder.values() if needs_small_values(energy) else ladder.rough_values()
-            self._note(None, None, found.method)
+            self._note(None, found)
             k = energy_count(found.values, energy, max(self.shape))
         if self.log is not None:
             self.log.rank(k)
@@ -120,17 +121,17 @@ class DenseMatrix(DenseOperand):
 
     def values(self) -> Tensor:
         found = self._ladder.values()
-        self._note(None, None, found.method)
+        self._note(None, found)
         return found.values.to(self.precision.combine)
 
     def top(self, k: int) -> Factors:
-        found = self._ladder.top(k)
-        self._note(k, found.gap, found.method)
+        found = self._ladder.top(k, self.log is None or self.log.wholly)
+        self._note(k, found)
         return found
 
     def tail(self, k: int) -> Factors:
         found = self._ladder.tail(k)
-        self._note(min(self.shape) - k, found.gap, found.method)
+        self._note(min(self.shape) - k, found)
         return found
 
     def basis(self) -> Basis:
@@ -149,6 +150,6 @@ class DenseMatrix(DenseOperand):
         self._delta = None
         self._ladder = Ladder(self.name, self.sum, self.precision, self.shelf)
 
-    def _note(self, k: int | None, gap: float | None, method: str) -> None:
+    def _note(self, k: int | None, found: Factors | Spectrum) -> None:
         if self.log is not None:
-            self.log.decomposition(self.operand, k, gap, method)
+            self.log.decomposition(self.operand, k, found)

@@ -28,6 +28,7 @@ class Factors:
         gap: (σ_i − σ_{i+1})/σ_i at the cut between these triplets and the rest, 0 where σ_i is 0;
             None where there is no rest, or no triplet before the cut.
         method: the rung of the ladder in `precision.py` that gave them.
+        missed: an estimate of the error of U S Vh in ‖·‖_F, where the rung leaves one.
     """
 
     U: Tensor
@@ -35,9 +36,20 @@ class Factors:
     Vh: Tensor
     gap: float | None
     method: str
+    missed: float = 0.0
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.U, self.S, self.Vh))
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """All r singular values in float64, descending, and the rung that gave them."""
+
+    values: Tensor
+    method: str
+    gap: None = None
+    missed: float = 0.0
 
 
 class Operand(Protocol):

@@ -35,6 +35,9 @@ from .magnitude import FLOAT32_RANGE, largest
 
 # Smallest σ/σ_1 that is read off a float64 Gram matrix, where its error is about 1e-11 σ_1.
 SMALLEST_VALUE = 1e-6
+# The promise of `fast`, relative to the edit; and what float32 may leave, relative to ‖W‖_F (0.7e-6 to
+# 1.3e-6 measured from 1024² to 2048²), which decides when an edit is too small for it.
+FAST_ERROR, FAST_FLOOR = 1e-3, 1.5e-6
 # Largest ‖W − U S Vh‖_F / ‖W‖_F, and |UᵀU − 1|, accepted from a full SVD.
 RESIDUAL = 1e-9
 
@@ -46,6 +49,8 @@ class Precision:
     Attributes:
         multiply: dtype of the products in a Gram matrix whose eigenvectors are refined.
         combine: dtype of the longer side's singular vectors, and of the recombination.
+        smallest_reduced: the smallest r for which a matrix is reduced to tridiagonal form; for a
+            smaller one a float64 eigenproblem is as fast.
         smallest_refined: the smallest r for which refining is tried; for a smaller one a float64
             eigenproblem is as fast as two steps of refinement (`exact`) or one (`fast`).
         residual: largest ‖G v_i − θ_i v_i‖ / θ_i of a refined eigenpair.
@@ -60,6 +65,7 @@ class Precision:
     smallest_refined: int
     residual: float
     orthogonality: float
+    smallest_reduced: int = 256
 
     def holding(self, stored: Iterable[torch.Tensor]) -> Precision:
         """This policy, or `EXACT` where float32, in which this one computes, cannot hold the values.
@@ -75,7 +81,10 @@ class Precision:
 
 
 EXACT = Precision("exact", torch.float64, torch.float64, 1024, residual=1e-11, orthogonality=1e-10)
-FAST = Precision("fast", torch.float32, torch.float32, 256, residual=1e-7, orthogonality=1e-5)
+FAST = Precision(
+    "fast", torch.float32, torch.float32, 256,
+    residual=1e-7, orthogonality=1e-5, smallest_reduced=512,
+)  # fmt: skip
 POLICIES = {policy.name: policy for policy in (EXACT, FAST)}
 
 

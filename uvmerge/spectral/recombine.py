@@ -18,6 +18,7 @@ from .operand import Term
 
 PANEL_ROWS = 256  # rows multiplied at a time, or a quarter of the shorter side, if that is more
 PANEL_BYTES = 2_000_000  # recombined at a time, in the computing dtype
+_PROBES = 32
 BLOCK = 64  # columns projected, and inner dimension recombined, at a time
 
 
@@ -79,6 +80,22 @@ class Sum:
             for left, right in self.terms
             if at < left.shape[1]
         ]
+
+
+def size_of_change(result: Sum, own: Sum) -> float:
+    """‖result − own‖_F, to about a tenth where both are terms beside the same stored matrix: from the
+    images of `_PROBES` random vectors, the same for every call."""
+    if result.stored is not own.stored:
+        change = result.tensor(torch.float32) - own.tensor(torch.float32)
+        return float(torch.linalg.vector_norm(change))
+    dice = torch.Generator().manual_seed(0)
+    m, n = result.shape
+    probes = torch.randn(n, _PROBES, generator=dice).to(result.device)
+    images = torch.zeros(m, _PROBES, device=result.device)
+    for sign, terms in ((1.0, result.terms), (-1.0, own.terms)):
+        for left, right in terms:
+            images.addmm_(left.float(), right.float() @ probes, alpha=sign)
+    return float(torch.linalg.vector_norm(images)) / _PROBES**0.5
 
 
 def rows_of(results: Sequence[Sum], dtype: torch.dtype) -> Iterator[list[Tensor]]:

@@ -22,6 +22,8 @@ class Side:
         values: singular values in float64, descending.
         short: singular vectors (r, ·) of the shorter side, in float64.
         following: the singular value after the last one; None where it is unknown or there is none.
+        tilt: an estimate of ‖sin‖_F of the angles between `short` and the leading singular subspace,
+            where the rung leaves some.
         other: blocks (long side, `BLOCK`) of the longer side's vectors, times their singular values.
         non_orthogonality: per column j of `other`, the largest |uᵢᵀuⱼ − δᵢⱼ| over i ≤ j.
     """
@@ -30,6 +32,7 @@ class Side:
     values: Tensor
     short: Tensor
     following: float | None
+    tilt: float = 0.0
     other: list[Tensor] = field(default_factory=list)
     non_orthogonality: list[float] = field(default_factory=list)
 

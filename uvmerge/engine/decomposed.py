@@ -1,0 +1,96 @@
+"""Results of chains on matrices, each computed with as much care as the size of its edit asks for.
+
+Under the policy `fast`, an edit is computed first with the vectors next to the cut corrected. Where
+what that leaves may exceed a quarter of 1e-3 of the edit, all vectors are corrected; where the edit is
+so small that float32 itself exceeds 1e-3 of it, the edit is computed under `exact`. All of this is
+decided from the pair, the recipe and the policy, so that it does not depend on what else is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..spectral import Log
+from ..spectral.matrix import DenseMatrix
+from ..spectral.precision import EXACT, FAST_ERROR, FAST_FLOOR, Precision
+from ..spectral.recombine import Sum, size_of_change
+from .chain import Chain, Equality
+from .record import decomposition_entry
+
+if TYPE_CHECKING:
+    from .reading import Reader
+
+
+class Decomposed:
+    """The matrices of one block, which all its chains share while they last."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        chains: Sequence[Chain],
+        stored: Mapping[str, Tensor],
+        are_equal: Equality,
+        device: str,
+    ) -> None:
+        self.reader, self.stored, self.are_equal, self.device = reader, stored, are_equal, device
+        self.block = chains[0].block
+        self.views = {role: view for chain in chains for role, view in chain.block.operands}
+        self.log = Log()
+        self._matrices: dict[str, dict[str, DenseMatrix]] = {}  # by policy and role
+
+    def result(self, chain: Chain, precision: Precision) -> tuple[Sum, Precision]:
+        """The result of a chain, and the policy under which it was computed."""
+        self.log.wholly = precision.combine != torch.float32
+        result = self._computed(chain, precision)
+        own = self._under(precision)[self.block.own].sum
+        if not self.log.wholly:
+            care = self._care(result, own)
+            if care == "exactly":
+                precision = EXACT
+                chain.entry["precision"] = EXACT.name
+            if care:
+                self.log.wholly = True
+                result = self._computed(chain, precision)
+        several = len(chain.plan.recipe.steps) > 1
+        chain.entry.update(decomposition_entry(self.log, chain.block.chain, several))
+        return result, precision
+
+    def keep(self) -> None:
+        """Put the eigenpairs of all matrices on their shelves."""
+        for matrices in self._matrices.values():
+            for matrix in matrices.values():
+                matrix.keep()
+
+    def _computed(self, chain: Chain, precision: Precision) -> Sum:
+        matrices = self._under(precision)
+        self.log.begin()
+        own = matrices[self.block.own]
+        found: DenseMatrix = chain.result(matrices, self.are_equal, own.with_values, self.log)
+        return found.sum
+
+    def _under(self, precision: Precision) -> dict[str, DenseMatrix]:
+        """The matrices by role, under a policy."""
+        if precision.name not in self._matrices:
+            self._matrices[precision.name] = {
+                role: self.reader.matrix(
+                    view.label if role == self.block.own else f"{view.label} ({role})",
+                    self.stored[role], self.device, precision, self.log, role,
+                )
+                for role, view in self.views.items()
+            }  # fmt: skip
+        return self._matrices[precision.name]
+
+    def _care(self, result: Sum, own: Sum) -> str:
+        """What the size of an edit asks for: nothing more, `wholly` or `exactly`."""
+        corrected = [d for d in self.log.decompositions if d.method == "corrected"]
+        if not corrected:
+            return ""
+        edit = size_of_change(result, own)
+        if FAST_FLOOR * float(torch.linalg.vector_norm(own.stored.float())) > FAST_ERROR * edit:
+            return "exactly"
+        missed = sum(d.missed**2 for d in corrected) ** 0.5
+        return "wholly" if missed > FAST_ERROR / 4 * edit else ""
