@@ -18,7 +18,7 @@ from uvmerge.operations import get
 from uvmerge.spectral import Log, lapack, reduced, reduction
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST as POLICY, Precision, single_threaded
-from uvmerge.spectral.reduction import VECTORS, Reduction
+from uvmerge.spectral.reduction import Reduction, block_size
 from uvmerge.spectral.side import Side
 from uvmerge.spectral.tridiagonal import Twisted
 
@@ -95,11 +95,11 @@ def test_a_solution_lacks_nothing_but_the_eigenvector() -> None:
     assert abs(missed).max() < 1e-9 * abs(T).max()
 
 
-@pytest.mark.parametrize("count", [1, VECTORS, VECTORS + 1, R])
+@pytest.mark.parametrize("count", [1, block_size(R), block_size(R) + 1, R])
 def test_blocks_are_orthonormal_as_far_as_one_asks(count: int) -> None:
     made = Reduction.of(spd(R), torch.float64)
     assert made is not None
-    blocks = [made.block(i, 1e-10) for i in range(-(-count // VECTORS))]
+    blocks = [made.block(i, 1e-10) for i in range(-(-count // made.size))]
     Z = torch.cat([block for block in blocks if block is not None], dim=1)
     eye = torch.eye(Z.shape[1], dtype=Z.dtype)
     assert Z.shape[1] >= count and float((Z.mT @ Z - eye).abs().max()) <= 1e-10

@@ -1,10 +1,4 @@
-"""Results of chains on matrices, each computed with as much care as the size of its edit asks for.
-
-Under the policy `fast`, an edit is computed first with the vectors next to the cut corrected. Where
-what that leaves may exceed a quarter of 1e-3 of the edit, all vectors are corrected; where the edit is
-so small that float32 itself exceeds 1e-3 of it, the edit is computed under `exact`. All of this is
-decided from the pair, the recipe and the policy, so that it does not depend on what else is computed.
-"""
+"""Results of chains on matrices, each computed with as much care as the size of its edit asks for."""
 
 from __future__ import annotations
 
@@ -15,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..spectral import Log
+from ..spectral.care import care_needed
 from ..spectral.matrix import DenseMatrix
-from ..spectral.precision import EXACT, FAST_ERROR, FAST_FLOOR, Precision
-from ..spectral.recombine import Sum, size_of_change
+from ..spectral.precision import EXACT, Precision
+from ..spectral.recombine import Sum
 from .chain import Chain, Equality
 from .record import decomposition_entry
 
@@ -48,11 +43,11 @@ class Decomposed:
         result = self._computed(chain, precision)
         own = self._under(precision)[self.block.own].sum
         if not self.log.wholly:
-            care = self._care(result, own)
+            care = care_needed(self.log, result, own)
             if care == "exactly":
                 precision = EXACT
                 chain.entry["precision"] = EXACT.name
-            if care:
+            if care != "enough":
                 self.log.wholly = True
                 result = self._computed(chain, precision)
         several = len(chain.plan.recipe.steps) > 1
@@ -83,14 +78,3 @@ class Decomposed:
                 for role, view in self.views.items()
             }  # fmt: skip
         return self._matrices[precision.name]
-
-    def _care(self, result: Sum, own: Sum) -> str:
-        """What the size of an edit asks for: nothing more, `wholly` or `exactly`."""
-        corrected = [d for d in self.log.decompositions if d.method == "corrected"]
-        if not corrected:
-            return ""
-        edit = size_of_change(result, own)
-        if FAST_FLOOR * float(torch.linalg.vector_norm(own.stored.float())) > FAST_ERROR * edit:
-            return "exactly"
-        missed = sum(d.missed**2 for d in corrected) ** 0.5
-        return "wholly" if missed > FAST_ERROR / 4 * edit else ""

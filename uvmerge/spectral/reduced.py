@@ -22,7 +22,7 @@ from torch import Tensor
 from .gram import LARGEST_CONDITION, Eigenpairs
 from .lapack import Array
 from .recombine import BLOCK
-from .reduction import VECTORS, Reduction, is_available
+from .reduction import Reduction, block_size, is_available
 from .side import Side
 from .source import Source
 
@@ -31,7 +31,7 @@ LARGEST_STEP = 1e-2  # ‖x‖_F; a larger one means that equal values lie on bo
 
 
 class Reduced:
-    """Leading eigenvectors of the Gram matrix of a source, by blocks of `VECTORS` columns.
+    """Leading eigenvectors of the Gram matrix of a source, by blocks of `block_size` columns.
 
     Args:
         dtype: of the products, of the reduction and of the vectors.
@@ -40,6 +40,7 @@ class Reduced:
     def __init__(self, source: Source, dtype: torch.dtype) -> None:
         self.source, self.dtype = source, dtype
         self.rung = f"tridiagonal-{str(dtype).removeprefix('torch.')}"
+        self.size = block_size(source.r)
         self.bound = 1e-10 if dtype == torch.float64 else 1e-5
         self._blocks: list[Eigenpairs] = []
         self._reduction: Reduction | None = None
@@ -78,16 +79,17 @@ class Reduced:
 
     def blocks(self, k: int) -> list[Eigenpairs] | None:
         """Whole blocks that hold the leading k eigenpairs; None where one cannot be computed."""
-        while len(self._blocks) < -(-k // VECTORS):
+        count = -(-k // self.size)
+        while len(self._blocks) < count:
             if self._blocks and not len(self._blocks[-1].values):
                 return None
             self._blocks.append(self._block(len(self._blocks)))
-        found = self._blocks[: -(-k // VECTORS)]
+        found = self._blocks[:count]
         return found if all(len(block.values) for block in found) else None
 
     def _block(self, number: int) -> Eigenpairs:
         source = self.source
-        begin, end = number * VECTORS, min(source.r, (number + 1) * VECTORS)
+        begin, end = number * self.size, min(source.r, (number + 1) * self.size)
         pairs = source.recalled(f"{self.rung}-{end}", end - begin, end - begin, self.dtype)
         if pairs is not None:
             return pairs
@@ -187,11 +189,11 @@ class CorrectedRung:
         reduction, k = self.reduced.reduction(), V.shape[1]
         if reduction is None:
             return None
-        known = [reduction.block(i, self.reduced.bound) for i in range(-(-k // VECTORS))]
+        known = [reduction.block(i, self.reduced.bound) for i in range(-(-k // self.reduced.size))]
         Z = torch.cat([block for block in known if block is not None], dim=1)[:, :k]
         parts, total = [], 0.0
-        for at in range(k - last, k, VECTORS):
-            columns = slice(at, min(k, at + VECTORS))
+        for at in range(k - last, k, self.reduced.size):
+            columns = slice(at, min(k, at + self.reduced.size))
             X = self._steps(reduction, V[:, columns], Z, reduction.values[columns])
             total += float(X.square().sum())
             if not total <= LARGEST_STEP**2:

@@ -19,8 +19,16 @@ from .lapack import (
 )
 from .tridiagonal import Twisted
 
-VECTORS = 256  # columns that are computed together; the bits of a column depend on it
+MOST_VECTORS = 448  # columns that are computed together
 _REFLECTORS = 128  # applied together
+
+
+def block_size(r: int) -> int:
+    """How many eigenvectors of a matrix (r, r) are computed together; their bits depend on it.
+
+    It is a fifth of r, the default of `--top`, in whole 64s, and bounded for the sake of memory.
+    """
+    return min(MOST_VECTORS, -(-r // 320) * 64)
 
 
 def is_available(device: torch.device) -> bool:
@@ -41,7 +49,9 @@ class Reduction:
         found = tridiagonal_values(d, e)
         self.converged = found is not None
         self.values = np.zeros(len(d)) if found is None else found
+        self.size = block_size(len(d))
         self._blocks: list[Tensor | None] = []
+        self._inverses: dict[int, Tensor] = {}
         self._robust: Tensor | None = None
 
     @classmethod
@@ -62,7 +72,8 @@ class Reduction:
         return torch.from_numpy(np.maximum(self.values, 0.0) * self.scale)
 
     def block(self, number: int, bound: float) -> Tensor | None:
-        """Columns `number` · VECTORS on of the eigenvectors Z of T, (r, VECTORS) or fewer at the end.
+        """Columns `number` · b on of the eigenvectors Z of T, (r, b) or fewer at the end, with b from
+        `block_size`.
 
         Args:
             bound: largest |zᵢᵀzⱼ − δᵢⱼ| accepted, among these columns and with all before them.
@@ -74,8 +85,8 @@ class Reduction:
             before = self._blocks
             if any(Z is None for Z in before):
                 return None
-            begin = len(before) * VECTORS
-            end = min(begin + VECTORS, len(self.d))
+            begin = len(before) * self.size
+            end = min(begin + self.size, len(self.d))
             Z = torch.from_numpy(Twisted.of(self.d, self.e, self.values[begin:end]).vectors())
             known = [block for block in before if block is not None]
             if not _are_orthonormal(Z, known, bound):
@@ -113,8 +124,11 @@ class Reduction:
             V, tau = A[start:stop, start + 1 :].triu(), self.tau[start:stop]
             V.diagonal().fill_(1.0)
             V[tau == 0] = 0.0  # no reflector: it takes no part in T
-            inverse = torch.triu(V @ V.mT, 1)
-            inverse.diagonal().copy_(torch.where(tau == 0, 1.0, 1.0 / tau))
+            if start not in self._inverses:
+                inverse = torch.triu(V @ V.mT, 1)
+                inverse.diagonal().copy_(torch.where(tau == 0, 1.0, 1.0 / tau))
+                self._inverses[start] = inverse
+            inverse = self._inverses[start]
             Y = torch.linalg.solve_triangular(
                 inverse.mT if transposed else inverse, V @ X[start + 1 :], upper=not transposed
             )
