@@ -1,12 +1,12 @@
 """The precision policy, in one place.
 
 `exact` (the default, on every device): all products in float64, singular vectors to 1e-11.
-`fast`: Gram matrices multiplied in float32 and summed in float64, their eigenvectors to 1e-7; the
-longer side's singular vectors and the recombination in float32. float64 values so large or small
-that float32 cannot hold them are computed as in `exact`.
+`fast`: Gram matrices multiplied in float32 and summed in float64, reduced in float32; the leading
+vectors are corrected from the matrix itself. The longer side's singular vectors and the recombination
+are in float32. float64 values so large or small that float32 cannot hold them, and edits too small for
+it, are computed as in `exact`.
 
-Both take the O(n³) reduction of a large eigenproblem in float32, where it costs half, and refine
-the leading vectors in float64 (`gram.Refiner`). TF32 is never used.
+TF32 is never used.
 
 Accuracy is meant relative to the edit, ‖W′ − W′₆₄‖_F / ‖W′₆₄ − W_f‖_F with W′₆₄ from a float64
 SVD: at most 1e-6 in `exact`, before the one rounding to the stored dtype, and 1e-3 in `fast` for an
@@ -15,9 +15,12 @@ edit of at least 1e-3 of its matrix (1e-6 ‖W‖ for a smaller one: float32 has
 Each rung of the ladder checks its result; where the result is not accurate enough, the next rung
 takes over:
 
-    refined   up to two fifths of the triplets, the leading ones, from float32 eigenvectors
-    gram      float64 Gram matrix and eigenproblem
-    svd       float64 singular value decomposition, of the transpose as a last try
+    corrected    (`fast`) reduction to tridiagonal form in float32, vectors corrected from W
+    tridiagonal  reduction to tridiagonal form in float64
+    refined      up to two fifths of the triplets, from float32 eigenvectors; where nothing is reduced:
+                 on a GPU, without scipy, and for small matrices
+    gram         float64 Gram matrix and eigenproblem
+    svd          float64 singular value decomposition, of the transpose as a last try
 
 On the CPU one thread computes one matrix, and several threads work at once. The last bits of
 LAPACK's results depend on how many threads LAPACK uses; here LAPACK always uses one.
