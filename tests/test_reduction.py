@@ -7,15 +7,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import faults
 import numpy as np
 import pytest
 import reference
 import torch
 from torch import Tensor
 
+import uvmerge
+from uvmerge.engine import decomposed
 from uvmerge.operations import get
 from uvmerge.spectral import Log, lapack, reduced, reduction
+from uvmerge.spectral.care import care_needed
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST as POLICY, Precision, single_threaded
 from uvmerge.spectral.reduction import Reduction, block_size
@@ -339,3 +344,60 @@ print(*(DenseMatrix("W", W, policy).top(60).method for policy in (EXACT, FAST)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["gram", "refined"], done.stderr
+
+
+NAME = "model.layers.0.self_attn.q_proj.weight"
+CARE = {"enough": 0.05, "wholly": 1e-3, "exactly": 2e-4}  # ‖W_f − W_b‖ / ‖W_b‖ that asks for it
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, faults.Pair]:
+    """Pairs of one matrix, large enough to be reduced under `fast`."""
+    make = torch.Generator().manual_seed(11)
+    base = torch.randn(560, 520, generator=make) / 520**0.5
+    base += reference_head(make)
+    made = {}
+    for care, delta in CARE.items():
+        moved = torch.randn(base.shape, generator=make)
+        finetuned = base + moved * (delta * float(base.norm()) / float(moved.norm()))
+        folder = tmp_path_factory.mktemp(care)
+        made[care] = faults.pair_of(folder, {NAME: base}, {NAME: finetuned})
+    return made
+
+
+def reference_head(make: torch.Generator) -> Tensor:
+    left, right = torch.randn(560, 60, generator=make), torch.randn(60, 520, generator=make)
+    return left * torch.linspace(12, 1, 60) @ right / 520
+
+
+@pytest.mark.parametrize("care", CARE)
+def test_a_small_edit_gets_the_care_that_it_needs(
+    care: str, large: dict[str, faults.Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def noted(*given: Any) -> str:
+        seen.append(care_needed(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(decomposed, "care_needed", noted)
+    base, finetuned, out = large[care]
+    result = uvmerge.restore(base, finetuned, out / "one", top=0.2, precision="fast")
+    assert seen == [care]
+    (entry,) = result.edits.values()
+    uvmerge.check(out / "one")
+    assert entry["method"] == (["tridiagonal"] if care == "exactly" else ["corrected"])
+    assert entry.get("precision") == ("exact" if care == "exactly" else None)
+
+
+@pytest.mark.parametrize("care", CARE)
+def test_a_sweep_gives_the_bytes_of_single_runs_whatever_care_they_need(
+    care: str, large: dict[str, faults.Pair]
+) -> None:
+    base, finetuned, out = large[care]
+    tops = [0.1, 0.2, 0.35]
+    uvmerge.sweep("restore", base, finetuned, out / "sweep", top=tops, precision="fast")
+    for top in tops:
+        uvmerge.restore(base, finetuned, out / f"{top}", top=top, precision="fast")
+        (swept,) = (out / "sweep" / f"top-{top}").glob("*.safetensors")
+        assert swept.read_bytes() == (out / f"{top}" / swept.name).read_bytes()

@@ -30,7 +30,7 @@ HASH = "content_xxh3_128"
 # What the record of a matrix may hold; `changed` and `relative_change` are always there.
 _RECORD: dict[str, tuple[type, ...]] = {
     "changed": (bool,), "relative_change": (int, float), "zero": (bool,), "device": (str,),
-    "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,),
+    "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,), "precision": (str,),
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def nonfinite_note(own: str, names: Iterable[str]) -> str:
 def versions() -> dict[str, str]:
     """Versions of the software that determines the bytes of an output."""
     found = {"python": platform.python_version()}
-    for package in ("uvmerge", "torch"):
+    for package in ("uvmerge", "torch", "scipy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
