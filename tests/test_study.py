@@ -30,7 +30,7 @@ from uvmerge.study.sizes import FULL, Sizes
 from uvmerge.study.stage import Measured, Stage, stages
 from uvmerge.study.stages import prevention
 from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, against_line, claim, verdict
-from uvmerge.tasks.student import mean_over, t_quantile
+from uvmerge.tasks.student import Mean, mean_over, t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = {"uvmerge_study": 1, "hands": 500}
@@ -58,7 +58,8 @@ def test_a_mean_over_pairs_has_the_interval_of_t() -> None:
     found = mean_over([0.1, 0.2, 0.3, 0.4])
     assert found.value == pytest.approx(0.25) and found.sd == pytest.approx(0.1290994)
     assert found.interval == pytest.approx((0.0445739, 0.4554261), abs=1e-6)
-    assert mean_over([0.3]).interval is None
+    assert mean_over([0.3]) == Mean(0.3, None, None, 1)
+    assert mean_over([0.3, 0.3]) == Mean(0.3, 0.0, None, 2)  # a spread of two says little
     with pytest.raises(ValueError, match="at least one value"):
         mean_over([])
 
