@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import random
 import signal
@@ -29,7 +30,7 @@ from uvmerge.study.sizes import FULL, Sizes
 from uvmerge.study.stage import Measured, Stage, stages
 from uvmerge.study.stages import prevention
 from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, against_line, claim, verdict
-from uvmerge.tasks.student import mean_over, t_quantile
+from uvmerge.tasks.student import Mean, mean_over, t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = {"uvmerge_study": 1, "hands": 500}
@@ -57,7 +58,8 @@ def test_a_mean_over_pairs_has_the_interval_of_t() -> None:
     found = mean_over([0.1, 0.2, 0.3, 0.4])
     assert found.value == pytest.approx(0.25) and found.sd == pytest.approx(0.1290994)
     assert found.interval == pytest.approx((0.0445739, 0.4554261), abs=1e-6)
-    assert mean_over([0.3]).interval is None
+    assert mean_over([0.3]) == Mean(0.3, None, None, 1)
+    assert mean_over([0.3, 0.3]) == Mean(0.3, 0.0, None, 2)  # a spread of two says little
     with pytest.raises(ValueError, match="at least one value"):
         mean_over([])
 
@@ -66,6 +68,7 @@ def test_verdicts_follow_from_intervals() -> None:
     assert [verdict(i) for i in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), None, (0.0, 0.1))] == [
         SEEN, NOT_SEEN, CANNOT_TELL, CANNOT_TELL, CANNOT_TELL,
     ]  # fmt: skip
+    assert (verdict((0.0, 0.0)), against_line((0.0, 0.0))) == (NOT_SEEN, CANNOT_TELL)
     assert claim("It is more.", "part", [0.1, 0.11, 0.12])["verdict"] == SEEN
     assert claim("It is more.", "part", [0.1])["verdict"] == CANNOT_TELL
 
@@ -195,12 +198,12 @@ def test_no_run_is_lost_or_repeated_when_killed(tmp_path: Path) -> None:
 # A study of planted pairs.
 
 
-def fill(out: Path, count: int, above: float = 0.05) -> Lab:
-    """A study whose pairs are planted and finished, in the one regime `part`."""
+def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
+    """A study whose pairs are planted and finished."""
     lab = Lab(out, FULL)
-    for seed in range(count):
-        with Journal.opened(lab.journal("part", seed), lab.head) as journal:
-            for key, value in planted(seed, above, 0.005).values.items():
+    for regime, seed in itertools.product(regimes, range(count)):
+        with Journal.opened(lab.journal(regime, seed), lab.head) as journal:
+            for key, value in planted(seed, 0.05, 0.005).values.items():
                 journal.once("prevention", key, lambda value=value: value)
             journal.once("prevention", "", lambda: True)
     return lab
@@ -221,6 +224,20 @@ def test_results_page_and_table_follow_from_the_journals(tmp_path: Path) -> None
     assert row["at_equal_loss_verdict"] == "above the line" and row["pairs"] == "4"
 
 
+def test_the_command_of_a_finished_study_measures_nothing_and_prints_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path / "out", 2, ("part", "unseen"))
+    command = ("study", tmp_path / "out", "--only", "prevention", "--seeds", 2)
+    printed = uv(capsys, *command)
+    assert printed.code == 0 and printed.out.startswith("# The study\n")
+    assert "prevention.csv" in printed.err and "not finished" not in printed.err
+    found = json.loads(uv(capsys, *command, "--json").out)
+    assert found["left"] == [] and {
+        c["pairs"] for c in found["stages"]["prevention"]["claims"]
+    } == {2}
+
+
 def check_verdicts(found: dict[str, Any]) -> None:
     """Every interval and every verdict of a results file follows from the values of the pairs."""
     for summary in found["stages"].values():
@@ -236,7 +253,8 @@ def check_verdicts(found: dict[str, Any]) -> None:
         measured = [Measured(**pair) for pair in summary["pairs"]]
         again = prevention.summarise(measured)
         for row, made in zip(summary["rows"], again["rows"], strict=True):
-            assert row["out_of_domain"]["mean"] == pytest.approx(made["out_of_domain"]["mean"])
+            mean = made["out_of_domain"]["mean"]
+            assert row["out_of_domain"]["mean"] == pytest.approx(mean, abs=1e-5)
 
 
 def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_it(
@@ -312,7 +330,7 @@ _SMALL = """
 import sys
 from uvmerge.study import run, sizes
 run.FULL = sizes.Sizes(quick=True, hands=20, steps=6, batch=4)
-run.run(sys.argv[1], only="prevention", seeds=1)
+run.run(sys.argv[1], only="prevention", seeds=1, pairs=1)
 """
 
 
