@@ -32,10 +32,9 @@ from .options import json_option
     cls=Option,
     group=HOW_MUCH,
     type=click.IntRange(1),
-    default=5,
-    show_default=True,
     metavar="N",
-    help="Pairs of each regime, each with weights and data of a seed of its own.",
+    help="Pairs of each regime, each with weights and data of a seed of its own. [default: 5; 1 with"
+    " --quick]",
 )
 @click.option(
     "--pairs",
@@ -47,14 +46,14 @@ from .options import json_option
 )
 @click.option(
     "--quick", cls=Option, group=HOW_MUCH, is_flag=True,
-    help="Fewer settings of each method, and fewer hands.",
+    help="Fewer settings of each method, fewer hands and shorter training: to see that it runs.",
 )  # fmt: skip
 def study_command(
-    out: str, only: str | None, seeds: int, pairs: int | None, quick: bool, as_json: bool
+    out: str, only: str | None, seeds: int | None, pairs: int | None, quick: bool, as_json: bool
 ) -> None:
     """Fine-tune, prevent and repair small models in many ways, and see which claims hold.
 
-    A pair is a base that knows a card game in part or not at all, and what is trained from it. All
+    A pair is a base that knows a card game well, in part or not at all, and what is trained from it. All
     that is measured on a pair goes into a journal, so that a stopped study goes on where it was, and
     several of these commands can work on one OUT at once. It runs on the CPU, one thread a process.
     """

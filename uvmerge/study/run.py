@@ -22,7 +22,7 @@ from ..text import two_lines
 from .journal import DONE, read
 from .lab import PAIRS, Lab
 from .results import page, results, save
-from .sizes import FULL, QUICK, SEEDS, names
+from .sizes import FULL, QUICK, QUICK_SEEDS, SEEDS, names
 from .stage import Stage, stages
 
 _NEEDED = ("peft", "matplotlib")
@@ -69,7 +69,7 @@ def run(
     out: Reference,
     *,
     only: str | None = None,
-    seeds: int = SEEDS,
+    seeds: int | None = None,
     pairs: int | None = None,
     quick: bool = False,
     on_done: Callable[[str], None] | None = None,
@@ -80,9 +80,10 @@ def run(
         out: the folder: of the pairs, `study.json`, `study.md`, and a CSV file and a figure for each
             stage. One that an earlier call has left is gone on with.
         only: the name of one stage; by default all.
-        seeds: pairs of each regime, each with a seed of its own.
+        seeds: pairs of each regime, each with a seed of its own (of `new`, twice as many); by default
+            five, and one in a quick study.
         pairs: work on at most so many pairs in this call.
-        quick: fewer settings and fewer hands.
+        quick: fewer settings, fewer hands and shorter training.
         on_done: called with a line of text when a pair is finished.
 
     Raises:
@@ -94,6 +95,7 @@ def run(
         if count is not None and count < 1:
             raise UsageError(f"--{name}", f"{count} is not a number from 1", "Take 5.")
     _refuse_missing()
+    seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     target = _target(out)
     lab = Lab(target, QUICK if quick else FULL)
     with made_parents([target]):
