@@ -2,7 +2,7 @@
 
     python benchmarks/search.py FOLDER [--hidden 512] [--layers 2] [--trials 20]
     python benchmarks/search.py FOLDER --null [--seeds 20] [--trials 40]
-    python benchmarks/search.py FOLDER --pairs [--seeds 5] [--trials 60] [--regime part]
+    python benchmarks/search.py FOLDER --pairs [--seeds 5] [--trials 20] [--hands 500] [--regime part]
 
 The first measures CPU seconds for each trial of a search that evaluates nothing, on a pair of noise,
 against `uvmerge.run` on the same recipes: with the same kept factors, and
@@ -15,8 +15,8 @@ a front which is as good as the line and no better. Answers are alike for the or
 fails where it says that something beats interpolation.
 
 `--pairs` trains demo pairs with seeds 0, 1, …, searches on each of them as `uvmerge search --demo`
-does, and judges `project` at fixed settings on each. A pair takes two minutes to train, and 60 trials
-take as long again.
+does, and judges `project` at fixed settings on each. A pair takes two minutes of CPU to train, and 20
+trials with 500 hands on each half take one.
 
 Writes benchmarks/results/search.json, search_null.json or search_pairs.json, and for the last
 docs/search.png too.
@@ -208,7 +208,9 @@ def pairs(settings: argparse.Namespace) -> None:
     """Search on pairs of the demo that were trained with seeds."""
     import search_pairs
 
-    search_pairs.pairs(settings.folder, settings.regime, settings.seeds, settings.trials)
+    search_pairs.pairs(
+        settings.folder, settings.regime, settings.seeds, settings.trials, settings.hands
+    )
 
 
 def main() -> None:
@@ -222,13 +224,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--null", action="store_true")
     parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--hands", type=int, default=500)
     parser.add_argument("--regime", default="part")
     settings = parser.parse_args()
     mode, trials, seeds = cost, 20, 1
     if settings.null:
         mode, trials, seeds = null, 40, 20
     elif settings.pairs:
-        mode, trials, seeds = pairs, 60, 5
+        mode, trials, seeds = pairs, 20, 5
     settings.trials, settings.seeds = settings.trials or trials, settings.seeds or seeds
     settings.folder.mkdir(parents=True, exist_ok=True)
     mode(settings)

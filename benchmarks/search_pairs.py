@@ -19,7 +19,6 @@ import uvmerge
 from uvmerge.api.evaluator import REPORT as HALF
 from uvmerge.api.points import Points
 from uvmerge.api.rounds import SCALES
-from uvmerge.demo.evaluator import HANDS
 from uvmerge.demo.search import METRICS, evaluation, search_demo
 from uvmerge.demo.train import main as train
 from uvmerge.report.colours import LINES
@@ -37,7 +36,7 @@ FIGURE = Path(__file__).parent.parent / "docs" / "search.png"
 Data = dict[str, Any]
 
 
-def pairs(folder: Path, regime: str, seeds: int, trials: int) -> None:
+def pairs(folder: Path, regime: str, seeds: int, trials: int, hands: int) -> None:
     """Train pairs with seeds 0, 1, …, search on each, and judge the fixed settings on each."""
     rows = []
     for seed in range(seeds):
@@ -46,7 +45,12 @@ def pairs(folder: Path, regime: str, seeds: int, trials: int) -> None:
         if not (finetuned / "model.safetensors").exists():
             train([str(own), "--regime", regime, "--seed", str(seed)])
         found = search_demo(
-            own / "searched", base=base, finetuned=finetuned, trials=trials, quiet=False
+            own / "searched",
+            base=base,
+            finetuned=finetuned,
+            trials=trials,
+            hands=hands,
+            quiet=False,
         )
         print(f"seed {seed}\n{found}", flush=True)
         data = found.as_data()
@@ -55,10 +59,10 @@ def pairs(folder: Path, regime: str, seeds: int, trials: int) -> None:
         kept = ("line", "front", "items", "tried", "beats_interpolation", "sentence")
         rows.append(
             {"seed": seed, "search": {key: data[key] for key in kept}, "chosen": chosen(data)}
-            | {"fixed": fixed(base, finetuned, own)}
+            | {"fixed": fixed(base, finetuned, own, hands)}
         )
     result = about("uvmerge", "torch", "transformers", "optuna") | {
-        "regime": regime, "trials": trials, "hands": HANDS, "summary": summary(rows),
+        "regime": regime, "trials": trials, "hands": hands, "summary": summary(rows),
         "pairs": rows,
     }  # fmt: skip
     write_result("search_pairs", result)
@@ -66,11 +70,11 @@ def pairs(folder: Path, regime: str, seeds: int, trials: int) -> None:
     print(table([(name, *each.values()) for name, each in result["summary"].items()]))
 
 
-def fixed(base: Path, finetuned: Path, own: Path) -> dict[str, Data]:
+def fixed(base: Path, finetuned: Path, own: Path, hands: int) -> dict[str, Data]:
     """Settings of `project` that were not chosen on this pair, on the items that the search reports on."""
     known = Points(own / "searched" / "points")
     line = {name: scores for name in NAMES if (scores := known.get(name, HALF)) is not None}
-    ask, points = evaluation(), {}
+    ask, points = evaluation(hands), {}
     for side in SIDES:
         for top in TOPS:
             made = own / "fixed"
