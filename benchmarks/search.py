@@ -2,7 +2,7 @@
 
     python benchmarks/search.py FOLDER [--hidden 512] [--layers 2] [--trials 20]
     python benchmarks/search.py FOLDER --null [--seeds 20] [--trials 40]
-    python benchmarks/search.py FOLDER --pairs [--seeds 5] [--trials 60] [--regime part]
+    python benchmarks/search.py FOLDER --pairs [--seeds 5] [--trials 20] [--hands 500] [--regime part]
 
 The first measures CPU seconds for each trial of a search that evaluates nothing, on a pair of noise,
 against `uvmerge.run` on the same recipes: with the same kept factors, and
@@ -14,18 +14,18 @@ right as often as those of an interpolation, at a scale drawn for every setting,
 a front which is as good as the line and no better. Answers are alike for the orders of a hand. A search
 fails where it says that something beats interpolation.
 
-`--pairs` trains demo pairs with seeds 0, 1, … and searches on each of them as `uvmerge search --demo`
-does. A pair takes a minute or two to train, and 60 trials a few more.
+`--pairs` trains demo pairs with seeds 0, 1, …, searches on each of them as `uvmerge search --demo`
+does, and judges `project` at fixed settings on each. A pair takes two minutes of CPU to train, and 20
+trials with 500 hands on each half take one.
 
 Writes benchmarks/results/search.json, search_null.json or search_pairs.json, and for the last
-search_pairs.png too.
+docs/search.png too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import statistics
 import time
@@ -37,7 +37,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from measure import RESULTS, about, table, write_result
+from measure import about, table, write_result
 from synthetic import write_pair
 
 import uvmerge
@@ -206,103 +206,11 @@ def null(settings: argparse.Namespace) -> None:
 
 def pairs(settings: argparse.Namespace) -> None:
     """Search on pairs of the demo that were trained with seeds."""
-    from uvmerge.demo.search import search_demo
-    from uvmerge.demo.train import main as train
+    import search_pairs
 
-    rows = []
-    for seed in range(settings.seeds):
-        folder = settings.folder / f"{settings.regime}-{seed}"
-        if not (folder / "finetuned" / "model.safetensors").exists():
-            train([str(folder), "--regime", settings.regime, "--seed", str(seed)])
-        found = search_demo(
-            folder / "searched", base=folder / "base", finetuned=folder / "finetuned",
-            trials=settings.trials, quiet=False,
-        )  # fmt: skip
-        print(f"seed {seed}\n{found}", flush=True)
-        data = found.as_data()
-        rows.append({"seed": seed, "line": data["line"], "front": data["front"],
-                     "beats_interpolation": data["beats_interpolation"],
-                     "sentence": data["sentence"]})  # fmt: skip
-    best = [
-        max((m for f in r["front"] if (m := margin(f)) is not None), default=None) for r in rows
-    ]
-    known = [value for value in best if value is not None]
-    result = about("uvmerge", "torch", "transformers", "optuna") | {
-        "regime": settings.regime, "trials": settings.trials, "pairs": rows,
-        "pairs_where_interpolation_is_beaten": sum(bool(r["beats_interpolation"]) for r in rows),
-        "largest_margin_of_each": best,
-        "chosen_on_search_items": [chosen(row) for row in rows],
-    }  # fmt: skip
-    picked = [value for value in result["chosen_on_search_items"] if value is not None]
-    result["largest_margin"] = spread(known)
-    result["margin_of_the_one_chosen"] = spread(picked)
-    write_result("search_pairs", result)
-    draw(rows)
-    lines = [("seed", "largest margin", "of the one chosen", "beats interpolation")]
-    for row, most, one in zip(rows, best, result["chosen_on_search_items"]):
-        lines.append((row["seed"], most, one, ", ".join(row["beats_interpolation"]) or "none"))
-    print(table(lines))
-    print(
-        f"mean and 95 % t-interval: {result['largest_margin']}, {result['margin_of_the_one_chosen']}"
+    search_pairs.pairs(
+        settings.folder, settings.regime, settings.seeds, settings.trials, settings.hands
     )
-
-
-def margin(row: dict[str, Any]) -> float | None:
-    """The reported margin out of domain at equal accuracy in domain."""
-    found = row["over_line_at_equal"].get("in_domain")
-    return None if found is None else round(found["value"], 4)
-
-
-def chosen(row: dict[str, Any]) -> float | None:
-    """The reported margin of the point whose margin is largest on the items of the search.
-
-    It is chosen without a look at the items that it is reported on, so its mean has no bias.
-    """
-    from uvmerge.tasks.goals import parse_goals
-    from uvmerge.tasks.margins import place
-    from uvmerge.tasks.scores import Score
-
-    def scores(each: dict[str, Any]) -> dict[str, Score]:
-        return {name: Score(value, 0) for name, value in each["chosen_by"].items()}
-
-    line = {each["name"]: scores(each) for each in row["line"]}
-    points = {each["name"]: scores(each) for each in row["front"]}
-    if not points:
-        return None
-    placed = place(line, points, parse_goals(["in_domain:max", "out_of_domain:max"]))
-    first = max(points, key=lambda name: placed[name].over_line[0].value)
-    return margin(next(each for each in row["front"] if each["name"] == first))
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation, and half of a 95 % t-interval of the mean."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return {"pairs": len(values), "mean": values[0] if values else None}
-    deviation = statistics.stdev(values)
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return {"pairs": len(values), "mean": round(statistics.mean(values), 4),
-            "standard_deviation": round(deviation, 4), "half_of_interval_95": round(half, 4)}  # fmt: skip
-
-
-def draw(rows: list[dict[str, Any]]) -> None:
-    """In domain against out of domain of each pair, on the items that are reported on."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * len(rows), 3.4), layout="constrained")
-    for place, row in enumerate(rows, 1):
-        axes = figure.add_subplot(1, len(rows), place)
-        for part, style, label in (("line", "o-", "interpolation"), ("front", "x", "search")):
-            reported = [each["reported"] for each in row[part]]
-            x, y = ([r[k]["value"] for r in reported] for k in ("in_domain", "out_of_domain"))
-            axes.plot(x, y, style, label=label, markersize=4)
-        axes.set_title(f"seed {row['seed']}")
-        axes.set_xlabel("in domain")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("out of domain")
-    figure.axes[0].legend()
-    figure.savefig(RESULTS / "search_pairs.png", dpi=120)
 
 
 def main() -> None:
@@ -316,13 +224,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--null", action="store_true")
     parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--hands", type=int, default=500)
     parser.add_argument("--regime", default="part")
     settings = parser.parse_args()
     mode, trials, seeds = cost, 20, 1
     if settings.null:
         mode, trials, seeds = null, 40, 20
     elif settings.pairs:
-        mode, trials, seeds = pairs, 60, 5
+        mode, trials, seeds = pairs, 20, 5
     settings.trials, settings.seeds = settings.trials or trials, settings.seeds or seeds
     settings.folder.mkdir(parents=True, exist_ok=True)
     mode(settings)

@@ -298,11 +298,14 @@ def test_an_unknown_pair_is_refused(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_the_training_script_writes_a_pair_that_loads(tmp_path: Path) -> None:
+def test_the_training_script_writes_a_pair_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import transformers
 
     from uvmerge.demo import train
 
+    monkeypatch.setattr(train, "_TEST_HANDS", 20)
     words = ["--regime", "unseen", "--base-steps", "3", "--finetune-steps", "2", "--batch", "16"]
     train.main([str(tmp_path), *words])
     for name in ("base", "finetuned"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -72,9 +71,13 @@ def test_the_command_needs_a_folder_alone(
     assert uv(capsys, *words).out == shown.out and quick.call_count == asked
 
 
-def test_other_pairs_of_the_task_can_be_searched(quick: mock.Mock, tmp_path: Path) -> None:
+def test_other_pairs_of_the_task_can_be_searched(tmp_path: Path) -> None:
     base, finetuned = pair("unseen")
-    given: dict[str, Any] = {"space": SMALL, "hands": 30, "trials": 1}
-    found = uvmerge.search_demo(tmp_path / "one", base=base, finetuned=finetuned, **given)
-    same = uvmerge.search_demo(tmp_path / "two", regime="unseen", **given)
-    assert found.as_data() == same.as_data()
+    with mock.patch("uvmerge.api.search.search") as search:
+        for given in ({"base": base, "finetuned": finetuned}, {"regime": "unseen"}):
+            uvmerge.search_demo(tmp_path, SMALL, hands=30, trials=1, **given)
+    one, same = search.call_args_list
+    assert one.args == same.args == (SMALL, base, finetuned, tmp_path)
+    for call in (one, same):
+        assert call.kwargs.pop("evaluate").identity["hands"] == 30
+        assert call.kwargs == {"metrics": METRICS, "trials": 1}

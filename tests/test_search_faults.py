@@ -63,18 +63,18 @@ BROKEN = {
 def test_broken_evaluations_are_recorded_and_the_search_goes_on(
     pair: faults.Pair, out: Path
 ) -> None:
-    """Every second trial is broken in another way."""
-    cases = [
-        f"if number == {2 * i + 1}:\n    {does}" for i, (does, _) in enumerate(BROKEN.values())
-    ]
+    """Two trials of three are broken, each in another way."""
+    broken = [number for number in range(3 * len(BROKEN) // 2) if number % 3]
+    cases = [f"if number == {n}:\n    {does}" for n, (does, _) in zip(broken, BROKEN.values())]
     evaluate = command(out.parent, "\n".join(cases), "search")
-    found = searched(pair, out, evaluate, 2 * len(BROKEN))
-    assert [t.error is not None for t in found.trials] == [False, True] * len(BROKEN)
-    for trial, (fault, (_, said)) in zip(found.trials[1::2], BROKEN.items()):
-        assert said in (trial.error or ""), fault
+    found = searched(pair, out, evaluate, broken[-1] + 1)
+    assert len(broken) == len(BROKEN)
+    assert [i for i, t in enumerate(found.trials) if t.error is not None] == broken
+    for number, (fault, (_, said)) in zip(broken, BROKEN.items()):
+        assert said in (found.trials[number].error or ""), fault
     assert f"{len(BROKEN)} failed (the last: trial-" in " ".join(str(found).split())
     assert "\x1b" not in str(found)
-    assert found.as_data()["failed"].keys() == {t.name for t in found.trials[1::2]}
+    assert found.as_data()["failed"].keys() == {found.trials[number].name for number in broken}
 
 
 def test_an_evaluation_that_hangs_is_ended_with_its_children(pair: faults.Pair, out: Path) -> None:
@@ -156,6 +156,16 @@ def test_without_the_line_there_is_no_search(pair: faults.Pair, out: Path) -> No
         searched(pair, out, command(out.parent, "sys.exit(1)"), 3)
     found = searched(pair, out, command(out.parent), 1)
     assert len(found.trials) == 1
+
+
+def test_a_command_that_failed_at_once_can_be_put_right(pair: faults.Pair, out: Path) -> None:
+    """A metric that is not there is found out by the first evaluation; the folder is not spoilt."""
+    with pytest.raises(RunFailed, match="gave no accuracy"):
+        searched(pair, out, command(out.parent), 1, metrics=["accuracy:max"])
+    found = searched(pair, out, command(out.parent), 1)
+    assert len(found.trials) == 1
+    with pytest.raises(InputRefused, match="other metrics"):
+        searched(pair, out, command(out.parent), 1, metrics=["id:max"])
 
 
 def test_other_items_than_before_are_a_failure(pair: faults.Pair, out: Path) -> None:

@@ -272,6 +272,7 @@ def _object(printed: bytes, folder: Path) -> Any:
         raise EvaluationFailed("--eval", f"printed more than {_PRINTED_BYTES:,} bytes", do)
     text = printed.decode(errors="replace").strip()
     if not text:
+        do = "Print one JSON object of numbers, or name metrics TASK.METRIC and write to {out}."
         raise EvaluationFailed("--eval", f"printed nothing{_last_words(folder)}", do)
     try:
         found, end = json.JSONDecoder().raw_decode(text)

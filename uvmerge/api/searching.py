@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from .points import Points
 from .rounds import FOLDERS, Rounds
 from .run import run_all
 from .settings import ComputeSettings, SearchSettings, SweepSettings, Watch
-from .trials import opened as opened_trials
+from .trials import JOURNAL, opened as opened_trials
 
 if TYPE_CHECKING:
     from ..engine.settings import Settings
@@ -130,17 +131,29 @@ class Search:
                     what = f"is not empty, and holds no search ({strange[0]})"
                     raise InputRefused(self.out, what, "Name another OUTDIR.")
                 root.write_whole(HEAD, manifest.to_bytes(head))
-            try:
-                before = json.loads(root.read(HEAD))
-            except ValueError:
-                before = None
-            now = json.loads(json.dumps(head))
-            if not isinstance(before, dict) or before != now:
-                before = before if isinstance(before, dict) else {}
-                other = [key for key in now if before.get(key) != now[key]]
-                what = f"holds a search with other {', '.join(other)}"
-                do = "Name another OUTDIR, or run the command that it was begun with."
-                raise InputRefused(self.out, what, do)
+            self._compare(root, json.loads(json.dumps(head)))
             for name in FOLDERS:
                 root.folder(name, create=True).close()
         end_orphan(self.out / "evaluations")
+
+    def _compare(self, root: Tree, now: dict[str, Any]) -> None:
+        """Refuse OUTDIR of another search, unless nothing was evaluated in it yet.
+
+        So a command that failed at its first evaluation can be put right and given again.
+        """
+        try:
+            before = json.loads(root.read(HEAD))
+        except ValueError:
+            before = None
+        before = before if isinstance(before, dict) else {}
+        if before == now:
+            return
+        with suppress(FileNotFoundError), root.folder("points") as points:
+            if before.keys() == now.keys() and not points.names():
+                root.remove(JOURNAL)
+                root.write_whole(HEAD, manifest.to_bytes(now))
+                return
+        other = [key for key in now if before.get(key) != now[key]]
+        what = f"holds a search with other {', '.join(other)}"
+        do = "Name another OUTDIR, or run the command that it was begun with."
+        raise InputRefused(self.out, what, do)

@@ -116,14 +116,16 @@ def sentences(found: ComparedScores) -> list[str]:
         over = f"Holm's correction over all {len(tests):,}" if len(tests) > 1 else "a single test"
         verb = "is a finding" if len(holds) == 1 else "are findings"
         count = f"{len(holds):,}" if holds else "none"
+        counts = f"Of {counted(len(tests), 'difference')} from {found.against}, {count} {verb}"
+        if len(tests) == 1:
+            counts = f"The one difference from {found.against} is {'a' if holds else 'no'} finding"
         which = "; ".join(
             f"{row.checkpoint} on {table.metric} ({signed(test.difference)})"
             for table, row, test in holds[:_MOST_NAMED]
         )
         more = f"; and {len(holds) - _MOST_NAMED:,} more" if len(holds) > _MOST_NAMED else ""
         said.append(
-            f"Of {counted(len(tests), 'difference')} from {found.against}, {count} {verb} at"
-            f" {percent(FINDING)} ({over})" + (f": {which}{more}." if holds else ".")
+            f"{counts} at {percent(FINDING)} ({over})" + (f": {which}{more}." if holds else ".")
         )
     else:
         said.append(f"No difference from {found.against} could be tested.")
@@ -141,9 +143,8 @@ def meanings(found: ComparedScores) -> list[tuple[str, str]]:
     hows = {row.interval_name for table in found.tables for row in table.rows}
     told += [(how, about) for how, about in _INTERVALS.items() if how in hows]
     if used:
-        told.append(
-            ("Holm", f"p after Holm's correction over all {len(found.tests):,} comparisons")
-        )
+        over = counted(len(found.tests), "comparison")
+        told.append(("Holm", f"p after Holm's correction over {over}"))
     if any(row.recovered for table in found.tables for row in table.rows):
         told.append(("of base", f"recovered, first reading: score / {found.base}'s"))
         told.append(("of loss", "recovered, second reading: (score − fine-tuned) / (base −"

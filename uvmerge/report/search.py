@@ -28,7 +28,8 @@ def _lines(found: Searched) -> Iterator[str]:
     yield ""
     for tried in found.found:
         yield from _wrapped(f"{tried.name}: {_settings(tried)}")
-    yield ""
+    if found.found:
+        yield ""
     for sentence in _sentences(found):
         yield from _wrapped(sentence)
     yield from _wrapped(found.verdict)
