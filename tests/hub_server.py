@@ -340,7 +340,9 @@ class _Handler(BaseHTTPRequestHandler):
     def api(self, name: str, repository: Repository, rest: list[str]) -> None:
         match rest:
             case [] | ["revision", _]:
-                self.about(name, repository, self.commit(repository, [*rest, "main"][1 if rest else 0]))
+                self.about(
+                    name, repository, self.commit(repository, [*rest, "main"][1 if rest else 0])
+                )
             case ["tree", revision, *folder]:
                 files = self.commit(repository, revision).files
                 prefix = "/".join(folder)
@@ -394,7 +396,9 @@ class _Handler(BaseHTTPRequestHandler):
             action = {"href": f"{self.hub.address}/lfs/{each['oid']}", "header": {}}
             verify = {"href": f"{self.hub.address}/lfs/verify", "header": {}}
             is_there = each["oid"] in self.hub.objects
-            objects.append(each | ({} if is_there else {"actions": {"upload": action, "verify": verify}}))
+            objects.append(
+                each | ({} if is_there else {"actions": {"upload": action, "verify": verify}})
+            )
         self.say({"transfer": "basic", "objects": objects})
 
     def take_commit(self, name: str, repository: Repository, revision: str) -> None:
@@ -403,7 +407,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.mutex:
             base, number = self.commit(repository, revision), None
             if header.get("parentCommit", base.id) != base.id:
-                raise _Refused(412, "", "A commit has happened since. Please refresh and try again.")
+                raise _Refused(
+                    412, "", "A commit has happened since. Please refresh and try again."
+                )
             files = dict(base.files)
             for line in lines[1:]:
                 self.apply(line["key"], line["value"], files)

@@ -46,6 +46,8 @@ class Result:
         kept: where an old OUT with files of others was moved to; None where there was none.
         was_there: whether OUT was the whole output of this run already; then nothing was written.
         next: commands to go on with, like `uvmerge check OUT`.
+        fetched: by role, what was fetched from the Hub, or would be: `bytes`, `of_bytes` (of all its
+            weight files), `saved_bytes` and `requests`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -58,6 +60,7 @@ class Result:
     was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
     next: tuple[Command, ...] = field(default=(), repr=False)
+    fetched: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         place = "a plan, nothing was written" if self.out is None else str(self.out)
@@ -105,9 +108,10 @@ class Result:
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""
+        fetched = {"fetched": dict(self.fetched)} if self.fetched else {}
         if self.out is None:
-            return self.plan.as_data()
-        return {
+            return self.plan.as_data() | fetched
+        return fetched | {
             "out": str(self.out), **self.plan.counts(), "bytes": self.plan.bytes_out,
             "seconds": round(self.seconds, 3),
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
@@ -189,7 +193,7 @@ def run_all(
         planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
             surgery.announce(planned.runs, planned.engine)
-            return [Result(None, each.plan) for each in planned.runs]
+            return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
         finished = finished_runs(planned, checkpoints, settings, keep_same)
         todo = [each for each in planned.runs if each.target not in finished]
         results: dict[Path, Result] = {}
@@ -202,7 +206,7 @@ def run_all(
                         kept = surgery.published(each, checkpoints, staging, record, sides)
                         results[each.target] = Result(
                             expanded(each.out), each.plan, record, 0.0, kept, False,
-                            surgery.phases.seconds, surgery.following(each, checkpoints),
+                            surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
                         )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):

@@ -1,7 +1,6 @@
 """A reference to a model becomes a local folder, pinned to a commit; one to a file becomes the file.
 
-A reference to a model is a folder, `org/name`, `org/name@revision`, or `hf://org/name@revision`; a
-reference to a file on the Hub is `org/name/file@revision`. The one importer of huggingface_hub.
+A reference to a file on the Hub is `org/name/file@revision`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from pathlib import Path
 
 from ..checkpoint.folder import folder_label
 from ..errors import InputRefused
-from ..text import brief, folder_meant
+from ..text import folder_meant
+from .failures import refusal
+from .references import named
 
-_HUB_ID = re.compile(r"(?:hf://)?(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w./-]+))?")
 _HUB_FILE = re.compile(r"(?:hf://)?(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 SIDE_FILES = [
@@ -57,34 +57,23 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
         InputRefused: the reference is neither a folder nor a Hub id, or the download fails; the
             message says what was tried.
     """
-    try:
-        folder = Path(reference).expanduser()
-        exists, is_folder, is_file = folder.exists(), folder.is_dir(), folder.is_file()
-    except (OSError, RuntimeError, ValueError):  # no path that a file system can hold
-        folder, exists, is_folder, is_file = Path(reference), True, False, False
-    if is_folder and not str(reference).startswith("hf://"):
-        return Local(folder, folder_label(folder))
-    match = _HUB_ID.fullmatch(str(reference))
-    if not match or exists or ".." in str(reference):
-        if is_file:
-            raise InputRefused(brief(reference), "is a file", "Name the folder it is in.")
-        if not exists and (close := folder_meant(folder)):
-            raise InputRefused(brief(reference), "there is no such folder", close)
-        raise InputRefused(
-            brief(reference),
-            "is neither a folder nor a Hub id like org/name or org/name@revision",
-            "Check the path.",
-        )
+    found = named(reference)
+    if isinstance(found, Path):
+        return Local(found, folder_label(found))
     wanted = WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
     try:
-        return _download(str(reference), match[1], match[2], wanted, "folder")
+        return _download(str(reference), found.repo, found.revision, wanted, "folder")
     except InputRefused as error:
-        close = "" if str(reference).startswith("hf://") else folder_meant(folder)
-        if not close:
-            raise
-        of_the_hub = error.what.removeprefix(f"no folder {str(reference)!r} here")
-        what = f"there is no such folder{of_the_hub}"
-        raise InputRefused(error.where, what, f"{close} {error.do}") from None
+        raise misspelt(reference, error) from None
+
+
+def misspelt(reference: str | Path, error: InputRefused) -> InputRefused:
+    """The refusal of a reference; it names the folder that was meant, where one is spelled like it."""
+    close = "" if str(reference).startswith("hf://") else folder_meant(Path(reference).expanduser())
+    if not close:
+        return error
+    of_the_hub = error.what.removeprefix(f"no folder {str(reference)!r} here")
+    return InputRefused(error.where, f"there is no such folder{of_the_hub}", f"{close} {error.do}")
 
 
 def locate_file(reference: str, usual: Sequence[str]) -> Path | None:
@@ -113,9 +102,8 @@ def locate_file(reference: str, usual: Sequence[str]) -> Path | None:
 def _download(
     reference: str, repo: str, revision: str | None, wanted: list[str], kind: str
 ) -> Local:
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    tried = f"no {kind} {reference!r} here, and from the Hub ({constants.ENDPOINT})"
     try:
         # snapshot_download resolves the revision once and fetches every file by its commit; the name
         # of the folder is this commit.
@@ -123,30 +111,5 @@ def _download(
             repo, revision=revision, allow_patterns=wanted, ignore_patterns=SECOND_COPIES
         )
         return Local(Path(path), repo, Path(path).name)
-    except errors.GatedRepoError:
-        raise InputRefused(
-            reference,
-            f"{tried}: access is gated",
-            f"Accept the terms at {constants.ENDPOINT}/{repo}, then `hf auth login`.",
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise InputRefused(
-            reference, f"{tried}: no revision {revision!r}", "Check the name."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise InputRefused(
-            reference,
-            f"{tried}: no such model, or it is private",
-            "Check the spelling; for a private model, `hf auth login`.",
-        ) from None
-    except errors.LocalEntryNotFoundError:
-        raise InputRefused(
-            reference,
-            f"{tried}: not in the local cache, and the Hub cannot be reached",
-            f"Check the connection (and HF_HUB_OFFLINE), or give a {kind}.",
-        ) from None
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputRefused(
-            reference, f"{tried}: {first}", f"Check the connection, or give a {kind}."
-        ) from None
+        raise refusal(error, reference, repo, revision, kind) from None
