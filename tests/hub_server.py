@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of every model that is served from a folder
 CHUNK_BYTES = 1 << 16
 CODES = {401: "RepoNotFound", 403: "GatedRepo", 404: "EntryNotFound"}
@@ -502,3 +504,16 @@ def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
         "HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": hub.token, **more,
     }  # fmt: skip
+
+
+def use(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process use the server and a cache of its own, as `environment` does another."""
+    from huggingface_hub import constants
+
+    template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": hub.address, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", hub.token)

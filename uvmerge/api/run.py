@@ -16,22 +16,16 @@ from typing import Any
 from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
 from ..errors import counted
-from ..hub.locate import locate_file
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
-from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff
-from .again import recipe_of_manifest
 from .finished import finished_runs
+from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
-
-# Files in a repository of the Hub that hold a recipe; the second is the manifest of an output.
-_USUAL_FILES = ("recipe.yaml", "uvmerge.json")
-_FILE_ENDINGS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
@@ -224,23 +218,7 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any], given: Mapping[st
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.from_data(recipe)
-    file = _recipe_file(recipe)
-    return recipe_of_manifest(file, given) or Recipe.load(file)
-
-
-def _recipe_file(reference: Reference) -> Path:
-    """The file of a recipe: what is on this disk first, then a bundled recipe, then the Hub's."""
-    path = Path(reference)
-    try:
-        path = path.expanduser()
-        if path.exists() or isinstance(reference, Path):
-            return path
-    except (OSError, RuntimeError, ValueError):  # no path that a file system can hold
-        return path
-    if "/" not in reference:
-        return bundled_file(reference)
-    is_of_hub = reference.count("/") > 1 or not reference.endswith(_FILE_ENDINGS)
-    return (locate_file(reference, _USUAL_FILES) if is_of_hub else None) or path
+    return loaded(recipe, given)
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:

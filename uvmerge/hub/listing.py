@@ -75,6 +75,17 @@ def fetched(model: Model) -> Listing:
     return listing
 
 
+def current(model: Model) -> Listing:
+    """What the Hub says of a model, or what is kept where the Hub gives no answer."""
+    try:
+        return fetched(model)
+    except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
+        found = kept(model) if session.is_unreachable(error) else None
+        if found is None:
+            raise
+        return found
+
+
 def kept(model: Model) -> Listing | None:
     """What an earlier run has kept of a model at a revision; None where there is nothing."""
     try:

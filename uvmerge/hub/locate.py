@@ -1,12 +1,7 @@
-"""A reference to a model becomes a local folder, pinned to a commit; one to a file becomes the file.
-
-A reference to a file on the Hub is `org/name/file@revision`.
-"""
+"""A reference to a model becomes a local folder, pinned to a commit, with all of its files."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +11,6 @@ from ..text import folder_meant
 from .failures import refusal
 from .references import named
 
-_HUB_FILE = re.compile(r"(?:hf://)?(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w./-]+))?")
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 SIDE_FILES = [
     "*.json",
@@ -62,7 +56,7 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
         return Local(found, folder_label(found))
     wanted = WEIGHTS if weights_only else WEIGHTS + SIDE_FILES
     try:
-        return _download(str(reference), found.repo, found.revision, wanted, "folder")
+        return _download(str(reference), found.repo, found.revision, wanted)
     except InputRefused as error:
         raise misspelt(reference, error) from None
 
@@ -76,32 +70,7 @@ def misspelt(reference: str | Path, error: InputRefused) -> InputRefused:
     return InputRefused(error.where, f"there is no such folder{of_the_hub}", f"{close} {error.do}")
 
 
-def locate_file(reference: str, usual: Sequence[str]) -> Path | None:
-    """Download a file from a repository of models; None where no Hub file can be meant.
-
-    Args:
-        reference: `org/name/file@revision`, or `org/name` for the first of `usual` that is there.
-
-    Raises:
-        InputRefused: the Hub cannot be reached, or has no such file.
-    """
-    match = _HUB_FILE.fullmatch(reference)
-    if not match or ".." in reference:
-        return None
-    repo, file, revision = match.groups()
-    names = [file[1:]] if file else list(usual)
-    folder = _download(reference, repo, revision, names, "file").folder
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputRefused(
-        reference, f"{repo} on the Hub has no {' or '.join(names)}", f"Write `{repo}/FILE`."
-    )
-
-
-def _download(
-    reference: str, repo: str, revision: str | None, wanted: list[str], kind: str
-) -> Local:
+def _download(reference: str, repo: str, revision: str | None, wanted: list[str]) -> Local:
     from huggingface_hub import snapshot_download
 
     try:
@@ -112,4 +81,4 @@ def _download(
         )
         return Local(Path(path), repo, Path(path).name)
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-        raise refusal(error, reference, repo, revision, kind) from None
+        raise refusal(error, reference, repo, revision) from None

@@ -180,15 +180,12 @@ def opened(reference: Reference, *, weights_only: bool) -> Remote | Local:
     if isinstance(model, Path):
         return locate(reference)
     try:
-        listing = listings.fetched(model)
+        listing = listings.current(model)
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-        if session.status_of(error) is not None and not session.is_unreachable(error):
-            refused = refusal(error, str(reference), model.repo, model.revision)
-            raise misspelt(reference, refused) from None
-        found = listings.kept(model)
-        if found is None:
+        if session.is_unreachable(error):
             return locate(reference, weights_only=weights_only)
-        listing = found
+        refused = refusal(error, str(reference), model.repo, model.revision)
+        raise misspelt(reference, refused) from None
     try:
         return _remote(listing, weights_only)
     except UvmergeError:
@@ -236,7 +233,7 @@ def _remote(listing: Listing, weights_only: bool) -> Remote:
         inside(folder, name)
     sources = {name: RemoteFile(listing.files[name], listing.folder) for name in weights}
     small = [name for name in names if name not in sources]
-    in_parallel([partial(_small_file, listing, name) for name in small])
+    in_parallel([partial(fetch_beside, listing, name) for name in small])
     in_parallel([partial(_header, each) for each in sources.values()])
     return Remote(folder, listing.repo, listing.commit, sources)
 
@@ -255,11 +252,15 @@ def _header(source: RemoteFile) -> None:
             source.prepare([(8, 8 + length)])
 
 
-def _small_file(listing: Listing, name: str) -> None:
-    """Have a file beside the weights in the folder, its hash checked."""
-    address, path = listing.files[name], listing.folder / "files" / name
+def fetch_beside(listing: Listing, name: str) -> Path:
+    """The place of a file beside the weights, fetched and checked by its hash."""
+    folder = listing.folder / "files"
+    with disk_errors(folder, folder.parent, resumes=False):
+        folder.mkdir(parents=True, exist_ok=True)
+    address, path = listing.files[name], inside(folder, name)
     if not address.is_content_of(path):
         session.patiently(lambda: _fetch_small(address, path))
+    return path
 
 
 def _fetch_small(address: Address, path: Path) -> None:
