@@ -506,14 +506,17 @@ def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def use(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def use(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
     """Make this process use the server and a cache of its own, as `environment` does another."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download, hf_api, utils
 
     template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
     for name, value in {
         "ENDPOINT": hub.address, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": offline, "HF_HUB_DISABLE_XET": True,
     }.items():  # fmt: skip
-        monkeypatch.setattr(constants, name, value)
+        for module in (constants, file_download, hf_api):  # before 1.0 some have names of their own
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    getattr(utils, "reset_sessions", getattr(utils, "close_session", None))()

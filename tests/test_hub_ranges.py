@@ -236,11 +236,9 @@ def test_a_header_that_is_cut_short_in_the_file_is_refused(
 def test_offline_works_with_what_is_kept_and_says_what_is_not(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub import constants
-
     first = uvmerge.reset_layers("org/base", pair[1], tmp_path / "a", frac=0.25, quiet=True)
     before = len(hub.log)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_server.use(hub, tmp_path / "hf", monkeypatch, offline=True)
     again = uvmerge.reset_layers("org/base@main", pair[1], tmp_path / "b", frac=0.25, quiet=True)
     assert zoo.raw(first.out) == zoo.raw(again.out) and len(hub.log) == before
     with pytest.raises(uvmerge.InputRefused, match="cannot be fetched from the Hub"):
