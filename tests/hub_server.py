@@ -102,13 +102,14 @@ class Repository:
 
 @dataclass
 class Request:
-    """One request in the log: bytes of the two bodies, and the range that was asked for."""
+    """One request in the log: bytes of both bodies and of the answer's headers, and the range asked for."""
 
     method: str
     path: str
     status: int = 0
     received: int = 0
     sent: int = 0
+    head: int = 0
     span: tuple[int, int] | None = None
     authorised: bool = False
 
@@ -270,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(size))
+        self.entry.head = sum(map(len, self._headers_buffer))
         self.end_headers()
         for piece in body if self.command != "HEAD" else ():
             most = self.struck.drop_after
