@@ -349,3 +349,16 @@ def test_a_piece_counts_only_while_its_bytes_are_the_journalled_ones(tmp_path: P
     places[0].unlink()
     with pytest.raises(uvmerge.RunFailed, match="not there any more"):
         pieces.read_into(0, memoryview(bytearray(4)))
+
+
+def test_a_file_of_pieces_that_another_process_replaced_is_not_written_into(tmp_path: Path) -> None:
+    places = (tmp_path / "files" / "w", tmp_path / "pieces" / "w")
+    first = Pieces(*places, 100, "w")
+    with first.writing(0) as writer:
+        writer.write(b"x" * 50)
+    again = Pieces(*places, 100, "w")  # the same file
+    assert again.missing([(0, 50)]) == [] and first.is_in_place()
+    Pieces(*places, 120, "w")  # another size: another file
+    assert not first.is_in_place()
+    with pytest.raises(uvmerge.RunFailed, match="another file is in the place"):
+        first.read_into(0, memoryview(bytearray(4)))
