@@ -6,6 +6,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from command import process, uv
 from hub_server import COMMIT, Fault, Hub
 
 import uvmerge
+from uvmerge.engine.settings import Control
 from uvmerge.hub import download, remote, session
 from uvmerge.hub.pieces import Pieces
 from uvmerge.hub.spans import cut, merged, total, without
@@ -66,6 +69,17 @@ def test_a_dry_run_asks_for_the_listing_the_config_and_the_header_alone(
     before = len(hub.log)
     assert uv(capsys, *words, "--dry-run", "--json").code == 0
     assert not any(each.span for each in hub.log[before:])  # the header is kept
+
+
+def test_a_dry_run_on_the_base_of_the_demo_transfers_less_than_32_kb(
+    hub: Hub, tmp_path: Path, capsys: Capsys
+) -> None:
+    demo = Path(uvmerge.__file__).parent / "demo" / "data" / "part"
+    hub.add("org/demo", demo / "base")
+    words = ("reset-layers", "org/demo", demo / "finetuned", tmp_path / "out", "--frac", "0.25")
+    assert uv(capsys, *words, "--dry-run").code == 0
+    assert sum(each.sent + each.head for each in hub.log) < 32_000
+    assert max(stop for _, stop in weight_spans(hub)) == data_start(demo / "base")
 
 
 def test_only_the_tensors_of_the_plan_are_fetched_and_the_bytes_are_those_of_a_local_run(
@@ -208,6 +222,8 @@ def test_a_busy_server_is_asked_again(
         (Fault("HEAD /org/base/resolve", 99, etag='"00"'), "changed on the server at commit"),
         (Fault("GET /cdn", 99, drop_after=4), "cannot be fetched from the Hub"),
         (Fault("GET /org/base/resolve/.*config", 99, drop_after=4), "org/base"),
+        (Fault("GET /org/base/resolve", 99, status=403), "access is gated"),
+        (Fault("GET /org/base/resolve/.*safetensors", 99, status=403), "access is gated"),
         (Fault("GET /api/models/org/base", 99, status=401), "no such model, or it is private"),
         (Fault("GET /api/models/org/base", 99, status=403), "access is gated"),
     ],
@@ -247,6 +263,21 @@ def test_offline_works_with_what_is_kept_and_says_what_is_not(
         uvmerge.reset_layers("org/sft", pair[1], tmp_path / "c", frac=0.5, quiet=True)
 
 
+def test_what_another_program_put_into_the_cache_of_the_hub_is_used_offline_too(
+    hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("org/base")
+    before = hub.sent("GET /cdn")
+    first = uvmerge.reset_layers("org/base", pair[1], tmp_path / "a", frac=0.25, quiet=True)
+    assert hub.sent("GET /cdn") == before and first.fetched["base"]["bytes"] == 0
+    shutil.rmtree(tmp_path / "hf" / "uvmerge")
+    hub_server.use(hub, tmp_path / "hf", monkeypatch, offline=True)
+    again = uvmerge.reset_layers("org/base", pair[1], tmp_path / "b", frac=0.25, quiet=True)
+    assert zoo.raw(first.out) == zoo.raw(again.out)
+
+
 def test_a_disk_without_room_is_refused_before_the_download(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,8 +296,6 @@ def test_a_disk_without_room_is_refused_before_the_download(
 def test_a_run_that_was_killed_between_download_and_end_resumes_with_the_same_bytes(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from uvmerge.engine.settings import Control
-
     control = Control()
     control.advance = lambda name, work: control.stop.set()
     words = {"frac": 0.25, "quiet": True}
@@ -274,6 +303,33 @@ def test_a_run_that_was_killed_between_download_and_end_resumes_with_the_same_by
         uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", control=control, **words)
     shutil.rmtree(tmp_path / "hf")  # the pieces are gone, the journal beside OUT is not
     done = uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", **words)
+    local = uvmerge.reset_layers(pair[0], pair[1], tmp_path / "local", frac=0.25)
+    assert zoo.raw(done.out) == zoo.raw(local.out)
+
+
+def test_a_stop_ends_a_download(hub: Hub, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    control = Control()
+    control.stop.set()
+    with pytest.raises(uvmerge.Interrupted, match="download"):
+        uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=1.0, control=control)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_process_that_is_killed_while_it_fetches_is_gone_on_with(
+    hub: Hub, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["reset-layers", "org/base", pair[1], tmp_path / "out", "--frac", "0.25", "-q"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "uvmerge", *map(str, words)],
+        env={**os.environ, **hub_server.environment(hub, tmp_path / "hf")},
+    )
+    hub.faults = [
+        Fault("GET /cdn", times=2),  # the header comes whole
+        Fault("GET /cdn", before=child.kill, drop_after=100),
+    ]
+    assert child.wait(60) == -9 and not (tmp_path / "out").exists()
+    hub.faults = []
+    done = uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=0.25, quiet=True)
     local = uvmerge.reset_layers(pair[0], pair[1], tmp_path / "local", frac=0.25)
     assert zoo.raw(done.out) == zoo.raw(local.out)
 
