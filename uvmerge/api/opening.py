@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..checkpoint.adapter import is_adapter
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import spelled
+from ..checkpoint.roles import BASE, spelled
 from ..errors import RunFailed, listed
 from ..hub import locate
 from ..output.places import Reference
 from ..plan import preflight
+from .adapting import open_adapter
 from .settings import OpenSettings
 
 
@@ -31,20 +33,34 @@ def opened(
     """
     found: dict[str, Checkpoint] = {}
     try:
-        for role, reference in references.items():
-            found[role] = open_checkpoint(reference, settings, whole=role in whole)
+        # The base first: an adapter is merged into it.
+        for role in sorted(references, key=lambda role: role != BASE):
+            found[role] = open_checkpoint(
+                references[role], settings, whole=role in whole, base=found.get(BASE)
+            )
             preflight.refuse_unusable(found[role], role)
-        yield found
+        yield {role: found[role] for role in references}
     finally:
         for checkpoint in found.values():
             checkpoint.close()
 
 
 def open_checkpoint(
-    reference: Reference, settings: OpenSettings, *, whole: bool = True
+    reference: Reference,
+    settings: OpenSettings,
+    *,
+    whole: bool = True,
+    base: Checkpoint | None = None,
 ) -> Checkpoint:
-    """One checkpoint, also one that cannot be computed with; the caller closes it."""
+    """One checkpoint, also one that cannot be computed with; the caller closes it.
+
+    Args:
+        base: the model that an adapter is merged into; by default the one that its config names.
+    """
     place = locate.locate(reference, weights_only=not whole)
+    if is_adapter(place.folder):
+        force = bool(getattr(settings, "force", False))
+        return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
     return Checkpoint.open(
         place.folder, label=place.label, commit=place.commit,
         load_pickles=load_pickles if settings.allow_pickle else None,
