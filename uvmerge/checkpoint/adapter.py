@@ -14,7 +14,7 @@ from ..text import brief
 from . import header
 from .adapter_config import MERGE_FIRST, Settings, settings_of
 from .bounded import CONFIG_BYTES, read_json
-from .folder import INDEX, SINGLE_FILE, folder_label, inside
+from .folder import folder_label, inside
 from .header import FLOATS, Entry, Header
 from .pickled import PickledFile
 from .source import LocalFile, Source
@@ -126,13 +126,9 @@ class Adapter:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter and no model."""
-    if (
-        not (folder / CONFIG).is_file()
-        or (folder / SINGLE_FILE).exists()
-        or (folder / INDEX).exists()
-    ):
-        return False
-    return (folder / WEIGHTS).is_file() or (folder / PICKLE).is_file()
+    models = (p for kind in ("model*.safetensors*", "pytorch_model*") for p in folder.glob(kind))
+    has_weights = (folder / WEIGHTS).is_file() or (folder / PICKLE).is_file()
+    return (folder / CONFIG).is_file() and has_weights and next(models, None) is None
 
 
 def _changes(label: str, head: Header, settings: Settings) -> tuple[list[Change], dict[str, Entry]]:

@@ -1,8 +1,8 @@
 """A base with an adapter merged into it, as a checkpoint: tensors are merged when they are read.
 
 `MergedCheckpoint` has the base's names, files and dtypes; a tensor that the adapter changes is computed
-on its first read, and those read last are kept. So an adapter is accepted wherever a fine-tuned
-checkpoint is, and no merged model is ever in memory or on disk.
+when it is read. So an adapter is accepted wherever a fine-tuned checkpoint is, and no merged model is
+ever whole in memory or on disk.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_right
-from collections import OrderedDict, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import xxhash
 
@@ -25,7 +26,7 @@ from .bounded import CONFIG_BYTES, read_small
 from .folder import Checkpoint, Tensor
 from .source import Source, Watched
 
-KEPT_BYTES = 64 << 20  # of merged tensors, or twice the largest that are merged together
+KEPT_BYTES = 16 << 20  # of merged tensors that no thread is reading
 Read = Callable[[Tensor], bytearray]
 # Makes the bytes of tensors of the base that belong together, by name.
 Merger = Callable[[Adapter, Sequence[Merge], Mapping[str, Tensor], Read], Mapping[str, memoryview]]
@@ -36,8 +37,15 @@ _TOKENIZER = re.compile(
 )
 
 
+class Made(dict[str, memoryview]):
+    """The bytes of tensors that are merged together, by name; can be referred to weakly."""
+
+
 class Results:
-    """Merged tensors: each is computed once it is read, and kept while others are not read more often.
+    """Merged tensors: each is computed once it is read.
+
+    Every thread keeps what it read last, since tensors are mostly read piece by piece; beyond that
+    `KEPT_BYTES` are kept. One tensor is merged at a time.
 
     Args:
         merges: what the adapter does; merges that share a tensor are done together.
@@ -53,32 +61,32 @@ class Results:
     ) -> None:
         self._adapter, self._base, self._make = adapter, base, make
         self.groups = _groups(merges)
-        sizes = [self._size(group) for group in self.groups.values()]
-        self._most_bytes = max(KEPT_BYTES, 2 * max(sizes, default=0))
-        self._kept: OrderedDict[str, memoryview] = OrderedDict()
+        self._mine = threading.local()
+        self._there: WeakValueDictionary[str, Made] = WeakValueDictionary()
+        self._kept: deque[Made] = deque()
         self._mutex = threading.Lock()
 
     def content(self, name: str) -> memoryview:
         """The bytes of a merged tensor."""
-        with self._mutex:
-            if name not in self._kept:
-                self._add(self.groups[name])
-            self._kept.move_to_end(name)
-            return self._kept[name]
+        made: Made | None = getattr(self._mine, "made", None)
+        if made is None or name not in made:
+            self._mine.made = made = None  # its memory is free before the next one is made
+            with self._mutex:
+                self._mine.made = made = self._there.get(name) or self._new(name)
+        return made[name]
 
-    def _add(self, group: Sequence[Merge]) -> None:
-        room = self._most_bytes - self._size(group)
-        while self._kept and sum(map(len, self._kept.values())) > room:
-            self._kept.popitem(last=False)
+    def _new(self, name: str) -> Made:
+        group = self.groups[name]
         tensors = {n: self._base.tensors[n] for merge in group for n in merge.tensors}
-        self._kept |= self._make(self._adapter, group, tensors, self._read)
+        made = Made(self._make(self._adapter, group, tensors, self._read))
+        self._there.update(dict.fromkeys(made, made))
+        self._kept.append(made)
+        while sum(sum(map(len, each.values())) for each in self._kept) > KEPT_BYTES:
+            self._kept.popleft()
+        return made
 
     def _read(self, tensor: Tensor) -> bytearray:
         return self._base.read(tensor.file, tensor.offset, tensor.size_bytes)
-
-    def _size(self, group: Sequence[Merge]) -> int:
-        names = {name for merge in group for name in merge.tensors}
-        return sum(self._base.tensors[name].size_bytes for name in names)
 
 
 def _groups(merges: Sequence[Merge]) -> dict[str, list[Merge]]:
