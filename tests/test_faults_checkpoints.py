@@ -421,7 +421,7 @@ def test_a_hub_id_that_cannot_be_had_says_what_was_tried(
     ("files", "sentence"),
     [
         ([], "holds no weights A model folder has a model.safetensors or a"),
-        (["adapter_config.json", "adapter_model.safetensors"],
+        (["adapter_config.json"],
          "is a PEFT adapter, not a model Merge"),
         (["a.safetensors"],
          "has neither model.safetensors nor an index, only 1 file: a.safetensors"),

@@ -60,7 +60,7 @@ def nothing(folder: Path, *names: str) -> None:
         (["consolidated.safetensors", "params.json"], "consolidated weights", "weights_to_hf"),
         (["consolidated.00.pth"], "consolidated weights", "weights_to_hf"),
         (["tf_model.h5"], "TensorFlow or Flax", "from_tf=True"),
-        (["adapter_config.json", "adapter_model.safetensors"], "PEFT adapter", "merge_and_unload"),
+        (["adapter_config.json"], "PEFT adapter", "merge_and_unload"),
         (["model_index.json", "unet/x"], "pipeline of diffusers", "Name a subfolder"),
         (["other.safetensors"], "neither model.safetensors nor an index", "must be named"),
         ([], "holds no weights", "A model folder has"),

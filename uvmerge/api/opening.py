@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..checkpoint.adapter import is_adapter
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import spelled
+from ..checkpoint.roles import BASE, spelled
 from ..checkpoint.source import LocalFile
 from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
 from ..output.places import Reference
 from ..plan import preflight
+from .adapting import open_adapter
 from .settings import OpenSettings
 
 
@@ -38,30 +40,45 @@ def opened(
     """
     found: dict[str, Checkpoint] = {}
     try:
-        for role, reference in references.items():
+        # The base first: an adapter is merged into it.
+        for role in sorted(references, key=lambda role: role != BASE):
             found[role] = open_checkpoint(
-                reference, settings, whole=role in whole, by_ranges=by_ranges
+                references[role],
+                settings,
+                whole=role in whole,
+                by_ranges=by_ranges,
+                base=found.get(BASE),
             )
             preflight.refuse_unusable(found[role], role)
-        yield found
+        yield {role: found[role] for role in references}
     finally:
         for checkpoint in found.values():
             checkpoint.close()
 
 
 def open_checkpoint(
-    reference: Reference, settings: OpenSettings, *, whole: bool = True, by_ranges: bool = False
+    reference: Reference,
+    settings: OpenSettings,
+    *,
+    whole: bool = True,
+    by_ranges: bool = False,
+    base: Checkpoint | None = None,
 ) -> Checkpoint:
     """One checkpoint, also one that cannot be computed with; the caller closes it.
 
     Args:
         whole, by_ranges: see `opened`.
+        base: the model that an adapter is merged into; by default the one that its config names.
     """
     pickled = load_pickles if settings.allow_pickle else None
     if by_ranges:
         place = remote.opened(reference, weights_only=not whole)
     else:
         place = locate(reference, weights_only=not whole)
+    if is_adapter(place.folder):
+        local = place if isinstance(place, Local) else locate(reference)
+        force = bool(getattr(settings, "force", False))
+        return open_adapter(local, base, allow_pickle=settings.allow_pickle, force=force)
     source_of = LocalFile if isinstance(place, Local) else place.source
     return Checkpoint.open(
         place.folder, label=place.label, commit=place.commit, load_pickles=pickled,

@@ -69,7 +69,8 @@ def _diagnoses(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
     if "adapter_config.json" in names:
         yield (
             "is a PEFT adapter, not a model",
-            "Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…).",
+            "Merge it first: PeftModel.from_pretrained(…).merge_and_unload().save_pretrained(…),"
+            " or `uvmerge interpolate BASE ADAPTER NEW_FOLDER --scale 1`.",
         )
     yield from _sharded_training(folder, names)
     yield from _other_formats(names)

@@ -16,6 +16,7 @@ from statistics import median
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.merged import MergedCheckpoint
 from ..checkpoint.quantisation import quantisation
 from ..checkpoint.roles import BASE, mirrored, spelled
 from ..checkpoint.stacks import Stack
@@ -182,6 +183,8 @@ def sampled_cosines(
     `pairs` of (base tensor, fine-tuned tensor). The relative delta of unrelated matrices of one
     size is √2, which is a cosine of 0.
     """
+    if isinstance(finetuned, MergedCheckpoint) and finetuned.base is base:
+        return {}  # related by how it is made
     stride = max(1, len(pairs) // SAMPLED_MATRICES)
     chosen = pairs[::stride][:SAMPLED_MATRICES]
     base.prepare((tensor, *_middle(tensor)) for tensor, _ in chosen)
