@@ -169,9 +169,9 @@ def test_a_connection_that_is_lost_half_way_is_a_sentence_and_the_next_run_goes_
         return content
 
     monkeypatch.setattr(Path, "read_bytes", cut)
-    with serving({"org/base": base}) as (address, _):
+    with serving({"org/base": base}) as hub:
         environment = {
-            "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
         }  # fmt: skip
         words = ("restore", "org/base", finetuned, tmp_path / "out", "-q")

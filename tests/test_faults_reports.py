@@ -165,16 +165,16 @@ def test_quiet_is_quiet_about_downloads_and_a_report_measures_what_was_edited(
     pair: faults.Pair, tmp_path: Path
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "report"
-    with serving({"org/base": pair[0], "org/sft": pair[1]}) as (address, asked):
+    with serving({"org/base": pair[0], "org/sft": pair[1]}) as hub:
         environment = {
-            "HF_ENDPOINT": address,
+            "HF_ENDPOINT": hub.address,
             "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_OFFLINE": "0",
         }
         words = ("restore", "org/base", "org/sft", out, "--top", "0.2", "--report", report, "-q")
         done = process(*words, environment=environment)
     assert (done.code, done.err) == (0, "")
-    assert sum(line.endswith("/org/sft/revision/main") for line in asked) <= 1
+    assert sum(line.endswith("/org/sft/revision/main") for line in hub.asked) <= 1
     first = json.loads((report / "report.json").read_text())["checkpoints"][0]
     assert (first["reference"], first["commit"]) == ("org/sft", COMMIT)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zoo
 from command import Outcome, process, uv
-from hub_server import COMMIT, serving
+from hub_server import COMMIT, environment, serving
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def hub(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
-    with serving({"org/base": pair[0], "org/sft": pair[1]}) as (address, asked):
-        environment = {
-            "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_secret",
-        }  # fmt: skip
-        yield environment, asked
+    with serving({"org/base": pair[0], "org/sft": pair[1]}) as hub:
+        yield environment(hub, tmp_path / "hf"), hub.asked
 
 
 def test_a_recipe_is_fetched_by_its_file_or_by_its_repository(
@@ -43,38 +39,35 @@ def test_a_recipe_is_fetched_by_its_file_or_by_its_repository(
     (tmp_path / "one" / "papers" / "r.yaml").write_text("uvmerge: 1\nsteps: [reset-layers]\n")
     (tmp_path / "none" / "README.md").write_text("# none\n")
     models = {"org/recipes": tmp_path / "one", "org/none": tmp_path / "none"}
-    with serving(models) as (address, asked):
-        environment = {
-            "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-        }  # fmt: skip
+    with serving(models) as hub:
+        of_hub = environment(hub, tmp_path / "hf")
         for number, recipe in enumerate(
             ["org/recipes", f"hf://org/recipes/papers/r.yaml@{COMMIT}"]
         ):
             words = [recipe, *pair, tmp_path / str(number), "-q"]
-            done = process("run", *words, environment=environment)
+            done = process("run", *words, environment=of_hub)
             assert done.code == 0, done.err
-        fetched = [line.rpartition("/")[2] for line in asked if "GET /org/" in line]
+        fetched = [line.rpartition("/")[2] for line in hub.asked if "GET /org/" in line]
         assert fetched == ["recipe.yaml", "r.yaml"]
         for recipe, sentence in (
             ("org/none", "org/none on the Hub has no recipe.yaml or uvmerge.json"),
             ("org/absent/r.yaml", "no file 'org/absent/r.yaml' here, and from the Hub"),
         ):
-            done = process("run", recipe, *pair, tmp_path / "out", environment=environment)
+            done = process("run", recipe, *pair, tmp_path / "out", environment=of_hub)
             assert done.code == 3 and f"error: {recipe}: {sentence}" in done.err
     steps = [json.loads((tmp_path / n / "uvmerge.json").read_text())["recipe"] for n in "01"]
     assert [list(each["steps"][0]) for each in steps] == [["values"], ["reset-layers"]]
 
 
-def restore(environment: dict[str, str], out: Path, *words: str) -> Outcome:
-    return process("restore", *words, out, "-q", environment=environment)
+def restore(of_hub: dict[str, str], out: Path, *words: str) -> Outcome:
+    return process("restore", *words, out, "-q", environment=of_hub)
 
 
 def test_a_hub_id_is_pinned_to_a_commit_and_only_what_is_needed_is_fetched(
     hub: tuple[dict[str, str], list[str]], pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    environment, asked = hub
-    done = restore(environment, tmp_path / "out", "org/base", "hf://org/sft@main")
+    of_hub, asked = hub
+    done = restore(of_hub, tmp_path / "out", "org/base", "hf://org/sft@main")
     assert done.code == 0, done.err
     fetched = {line.rpartition("/")[2] for line in asked if "GET /org/" in line}
     assert fetched >= {"model.safetensors", "config.json", "tokenizer.json"}
@@ -96,10 +89,10 @@ def test_a_hub_id_is_pinned_to_a_commit_and_only_what_is_needed_is_fetched(
 def test_a_second_run_offline_uses_the_cache(
     hub: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
-    environment, asked = hub
-    assert restore(environment, tmp_path / "a", "org/base", "org/sft").code == 0
+    of_hub, asked = hub
+    assert restore(of_hub, tmp_path / "a", "org/base", "org/sft").code == 0
     before = len(asked)
-    offline = {**environment, "HF_HUB_OFFLINE": "1"}
+    offline = {**of_hub, "HF_HUB_OFFLINE": "1"}
     done = restore(offline, tmp_path / "b", "org/base", "org/sft")
     assert done.code == 0, done.err
     assert len(asked) == before
@@ -145,8 +138,8 @@ def test_a_folder_that_is_misspelt_is_not_only_looked_for_on_the_hub(
 def test_a_hub_that_cannot_be_reached_says_what_was_tried(
     hub: tuple[dict[str, str], list[str]], tmp_path: Path
 ) -> None:
-    environment = {**hub[0], "HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = restore(environment, tmp_path / "out", "org/base", "org/sft")
+    unreachable = {**hub[0], "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = restore(unreachable, tmp_path / "out", "org/base", "org/sft")
     assert done.code == 3 and "from the Hub (http://127.0.0.1:9)" in done.err
 
 

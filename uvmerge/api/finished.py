@@ -13,8 +13,8 @@ from ..errors import InputRefused
 from ..output import writer
 from ..output.finished import Expected, manifest_of
 from ..output.sidefiles import side_files
+from .runs import Planned, Run, head_of
 from .settings import SweepSettings
-from .surgery import Planned, Run, head_of
 
 
 @dataclass(frozen=True)

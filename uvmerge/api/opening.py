@@ -9,8 +9,10 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
 from ..checkpoint.roles import spelled
+from ..checkpoint.source import LocalFile
 from ..errors import RunFailed, listed
-from ..hub import locate
+from ..hub import remote
+from ..hub.locate import Local, locate
 from ..output.places import Reference
 from ..plan import preflight
 from .settings import OpenSettings
@@ -18,12 +20,17 @@ from .settings import OpenSettings
 
 @contextmanager
 def opened(
-    references: Mapping[str, Reference], settings: OpenSettings, *, whole: tuple[str, ...] = ()
+    references: Mapping[str, Reference],
+    settings: OpenSettings,
+    *,
+    whole: tuple[str, ...] = (),
+    by_ranges: bool = False,
 ) -> Iterator[dict[str, Checkpoint]]:
     """Checkpoints by role, located or downloaded, and checked for what cannot be computed with.
 
     Args:
         whole: roles whose side files (tokenizer, processor, code) are needed besides the weights.
+        by_ranges: of weights on the Hub, fetch what is read of them, when it is read.
 
     Raises:
         InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
@@ -32,7 +39,9 @@ def opened(
     found: dict[str, Checkpoint] = {}
     try:
         for role, reference in references.items():
-            found[role] = open_checkpoint(reference, settings, whole=role in whole)
+            found[role] = open_checkpoint(
+                reference, settings, whole=role in whole, by_ranges=by_ranges
+            )
             preflight.refuse_unusable(found[role], role)
         yield found
     finally:
@@ -41,13 +50,22 @@ def opened(
 
 
 def open_checkpoint(
-    reference: Reference, settings: OpenSettings, *, whole: bool = True
+    reference: Reference, settings: OpenSettings, *, whole: bool = True, by_ranges: bool = False
 ) -> Checkpoint:
-    """One checkpoint, also one that cannot be computed with; the caller closes it."""
-    place = locate.locate(reference, weights_only=not whole)
+    """One checkpoint, also one that cannot be computed with; the caller closes it.
+
+    Args:
+        whole, by_ranges: see `opened`.
+    """
+    pickled = load_pickles if settings.allow_pickle else None
+    if by_ranges:
+        place = remote.opened(reference, weights_only=not whole)
+    else:
+        place = locate(reference, weights_only=not whole)
+    source_of = LocalFile if isinstance(place, Local) else place.source
     return Checkpoint.open(
-        place.folder, label=place.label, commit=place.commit,
-        load_pickles=load_pickles if settings.allow_pickle else None,
+        place.folder, label=place.label, commit=place.commit, load_pickles=pickled,
+        source_of=source_of,
     )  # fmt: skip
 
 

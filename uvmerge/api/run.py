@@ -16,22 +16,16 @@ from typing import Any
 from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
 from ..errors import counted
-from ..hub.locate import locate_file
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
-from ..recipe.bundled import bundled_file
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff
-from .again import recipe_of_manifest
 from .finished import finished_runs
+from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
 from .surgery import Surgery
-
-# Files in a repository of the Hub that hold a recipe; the second is the manifest of an output.
-_USUAL_FILES = ("recipe.yaml", "uvmerge.json")
-_FILE_ENDINGS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,8 @@ class Result:
         kept: where an old OUT with files of others was moved to; None where there was none.
         was_there: whether OUT was the whole output of this run already; then nothing was written.
         next: commands to go on with, like `uvmerge check OUT`.
+        fetched: by role, what was fetched from the Hub, or would be: `bytes`, `of_bytes` (of all its
+            weight files), `saved_bytes` and `requests`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
             over threads and lie within `edit`.
     """
@@ -58,6 +54,7 @@ class Result:
     was_there: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
     next: tuple[Command, ...] = field(default=(), repr=False)
+    fetched: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         place = "a plan, nothing was written" if self.out is None else str(self.out)
@@ -105,9 +102,10 @@ class Result:
 
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""
+        fetched = {"fetched": dict(self.fetched)} if self.fetched else {}
         if self.out is None:
-            return self.plan.as_data()
-        return {
+            return self.plan.as_data() | fetched
+        return fetched | {
             "out": str(self.out), **self.plan.counts(), "bytes": self.plan.bytes_out,
             "seconds": round(self.seconds, 3),
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
@@ -189,7 +187,7 @@ def run_all(
         planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
             surgery.announce(planned.runs, planned.engine)
-            return [Result(None, each.plan) for each in planned.runs]
+            return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
         finished = finished_runs(planned, checkpoints, settings, keep_same)
         todo = [each for each in planned.runs if each.target not in finished]
         results: dict[Path, Result] = {}
@@ -202,7 +200,7 @@ def run_all(
                         kept = surgery.published(each, checkpoints, staging, record, sides)
                         results[each.target] = Result(
                             expanded(each.out), each.plan, record, 0.0, kept, False,
-                            surgery.phases.seconds, surgery.following(each, checkpoints),
+                            surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
                         )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
@@ -220,23 +218,7 @@ def _as_recipe(recipe: Recipe | Reference | Mapping[str, Any], given: Mapping[st
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.from_data(recipe)
-    file = _recipe_file(recipe)
-    return recipe_of_manifest(file, given) or Recipe.load(file)
-
-
-def _recipe_file(reference: Reference) -> Path:
-    """The file of a recipe: what is on this disk first, then a bundled recipe, then the Hub's."""
-    path = Path(reference)
-    try:
-        path = path.expanduser()
-        if path.exists() or isinstance(reference, Path):
-            return path
-    except (OSError, RuntimeError, ValueError):  # no path that a file system can hold
-        return path
-    if "/" not in reference:
-        return bundled_file(reference)
-    is_of_hub = reference.count("/") > 1 or not reference.endswith(_FILE_ENDINGS)
-    return (locate_file(reference, _USUAL_FILES) if is_of_hub else None) or path
+    return loaded(recipe, given)
 
 
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, Reference]:

@@ -19,6 +19,8 @@ from .heap import collected_later
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
 
+UNREAD = "weights on the Hub were not read: tensors that hold the same values are not looked for"
+
 
 class Contents(dict[str, Any]):
     """What `show` returns: JSON-able data that shows itself in a terminal and in a notebook."""
@@ -52,7 +54,11 @@ def show(checkpoint: Reference, **settings: Any) -> Contents:
     Raises:
         InputRefused: the checkpoint cannot be read.
     """
-    with collected_later(), open_checkpoint(checkpoint, OpenSettings.read(settings)) as opened:
+    given = OpenSettings.read(settings)
+    with (
+        collected_later(),
+        open_checkpoint(checkpoint, given, whole=False, by_ranges=True) as opened,
+    ):
         anatomy = anatomy_of(opened)
         tensors = [_tensor(anatomy, tensor) for tensor in opened.tensors.values()]
         quantised = quantisation(opened)
@@ -69,10 +75,10 @@ def show(checkpoint: Reference, **settings: Any) -> Contents:
             ],
             "dtypes": dict(Counter(entry["dtype"] for entry in tensors)),
             "tied": is_tied(anatomy),
-            "same": equal_tensors(opened, anatomy),
+            "same": [] if opened.is_remote else equal_tensors(opened, anatomy),
             "quantised": quantised.method if quantised.packed else None,
             "left_alone": [tensor.name for tensor in anatomy.non_matrices()],
-            "notes": opened.notes + anatomy.notes,
+            "notes": opened.notes + anatomy.notes + ([UNREAD] if opened.is_remote else []),
             "tensors": tensors,
         })  # fmt: skip
 

@@ -47,6 +47,7 @@ from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchor
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
+from .api.recipes import RecipeContent as _RecipeContent, Recipes as _Recipes
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.search import SearchResult as SearchResult
@@ -92,6 +93,8 @@ _CALLS = """def anchor_build(
     **settings: Unpack[_Anchor],
 ) -> _Anchored: ...
 def anchor_show(file: _Reference) -> _AnchorContents: ...
+def recipe_list() -> _Recipes: ...
+def recipe_show(recipe: _Reference) -> _RecipeContent: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,

@@ -8,19 +8,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import BASE, FINETUNED, mirrored
+from ..checkpoint.roles import BASE, FINETUNED, mirrored, spelled
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
-from ..output import disk, journal, manifest, writer
+from ..hub.download import Share
+from ..hub.references import hides_a_model
+from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
 from ..output.lock import lock_of, refuse_held
@@ -36,42 +38,14 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
+from . import fetching
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs, states
+from .opening import opened, refuse_changed_inputs
+from .runs import Planned, Run, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
 
 # Ends of the names of classes that generate text.
 GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One recipe that is run into one OUT.
-
-    Attributes:
-        recipe: the recipe, with the dtype and the layer map of the settings.
-        target: the real path of OUT.
-        said: device, precision and Hub ids, as the manifest holds them.
-        samples: hashes of samples of the inputs, as the manifest holds them.
-        head: the head of the journal, which must be the same for a run to be resumed.
-    """
-
-    recipe: Recipe
-    plan: Plan
-    out: Reference
-    target: Path
-    said: dict[str, str]
-    samples: dict[str, str]
-    head: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The result of planning: the runs, the side files, and the settings of the engine."""
-
-    runs: list[Run]
-    sides: Sides
-    engine: Settings
 
 
 class Surgery:
@@ -82,6 +56,7 @@ class Surgery:
         self.control = watch.control or Control()
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
+        self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
 
     @contextmanager
     def opened(
@@ -89,12 +64,19 @@ class Surgery:
     ) -> Iterator[dict[str, Checkpoint]]:
         """The checkpoints by role, after a check that outputs and inputs do not overlap."""
         self.references = references
+        for role, reference in references.items():
+            if hides_a_model(reference):
+                self.progress.say(
+                    f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
+                    " of the Hub"
+                )
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                opening = opened(references, self.settings, whole=(mirrored(references),))
+                own = (mirrored(references),)
+                opening = opened(references, self.settings, whole=own, by_ranges=True)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
@@ -125,11 +107,17 @@ class Surgery:
             engine = self.settings.engine(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
+            self.shares = fetching.to_fetch(plans, checkpoints)
         runs = [
             Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
+
+    @property
+    def fetched(self) -> dict[str, Any]:
+        """Figures of what is fetched from the Hub, by role."""
+        return {role: fetching.figures(found) for role, found in self.shares.items()}
 
     def announce(self, runs: Sequence[Run], engine: Settings) -> None:
         """Print the plan of each run."""
@@ -139,6 +127,7 @@ class Surgery:
             free = _free_bytes(each.target)
             way = words.way(self.references, each.out)
             self.progress.plan(each.plan, way, engine, available_memory(), free)
+        fetching.say(self.shares, self.progress)
 
     def checked(
         self, planned: Planned, checkpoints: Mapping[str, Checkpoint]
@@ -159,8 +148,10 @@ class Surgery:
         runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
-        _refuse_full_disk(runs, sides)
+        refuse_full_disk(runs, sides)
         refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
+        with self.phases.timed("fetch"):
+            fetching.fetch(self.shares, self.progress)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
             from ..engine.factors import FactorFolder
 
@@ -271,16 +262,25 @@ class Surgery:
             notes.append(manifest.nonfinite_note(own, nonfinite))
         if not self.settings.force and recipe.layer_map is None:
             preflight.refuse_other_depths(checkpoints)
+        unread = [r for r, c in checkpoints.items() if c.is_remote and self.settings.dry_run]
+        tied = (
+            [] if own in unread else equal_tensors(checkpoints[own], anatomy_of(checkpoints[own]))
+        )
+        if unread:
+            whose = " and ".join(map(spelled, unread))
+            notes.append(f"values of {whose} are on the Hub and were not looked at for this plan")
         plan = planning.build(
             recipe,
             checkpoints,
             max_shard_bytes=self.settings.max_shard_size,
             force=self.settings.force,
             left_alone=nonfinite,
-            tied=equal_tensors(checkpoints[own], anatomy_of(checkpoints[own])),
+            tied=tied,
             notes=notes,
         )
-        if not self.settings.force and (strange := preflight.refuse_unrelated(plan, checkpoints)):
+        if self.settings.force or unread:
+            return plan
+        if strange := preflight.refuse_unrelated(plan, checkpoints):
             self.progress.say(f"warning: {listed(strange, 'sampled matrix', 3)} look unrelated")
         return plan
 
@@ -319,23 +319,5 @@ def generates_text(config: Mapping[str, Any]) -> bool:
     return any(str(each).endswith(GENERATING) for each in named)
 
 
-def head_of(run: Run, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
-    """The head of a run's journal."""
-    return {
-        "plan": run.plan.digest,
-        "inputs": states(checkpoints),
-        "versions": manifest.versions(),
-        "settings": run.said,
-    }
-
-
 def _free_bytes(out: Path) -> int:
     return shutil.disk_usage(nearest_folder(out)).free
-
-
-def _refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
-    wanted = there = 0
-    for each in runs:
-        wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
-        there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest).rglob("*"))
-    disk.refuse_full(runs[0].target, wanted, there)

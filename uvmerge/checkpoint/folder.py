@@ -6,28 +6,28 @@ what an edit needs is ever read.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputRefused, listed
-from ..text import brief, two_lines
+from ..text import two_lines
 from . import header
-from .bounded import CONFIG_BYTES, INDEX_BYTES, is_text, read_json, read_start
+from .bounded import CONFIG_BYTES, read_start
 from .header import Header, Tensor as Tensor
 from .source import LocalFile, Source, Watched
 from .strangers import no_weights, pickles, weights_beside
+from .weight_files import (
+    INDEX as INDEX,
+    SINGLE_FILE as SINGLE_FILE,
+    inside as inside,
+    json_file,
+    weight_files,
+)
 from .wrappers import unwrapped
-
-SINGLE_FILE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-_VARIANT_FILE = re.compile(r"model\.[\w-]+\.safetensors")
-_VARIANT_INDEX = re.compile(r"model\.safetensors\.index\.[\w-]+\.json")
 
 
 @dataclass(eq=False)
@@ -70,6 +70,7 @@ class Checkpoint:
         label: str | None = None,
         commit: str | None = None,
         load_pickles: Callable[[Path], dict[str, Source]] | None = None,
+        source_of: Callable[[Path], Source] = LocalFile,
     ) -> Checkpoint:
         """Read the headers in `folder`; refuse files that contradict each other or the index.
 
@@ -79,16 +80,17 @@ class Checkpoint:
 
         Args:
             load_pickles: reads a folder's `.bin`/`.pt` weights; without it they are refused.
+            source_of: opens a weight file of the folder, by its path.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise InputRefused(folder, "is not a folder")
         notes = list(weights_beside(folder))
         watched = Watched([folder / "config.json", *folder.glob("*.safetensors.index*.json")])
-        config = _json_file(folder, "config.json", CONFIG_BYTES) or {}
-        files, index = _weight_files(folder, notes)
+        config = json_file(folder, "config.json", CONFIG_BYTES) or {}
+        files, index = weight_files(folder, notes, source_of)
         sources: dict[str, Source] = {
-            name: LocalFile(inside(folder, stored)) for name, stored in files.items()
+            name: source_of(inside(folder, stored)) for name, stored in files.items()
         }
         stored = frozenset(files.values())
         if not files and load_pickles and pickles(folder):
@@ -145,6 +147,20 @@ class Checkpoint:
     def size_bytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(tensor.size_bytes for tensor in self.tensors.values())
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether values that are read may first come over a network."""
+        return any(source.is_remote for source in self.sources.values())
+
+    def prepare(self, tensors: Iterable[tuple[Tensor, int, int]]) -> None:
+        """Have parts of tensors, each from a byte to another, at hand for reads that follow."""
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for tensor, start, stop in tensors:
+            at = tensor.offset
+            spans.setdefault(tensor.file, []).append((at + start, at + stop))
+        for file, wanted in spans.items():
+            self.sources[file].prepare(wanted)
 
     def read(self, file: str, offset: int, size_bytes: int) -> bytearray:
         """The bytes of a range of `file`."""
@@ -238,112 +254,3 @@ class Checkpoint:
 def folder_label(folder: Path) -> str:
     """A folder's own name, in characters that can be written anywhere."""
     return folder.resolve().name.encode(errors="replace").decode()
-
-
-def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, or `InputRefused` where the name or a link would lead out of the folder.
-
-    File names of an input are mirrored into the output, so a name like `../x` would overwrite
-    files of the user. The one way out is a Hub cache snapshot, whose files are links into `blobs`.
-    """
-    parts = name.split("/")
-    if not is_text(name):
-        what = f"names the file '{brief(name)}', which is not valid text"
-        raise InputRefused(folder, what, "Rename the file in UTF-8.")
-    if name.startswith("/") or "\\" in name or "\0" in name or {"..", ".", ""} & set(parts):
-        raise InputRefused(
-            folder,
-            f"names the file '{brief(name)}', which may lie outside the folder",
-            "Do not use this checkpoint, or repair its index.",
-        )
-    try:
-        if any(len(os.fsencode(part)) > 255 for part in parts):
-            raise ValueError("too long")
-        root, target = folder.resolve(), (folder / name).resolve()
-    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, not encodable
-        raise InputRefused(
-            folder, f"names the file '{brief(name)}', which no file can have"
-        ) from None
-    homes = [root]
-    if root.parent.name == "snapshots":
-        homes.append(root.parent.parent / "blobs")
-    if not any(target.is_relative_to(home) for home in homes):
-        raise InputRefused(
-            folder,
-            f"'{brief(name)}' is a link that leads out of the folder",
-            "Copy the file in its place.",
-        )
-    return folder / name
-
-
-def _weight_files(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """The files to open, by their name in the checkpoint, and the index if there is one.
-
-    The names differ where the folder holds only a variant (`model.fp16.safetensors`).
-    """
-    indexes = sorted(path.name for path in folder.glob("*.safetensors.index.json"))
-    single = (folder / SINGLE_FILE).exists()
-    if len(indexes) > 1 and INDEX not in indexes:
-        what = f"has several indexes: {', '.join(indexes)}"
-        raise InputRefused(folder, what, "Keep one of them.")
-    if not indexes:
-        return ({SINGLE_FILE: SINGLE_FILE}, None) if single else _variant(folder, notes)
-    name = INDEX if INDEX in indexes else indexes[0]
-    index = _read_index(folder, name)
-    files = list(dict.fromkeys(index["weight_map"].values()))
-    if single and files != [SINGLE_FILE]:
-        _check_same_keys(folder, name, index["weight_map"])
-        notes.append(f"{SINGLE_FILE} and {name} name the same tensors; {SINGLE_FILE} is used")
-        return {SINGLE_FILE: SINGLE_FILE}, None
-    return {file: file for file in files}, index
-
-
-def _read_index(folder: Path, name: str) -> dict[str, Any]:
-    """The index `name`, whose weight_map is known to name safetensors files that exist."""
-    index = _json_file(folder, name, INDEX_BYTES) or {}
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
-        raise InputRefused(folder / name, "has no weight_map from tensor names to file names")
-    for file in dict.fromkeys(weight_map.values()):
-        path = inside(folder, file)
-        if not file.endswith(".safetensors"):
-            what = f"names '{brief(file)}', which is not a .safetensors file"
-            raise InputRefused(folder / name, what)
-        if not path.is_file():
-            what = f"the shard {file} is missing"
-            raise InputRefused(folder, what, "Download the checkpoint again.")
-    return index
-
-
-def _variant(folder: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """Like `_weight_files`, of the only variant that the folder holds."""
-    indexes = [p for p in folder.iterdir() if _VARIANT_INDEX.fullmatch(p.name)]
-    singles = [p for p in folder.iterdir() if _VARIANT_FILE.fullmatch(p.name)]
-    if len(indexes) + len(singles) != 1:
-        return {}, None
-    if singles:
-        notes.append(f"read as {SINGLE_FILE}: the variant {singles[0].name}")
-        return {SINGLE_FILE: singles[0].name}, None
-    index = _read_index(folder, indexes[0].name)
-    variant = indexes[0].name.split(".")[-2]
-    plain = {file: file.replace(f".{variant}", "", 1) for file in index["weight_map"].values()}
-    notes.append(f"read as {INDEX}: the variant {indexes[0].name}")
-    weight_map = {name: plain[file] for name, file in index["weight_map"].items()}
-    return {plain[file]: file for file in plain}, index | {"weight_map": weight_map}
-
-
-def _check_same_keys(folder: Path, index_name: str, weight_map: dict[str, str]) -> None:
-    with closing(LocalFile(inside(folder, SINGLE_FILE))) as source:
-        names = {entry.name for entry in header.read(source).entries}
-    if names != weight_map.keys():
-        raise InputRefused(
-            folder,
-            f"holds both {SINGLE_FILE} ({len(names):,} tensors) and {index_name}"
-            f" ({len(weight_map):,} tensors), which differ",
-            f"transformers loads {SINGLE_FILE}; vLLM follows the index. Remove the stale one.",
-        )
-
-
-def _json_file(folder: Path, name: str, most: int) -> dict[str, Any] | None:
-    """The JSON object in a file of at most `most` bytes; None where there is no such file."""
-    return read_json(inside(folder, name), most) if (folder / name).exists() else None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 class PickledFile:
     """The tensors of one pickle behind a safetensors header (see `source.Source`)."""
+
+    is_remote = False
 
     def __init__(self, path: Path, name: str) -> None:
         import torch
@@ -58,6 +61,9 @@ class PickledFile:
             if first < last:
                 piece = _bytes(tensor)[first - entry.offset : last - entry.offset]
                 buffer[first - offset : last - offset] = piece
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: a file on disk is at hand."""
 
     def has_changed(self) -> bool:
         return not self.state.holds(self._path)

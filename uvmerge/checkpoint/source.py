@@ -88,12 +88,20 @@ class Watched:
 class Source(Protocol):
     """Where the bytes of one weight file come from; `size` counts them.
 
-    `state` is that of the file before anything was read of it.
+    `state` is that of the file before anything was read of it. Of a source that `is_remote`, what is
+    read first comes over a network.
     """
 
     name: str
     size: int
     state: FileState
+
+    @property
+    def is_remote(self) -> bool: ...
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Have spans of the file, from start to stop, at hand for reads that follow."""
+        ...
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes from `offset` on; thread-safe."""
@@ -113,6 +121,8 @@ class LocalFile:
         InputRefused: there is no file at `path`, or it cannot be opened.
     """
 
+    is_remote = False
+
     def __init__(self, path: Path) -> None:
         self.name = f"{path.absolute().parent.name}/{path.name}"
         self.path = path
@@ -126,6 +136,9 @@ class LocalFile:
         self.state = FileState.of(self.descriptor)
         self.size = self.state.size
         _DESCRIPTORS.add(self)
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: a file on disk is at hand."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         done = 0

@@ -132,6 +132,7 @@ def _sample(checkpoint: Checkpoint, tensor: Tensor) -> bytes:
     count = min(SAMPLE_BYTES, max(16, tensor.size_bytes // (4 * SAMPLES)), tensor.size_bytes)
     last = tensor.size_bytes - count
     starts = sorted({last * i // max(SAMPLES - 1, 1) for i in range(SAMPLES)})
+    checkpoint.prepare((tensor, start, start + count) for start in starts)
     return b"".join(
         bytes(checkpoint.read(tensor.file, tensor.offset + start, count)) for start in starts
     )

@@ -187,10 +187,10 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
 
 
 def _list_bundled(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    from ..recipe.bundled import as_table
+    from ..api.recipes import recipe_list
 
     if wanted:
-        click.echo(as_table())
+        click.echo(str(recipe_list()))
         ctx.exit()
 
 

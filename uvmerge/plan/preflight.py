@@ -104,7 +104,12 @@ def _counterpart_stacks(ours: Sequence[Stack], theirs: Sequence[Stack]) -> list[
 def _unrelated_layers(
     finetuned: Checkpoint, stack: Stack, base: Checkpoint, twin: Stack
 ) -> list[int]:
-    """Layers whose largest matrix is unrelated to that of the base's layer of the same number."""
+    """Layers whose largest matrix is unrelated to that of the base's layer of the same number.
+
+    None where values are on the Hub: a refusal reads no weights from there.
+    """
+    if finetuned.is_remote or base.is_remote:
+        return []
     anatomy, found = anatomy_of(finetuned), []
     largest: dict[int, Tensor] = {}
     for tensor in sorted(finetuned.tensors.values(), key=lambda tensor: tensor.size_bytes):
@@ -178,8 +183,11 @@ def sampled_cosines(
     size is √2, which is a cosine of 0.
     """
     stride = max(1, len(pairs) // SAMPLED_MATRICES)
+    chosen = pairs[::stride][:SAMPLED_MATRICES]
+    base.prepare((tensor, *_middle(tensor)) for tensor, _ in chosen)
+    finetuned.prepare((tensor, *_middle(tensor)) for _, tensor in chosen)
     cosines: dict[str, float] = {}
-    for tensor_b, tensor_f in pairs[::stride][:SAMPLED_MATRICES]:
+    for tensor_b, tensor_f in chosen:
         b, f = _values(base, tensor_b), _values(finetuned, tensor_f)
         if len(b) != len(f) or not all(map(math.isfinite, (sum(b), sum(f)))):
             continue
@@ -210,13 +218,20 @@ def _name_in(step: Step, role: str) -> str | None:
     return next((view.tensor for r, view in step.blocks[0].operands if r == role), None)
 
 
-def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:
-    """Up to `SAMPLED_ELEMENTS` values from the middle of a tensor."""
+def _middle(tensor: Tensor) -> tuple[int, int]:
+    """Where up to `SAMPLED_ELEMENTS` values in the middle of a tensor begin and end, in bytes."""
     element = DTYPE_BITS[tensor.dtype] // 8
     total = tensor.size_bytes // element
     count = min(total, SAMPLED_ELEMENTS)
     start = (total - count) // 2 * element
-    raw = bytes(checkpoint.read(tensor.file, tensor.offset + start, count * element))
+    return start, start + count * element
+
+
+def _values(checkpoint: Checkpoint, tensor: Tensor) -> list[float]:
+    """The values of `_middle`."""
+    start, stop = _middle(tensor)
+    raw = bytes(checkpoint.read(tensor.file, tensor.offset + start, stop - start))
+    count = len(raw) * 8 // DTYPE_BITS[tensor.dtype]
     if tensor.dtype == "BF16":
         wide = array("I", (half << 16 for half in struct.unpack(f"<{count}H", raw)))
         return list(memoryview(wide).cast("B").cast("f"))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import RecipeError
 from ..operations.options import did_you_mean
-from ..text import brief, table
-from .recipe import Recipe
+from ..text import brief
 
 
 def bundled() -> dict[str, Path]:
@@ -27,9 +26,3 @@ def bundled_file(name: str) -> Path:
             f"{did_you_mean(word, known)} `uvmerge run --list` shows the bundled recipes.",
         )
     return known[word]
-
-
-def as_table() -> str:
-    """The bundled recipes: the name to type, and what each does."""
-    rows = [(name, Recipe.load(path).name or "") for name, path in bundled().items()]
-    return table(("recipe", "what it does"), rows)

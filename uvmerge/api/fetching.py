@@ -1,0 +1,60 @@
+"""What plans read of checkpoints on the Hub: how much it is, and its download before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.roles import spelled
+from ..engine.progress import Progress
+from ..errors import counted
+from ..hub.download import Share, download, shares, verify
+from ..plan import reads
+from ..plan.steps import Plan
+from ..text import size
+
+
+def to_fetch(
+    plans: Sequence[Plan], checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, list[Share]]:
+    """By role, what is to be fetched of each weight file of a checkpoint on the Hub."""
+    found = {
+        role: shares(checkpoints[role].sources, files)
+        for role, files in reads.spans(plans, checkpoints).items()
+    }
+    return {role: each for role, each in found.items() if each}
+
+
+def say(wanted: Mapping[str, Sequence[Share]], progress: Progress) -> None:
+    """Say how much is fetched of each checkpoint."""
+    for role, found in wanted.items():
+        said = figures(found)
+        progress.say(
+            f"      fetches {size(said['bytes'])} of {spelled(role)} from the Hub in"
+            f" {counted(said['requests'], 'request')}; saves {size(said['saved_bytes'])} of"
+            f" {size(said['of_bytes'])}"
+        )
+
+
+def fetch(wanted: Mapping[str, Sequence[Share]], progress: Progress) -> None:
+    """Fetch what is missing; whole files are checked by hash, ranges by size and etag.
+
+    Raises:
+        InputRefused: the disk has no room, a hash or an etag is another one, or the Hub cannot be
+            reached; what came is kept.
+    """
+    everything = [share for found in wanted.values() for share in found]
+    if count := sum(share.bytes for share in everything):
+        with progress.phase("fetching", count) as advance:
+            download(everything, advance, quiet=progress.quiet)
+    verify(everything)
+
+
+def figures(found: Sequence[Share]) -> dict[str, Any]:
+    """Of one checkpoint: bytes to fetch, bytes of its weight files, bytes saved, and requests."""
+    wanted, whole = sum(share.bytes for share in found), sum(share.source.size for share in found)
+    return {
+        "bytes": wanted, "of_bytes": whole, "saved_bytes": whole - wanted,
+        "requests": sum(share.requests for share in found),
+    }  # fmt: skip
