@@ -10,11 +10,13 @@ from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchor
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
+from .api.push import PushResult as _PushResult
 from .api.recipes import RecipeContent as _RecipeContent, Recipes as _Recipes
+from .api.reproduce import Reproduction as _Reproduction
 from .api.results import Diff as Diff
 from .api.run import Result as Result
-from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.search import SearchResult as SearchResult
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -112,6 +114,24 @@ class _CcciSettings(TypedDict, total=False):
     style: Literal["auto", "infill", "instruct", "plain"]
     no_sandbox: bool
 
+class _RecipePushSettings(TypedDict, total=False):
+    private: bool
+    pr: bool
+    revision: str | None
+    dry_run: bool
+
+class _PushSettings(TypedDict, total=False):
+    private: bool
+    pr: bool
+    revision: str | None
+    dry_run: bool
+    base_id: str | None
+    finetuned_id: str | None
+
+class _ReproduceSettings(TypedDict, total=False):
+    workers: int
+    overwrite: bool
+
 class _Others(TypedDict, total=False):
     modules: str | Sequence[str] | None
     include: Sequence[str]
@@ -124,6 +144,7 @@ class _Filters(_Others, total=False):
 class _Run(_RunSettings, _Watch, total=False): ...
 class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Reproduce(_ReproduceSettings, _Watch, total=False): ...
 class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
@@ -246,6 +267,19 @@ def anchor_build(
 def anchor_show(file: _Reference) -> _AnchorContents: ...
 def recipe_list() -> _Recipes: ...
 def recipe_show(recipe: _Reference) -> _RecipeContent: ...
+def push(
+    out: _Reference,
+    repo: str,
+    *,
+    tell: Callable[[str], None] = ...,
+    **settings: Unpack[_PushSettings],
+) -> _PushResult: ...
+def recipe_push(
+    file: _Reference, repo: str, **settings: Unpack[_RecipePushSettings]
+) -> _PushResult: ...
+def reproduce(
+    repo: str, out: _Reference | None = ..., **settings: Unpack[_Reproduce]
+) -> _Reproduction: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,

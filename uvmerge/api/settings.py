@@ -57,7 +57,8 @@ def _parse_factors(value: object) -> Path | None:
     return _parse_path(value)
 
 
-def _parse_hub_id(value: object) -> str | None:
+def parse_hub_id(value: object) -> str | None:
+    """A Hub id like `org/name`; a `UsageError` says that a text is none."""
     if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
         raise UsageError("id", f"'{brief(value)}' is no Hub id", "Write it like org/name.")
     return None if value is None else str(value)
@@ -189,12 +190,12 @@ class SweepSettings(ComputeSettings):
     base_id: Annotated[
         str | None,
         Option("Hub id of BASE for the model card, where BASE is a folder",
-               parse=_parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
+               parse=parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
     ] = None  # fmt: skip
     finetuned_id: Annotated[
         str | None,
         Option("Hub id of FINETUNED for the model card, where FINETUNED is a folder",
-               parse=_parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
+               parse=parse_hub_id, accepts="str", metavar="ID", group=OUTPUT),
     ] = None  # fmt: skip
     overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it", group=SAFETY)] = (
         False

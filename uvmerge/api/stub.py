@@ -14,6 +14,8 @@ from ..operations.options import FILTERS, Parameter
 from .evaluate import EvalSettings
 from .evaluate_ccci import CcciSettings
 from .functions import by_name
+from .push import PushSettings, RecipePushSettings
+from .reproduce import ReproduceSettings
 from .settings import (
     AnchorSettings,
     ComputeSettings,
@@ -47,7 +49,9 @@ from .api.anchored import AnchorContents as _AnchorContents, Anchored as _Anchor
 from .api.check import Checked as _Checked
 from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
+from .api.push import PushResult as _PushResult
 from .api.recipes import RecipeContent as _RecipeContent, Recipes as _Recipes
+from .api.reproduce import Reproduction as _Reproduction
 from .api.results import Diff as Diff
 from .api.run import Result as Result
 from .api.scored import CcciEvaluation as _CcciEvaluation
@@ -95,6 +99,19 @@ _CALLS = """def anchor_build(
 def anchor_show(file: _Reference) -> _AnchorContents: ...
 def recipe_list() -> _Recipes: ...
 def recipe_show(recipe: _Reference) -> _RecipeContent: ...
+def push(
+    out: _Reference,
+    repo: str,
+    *,
+    tell: Callable[[str], None] = ...,
+    **settings: Unpack[_PushSettings],
+) -> _PushResult: ...
+def recipe_push(
+    file: _Reference, repo: str, **settings: Unpack[_RecipePushSettings]
+) -> _PushResult: ...
+def reproduce(
+    repo: str, out: _Reference | None = ..., **settings: Unpack[_Reproduce]
+) -> _Reproduction: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
@@ -199,6 +216,9 @@ def stub() -> str:
         _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
         _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
         _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
+        _typed_dict("_RecipePushSettings", "TypedDict", parameters(RecipePushSettings)),
+        _typed_dict("_PushSettings", "TypedDict", parameters(PushSettings)),
+        _typed_dict("_ReproduceSettings", "TypedDict", parameters(ReproduceSettings)),
         _typed_dict("_Others", "TypedDict", others),
         _typed_dict("_Filters", "_Others", [layers]),
     ]
@@ -208,6 +228,7 @@ def stub() -> str:
             "_Run": "_RunSettings, _Watch",
             "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Reproduce": "_ReproduceSettings, _Watch",
             "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",
             "_OptionsButLayers": "_RunSettings, _Others, _Watch",
@@ -264,6 +285,10 @@ def tables() -> str:
     heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
     parts.append(f"{heading} `--factors`:\n\n{_table(own)}")
     parts.append(f"Options of `eval ccci`:\n\n{_table(parameters(CcciSettings))}")
+    parts.append(
+        f"Options of `push`; `recipe push` has those before `--base-id`:\n\n{_table(parameters(PushSettings))}"
+    )
+    parts.append(f"Options of `reproduce`:\n\n{_table(parameters(ReproduceSettings))}")
     return "\n".join(parts)
 
 

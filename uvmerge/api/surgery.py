@@ -245,7 +245,12 @@ class Surgery:
         device = engine.device if plan.needs_torch else "none"
         precision = engine.precision if plan.needs_torch else "exact"
         ids = {f"{role}_id": hub_id for role, hub_id in self.settings.ids.items()}
-        return {"device": device, "precision": precision, **ids}
+        chosen = {
+            "max_shard_size": self.settings.max_shard_size,
+            "nonfinite": self.settings.nonfinite,
+        }
+        others = {k: str(v) for k, v in chosen.items() if v not in (None, "refuse")}
+        return {"device": device, "precision": precision, **others, **ids}
 
     def _plan(
         self,

@@ -29,6 +29,7 @@ from .evaluate import eval_group, tasks_path_command
 from .failures import of_click, of_system
 from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
+from .hub import push_command, reproduce_command
 from .look import check_command, demo_command, show_command
 from .recipe import recipe_group
 from .search import search_command
@@ -150,7 +151,7 @@ def _assemble() -> UvmergeError | None:
     _add(PREVENT, anchor_group)
     _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
     _add(TRY, sweep_group, search_command, demo_command, study_command)
-    _add(SHARE, run_command, recipe_group, check_command)
+    _add(SHARE, run_command, recipe_group, push_command, reproduce_command, check_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error
 

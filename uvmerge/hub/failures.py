@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InputRefused
+from ..errors import InputRefused, RunFailed, UvmergeError
 
 
 def refusal(
@@ -34,3 +34,33 @@ def refusal(
     else:  # what is raised depends on huggingface_hub's HTTP client
         what, do = (str(error).strip() or type(error).__name__).splitlines()[0], check
     return InputRefused(reference, f"{tried}: {what}", do)
+
+
+def not_pushed(error: Exception, repo: str, revision: str | None) -> UvmergeError:
+    """Why nothing can be pushed to a model.
+
+    Args:
+        error: what huggingface_hub raised.
+    """
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, UvmergeError):
+        return error
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    login = "`hf auth login` with a token that may write there, or set HF_TOKEN."
+    if isinstance(error, errors.GatedRepoError):
+        return InputRefused(
+            repo, "access is gated", f"Accept the terms at {constants.ENDPOINT}/{repo}."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        do = "Make it first: hf repos branch create."
+        return InputRefused(repo, f"has no branch {revision or 'main'!r}", do)
+    if status in (401, 403) or isinstance(error, errors.RepositoryNotFoundError):
+        return InputRefused(repo, "the Hub does not let you write there", login)
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        return InputRefused(repo, "the Hub cannot be reached: HF_HUB_OFFLINE is set", "Unset it.")
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RunFailed(
+        repo, f"the push stopped: {said}",
+        "Run the same command again: what the Hub has is not sent twice.",
+    )  # fmt: skip

@@ -36,6 +36,8 @@ _SAFE = {
     "license_name": re.compile(r"\w[\w .+-]{0,100}"),
     "license_link": re.compile(r"https://[\w.-]+(/[\w.%#~+-]+){0,20}|\w[\w.-]{0,60}"),
 }
+# How the paragraph ends that asks for the Hub ids of inputs.
+UNKNOWN = "before publishing, add the Hub ids as `base_model` above (`--base-id` and `--finetuned-id` do it)."
 _TAG = re.compile(r"\w[\w .+-]{0,60}")
 # Of libraries and tags: what says how other files hold the weights, and what uvmerge itself adds.
 _OF_OTHER_FILES = re.compile(
@@ -104,17 +106,17 @@ def _inherited(checkpoint: Checkpoint) -> dict[str, Any]:
     found: dict[str, Any] = {}
     front = _front(checkpoint)
     for key, safe in _SAFE.items():
-        value = _said(front, key)
+        value = said(front, key)
         if (
             isinstance(value, str)
             and safe.fullmatch(value)
             and not _OF_OTHER_FILES.fullmatch(value)
         ):
             found[key] = value
-    tags = _said(front, "tags")
+    tags = said(front, "tags")
     tags = [tag for tag in tags if _TAG.fullmatch(tag)] if isinstance(tags, list) else []
     found["tags"] = [tag for tag in tags if not _OF_OTHER_FILES.fullmatch(tag)][:MOST_TAGS]
-    licence = _said(front, "license")
+    licence = said(front, "license")
     if licence is None:
         return {key: value for key, value in found.items() if not key.startswith("license")}
     return found | {"license": licence}
@@ -129,7 +131,7 @@ def _front(checkpoint: Checkpoint) -> bytes:
     return front[1] if front else b""
 
 
-def _said(front: bytes, key: str) -> str | list[str] | None:
+def said(front: bytes, key: str) -> str | list[str] | None:
     """What the metadata of a card says under a key: a text or several, else None.
 
     Of the metadata, which strangers write, the lines of this key alone are parsed, by the strict
@@ -206,6 +208,5 @@ def _unknown(labels: Sequence[str]) -> list[str]:
     came = "came from a local folder" if len(labels) == 1 else "came from local folders"
     return [
         "",
-        f"{' and '.join(map(as_code, labels))} {came}: before publishing, add the Hub ids as"
-        " `base_model` above (`--base-id` and `--finetuned-id` do it).",
+        f"{' and '.join(map(as_code, labels))} {came}: {UNKNOWN}",
     ]

@@ -56,7 +56,13 @@ def build(
         "notes": list(plan.notes),
         "files": dict(sorted(files.items())),
     }
-    return content | {HASH: _own_hash(content)}
+    return sealed(content)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with its own hash as its last value."""
+    rest = {key: value for key, value in content.items() if key != HASH}
+    return rest | {HASH: _own_hash(rest)}
 
 
 def _heading(plan: Plan, settings: Mapping[str, str], samples: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,215 @@
+"""`uvmerge reproduce`: make a pushed output again from its recipe and lock, and compare every file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..errors import InputRefused, ProblemsFound
+from ..hub import listing as listings
+from ..hub.failures import refusal
+from ..hub.items import Item
+from ..hub.listing import Listing
+from ..hub.recipes import of_strangers
+from ..hub.references import model_named
+from ..hub.remote import fetch_beside
+from ..operations.options import MACHINE, SAFETY, Option
+from ..output import manifest
+from ..output.lock_file import Lock, read_lock
+from ..output.places import Reference
+from ..output.pushed import RECIPE
+from ..recipe.recipe import Recipe
+from ..text import expanded, inert, table, two_lines
+from . import environment
+from .environment import Difference
+from .origins import origins_of
+from .run import Result, run
+from .settings import Declared, shows, split_all
+from .twins import IDENTICAL, Compared, compared
+
+_MADE_BY_PUSH = (
+    manifest.CARD,
+    manifest.NAME,
+    RECIPE,
+)  # they name the repository, and are not compared
+
+
+@dataclass(frozen=True)
+class ReproduceSettings(Declared):
+    """How an output is made again."""
+
+    workers: Annotated[
+        int, Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
+                    group=MACHINE),
+    ] = 0  # fmt: skip
+    overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it", group=SAFETY)] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What `reproduce` returns.
+
+    Attributes:
+        out: the folder that was made.
+        files: by file of the lock, how it compares.
+        differences: what is not the same in the two environments, with its severity.
+    """
+
+    out: Path
+    files: Mapping[str, Compared] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
+
+    @property
+    def verdict(self) -> str:
+        """`identical`, or `equal within X`: the largest relative difference of a tensor."""
+        worst = max((each.within for each in self.files.values()), default=0.0)
+        is_same = all(each.verdict == IDENTICAL for each in self.files.values())
+        return IDENTICAL if is_same else f"equal within {worst:.1e}"
+
+    def __repr__(self) -> str:
+        return two_lines("Reproduction", str(self.out), self.verdict)
+
+    def __str__(self) -> str:
+        rows = [(inert(name), each.told) for name, each in self.files.items()]
+        return "\n".join([*map(str, self.differences), table(("file", "compared"), rows),
+                          self.verdict])  # fmt: skip
+
+    def as_data(self) -> dict[str, Any]:
+        """The result as JSON-able data."""
+        return {
+            "out": str(self.out), "verdict": self.verdict,
+            "files": {name: each.as_data() for name, each in self.files.items()},
+            "environment": [each.as_data() for each in self.differences],
+        }  # fmt: skip
+
+
+@shows(ReproduceSettings)
+def reproduce(repo: str, out: Reference | None = None, **settings: Any) -> Reproduction:
+    """Make an output of the Hub again, and compare the sha256 of every file with its lock.
+
+    The precision, the shard size and the treatment of NaN and Inf are those of the lock. The model
+    card, the recipe and the manifest are not compared: they name the repository.
+
+    Args:
+        repo: a model that `uvmerge push` made, like `org/name` or `org/name@revision`.
+        out: the folder to write; `NAME-reproduced` in the current folder by default.
+        settings: `workers`, `overwrite`; and `quiet`, `progress`, `control` of `Watch`.
+
+    Raises:
+        ProblemsFound: a file is different; the error names it and its tensors; exit code 4.
+        InputRefused: the model cannot be had, has no lock, or its lock says that it cannot be
+            made again.
+    """
+    chosen, watch = split_all(ReproduceSettings, settings)
+    listing = _listed(repo)
+    content, lock = _locked(listing)
+    recipe = _recipe(listing, content)
+    _refuse_other_inputs(listing.repo, content, lock)
+    target = expanded(out or f"{listing.repo.rpartition('/')[2]}-reproduced")
+    watch.shown.say(f"lock: {len(lock.files)} files of {listing.repo}@{listing.commit[:8]}")
+    before = environment.differences(content)
+    for each in before:
+        watch.shown.say(str(each))
+    done = run(
+        recipe, target, **lock.settings, workers=chosen.workers, overwrite=chosen.overwrite,
+        quiet=watch.quiet, progress=watch.progress, control=watch.control,
+    )  # fmt: skip
+    found = _files(done, listing, content, lock)
+    differences = [*before, *environment.rungs(content, done.edits)]
+    problems = [f"{name}: {each.told}" for name, each in found.items() if each.is_problem]
+    if problems:
+        told = [str(each) for each in differences if each.severity != environment.HARMLESS]
+        do = f"Different from {listing.repo}: do not trust that repository, or look at what differs here."
+        raise ProblemsFound(listing.repo, problems, "; ".join([do, *told]))
+    return Reproduction(target, found, differences)
+
+
+def _listed(repo: str) -> Listing:
+    model = model_named(repo)
+    if model is None or "/" not in model.repo:
+        raise InputRefused(repo, "is no model of the Hub", "Write it like org/name.")
+    try:
+        return listings.current(model)
+    except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
+        raise refusal(error, repo, model.repo, model.revision) from None
+
+
+def _locked(listing: Listing) -> tuple[dict[str, Any], Lock]:
+    """The manifest of a pushed output, and its lock."""
+    for name in (manifest.NAME, RECIPE):
+        if name not in listing.files:
+            raise InputRefused(
+                listing.repo, f"has no {name}: `uvmerge push` did not make it",
+                "Ask its owner to push it with uvmerge.",
+            )  # fmt: skip
+    folder = _fetched(listing, manifest.NAME).parent
+    content = manifest.read_checked(folder)
+    assert content is not None
+    lock = read_lock(content, listing.repo)
+    if lock.not_reproducible:
+        do = "Its owner can push it with --base-id and --finetuned-id."
+        raise InputRefused(listing.repo, "; ".join(lock.not_reproducible), do)
+    return content, lock
+
+
+def _fetched(listing: Listing, name: str) -> Path:
+    try:
+        return fetch_beside(listing, name)
+    except InputRefused:
+        raise
+    except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
+        raise refusal(error, listing.repo, listing.repo, listing.commit) from None
+
+
+def _recipe(listing: Listing, content: Mapping[str, Any]) -> Recipe:
+    """The recipe, which manifest and `uvmerge.yaml` have to tell in the same way."""
+    told = Recipe.load(_fetched(listing, RECIPE))
+    recipe = of_strangers(Recipe.from_data(content["recipe"]), listing.repo, {})
+    if of_strangers(told, listing.repo, {}) != recipe:
+        raise InputRefused(
+            listing.repo, f"{RECIPE} and {manifest.NAME} hold different recipes",
+            "One of them was changed after the push: ask its owner.",
+        )  # fmt: skip
+    return recipe
+
+
+def _refuse_other_inputs(repo: str, content: Mapping[str, Any], lock: Lock) -> None:
+    """Refuse inputs whose files have another sha256 than in the lock."""
+    origins, _ = origins_of(content, {})
+    for role, sha256 in lock.inputs.items():
+        found = origins[role].sha256 if role in origins else {}
+        if others := [name for name, each in sha256.items() if found.get(name) != each]:
+            raise InputRefused(
+                repo, f"{role}: {', '.join(others[:3])} of {origins[role].repo} is not the file of the lock",
+                "The input is another one now, so the output cannot be made again.",
+            )  # fmt: skip
+
+
+def _files(
+    done: Result, listing: Listing, content: Mapping[str, Any], lock: Lock
+) -> dict[str, Compared]:
+    """How each file that was made compares with the lock and with the Hub."""
+    assert done.out is not None
+    found: dict[str, Compared] = {}
+    torn = []
+    for name in (each for each in lock.files if each not in _MADE_BY_PUSH):
+        path, address = done.out / name, listing.files.get(name)
+        if not path.is_file():
+            found[name] = Compared("different", "was not made")
+            continue
+        item = Item(name, path)
+        is_at_hub = address is not None and item.is_at(address)
+        if item.sha256 == lock.files[name] and is_at_hub:
+            found[name] = Compared(IDENTICAL)
+        elif address is None:
+            found[name] = Compared("different", "is not at the Hub any more")
+        else:
+            found[name] = Compared("different", "other bytes")
+            torn.append(name)
+    extra = {path.name for path in done.out.glob("*.safetensors")} - lock.files.keys()
+    found |= {name: Compared("different", "is not in the lock") for name in sorted(extra)}
+    return found | compared(done.out, listing, content, lock, torn)

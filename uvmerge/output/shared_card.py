@@ -1,0 +1,97 @@
+"""The model card of an output as it is pushed: with Hub ids, in a part of its own of a card that is there.
+
+What other people wrote in a card stays as it is. The part of uvmerge lies between two marks and is
+replaced by the next push.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from ..text import as_code
+from .card import UNKNOWN, said
+
+BEGIN, END = "<!-- begin of what uvmerge wrote -->", "<!-- end of what uvmerge wrote -->"
+_FRONT = re.compile(r"\s*---\n(.*?\n)---\n", re.DOTALL)
+_CHUNK = re.compile(r"^([\w-]+):.*\n(?:[ \t-].*\n)*", re.MULTILINE)
+_OURS = ("base_model", "base_model_relation")
+_MOST_TAGS = 60
+
+
+def shared_card(
+    own: bytes,
+    existing: bytes | None,
+    repo: str,
+    ids: Sequence[tuple[str, str]],
+    missing: Sequence[str],
+) -> bytes:
+    """The card to push.
+
+    Args:
+        own: the card in the folder of the output.
+        existing: the card that is at the Hub already.
+        ids: the label of each input in `own` and its Hub id; the mirrored input first.
+        missing: why nobody else can make the output again.
+    """
+    front, body = _split(own.decode())
+    metadata = _without(front, _OURS)
+    known = list(dict.fromkeys(hub_id for _, hub_id in ids))
+    if known:
+        relation = "merge" if len(known) > 1 else "finetune"
+        metadata = _dumped({"base_model": known, "base_model_relation": relation}) + metadata
+    part = f"{BEGIN}\n{_body(body, repo, ids, missing)}\n{END}\n"
+    if not existing:
+        return f"---\n{metadata}---\n\n{part}".encode()
+    theirs, text = _split(existing.decode(errors="replace").replace("\r\n", "\n"))
+    before, begin, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2] if begin else ""
+    text = f"{before.rstrip()}\n\n{part}{after.lstrip(chr(10))}".lstrip()
+    return f"---\n{_merged(metadata, theirs)}---\n\n{text}".encode()
+
+
+def _split(card: str) -> tuple[str, str]:
+    """The metadata of a card as YAML, and its text."""
+    front = _FRONT.match(card)
+    return (front[1], card[front.end() :]) if front else ("", card)
+
+
+def _without(front: str, keys: Sequence[str]) -> str:
+    return _CHUNK.sub(lambda chunk: "" if chunk[1] in keys else chunk[0], front)
+
+
+def _merged(ours: str, theirs: str) -> str:
+    """Metadata of a card that is there, with our inputs and tags; its other keys stay."""
+    tags = [each for front in (theirs, ours) for each in _tags(front)]
+    chosen = _without(theirs, (*_OURS, "tags"))
+    there = {chunk[1] for chunk in _CHUNK.finditer(chosen)}
+    missing = _without(ours, [*there, "tags"])
+    return chosen + missing + _dumped({"tags": list(dict.fromkeys(tags))[:_MOST_TAGS]})
+
+
+def _tags(front: str) -> list[str]:
+    found = said(front.encode(), "tags") or []
+    return [found] if isinstance(found, str) else found
+
+
+def _dumped(data: Mapping[str, object]) -> str:
+    return str(yaml.safe_dump(dict(data), sort_keys=False))
+
+
+def _body(body: str, repo: str, ids: Sequence[tuple[str, str]], missing: Sequence[str]) -> str:
+    """The text of our card, which names inputs by their Hub ids, and how to make it again."""
+    title = f"# {as_code(repo)}"
+    lines = [line for line in body.strip().splitlines() if not line.endswith(UNKNOWN)]
+    lines = [title if line.startswith("# ") and i == 0 else line for i, line in enumerate(lines)]
+    text = "\n".join(lines).strip()
+    labels = [label for label, _ in ids]
+    for label, hub_id in (each for each in ids if labels.count(each[0]) == 1):
+        text = text.replace(as_code(label), as_code(hub_id))
+        text = re.sub(rf"(?<=[ ]){re.escape(label)}(?= |$)", hub_id, text, flags=re.MULTILINE)
+    if missing:
+        return f"{text}\n\n{'. '.join(missing)}."
+    return (
+        f"{text}\n\nMake it again and compare every file:\n\n```sh\nuvmerge reproduce {repo}\n```"
+    )
