@@ -11,7 +11,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +115,13 @@ class PatchedFile:
         self.name, self.size, self.state = source.name, source.size, source.state
         self._stretches = sorted(stretches, key=lambda stretch: stretch.start)
         self._starts = [stretch.start for stretch in self._stretches]
+
+    @property
+    def is_remote(self) -> bool:
+        return self._source.is_remote
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        self._source.prepare(spans)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         at, stop = offset, offset + len(buffer)
