@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import random
 import signal
@@ -66,6 +67,7 @@ def test_verdicts_follow_from_intervals() -> None:
     assert [verdict(i) for i in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), None, (0.0, 0.1))] == [
         SEEN, NOT_SEEN, CANNOT_TELL, CANNOT_TELL, CANNOT_TELL,
     ]  # fmt: skip
+    assert (verdict((0.0, 0.0)), against_line((0.0, 0.0))) == (NOT_SEEN, CANNOT_TELL)
     assert claim("It is more.", "part", [0.1, 0.11, 0.12])["verdict"] == SEEN
     assert claim("It is more.", "part", [0.1])["verdict"] == CANNOT_TELL
 
@@ -195,12 +197,12 @@ def test_no_run_is_lost_or_repeated_when_killed(tmp_path: Path) -> None:
 # A study of planted pairs.
 
 
-def fill(out: Path, count: int, above: float = 0.05) -> Lab:
-    """A study whose pairs are planted and finished, in the one regime `part`."""
+def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
+    """A study whose pairs are planted and finished."""
     lab = Lab(out, FULL)
-    for seed in range(count):
-        with Journal.opened(lab.journal("part", seed), lab.head) as journal:
-            for key, value in planted(seed, above, 0.005).values.items():
+    for regime, seed in itertools.product(regimes, range(count)):
+        with Journal.opened(lab.journal(regime, seed), lab.head) as journal:
+            for key, value in planted(seed, 0.05, 0.005).values.items():
                 journal.once("prevention", key, lambda value=value: value)
             journal.once("prevention", "", lambda: True)
     return lab
@@ -219,6 +221,20 @@ def test_results_page_and_table_follow_from_the_journals(tmp_path: Path) -> None
     row = next(row for row in rows if row["name"] == comparison.RPSFT)
     assert float(row["at_equal_loss"]) == pytest.approx(0.05, abs=0.01)
     assert row["at_equal_loss_verdict"] == "above the line" and row["pairs"] == "4"
+
+
+def test_the_command_of_a_finished_study_measures_nothing_and_prints_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path / "out", 2, ("part", "unseen"))
+    command = ("study", tmp_path / "out", "--only", "prevention", "--seeds", 2)
+    printed = uv(capsys, *command)
+    assert printed.code == 0 and printed.out.startswith("# The study\n")
+    assert "prevention.csv" in printed.err and "not finished" not in printed.err
+    found = json.loads(uv(capsys, *command, "--json").out)
+    assert found["left"] == [] and {
+        c["pairs"] for c in found["stages"]["prevention"]["claims"]
+    } == {2}
 
 
 def check_verdicts(found: dict[str, Any]) -> None:

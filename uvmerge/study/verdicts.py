@@ -15,25 +15,23 @@ BETTER, WORSE = "above the line", "below the line"
 def verdict(interval: Interval | None) -> str:
     """Whether a claim that a number is positive was seen.
 
-    *seen here*: the whole interval is above 0. *not seen*: the whole interval is below 0, or its
-    ends are both 0. *cannot tell*: it holds 0, or there is no interval (a single pair).
+    *seen here*: the whole interval is above 0. *not seen*: the whole interval is below 0, or is 0 itself.
+    *cannot tell*: it holds 0, or there is no interval (a single pair).
     """
-    side = _side(interval)
-    return {1: SEEN, -1: NOT_SEEN, 0: CANNOT_TELL}[side]
+    if interval == (0.0, 0.0):
+        return NOT_SEEN
+    return {1: SEEN, -1: NOT_SEEN, 0: CANNOT_TELL}[_side(interval)]
 
 
 def against_line(interval: Interval | None) -> str:
-    """Where an edit lies, from the interval of its differences to the line."""
+    """Where a model lies, from the interval of its differences to the line."""
     return {1: BETTER, -1: WORSE, 0: CANNOT_TELL}[_side(interval)]
 
 
 def _side(interval: Interval | None) -> int:
-    if interval is None:
-        return 0
-    low, high = interval
-    if low > 0:
-        return 1
-    return -1 if high < 0 or (low, high) == (0.0, 0.0) else 0
+    """1 or −1 where the whole interval lies on this side of 0, else 0."""
+    low, high = interval or (0.0, 0.0)
+    return (low > 0) - (high < 0)
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
