@@ -18,12 +18,13 @@ _HEAD = (
 def section(summary: Mapping[str, Any]) -> str:
     """The section of a stage that compares with the line, in Markdown, without its heading."""
     regimes = dict.fromkeys(row["regime"] for row in summary["rows"])
-    parts = [_claims(summary["claims"])] if summary["claims"] else []
+    parts = [claims_table(summary["claims"])] if summary["claims"] else []
     parts += [_regime(regime, summary["rows"]) for regime in regimes]
     return "\n\n".join([*parts, _caution(summary["rows"])])
 
 
-def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
+def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """A table of claims with what was measured and the verdicts, in Markdown."""
     lines = ["| claim | where | difference (95 %) | pairs | verdict |", "|---|---|---|---|---|"]
     lines += [
         f"| {one['claim']} | {one['regime']} | {difference(one)} | {one['pairs']} |"
