@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .lab import Pair, load
 
 LENGTH = 3  # of the fine-tuning, in those of the prevention stage: it should be too long
 POINTS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 1 / 3, 0.5, 2 / 3, 1.0)  # shares of the fine-tuning
+OWNER = "trajectory"  # the stage in whose name all of this is in the journal
 LAST = 10  # steps over which the training loss is averaged
 
 
@@ -67,24 +69,31 @@ def _trained(pair: Pair) -> tuple[Any, dict[str, Any]]:
     return model, {"training_loss": means}
 
 
-def points_of(
-    scores: Mapping[int, Mapping[str, float]], choosing: Mapping[int, Mapping[str, float]]
-) -> dict[str, int]:
-    """The steps that stages speak of, chosen on hands that nothing is reported on.
+def choosing(pair: Pair) -> dict[int, dict[str, float]]:
+    """By step, the scores of the checkpoints on hands that nothing is reported on."""
+    return {
+        step: pair.journal.once(
+            OWNER, f"choosing-{step}", partial(pair.scores, folder, split="search")
+        )
+        for step, folder in checkpoints(pair).items()
+    }
+
+
+def points_of(seen: Mapping[int, Mapping[str, float]]) -> dict[str, int]:
+    """The steps that stages speak of.
+
+    Args:
+        seen: by step, as `choosing` returns them.
 
     Returns:
         `best`, of the most out of domain; `short`, the first that is half of the way in domain from
-        the first to the best; `right`, the first with 99 % of the best in domain; and `long`, the last.
-
-    Args:
-        scores: by step, those of all checkpoints; only their steps are used.
-        choosing: by step, scores on the hands to choose on.
+        the least to the most; `right`, the first with 99 % of the most; and `long`, the last.
     """
-    order = sorted(scores)
-    inside = {step: choosing[step]["in_domain"] for step in order}
-    most, least = max(inside.values()), inside[order[0]]
+    order = sorted(seen)
+    inside = {step: seen[step]["in_domain"] for step in order}
+    most, least = max(inside.values()), min(inside.values())
     return {
-        "best": max(order, key=lambda step: choosing[step]["out_of_domain"]),
+        "best": max(order, key=lambda step: seen[step]["out_of_domain"]),
         "short": next(step for step in order if inside[step] >= (most + least) / 2),
         "right": next(step for step in order if inside[step] >= 0.99 * most),
         "long": order[-1],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import counted
 from ..report.colours import LINES
-from ..report.plots import GREY, WIDTH, empty_figure
+from ..report.plots import WIDTH, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,9 +61,33 @@ def along(axes: Axes, rows: Rows, keys: tuple[str, str], label: str, colour: str
             axes.plot([at, at], ends, color=colour, linewidth=0.6, alpha=0.5)
 
 
-def arrows(axes: Axes, rows: Rows, label: str, colour: str) -> None:
-    """A path of means in the plane of both accuracies, its end marked."""
+def paths(found: Mapping[str, Any], label: Callable[[str], str]) -> Figure:
+    """The paths of RL in the plane of both accuracies, means over pairs; a panel for each regime.
+
+    An open circle is the start of RL, a full one its end.
+    """
+    regimes = list(dict.fromkeys(row["regime"] for row in found["rows"]))
+    figure = empty_figure(WIDTH, 3.2)
+    places = figure.subplots(1, len(regimes), squeeze=False)[0]
+    order = list(dict.fromkeys(row["start"] for row in found["rows"]))
+    plain_starts = [start for start in order if "-" not in start]
+    for axes, regime in zip(places, regimes, strict=True):
+        own = [row for row in found["rows"] if row["regime"] == regime]
+        for start in order:
+            place = plain_starts.index(start.partition("-")[0])
+            rows = [row for row in own if row["start"] == start]
+            _path(axes, rows, label(start), LINES[place], "--" if "-" in start else "-")
+        axes.set_title(f"{regime}, {counted(own[0]['loss']['pairs'], 'pair')}")
+        axes.set_xlabel("accuracy in domain")
+    places[0].set_ylabel("accuracy out of domain")
+    handles = places[0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncol=3)
+    return figure
+
+
+def _path(axes: Axes, rows: Rows, label: str, colour: str, style: str) -> None:
+    """A path of means, its start an open circle and its end a full one."""
     x, y = ([row[key]["mean"] for row in rows] for key in ("in_domain", "out_of_domain"))
-    axes.plot(x, y, "-", color=colour, label=label)
+    axes.plot(x, y, style, color=colour, label=label)
     axes.plot(x[:1], y[:1], "o", color=colour, markersize=4, fillstyle="none")
     axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=4)

@@ -34,8 +34,7 @@ def measure(pair: Pair) -> None:
     pair.once(_step(0), lambda: {**pair.scores(pair.base), "kl": 0.0, "kl_out": 0.0})
     for step in course.steps(pair):
         pair.once(_step(step), partial(_scored, pair, step, before))
-    for step in [0, *course.steps(pair)]:
-        pair.once(f"choosing-{step}", partial(chosen_on, pair, step))
+    pair.once("choosing", lambda: {str(k): v for k, v in course.choosing(pair).items()})
     pair.once("training_loss", lambda: {str(k): v for k, v in course.training_losses(pair).items()})
     pair.once("moved", lambda: moved.moved(pair.base, list(course.checkpoints(pair).values())))
     last = course.steps(pair)[-1]
@@ -54,12 +53,6 @@ def _base_answers(pair: Pair) -> dict[str, Any]:
 def _scored(pair: Pair, step: int, before: Mapping[str, Any]) -> dict[str, float]:
     model = load(course.checkpoints(pair)[step])
     return {**pair.scores(model), **moved.kl_to(before, model, pair.tokenizer, _KL_HANDS)}
-
-
-def chosen_on(pair: Pair, step: int) -> dict[str, float]:
-    """The scores of a checkpoint on the hands to choose on; step 0 is the base."""
-    folder = course.checkpoints(pair)[step] if step else pair.base
-    return pair.scores(folder, split="search")
 
 
 def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
@@ -86,17 +79,14 @@ def _by_step(values: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     return found
 
 
-def _choosing(pair: Measured, run: Mapping[int, Any]) -> dict[int, dict[str, float]]:
-    return {step: pair.values[f"choosing-{step}"] for step in run if step}
-
-
 def _claims_of_scores(
     regime: str, pairs: Sequence[Measured], runs: Sequence[dict[int, dict[str, float]]]
 ) -> list[dict[str, Any]]:
     found: dict[str, list[float]] = {}
     for pair, run in zip(pairs, runs, strict=True):
-        choosing, out = _choosing(pair, run), {step: run[step]["out_of_domain"] for step in run}
-        peak = course.points_of(choosing, choosing)["best"]
+        out = {step: run[step]["out_of_domain"] for step in run}
+        choosing = {int(step): seen for step, seen in pair.values["choosing"].items()}
+        peak = course.points_of(choosing)["best"]
         last = max(run)
         tested = min(choosing, key=lambda step: choosing[step]["loss"])
         trained = min(choosing, key=lambda step: run[step]["training_loss"])
@@ -104,7 +94,7 @@ def _claims_of_scores(
             ("Out of domain, accuracy first rises above that of the base.", out[peak] - out[0]),
             ("Out of domain, accuracy falls from its peak to the end of the fine-tuning.",
              out[peak] - out[last]),
-            ("The peak comes before the first half of the fine-tuning is over (0.5 less its place).",
+            ("The peak lies in the first half of the fine-tuning (0.5 less its place).",
              0.5 - peak / last),
             ("The peak has more out of domain than the checkpoint of the least test loss.",
              out[peak] - out[tested]),
