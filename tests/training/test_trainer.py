@@ -42,7 +42,9 @@ CHECKPOINTING = {"gradient_checkpointing": True}
         {"bf16": True},
         {**CHECKPOINTING, "gradient_checkpointing_kwargs": {"use_reentrant": False}},
         {**CHECKPOINTING, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
-        pytest.param({"torch_compile": True}, marks=pytest.mark.slow),  # needs a C compiler
+        pytest.param(
+            {"torch_compile": True, "torch_compile_backend": "aot_eager"}, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda settings: " ".join(settings) or "plain",
 )

@@ -16,7 +16,7 @@ def verdict(interval: Interval | None) -> str:
     """Whether a claim that a number is positive was seen.
 
     *seen here*: the whole interval is above 0. *not seen*: the whole interval is below 0, or is 0 itself.
-    *cannot tell*: it holds 0, or there is no interval (a single pair).
+    *cannot tell*: it holds 0, or there is no interval (less than three pairs).
     """
     if interval == (0.0, 0.0):
         return NOT_SEEN

@@ -13,6 +13,8 @@ from statistics import fmean, stdev
 
 from .statistics import LEVEL, Interval
 
+FEWEST = 3  # pairs of which an interval is given
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -21,7 +23,7 @@ class Mean:
     Attributes:
         value: the mean.
         sd: standard deviation between pairs; None for a single pair.
-        interval: the 95 % t-interval; None for a single pair.
+        interval: the 95 % t-interval; None for less than `FEWEST` pairs, whose spread says little.
         count: how many pairs.
     """
 
@@ -40,9 +42,9 @@ def mean_over(values: Sequence[float]) -> Mean:
     if not values:
         raise ValueError("a mean needs at least one value")
     middle, count = fmean(values), len(values)
-    if count == 1:
-        return Mean(middle, None, None, 1)
-    spread = stdev(values)
+    spread = stdev(values) if count > 1 else None
+    if spread is None or count < FEWEST:
+        return Mean(middle, spread, None, count)
     reach = t_quantile(0.5 + LEVEL / 2, count - 1) * spread / math.sqrt(count)
     return Mean(middle, spread, (middle - reach, middle + reach), count)
 
