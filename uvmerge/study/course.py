@@ -79,6 +79,15 @@ def choosing(pair: Pair) -> dict[int, dict[str, float]]:
     }
 
 
+def scored(pair: Pair) -> dict[int, dict[str, float]]:
+    """By step, the scores of the base (0) and of the checkpoints on the hands that are reported on."""
+    folders = {0: pair.base, **checkpoints(pair)}
+    return {
+        step: pair.journal.once(OWNER, f"scores-{step}", partial(pair.scores, folder))
+        for step, folder in folders.items()
+    }
+
+
 def points_of(seen: Mapping[int, Mapping[str, float]]) -> dict[str, int]:
     """The steps that stages speak of.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import counted
 from ..report.colours import LINES
-from ..report.plots import WIDTH, empty_figure
+from ..report.plots import GREY, WIDTH, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,3 +91,25 @@ def _path(axes: Axes, rows: Rows, label: str, colour: str, style: str) -> None:
     axes.plot(x, y, style, color=colour, label=label)
     axes.plot(x[:1], y[:1], "o", color=colour, markersize=4, fillstyle="none")
     axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=4)
+
+
+def bars(rows: Rows, labels: Mapping[str, str]) -> Figure:
+    """Means and 95 % intervals of several numbers between −1 and 1, a colour for each regime."""
+    figure = empty_figure(WIDTH, 0.28 * len(labels) + 0.9)
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        at = [i + 0.2 * (place - (len(rows) - 1) / 2) for i in range(len(labels))]
+        axes.plot(
+            [row[key]["mean"] for key in labels], at, "o", color=LINES[place], markersize=4,
+            label=f"{row['regime']}, {counted(row[next(iter(labels))]['pairs'], 'pair')}",
+        )  # fmt: skip
+        for y, key in zip(at, labels, strict=True):
+            ends = row[key]["interval_95"]
+            if ends is not None:
+                axes.plot(ends, [y, y], color=LINES[place], linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=0.5)
+    axes.set_yticks(range(len(labels)), list(labels.values()), parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(-1.02, 1.02)
+    figure.legend(loc="outside lower center", ncol=3)
+    return figure

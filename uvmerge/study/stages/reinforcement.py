@@ -17,7 +17,6 @@ from .. import course, moved
 from ..comparison_page import claims_table
 from ..edits import Edit
 from ..lab import Pair, load
-from ..line import line_at
 from ..reinforce import reinforced
 from ..stage import Measured, Stage
 from ..verdicts import claim, summary
@@ -45,6 +44,7 @@ def measure(pair: Pair) -> None:
     """Train from every start once, and measure where the weights went."""
     found = starts(pair)
     pair.once("starts", lambda: {**found, "best": course.points_of(course.choosing(pair))["best"]})
+    pair.once("sft", lambda: {str(step): each for step, each in course.scored(pair).items()})
     for name, step in found.items():
         begun = course.checkpoints(pair)[step]
         for start, folder in ((name, begun), (name + _REPAIRED, _repaired(pair, name, begun))):
@@ -150,13 +150,14 @@ def _claims_of_start(values: Mapping[str, Any], start: str) -> dict[str, float]:
     """What is claimed of RL from a start, and the difference on one pair."""
     (begun, ended), out = _ends(values[start]), "out_of_domain"
     repaired, turn = _ends(values[start + _REPAIRED])[1], values[f"turn-{start}"]
-    path = [(look["in_domain"], look[out]) for look in values[start].values()]
+    others = [*values[start].values(), *values["sft"].values()]
     back, where = values[f"reverse-{start}"], f"SFT {STARTS[start]}"
     return {
         f"RL from {where} gains in domain.": ended["in_domain"] - begun["in_domain"],
         f"RL from {where} wins back accuracy out of domain.": ended[out] - begun[out],
-        f"RL from {where}, repaired, ends with more out of domain than what RL from it unrepaired"
-        " has at no less in domain.": repaired[out] - line_at(path, repaired["in_domain"]).value,
+        f"RL from {where}, repaired, ends with more out of domain than any SFT checkpoint, and than"
+        " RL without the repair, at no less in domain.":
+            repaired[out] - best_at(others, repaired["in_domain"]),
         f"RL from {where} turns leading vectors back towards the best checkpoint (radians).":
             turn["before"] - turn["after"],
         f"Directions of {where} put into the RL model make it worse out of domain.":
@@ -164,6 +165,17 @@ def _claims_of_start(values: Mapping[str, Any], start: str) -> dict[str, float]:
         f"Directions of {where} put into the RL model make it worse in domain.":
             ended["in_domain"] - back["in_domain"],
     }  # fmt: skip
+
+
+def best_at(others: Sequence[Mapping[str, float]], level: float) -> float:
+    """The most out of domain that others have at no less than a level in domain.
+
+    Where none reaches the level, that of the best of them in domain.
+    """
+    reached = [each for each in others if each["in_domain"] >= level]
+    if not reached:
+        return max(others, key=lambda each: each["in_domain"])["out_of_domain"]
+    return max(each["out_of_domain"] for each in reached)
 
 
 def _ends(path: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:

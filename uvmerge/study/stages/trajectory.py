@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ...demo import sums
@@ -31,18 +32,14 @@ _TABLE = {
 def measure(pair: Pair) -> None:
     """Train once, and test and measure every checkpoint once."""
     before = _base_answers(pair)
-    pair.once(_step(0), lambda: {**pair.scores(pair.base), "kl": 0.0, "kl_out": 0.0})
-    for step in course.steps(pair):
-        pair.once(_step(step), partial(_scored, pair, step, before))
-    pair.once("choosing", lambda: {str(k): v for k, v in course.choosing(pair).items()})
+    for step, folder in course.checkpoints(pair).items():
+        pair.once(f"kl-{step}", partial(_divergence, pair, folder, before))
+    course.scored(pair)
+    course.choosing(pair)
     pair.once("training_loss", lambda: {str(k): v for k, v in course.training_losses(pair).items()})
     pair.once("moved", lambda: moved.moved(pair.base, list(course.checkpoints(pair).values())))
     last = course.steps(pair)[-1]
     pair.once("control", lambda: moved.with_random_signs(pair, course.checkpoints(pair)[last]))
-
-
-def _step(step: int) -> str:
-    return f"step-{step}"
 
 
 def _base_answers(pair: Pair) -> dict[str, Any]:
@@ -50,9 +47,8 @@ def _base_answers(pair: Pair) -> dict[str, Any]:
     return {r: moved.log_probs(base, pair.tokenizer, r, _KL_HANDS) for r in sums.RULES}
 
 
-def _scored(pair: Pair, step: int, before: Mapping[str, Any]) -> dict[str, float]:
-    model = load(course.checkpoints(pair)[step])
-    return {**pair.scores(model), **moved.kl_to(before, model, pair.tokenizer, _KL_HANDS)}
+def _divergence(pair: Pair, folder: Path, before: Mapping[str, Any]) -> dict[str, float]:
+    return moved.kl_to(before, load(folder), pair.tokenizer, _KL_HANDS)
 
 
 def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
         for step in runs[0]:
             points = [run[step] for run in runs]
             means = {key: summary([p[key] for p in points]) for key in points[0]}
-            rows.append({"regime": regime, "name": _step(step), "step": step, **means})
+            rows.append({"regime": regime, "step": step, **means})
         claims += _claims_of_scores(regime, pairs, runs) + _claims_of_weights(regime, pairs, runs)
     return {"rows": rows, "claims": claims, "correlations": _correlations(measured)}
 
@@ -72,10 +68,10 @@ def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
 def _by_step(values: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     """All that was measured of one pair, by step; that of step 0 is its base's."""
     steps = sorted(int(step) for step in values["training_loss"])
-    found = {0: dict(values[_step(0)])}
+    found = {0: {**values["scores-0"], "kl": 0.0, "kl_out": 0.0}}
     for step, weights in zip(steps, values["moved"], strict=True):
         training = {"training_loss": values["training_loss"][str(step)]}
-        found[step] = {**values[_step(step)], **training, **weights}
+        found[step] = {**values[f"scores-{step}"], **values[f"kl-{step}"], **training, **weights}
     return found
 
 
@@ -85,7 +81,7 @@ def _claims_of_scores(
     found: dict[str, list[float]] = {}
     for pair, run in zip(pairs, runs, strict=True):
         out = {step: run[step]["out_of_domain"] for step in run}
-        choosing = {int(step): seen for step, seen in pair.values["choosing"].items()}
+        choosing = {step: pair.values[f"choosing-{step}"] for step in run if step}
         peak = course.points_of(choosing)["best"]
         last = max(run)
         tested = min(choosing, key=lambda step: choosing[step]["loss"])
@@ -186,7 +182,7 @@ def draw(found: Mapping[str, Any]) -> Any:
 
 def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows with numbers and texts alone, for a CSV file."""
-    keys = list(found["rows"][-1])[3:]
+    keys = list(found["rows"][-1])[2:]
     flat = []
     for row in found["rows"]:
         one: dict[str, Any] = {key: row[key] for key in ("regime", "step")}
