@@ -286,7 +286,7 @@ def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_i
     last = run_module.run(out, seeds=2)
     assert not last.left and len(measured) == len({*measured}) == 4
     assert last.found["stages"]["fake"]["rows"] == [{"n": 4}]
-    with pytest.raises(InputRefused, match="was measured with hands 500, not 300"):
+    with pytest.raises(InputRefused, match="was measured with hands 500, not 200"):
         run_module.run(out, seeds=2, quick=True)
 
 

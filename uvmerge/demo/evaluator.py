@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,19 +99,22 @@ def answers(
 
 
 def tensors(
-    tokenizer: PreTrainedTokenizerBase, rule: str, hands: Sequence[sums.Hand]
+    tokenizer: PreTrainedTokenizerBase, rule: str, hands: Sequence[sums.Hand], task: Any = sums
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids of the questions (hands × tokens) and of the right answers (hands), both int64.
+
+    Args:
+        task: the module of the task.
 
     Raises:
         ValueError: the tokenizer does not take every word of the task as one token.
     """
     import torch
 
-    questions = tokenizer([sums.encode(rule, hand) for hand in hands], add_special_tokens=False)
-    expected = tokenizer([sums.answer(rule, hand) for hand in hands], add_special_tokens=False)
+    questions = tokenizer([task.encode(rule, hand) for hand in hands], add_special_tokens=False)
+    expected = tokenizer([task.answer(rule, hand) for hand in hands], add_special_tokens=False)
     unknown = tokenizer.unk_token_id
-    for ids, length in ((questions["input_ids"], sums.HAND_SIZE + 2), (expected["input_ids"], 1)):
+    for ids, length in ((questions["input_ids"], task.HAND_SIZE + 2), (expected["input_ids"], 1)):
         if any(len(row) != length or unknown in row for row in ids):
             raise ValueError("the tokenizer does not take every word of the task as one token")
     return torch.tensor(questions["input_ids"]), torch.tensor(expected["input_ids"])[:, 0]

@@ -74,6 +74,7 @@ class Schedule:
         base_rate, finetune_rate: peak learning rates.
         batch: hands in a step.
         seed: seed of the weights and of the hands.
+        task: the module of the task.
     """
 
     regime: str
@@ -84,19 +85,20 @@ class Schedule:
     finetune_rate: float = 2e-4
     batch: int = 192
     seed: int = 0
+    task: Any = sums
 
     @property
     def base(self) -> Course:
         """The training of the base, whose other rules share alike in what `few` leaves."""
-        left, others = self.batch - self.few, len(sums.OUT_OF_DOMAIN)
-        hands = {rule: (left + i) // others for i, rule in enumerate(sums.OUT_OF_DOMAIN)}
-        known = {sums.IN_DOMAIN: self.few} if self.few else {}
+        left, others = self.batch - self.few, len(self.task.OUT_OF_DOMAIN)
+        hands = {rule: (left + i) // others for i, rule in enumerate(self.task.OUT_OF_DOMAIN)}
+        known = {self.task.IN_DOMAIN: self.few} if self.few else {}
         return Course(known | hands, self.base_steps, self.base_rate, self.seed)
 
     @property
     def finetuning(self) -> Course:
         """The fine-tuning, on one rule alone."""
-        hands = {sums.IN_DOMAIN: self.batch}
+        hands = {self.task.IN_DOMAIN: self.batch}
         return Course(hands, self.finetune_steps, self.finetune_rate, self.seed + 1)
 
 
@@ -111,14 +113,15 @@ SCHEDULES = {
 """Regime -> the schedule of its pairs, with seed 0."""
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer that splits at white space and knows exactly the words of the task."""
+def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer that splits at white space and knows exactly the words of a task, of this one by
+    default."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", "<unk>", *sums.vocabulary()]
+    words = ["<pad>", "<eos>", "<unk>", *(words or sums.vocabulary())]
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     fast: Any = PreTrainedTokenizerFast
@@ -134,15 +137,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return finished
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama of about 0.8 million parameters in float32."""
+def build_model(tokenizer: PreTrainedTokenizerFast, width: int = 128) -> LlamaForCausalLM:
+    """An untrained Llama in float32: of about 0.8 million parameters, or of another width."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=344,
+            hidden_size=width,
+            intermediate_size=344 * width // 128,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=4,
@@ -205,6 +208,7 @@ def fit(
     on_step: Callable[[int, LlamaForCausalLM], object] | None = None,
     add_gradient: Callable[[LlamaForCausalLM], object] | None = None,
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    dealer: Any = None,
 ) -> None:
     """Train a model in place.
 
@@ -218,10 +222,11 @@ def fit(
             for a penalty whose gradient is known.
         loss: in place of the cross entropy: of the logits of the last token (hands × words), the
             answers (hands) and the questions (hands × tokens), a scalar.
+        dealer: of another task; its `deal` takes a rule and a count, and returns questions and answers.
     """
     import torch
 
-    dealer = _Dealer(tokenizer, course.seed)
+    dealer = dealer or _Dealer(tokenizer, course.seed)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=course.peak_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )

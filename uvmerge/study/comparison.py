@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .line import line_at
+from .line import Point, above_line, line_at
 from .stage import Measured
 from .verdicts import against_line, claim, summary
 
@@ -61,15 +61,37 @@ def _differences(name: str, measured: Sequence[Measured], line: Sequence[str]) -
     for key, (level, sign) in LEVELS.items():
         differences, beyond = [], 0
         for pair in measured:
-            points = [(sign * pair.values[p][level], pair.values[p]["out_of_domain"]) for p in line]
-            at = line_at(points, sign * pair.values[name][level])
-            differences.append(pair.values[name]["out_of_domain"] - at.value)
+            ours, along = pair.values[name], [pair.values[point] for point in line]
+            point, points = _point(ours, level, sign), [_point(each, level, sign) for each in along]
+            at = line_at(points, point[0])
             beyond += at.is_beyond
+            crossed = _crossed(ours, along, level, sign)
+            differences.append(point[1] - at.value if crossed is None else crossed)
         said = summary(differences)
         ends = said["interval_95"]
         word = against_line(None if ends is None else (ends[0], ends[1]))
         found[key] = {**said, "beyond": beyond, "verdict": word}
     return found
+
+
+def _point(scores: Mapping[str, Any], level: str, sign: int) -> Point:
+    return sign * scores[level], scores["out_of_domain"]
+
+
+def _crossed(
+    ours: Mapping[str, Any], along: Sequence[Mapping[str, Any]], level: str, sign: int
+) -> float | None:
+    """The difference to the line whose place was chosen on the other half; None without halves."""
+    if any("halves" not in each for each in (ours, *along)):
+        return None
+    first, second = (
+        (
+            [_point(a["halves"][i], level, sign) for a in along],
+            _point(ours["halves"][i], level, sign),
+        )
+        for i in (0, 1)
+    )
+    return (above_line(first, second) + above_line(second, first)) / 2
 
 
 def claims(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

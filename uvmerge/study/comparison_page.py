@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..demo import sums
 from ..errors import counted
+from .kinds import KINDS
 from .verdicts import BETTER, WORSE
 
 _HEAD = (
@@ -18,13 +18,13 @@ _HEAD = (
 def section(summary: Mapping[str, Any]) -> str:
     """The section of a stage that compares with the line, in Markdown, without its heading."""
     regimes = dict.fromkeys(row["regime"] for row in summary["rows"])
-    parts = [claims_table(summary["claims"])] if summary["claims"] else []
+    parts = [claim_table(summary["claims"])] if summary["claims"] else []
     parts += [_regime(regime, summary["rows"]) for regime in regimes]
     return "\n\n".join([*parts, _caution(summary["rows"])])
 
 
-def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
-    """A table of claims with what was measured and the verdicts, in Markdown."""
+def claim_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """The claims with their intervals and verdicts."""
     lines = ["| claim | where | difference (95 %) | pairs | verdict |", "|---|---|---|---|---|"]
     lines += [
         f"| {one['claim']} | {one['regime']} | {difference(one)} | {one['pairs']} |"
@@ -38,29 +38,32 @@ def _regime(regime: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of a regime, and which rows lie above and below the line."""
     own = [row for row in rows if row["regime"] == regime]
     lines = [
-        _row(row) for kind in ("line", "training", "edit") for row in own if row["kind"] == kind
+        _row(row)
+        for kind in ("line", "training", "edit", "control")
+        for row in own
+        if row["kind"] == kind
     ]
     pairs = counted(own[0]["loss"]["pairs"], "pair")
     spread = " ± standard deviation" if own[0]["loss"]["sd"] is not None else ""
-    told = f"**{regime}**: {sums.REGIMES[regime]}. Means{spread} over {pairs}."
-    return "\n".join([told, "", _HEAD, *lines, "", _outcome(own)])
+    told = f"**{regime}**: {KINDS[regime].told}. Means{spread} over {pairs}."
+    return "\n".join([told, "", _HEAD, *lines, "", outcome(own)])
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    cells = [_mean(row[key]) for key in ("loss", "in_domain", "out_of_domain")]
+    cells = [mean(row[key]) for key in ("loss", "in_domain", "out_of_domain")]
     for key in ("at_equal_loss", "at_equal_accuracy"):
-        cells.append(_against(row[key]) if key in row else "")
+        cells.append(against(row[key]) if key in row else "")
     cells.append(f"{row['block']['mean']:.4f}" if "block" in row else "")
     return f"| {row['label']} | {' | '.join(cells)} |"
 
 
-def _mean(found: Mapping[str, Any]) -> str:
+def mean(found: Mapping[str, Any]) -> str:
     """`0.633 ± 0.021`: the mean over pairs and their standard deviation."""
     spread = "" if found["sd"] is None else f" ± {found['sd']:.3f}"
     return f"{found['mean']:.3f}{spread}"
 
 
-def _against(found: Mapping[str, Any]) -> str:
+def against(found: Mapping[str, Any]) -> str:
     """A difference to the line, bold where its interval excludes 0."""
     said = difference(found)
     said = f"**{said}**" if found["verdict"] in (BETTER, WORSE) else said
@@ -70,16 +73,17 @@ def _against(found: Mapping[str, Any]) -> str:
 def difference(found: Mapping[str, Any]) -> str:
     """`+0.031 (−0.010 to +0.072)`."""
     ends = found["interval_95"]
-    said = _signed(found["mean"])
-    return said if ends is None else f"{said} ({_signed(ends[0])} to {_signed(ends[1])})"
+    said = signed(found["mean"])
+    return said if ends is None else f"{said} ({signed(ends[0])} to {signed(ends[1])})"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """`+0.031`, `−0.010` or `0.000`."""
     shown = f"{value:+.3f}"
     return (shown if float(shown) else "0.000").replace("-", "−")
 
 
-def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
+def outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """Which rows lie above the line and how many below it, at equal loss and at equal accuracy."""
     said = []
     for key, words in (("at_equal_loss", "loss"), ("at_equal_accuracy", "accuracy")):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What a name in the journal begins with -> label, colour and marker of its family.
+# What the name of a training begins with, or a kind of row -> label, colour and marker of its family.
 _FAMILIES = {
     "sft": ("SFT, and lower rates", LINES[6], "o"),
     "rate": ("SFT, and lower rates", LINES[6], "o"),
@@ -25,6 +25,8 @@ _FAMILIES = {
     "iw": ("KL, DFT, IW-SFT", LINES[4], "^"),
     "osf": ("OSF", LINES[3], "P"),
     "": ("edits after SFT", GREY, "x"),
+    "control": ("controls", LINES[1], "D"),
+    "part": ("edits of parts of the model", LINES[2], "+"),
 }
 _AXES = (("loss", "loss in domain"), ("in_domain", "accuracy in domain"))
 
@@ -84,5 +86,28 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], level: str) -> None:
 
 
 def _family(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    key = row["name"].partition("-")[0] if row["kind"] == "training" else ""
-    return _FAMILIES[key]
+    if row["kind"] == "training":
+        return _FAMILIES[row["name"].partition("-")[0]]
+    return _FAMILIES[row["kind"] if row["kind"] in _FAMILIES else ""]
+
+
+def margins(summary: Mapping[str, Any]) -> Figure:
+    """Of each pair, how far above the line the setting lies that was chosen on the other half, and the
+    one that was chosen on the other pairs; a panel for each regime."""
+    regimes = list(dict.fromkeys(row["regime"] for row in summary["rows"]))
+    figure = empty_figure(WIDTH, 2.7)
+    panels = figure.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
+    groups = (("rows", "chosen on the other half", LINES[0], "o"),
+              ("carried", "chosen on the other pairs", LINES[1], "D"))  # fmt: skip
+    for axes, regime in zip(panels, regimes, strict=True):
+        for key, label, colour, marker in groups:
+            own = [row for row in summary[key] if row["regime"] == regime]
+            seeds, heights = [row["seed"] for row in own], [row["margin"] for row in own]
+            axes.plot(seeds, heights, marker, color=colour, markersize=4, label=label)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.set_xlabel("pair")
+        axes.set_title(regime)
+        axes.set_xticks(sorted({row["seed"] for row in summary["rows"]}))
+    panels[0].set_ylabel("above the line, out of domain")
+    figure.legend(handles=panels[0].lines[:2], loc="outside lower center", ncol=2)
+    return figure

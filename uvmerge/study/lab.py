@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from .. import demo
 from ..demo import sums
 from ..models.load import load_model
 from .journal import Journal
+from .kinds import KINDS, Kind
 from .sizes import Sizes
 from .stage import Measured
 
@@ -86,8 +87,8 @@ class Pair:
     """A base, what was trained from it, and the journal of what was measured on them.
 
     Attributes:
-        regime: what the base knows, a key of `sums.REGIMES`.
-        seed: of its weights and of the order of its data.
+        regime: what the base knows, or another kind: a key of `KINDS`.
+        seed: of its weights and of the order of its data, counted from the first of its kind.
         folder: holds its checkpoints, by name.
         stage: the stage that measures now.
     """
@@ -128,26 +129,31 @@ class Pair:
     @property
     def base(self) -> Path:
         """The base, trained on the rules by the shares of the regime; of seed 0 that of the demo."""
-        return self.checkpoint("base", lambda: (self._embedded(0) or self._trained_base(), {}))
+        return self.checkpoint(
+            "base", lambda: (self._embedded(0) or self.trained_base(self.schedule), {})
+        )
 
     @property
     def finetuned(self) -> Path:
         """The base, trained further on one rule as the demo does; of seed 0 that of the demo."""
         return self.checkpoint("finetuned", lambda: (self._embedded(1) or self._tuned(), {}))
 
+    @property
+    def kind(self) -> Kind:
+        """The task, the size of the models and their training."""
+        return KINDS[self.regime]
+
     @cached_property
     def schedule(self) -> Schedule:
         """How base and fine-tuned checkpoint are trained."""
-        from ..demo.train import SCHEDULES
-
-        return replace(SCHEDULES[self.regime], seed=self.seed)
+        return self.kind.schedule(self.seed, self.sizes.quick)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer of all checkpoints of the pair."""
         from ..demo.train import build_tokenizer
 
-        return build_tokenizer()
+        return build_tokenizer(self.kind.module.vocabulary())
 
     def course(self, rate: float) -> Course:
         """A fine-tuning on the one rule in the sizes of the study.
@@ -167,37 +173,55 @@ class Pair:
             return None
         return load(demo.pair(self.regime)[place])
 
-    def _trained_base(self) -> LlamaForCausalLM:
+    def trained_base(self, schedule: Schedule) -> LlamaForCausalLM:
+        """A base of the kind of this pair, trained by a schedule."""
         import torch
 
-        from ..demo.train import build_model, fit
+        from ..demo.train import build_model
 
-        torch.manual_seed(self.seed)
-        model = build_model(self.tokenizer)
-        fit(model, self.tokenizer, self.schedule.base)
+        torch.manual_seed(schedule.seed)
+        model = build_model(self.tokenizer, self.kind.width)
+        self._fit(model, schedule.base)
         return model
 
     def _tuned(self) -> LlamaForCausalLM:
+        model = load(self.base)
+        self._fit(model, self.schedule.finetuning)
+        return model
+
+    def _fit(self, model: LlamaForCausalLM, course: Course) -> None:
         from ..demo.train import fit
 
-        model = load(self.base)
-        fit(model, self.tokenizer, self.schedule.finetuning)
-        return model
+        task = self.kind.module
+        dealer = None if task is sums else task.Dealer(self.tokenizer, course.seed)
+        fit(model, self.tokenizer, course, dealer=dealer)
 
     def scores(
         self, model: LlamaForCausalLM | Path, *, split: str = "report", hands: int = 0
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Loss and accuracy in domain, and mean accuracy under the other rules, on held-out hands.
+
+        `halves` are the same scores on each half of the hands.
 
         Args:
             split: which half of the held-out hands.
             hands: how many under each rule; by default those of the study.
         """
-        dealt = sums.deal(hands or self.sizes.hands, _HANDS_SEED, split)
-        return scores(load(model) if isinstance(model, Path) else model, self.tokenizer, dealt)
+        dealt = self.hands(split, hands)
+        return self.answered(model, dealt).scores()
+
+    def hands(self, split: str = "report", count: int = 0) -> list[Any]:
+        """The held-out hands that are asked; arguments as of `scores`."""
+        dealt: list[Any] = self.kind.module.deal(count or self.sizes.hands, HANDS_SEED, split)
+        return dealt
+
+    def answered(self, model: LlamaForCausalLM | Path, hands: list[Any]) -> Answered:
+        """What a model answers to hands."""
+        asked = load(model) if isinstance(model, Path) else model
+        return answered(asked, self.tokenizer, hands, self.kind.module)
 
 
-_HANDS_SEED = 1927
+HANDS_SEED = 1927
 _BATCH = 300  # questions in one forward pass
 
 
@@ -225,28 +249,62 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def scores(model: Any, tokenizer: Any, hands: list[sums.Hand]) -> dict[str, float]:
-    """Loss and accuracy in domain, and mean accuracy under the other rules, on given hands."""
-    found = {rule: _answered(model, tokenizer, rule, hands) for rule in sums.RULES}
-    others = [found[rule][1] for rule in sums.OUT_OF_DOMAIN]
-    loss, accuracy = found[sums.IN_DOMAIN]
-    return {
-        "loss": loss, "in_domain": accuracy, "out_of_domain": sum(others) / len(others),
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Answered:
+    """What a model answered to hands: of each rule, that of the fine-tuning first.
+
+    Attributes:
+        losses: cross entropy of the right answer, rules × hands.
+        right: whether it was the likeliest token of all, rules × hands, bool.
+    """
+
+    losses: Any
+    right: Any
+
+    def scores(self) -> dict[str, Any]:
+        """Loss and accuracy in domain, mean accuracy under the other rules; and of both `halves`."""
+        middle = self.right.shape[1] // 2
+        parts = (slice(0, middle), slice(middle, None))
+        return {**self._of(slice(None)), "halves": [self._of(part) for part in parts]}
+
+    def digits(self) -> str:
+        """A hexadecimal digit for each hand, whose bit i says whether rule i was answered right."""
+        return "".join(f"{sum(b << i for i, b in enumerate(r)):x}" for r in self.right.T.tolist())
+
+    def _of(self, part: slice) -> dict[str, float]:
+        shares = self.right[:, part].double().mean(dim=1).tolist()
+        return {
+            "loss": self.losses[0, part].mean().item(),
+            "in_domain": shares[0],
+            "out_of_domain": sum(shares[1:]) / len(shares[1:]),
+        }
+
+
+def answered(model: Any, tokenizer: Any, hands: list[Any], task: Any = sums) -> Answered:
+    """What a model answers to hands under every rule of a task."""
+    import torch
+
+    rules = (task.IN_DOMAIN, *task.OUT_OF_DOMAIN)
+    found = [_answered(model, tokenizer, rule, hands, task) for rule in rules]
+    losses, right = (torch.stack(each) for each in zip(*found, strict=True))
+    return Answered(losses, right)
 
 
 def in_domain(model: Any, tokenizer: Any, hands: list[sums.Hand]) -> tuple[float, float]:
     """Mean loss and accuracy under the rule of the fine-tuning."""
-    return _answered(model, tokenizer, sums.IN_DOMAIN, hands)
+    losses, right = _answered(model, tokenizer, sums.IN_DOMAIN, hands, sums)
+    return losses.mean().item(), right.double().mean().item()
 
 
-def _answered(model: Any, tokenizer: Any, rule: str, hands: list[sums.Hand]) -> tuple[float, float]:
-    """Mean cross entropy of the answers, and the share of hands whose answer is the likeliest token."""
+def _answered(
+    model: Any, tokenizer: Any, rule: str, hands: list[Any], task: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each hand the cross entropy of the answer, and whether it is the likeliest token."""
     import torch
 
     from ..demo.evaluator import tensors
 
-    questions, answers = tensors(tokenizer, rule, hands)
+    questions, answers = tensors(tokenizer, rule, hands, task)
     was_training = model.training
     model.train(False)
     parts: list[torch.Tensor] = []
@@ -256,5 +314,5 @@ def _answered(model: Any, tokenizer: Any, rule: str, hands: list[sums.Hand]) -> 
             parts.append(model(input_ids=asked, use_cache=False, logits_to_keep=1).logits[:, -1])
     model.train(was_training)
     logits = torch.cat(parts)
-    loss = torch.nn.functional.cross_entropy(logits, answers)
-    return loss.item(), (logits.argmax(-1) == answers).double().mean().item()
+    losses = torch.nn.functional.cross_entropy(logits, answers, reduction="none")
+    return losses, logits.argmax(-1) == answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..demo import sums
+from .kinds import KINDS
 
 SEEDS = 5
 
@@ -34,9 +34,15 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(quick=True, hands=300)
+QUICK = Sizes(quick=True, hands=200)
 
 
-def names(seeds: int, regimes: tuple[str, ...] = tuple(sums.REGIMES)) -> list[tuple[str, int]]:
+def names(seeds: int) -> list[tuple[str, int]]:
     """The pairs of a study, (regime, seed), all regimes of a seed one after the other."""
-    return [(regime, seed) for seed in range(seeds) for regime in regimes]
+    most = seeds * max(kind.often for kind in KINDS.values())
+    return [
+        (regime, seed)
+        for seed in range(most)
+        for regime, kind in KINDS.items()
+        if seed < seeds * kind.often
+    ]

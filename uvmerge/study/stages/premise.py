@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...demo import sums
 from .. import comparison, fisher
-from ..comparison_page import claims_table, difference
+from ..comparison_page import claim_table, difference
 from ..lab import Pair, load
 from ..moved import TOP
 from ..stage import Measured, Stage
@@ -148,7 +148,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, float]:
 
 def section(found: Mapping[str, Any]) -> str:
     """The section of the page."""
-    return "\n\n".join([claims_table(found["claims"]), *map(_regime, found["rows"])])
+    return "\n\n".join([claim_table(found["claims"]), *map(_regime, found["rows"])])
 
 
 def _regime(row: Mapping[str, Any]) -> str:

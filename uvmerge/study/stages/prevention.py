@@ -13,7 +13,7 @@ from typing import Any
 
 from ...demo import sums
 from .. import comparison, comparison_page
-from ..edits import LINE, Edit, edited_scores, on_line
+from ..edits import LINE, Edit, edited_scores, on_line, point
 from ..lab import Pair, in_domain
 from ..stage import Measured, Stage
 from ..training import Way, trained
@@ -84,20 +84,16 @@ def edits(quick: bool = False) -> list[Edit]:
 def measure(pair: Pair) -> None:
     """Train and test everything on one pair, each training run and each test once."""
     quick = pair.sizes.quick
-    pair.once(_point(LINE[0]), lambda: pair.scores(pair.base))
+    pair.once(point(LINE[0]), lambda: pair.scores(pair.base))
     pair.once(SFT.name, lambda: {**pair.scores(sft(pair)), **pair.notes("sft")["training"]})
     for name in STOPS:
         pair.once(name, partial(_stop, pair, name))
     for scale in LINE:
-        pair.once(_point(scale), partial(on_line, pair, sft(pair), scale))
+        pair.once(point(scale), partial(on_line, pair, sft(pair), scale))
     for edit in edits(quick):
         pair.once(edit.name, partial(edited_scores, pair, sft(pair), edit))
     for way in ways(quick):
         pair.once(way.name, partial(_scored, pair, way))
-
-
-def _point(scale: float) -> str:
-    return f"interpolate-{scale}"
 
 
 def _scored(pair: Pair, way: Way) -> dict[str, float]:
@@ -154,13 +150,13 @@ def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
     rows, labels = [], _labels()
     for regime in dict.fromkeys(each.regime for each in measured):
         of_regime = [each for each in measured if each.regime == regime]
-        rows += comparison.rows(regime, of_regime, labels, [_point(scale) for scale in LINE])
+        rows += comparison.rows(regime, of_regime, labels, [point(scale) for scale in LINE])
     return {"rows": rows, "claims": comparison.claims(rows)}
 
 
 def _labels() -> dict[str, tuple[str, str]]:
     """Kind and label of every row, by the key in the journal."""
-    found = {_point(scale): ("line", f"interpolate --scale {scale}") for scale in LINE}
+    found = {point(scale): ("line", f"interpolate --scale {scale}") for scale in LINE}
     found |= {SFT.name: ("training", SFT.label)}
     found |= {way.name: ("training", way.label) for way in ways()}
     found |= {name: ("training", label) for name, label in STOPS.items()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...demo import sums
 from .. import course, moved
-from ..comparison_page import claims_table
+from ..comparison_page import claim_table
 from ..edits import Edit
 from ..lab import Pair, load
 from ..reinforce import reinforced
@@ -193,7 +193,7 @@ def section(found: Mapping[str, Any]) -> str:
     )
     regimes = dict.fromkeys(row["regime"] for row in found["rows"])
     tables = [_regime(regime, found["rows"]) for regime in regimes]
-    return "\n\n".join([told, claims_table(found["claims"]), *tables])
+    return "\n\n".join([told, claim_table(found["claims"]), *tables])
 
 
 def _regime(regime: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...demo import sums
 from .. import course, moved
-from ..comparison_page import claims_table, difference
+from ..comparison_page import claim_table, difference
 from ..lab import Pair, load
 from ..ranks import correlation
 from ..stage import Measured, Stage
@@ -142,7 +142,7 @@ def section(found: Mapping[str, Any]) -> str:
     """The section of the page."""
     regimes = dict.fromkeys(row["regime"] for row in found["rows"])
     return "\n\n".join([
-        claims_table(found["claims"]),
+        claim_table(found["claims"]),
         _predictors(found["correlations"]),
         *(_regime(regime, found["rows"]) for regime in regimes),
     ])  # fmt: skip
