@@ -11,19 +11,21 @@ from typing import Any
 
 from .lab import Pair, load
 
-LENGTH = 3  # of the fine-tuning, in those of the prevention stage: it should be too long
+LENGTH = 3  # of the fine-tuning, in those of the prevention stage; in a quick study 1
+SCORES = ("loss", "in_domain", "out_of_domain")
 POINTS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 1 / 3, 0.5, 2 / 3, 1.0)  # shares of the fine-tuning
 OWNER = "trajectory"  # the stage in whose name all of this is in the journal
 LAST = 10  # steps over which the training loss is averaged
 
 
 def steps(pair: Pair) -> list[int]:
-    """The steps after which there is a checkpoint, ascending; at least 1 and none twice."""
-    return sorted({max(1, round(share * _length(pair))) for share in POINTS})
+    """The steps after which there is a checkpoint, ascending; in a quick study every other one."""
+    shares = POINTS[1::2] if pair.sizes.quick else POINTS
+    return sorted({max(1, round(share * _length(pair))) for share in shares})
 
 
 def _length(pair: Pair) -> int:
-    return LENGTH * pair.sizes.steps
+    return pair.sizes.steps * (1 if pair.sizes.quick else LENGTH)
 
 
 def checkpoints(pair: Pair) -> dict[int, Path]:
@@ -65,7 +67,9 @@ def _trained(pair: Pair) -> tuple[Any, dict[str, Any]]:
     model = load(pair.base)
     course = replace(pair.course(1.0), steps=last)
     fit(model, pair.tokenizer, course, loss=loss, on_step=keep)
-    means = {step: sum(part := seen[max(0, step - LAST) : step]) / len(part) for step in steps(pair)}
+    means = {
+        step: sum(part := seen[max(0, step - LAST) : step]) / len(part) for step in steps(pair)
+    }
     return model, {"training_loss": means}
 
 

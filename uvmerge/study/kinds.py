@@ -46,7 +46,10 @@ class Kind:
 
         settings = {**dict(self.settings), **(_QUICK if quick else {})}
         own = {"seed": self.first_seed + number, "task": self.module}
-        return replace(SCHEDULES[self.regime], **own, **settings)
+        usual = SCHEDULES[self.regime]
+        found = replace(usual, **own, **settings)
+        # A smaller step has as large a share of the new rule, and at least one hand of it if any.
+        return replace(found, few=-(-usual.few * found.batch // usual.batch))
 
     @property
     def module(self) -> Any:

@@ -45,9 +45,7 @@ def interval(rho: float, count: int) -> Interval | None:
     return low, high
 
 
-def correlation(
-    said: str, regime: str, x: Sequence[float], y: Sequence[float]
-) -> dict[str, Any]:
+def correlation(said: str, regime: str, x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
     """A claim that two measures of pairs rank them alike, with the verdict.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .kinds import KINDS
 
-SEEDS = 5
+SEEDS, QUICK_SEEDS = 5, 3
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _states(pair: Pair, tuned: Mapping[str, Path]) -> dict[str, float]:
 
     questions = _questions(pair, _STATES)
     before = _last_states(pair.base, questions)
-    found = {}
+    found: dict[str, float] = {}
     for name, folder in tuned.items():
         layers = measure_layers(before, _last_states(folder, questions))[1:]
         similar = [layer.cka or 0.0 for layer in layers]
@@ -152,7 +152,12 @@ def section(found: Mapping[str, Any]) -> str:
 
 
 def _regime(row: Mapping[str, Any]) -> str:
-    lines = [f"**{row['regime']}**: {sums.REGIMES[row['regime']]}.", "", "| | (95 %) |", "|---|---|"]
+    lines = [
+        f"**{row['regime']}**: {sums.REGIMES[row['regime']]}.",
+        "",
+        "| | (95 %) |",
+        "|---|---|",
+    ]
     lines += [f"| in the leading block, {said} | {_plain(row[k])} |" for k, said in _SHARES.items()]
     lines += [
         f"| ρ over matrices of {said} with the Fisher-weighted movement | {_plain(row[key])} |"
@@ -200,7 +205,7 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 STAGE = Stage(
     name="premise",
-    order=50,
+    order=45,
     title="The premise of RPSFT",
     regimes=("part", "unseen"),
     measure=measure,

@@ -24,7 +24,6 @@ from ..verdicts import claim, summary
 STARTS = {"short": "too short", "right": "long enough", "long": "too long"}
 REPAIR = Edit("project-two-0.5", "project", {"top": 0.5})
 _REPAIRED = "-repaired"
-_SCORES = ("loss", "in_domain", "out_of_domain")
 
 
 def starts(pair: Pair) -> dict[str, int]:
@@ -125,7 +124,7 @@ def _rows(regime: str, start: str, paths: Sequence[Mapping[str, Any]]) -> list[d
     found = []
     for look in paths[0]:
         scores = [path[look] for path in paths]
-        keys = [key for key in (*_SCORES, "reward") if key in scores[0]]
+        keys = [key for key in (*course.SCORES, "reward") if key in scores[0]]
         row: dict[str, Any] = {"regime": regime, "start": start, "step": int(look)}
         found.append({**row, **{key: summary([each[key] for each in scores]) for key in keys}})
     return found
@@ -134,13 +133,13 @@ def _rows(regime: str, start: str, paths: Sequence[Mapping[str, Any]]) -> list[d
 def _claims(regime: str, pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, list[float]] = {}
     for values in pairs:
-        said = {}
+        said: dict[str, float] = {}
         for start in (name for name in STARTS if name in values):
             said |= _claims_of_start(values, start)
         early, late = (_ends(values["short"])[1], _ends(values["long"])[1])
-        said["RL from SFT that was too short ends with more out of domain than from SFT too long."] = (
-            early["out_of_domain"] - late["out_of_domain"]
-        )
+        said[
+            "RL from SFT that was too short ends with more out of domain than from SFT too long."
+        ] = early["out_of_domain"] - late["out_of_domain"]
         for words, value in said.items():
             found.setdefault(words, []).append(value)
     return [claim(words, regime, values) for words, values in found.items()]
@@ -228,7 +227,7 @@ def flat_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     flat = []
     for row in found["rows"]:
         one: dict[str, Any] = {key: row[key] for key in ("regime", "start", "step")}
-        for key in (*_SCORES, "reward"):
+        for key in (*course.SCORES, "reward"):
             said = row.get(key) or {}
             low, high = said.get("interval_95") or (None, None)
             one |= {key: said.get("mean"), f"{key}_low": low, f"{key}_high": high}

@@ -19,7 +19,6 @@ from ..ranks import correlation
 from ..stage import Measured, Stage
 from ..verdicts import claim, summary
 
-SCORES = ("loss", "in_domain", "out_of_domain", "training_loss", "kl", "kl_out")
 _KL_HANDS = 200
 BEHAVIOUR = {"kl": "KL(base ‖ model) in domain", "kl_out": "KL(base ‖ model) out of domain"}
 _TABLE = {
@@ -68,11 +67,16 @@ def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
 def _by_step(values: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     """All that was measured of one pair, by step; that of step 0 is its base's."""
     steps = sorted(int(step) for step in values["training_loss"])
-    found = {0: {**values["scores-0"], "kl": 0.0, "kl_out": 0.0}}
+    found = {0: {**_of(values["scores-0"]), "kl": 0.0, "kl_out": 0.0}}
     for step, weights in zip(steps, values["moved"], strict=True):
         training = {"training_loss": values["training_loss"][str(step)]}
-        found[step] = {**values[f"scores-{step}"], **values[f"kl-{step}"], **training, **weights}
+        tested = _of(values[f"scores-{step}"])
+        found[step] = {**tested, **values[f"kl-{step}"], **training, **weights}
     return found
+
+
+def _of(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {key: scores[key] for key in course.SCORES}
 
 
 def _claims_of_scores(
