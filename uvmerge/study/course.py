@@ -1,4 +1,4 @@
-"""One long fine-tuning of a pair with a checkpoint at each of ten points, which several stages look at."""
+"""One long fine-tuning of a pair with a checkpoint at each of several points, for all stages."""
 
 from __future__ import annotations
 
