@@ -21,7 +21,13 @@ from safetensors.torch import load_file
 
 from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
-from uvmerge.study import comparison, docs, results as results_module, run as run_module
+from uvmerge.study import (
+    comparison,
+    docs,
+    page as page_module,
+    results as results_module,
+    run as run_module,
+)
 from uvmerge.study.journal import Journal, read
 from uvmerge.study.lab import Lab, load
 from uvmerge.study.line import line_at
@@ -273,7 +279,7 @@ def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_i
         section=lambda summary: f"{summary['rows'][0]['n']} pairs",
         draw=lambda summary: figure(), rows=lambda summary: summary["rows"],
     )  # fmt: skip
-    for module in (run_module, results_module):
+    for module in (run_module, results_module, page_module):
         monkeypatch.setattr(module, "stages", lambda: {"fake": fake})
     said: list[str] = []
     out = tmp_path / "out"
