@@ -258,6 +258,8 @@ def check_verdicts(found: dict[str, Any]) -> None:
                 assert row[key]["verdict"] == against_line(ends)
         measured = [Measured(**pair) for pair in summary["pairs"]]
         again = stages()[name].summarise(measured)
+        for one, made in zip(summary["claims"], again["claims"], strict=True):
+            assert one["mean"] == pytest.approx(made["mean"], abs=1e-4)
         for row, made in zip(summary["rows"], again["rows"], strict=True):
             if "out_of_domain" not in row:
                 continue
@@ -347,6 +349,8 @@ run.run(sys.argv[1], only=sys.argv[2], seeds=1, pairs=1)
     ("stage", "lines"),
     [
         ("prevention", (1, 3, 9, 20, 30)),
+        ("repair", (1, 3, 6, 9, 12)),
+        ("hypothesis", (1, 3, 6, 9, 12)),
         ("trajectory", (1, 2, 5, 9, 15)),
         ("reinforcement", (1, 5, 11, 13, 16)),
         ("premise", (1, 1, 2, 2, 3)),

@@ -34,7 +34,7 @@ from .options import json_option
     type=click.IntRange(1),
     metavar="N",
     help="Pairs of each regime, each with weights and data of a seed of its own."
-    " [default: 5; 3 with --quick]",
+    " [default: 5; 1 with --quick]",
 )
 @click.option(
     "--pairs",
@@ -63,7 +63,7 @@ def study_command(
 ) -> None:
     """Fine-tune, prevent and repair small models in many ways, and see which claims hold.
 
-    A pair is a base that knows a card game in part or not at all, and what is trained from it. All
+    A pair is a base that knows a card game well, in part or not at all, and what is trained from it. All
     that is measured on a pair goes into a journal, so that a stopped study goes on where it was, and
     several of these commands can work on one OUT at once. It runs on the CPU, one thread a process.
     """

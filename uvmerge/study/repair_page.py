@@ -58,5 +58,6 @@ def _caution(rows: Sequence[Mapping[str, Any]]) -> str:
         f" exclude 0. There are {2 * compared} of them: about one in twenty excludes 0 by chance. The"
         " line is the best that interpolation has at no less than the same level in domain; the place on"
         " it is chosen on one half of the hands and judged on the other. `*`: on some pair the line does"
-        " not reach the level, and its best point in domain stands in."
+        " not reach the level, and its best point in domain stands in. The pairs are trained as those of the"
+        " demo are (`uvmerge/demo/train.py`), and not as those of the prevention stage."
     )

@@ -85,7 +85,7 @@ def run(
         out: the folder: of the pairs, `study.json`, `study.md`, and a CSV file and a figure for each
             stage. One that an earlier call has left is gone on with.
         only: the name of one stage; by default all.
-        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 3.
+        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 1.
         pairs: work on at most so many pairs in this call, which is then one process.
         quick: fewer settings, shorter trainings and fewer hands.
         jobs: how many processes work at once.

@@ -7,7 +7,7 @@ from typing import Any
 
 from .kinds import KINDS
 
-SEEDS, QUICK_SEEDS = 5, 3
+SEEDS, QUICK_SEEDS = 5, 1
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,19 @@ def measure(pair: Pair) -> None:
 
 def summarise(measured: Sequence[Measured]) -> dict[str, Any]:
     """Rows against the line for each regime, with what is won back, and the claims."""
+    found = rows_of(measured)
+    return {"rows": found, "claims": claims(found)}
+
+
+def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """A row for each edit that was measured, for each regime."""
     found: list[dict[str, Any]] = []
     line = [point(scale) for scale in LINE]
     for regime in dict.fromkeys(each.regime for each in measured):
         pairs = [each for each in measured if each.regime == regime]
         rows = comparison.rows(regime, pairs, labels(), line)
         found += [{**row, **recovered(row["name"], pairs)} for row in rows]
-    return {"rows": found, "claims": claims(found)}
+    return found
 
 
 def labels() -> dict[str, tuple[str, str]]:
