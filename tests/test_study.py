@@ -21,7 +21,13 @@ from safetensors.torch import load_file
 
 from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
-from uvmerge.study import comparison, docs, results as results_module, run as run_module
+from uvmerge.study import (
+    comparison,
+    docs,
+    page as page_module,
+    results as results_module,
+    run as run_module,
+)
 from uvmerge.study.journal import Journal, read
 from uvmerge.study.lab import Lab, load
 from uvmerge.study.line import line_at
@@ -275,7 +281,7 @@ def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_i
         section=lambda summary: f"{summary['rows'][0]['n']} pairs",
         draw=lambda summary: figure(), rows=lambda summary: summary["rows"],
     )  # fmt: skip
-    for module in (run_module, results_module):
+    for module in (run_module, results_module, page_module):
         monkeypatch.setattr(module, "stages", lambda: {"fake": fake})
     said: list[str] = []
     out = tmp_path / "out"
@@ -339,9 +345,19 @@ run.run(sys.argv[1], only=sys.argv[2], seeds=1, pairs=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["prevention", "repair", "hypothesis"])
+@pytest.mark.parametrize(
+    ("stage", "lines"),
+    [
+        ("prevention", (1, 3, 9, 20, 30)),
+        ("repair", (1, 3, 6, 9, 12)),
+        ("hypothesis", (1, 3, 6, 9, 12)),
+        ("trajectory", (1, 2, 5, 9, 15)),
+        ("reinforcement", (1, 5, 11, 13, 16)),
+        ("premise", (1, 1, 2, 2, 3)),
+    ],
+)
 def test_a_killed_study_ends_with_the_results_of_an_undisturbed_one(
-    stage: str, tmp_path: Path
+    stage: str, lines: tuple[int, ...], tmp_path: Path
 ) -> None:
     def command(name: str) -> list[str]:
         return [sys.executable, "-c", _SMALL, str(tmp_path / name), stage]
@@ -354,7 +370,7 @@ def test_a_killed_study_ends_with_the_results_of_an_undisturbed_one(
         return [s.pop("cpu_s") and s for s in found["stages"].values()], counts
 
     subprocess.run(command("whole"), check=True)
-    for count in (1, 3, 6, 9, 12):
+    for count in lines:
         with subprocess.Popen(command("killed")) as process:
             while process.poll() is None and finished_lines(tmp_path / "killed") < count:
                 time.sleep(0.01)

@@ -33,8 +33,8 @@ from .options import json_option
     group=HOW_MUCH,
     type=click.IntRange(1),
     metavar="N",
-    help="Pairs of each regime, each with weights and data of a seed of its own. [default: 5; 1 with"
-    " --quick]",
+    help="Pairs of each regime, each with weights and data of a seed of its own."
+    " [default: 5; 1 with --quick]",
 )
 @click.option(
     "--pairs",
@@ -46,10 +46,20 @@ from .options import json_option
 )
 @click.option(
     "--quick", cls=Option, group=HOW_MUCH, is_flag=True,
-    help="Fewer settings of each method, fewer hands and shorter training: to see that it runs.",
+    help="Fewer settings of each method, shorter trainings and fewer hands.",
+)  # fmt: skip
+@click.option(
+    "--jobs", cls=Option, group=HOW_MUCH, type=click.IntRange(1), metavar="N",
+    help="Processes at once. [default: one for each core; 1 with --pairs]",
 )  # fmt: skip
 def study_command(
-    out: str, only: str | None, seeds: int | None, pairs: int | None, quick: bool, as_json: bool
+    out: str,
+    only: str | None,
+    seeds: int | None,
+    pairs: int | None,
+    quick: bool,
+    jobs: int | None,
+    as_json: bool,
 ) -> None:
     """Fine-tune, prevent and repair small models in many ways, and see which claims hold.
 
@@ -57,10 +67,11 @@ def study_command(
     that is measured on a pair goes into a journal, so that a stopped study goes on where it was, and
     several of these commands can work on one OUT at once. It runs on the CPU, one thread a process.
     """
+    from ..study.helpers import cores
     from ..study.run import run
 
     found = run(
-        out, only=only, seeds=seeds, pairs=pairs, quick=quick,
+        out, only=only, seeds=seeds, pairs=pairs, quick=quick, jobs=jobs or cores(),
         on_done=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     click.echo(json.dumps(found.as_data(), allow_nan=False) if as_json else str(found))

@@ -1,7 +1,8 @@
 """Put the results of a study into the repository: `python -m uvmerge.study.docs OUT`.
 
-The results file goes to `benchmarks/results/study.json`, the figures to `docs/`, and the section between
-two marks of `docs/training.md` is made anew from the results file. No number in it is written by hand.
+The results file goes to `benchmarks/results/study.json`, with a CSV file for each stage beside it, the
+figures to `docs/`. `docs/study.md` is the page of the results file, and the section between two marks of
+`docs/training.md` is made anew from it. No number in them is written by hand.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 from ..report.plots import png
 from ..text import duration
-from .results import conditions
+from .page import conditions, page
+from .results import as_csv
 from .stage import stages
 
 RESULTS = "benchmarks/results/study.json"
+PAGE = "docs/study.md"
 PAGES = {"docs/training.md": "prevention"}
 """Page -> the stage whose section it holds."""
 
@@ -61,11 +64,14 @@ def main(out: Path, root: Path = Path()) -> None:
     text = (out / "study.json").read_text()
     (root / RESULTS).write_text(text)
     found = json.loads(text)
-    for place, stage in PAGES.items():
-        page = root / place
-        page.write_text(with_section(page.read_text(), stage, section(found, stage)))
-        drawn = png(partial(stages()[stage].draw, found["stages"][stage]))
-        (page.parent / f"{stage}.png").write_bytes(drawn)
+    (root / PAGE).write_text(page(found))
+    for name, summary in found["stages"].items():
+        stage = stages()[name]
+        (root / PAGE).with_name(f"{name}.png").write_bytes(png(partial(stage.draw, summary)))
+        (root / RESULTS).with_name(f"study-{name}.csv").write_text(as_csv(stage.rows(summary)))
+    for place, name in PAGES.items():
+        target = root / place
+        target.write_text(with_section(target.read_text(), name, section(found, name)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from ..output.lock import lock_of, locked
 from ..output.manifest import write_whole
 
 Key = tuple[str, str]  # stage, and what was measured
-DONE = ""  # what is written when a stage has nothing left to measure on a pair
+DONE = (
+    ""  # written when a stage has nothing left to measure on a pair; its value is the CPU time in s
+)
 
 
 class Journal:

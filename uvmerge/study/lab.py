@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import demo
 from ..demo import sums
 from ..models.load import load_model
-from .journal import Journal
+from .journal import DONE, Journal
 from .kinds import KINDS, Kind
 from .sizes import Sizes
 from .stage import Measured
@@ -227,7 +227,7 @@ _BATCH = 300  # questions in one forward pass
 
 def measured(regime: str, seed: int, stage: str, entries: Mapping[Any, Any]) -> Measured:
     """What a stage measured on a pair, from the entries of its journal."""
-    values = {key: entry["value"] for (of, key), entry in entries.items() if of == stage}
+    values = {k: entry["value"] for (of, k), entry in entries.items() if of == stage and k != DONE}
     return Measured(regime, seed, values)
 
 

@@ -16,9 +16,9 @@ from .. import __version__
 from ..output.manifest import write_whole
 from ..report.plots import png
 from ..report.rows import cell
-from ..text import duration
 from .journal import DONE, read
 from .lab import Lab, measured
+from .page import page
 from .sizes import names
 from .stage import Measured, stages
 
@@ -63,8 +63,17 @@ def _as_data(pair: Measured) -> dict[str, Any]:
 
 
 def _seconds(stage: str, journals: Any) -> float:
-    entries = (entry for journal in journals for entry in journal.values())
-    return round(sum(entry["cpu_s"] for entry in entries if entry["stage"] == stage), 1)
+    """CPU time of a stage over all pairs.
+
+    That of a pair is what its last process took, with trainings; where an earlier one was stopped, at
+    least that of all its measurements.
+    """
+    total = 0.0
+    for journal in journals:
+        own = {key: entry for (of, key), entry in journal.items() if of == stage}
+        last = own[DONE]["value"] if DONE in own else 0
+        total += max(float(last), sum(entry["cpu_s"] for entry in own.values()))
+    return round(total, 1)
 
 
 def save(found: Mapping[str, Any], out: Path) -> list[Path]:
@@ -101,29 +110,3 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def page(found: Mapping[str, Any]) -> str:
-    """The page of the study in Markdown, which is made from the results alone."""
-    parts = ["# The study", conditions(found)]
-    for name, summary in found["stages"].items():
-        stage = stages()[name]
-        parts += [
-            f"## {stage.title}",
-            f"![{stage.title}]({name}.png)",
-            stage.section(summary),
-            f"CPU time: {duration(summary['cpu_s'])}.",
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def conditions(found: Mapping[str, Any]) -> str:
-    """What was measured, where and with which versions, in one paragraph."""
-    sizes = found["sizes"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return (
-        "Pairs of Llamas of 0.8 M parameters that add up cards (`uvmerge.demo`), one pair for each"
-        f" seed; fine-tuned for {sizes['steps']} steps of {sizes['batch']} hands at a peak rate of"
-        f" {sizes['rate']:g} (cosine, AdamW); {sizes['hands']} held-out hands under each rule."
-        f" {found['machine']}; {versions}."
-    )

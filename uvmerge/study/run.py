@@ -6,10 +6,12 @@ and run by several processes at once: each takes pairs that no other one works o
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from ..operations.options import did_you_mean
 from ..output.lock import lock_of, locked
 from ..output.places import Reference, made_parents, refuse_read_only, target_of
 from ..text import two_lines
+from .helpers import helpers
 from .journal import DONE, read
 from .lab import PAIRS, Lab
-from .results import page, results, save
+from .page import page
+from .results import results, save
 from .sizes import FULL, QUICK, QUICK_SEEDS, SEEDS, names
 from .stage import Stage, stages
 
@@ -72,6 +76,7 @@ def run(
     seeds: int | None = None,
     pairs: int | None = None,
     quick: bool = False,
+    jobs: int = 1,
     on_done: Callable[[str], None] | None = None,
 ) -> Study:
     """Measure what has not been measured yet, and write all results to `out`.
@@ -80,10 +85,10 @@ def run(
         out: the folder: of the pairs, `study.json`, `study.md`, and a CSV file and a figure for each
             stage. One that an earlier call has left is gone on with.
         only: the name of one stage; by default all.
-        seeds: pairs of each regime, each with a seed of its own (of `new`, twice as many); by default
-            five, and one in a quick study.
-        pairs: work on at most so many pairs in this call.
-        quick: fewer settings, fewer hands and shorter training.
+        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 1.
+        pairs: work on at most so many pairs in this call, which is then one process.
+        quick: fewer settings, shorter trainings and fewer hands.
+        jobs: how many processes work at once.
         on_done: called with a line of text when a pair is finished.
 
     Raises:
@@ -91,20 +96,28 @@ def run(
         InputRefused: `out` holds something else, or a study of other sizes or versions.
     """
     chosen = _chosen(only)
-    for name, count in (("seeds", seeds), ("pairs", pairs)):
+    for name, count in (("seeds", seeds), ("pairs", pairs), ("jobs", jobs)):
         if count is not None and count < 1:
             raise UsageError(f"--{name}", f"{count} is not a number from 1", "Take 5.")
     _refuse_missing()
-    seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
     target = _target(out)
     lab = Lab(target, QUICK if quick else FULL)
+    seeds = seeds or (QUICK_SEEDS if quick else SEEDS)
+    beside = 0 if pairs is not None else jobs - 1
     with made_parents([target]):
         (target / PAIRS).mkdir(parents=True, exist_ok=True)
-    _work(lab, chosen, seeds, pairs, on_done or (lambda line: None))
+    with helpers(beside, target, only, seeds, quick):
+        _work(lab, chosen, seeds, pairs, on_done or (lambda line: None))
     with _waiting(lock_of(target)):
         found = results(lab, seeds)
         written = save(found, target) if found["stages"] else []
     return Study(target, found, tuple(_left(lab, chosen, seeds)), tuple(written))
+
+
+def help_out(out: str, only: str | None, seeds: int, quick: bool) -> None:
+    """Work on a study that another process leads and writes the results of."""
+    lab = Lab(Path(out), QUICK if quick else FULL)
+    _work(lab, _chosen(only), seeds, None, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def _chosen(only: str | None) -> list[Stage]:
@@ -154,8 +167,10 @@ def _work(
         try:
             for stage in todo:
                 with lab.opened(regime, seed, stage.name) as pair:
+                    begun = time.process_time()
                     stage.measure(pair)
-                    pair.once(DONE, lambda: True)
+                    spent = round(time.process_time() - begun, 2)
+                    pair.once(DONE, partial(float, spent))
         except Locked:
             say(f"{regime}-{seed}: another process works on it")
             continue

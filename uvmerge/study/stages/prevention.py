@@ -85,13 +85,13 @@ def measure(pair: Pair) -> None:
     """Train and test everything on one pair, each training run and each test once."""
     quick = pair.sizes.quick
     pair.once(point(LINE[0]), lambda: pair.scores(pair.base))
-    pair.once(SFT.name, lambda: {**pair.scores(_sft(pair)), **pair.notes("sft")["training"]})
+    pair.once(SFT.name, lambda: {**pair.scores(sft(pair)), **pair.notes("sft")["training"]})
     for name in STOPS:
         pair.once(name, partial(_stop, pair, name))
     for scale in LINE:
-        pair.once(point(scale), partial(on_line, pair, _sft(pair), scale))
+        pair.once(point(scale), partial(on_line, pair, sft(pair), scale))
     for edit in edits(quick):
-        pair.once(edit.name, partial(edited_scores, pair, _sft(pair), edit))
+        pair.once(edit.name, partial(edited_scores, pair, sft(pair), edit))
     for way in ways(quick):
         pair.once(way.name, partial(_scored, pair, way))
 
@@ -101,14 +101,14 @@ def _scored(pair: Pair, way: Way) -> dict[str, float]:
     return {**pair.scores(model), **found}
 
 
-def _sft(pair: Pair) -> Path:
-    """The SFT checkpoint."""
+def sft(pair: Pair) -> Path:
+    """The checkpoint after plain SFT in the sizes of the study."""
     return pair.checkpoint(SFT.name, lambda: _plainly_trained(pair))
 
 
 def _stop(pair: Pair, name: str) -> dict[str, float]:
     """The scores at an early stop of SFT."""
-    _sft(pair)
+    sft(pair)
     found: dict[str, float] = pair.notes(SFT.name)[name]
     return found
 
