@@ -115,14 +115,20 @@ def test_the_card_names_inputs_licence_recipe_and_edits(hub: Hub, out: Path) -> 
     assert front["base_model"] == ["org/sft", "org/base"]
     assert front["base_model_relation"] == "merge" and front["license"] == "mit"
     assert {"uvmerge", "merge", "chat"} <= set(front["tags"])
-    assert "# `org/new`" in card and "restore:" in card and "| tensor" in card.replace("| matrix", "| tensor")
+    assert (
+        "# `org/new`" in card
+        and "restore:" in card
+        and "| tensor" in card.replace("| matrix", "| tensor")
+    )
     assert "uvmerge reproduce org/new" in card
 
 
 def test_the_text_of_a_card_that_is_there_stays_and_a_second_push_changes_nothing(
     hub: Hub, out: Path
 ) -> None:
-    theirs = "---\nlicense: apache-2.0\ntags:\n- mine\nwidget:\n- text: hello\n---\n# Mine\n\nBy hand.\n"
+    theirs = (
+        "---\nlicense: apache-2.0\ntags:\n- mine\nwidget:\n- text: hello\n---\n# Mine\n\nBy hand.\n"
+    )
     repository = hub.repositories["org/new"] = hub_server.Repository({})
     repository.commit("main", {"README.md": Content(theirs.encode(), False)}, "a card")
     uvmerge.push(out, "org/new")
@@ -154,12 +160,20 @@ def test_nothing_private_is_in_any_byte_that_is_pushed(
         of_hub = hub_server.environment(
             hub, home / "hf", HOME=str(home), USER="somebody-special", LOGNAME="somebody-special"
         )
-        made = process("restore", "org/base", pair[1], home / "out", "--rank", "2", "-q", environment=of_hub)
+        made = process(
+            "restore", "org/base", pair[1], home / "out", "--rank", "2", "-q", environment=of_hub
+        )
         assert made.code == 0, made.err
         done = process("push", home / "out", "org/new", environment=of_hub)
         assert done.code == 0, done.err
         pushed = [content(head(hub), name) for name in head(hub).files]
-    private = {hub.token, "somebody-special", str(tmp_path), str(pair[1].parent), socket.gethostname()}
+    private = {
+        hub.token,
+        "somebody-special",
+        str(tmp_path),
+        str(pair[1].parent),
+        socket.gethostname(),
+    }
     private |= {getpass.getuser()} - {"root"}
     for each in private:
         assert not any(each.encode() in data for data in pushed), each
@@ -213,7 +227,9 @@ def test_an_id_of_another_checkpoint_is_refused(
     uvmerge.restore("org/base", pair[1], tmp_path / "out", rank=2)
     done = uv(capsys, "push", tmp_path / "out", "org/new", "--finetuned-id", "org/base")
     assert done.code == 3
-    assert "org/base: is not the fine-tuned checkpoint of this output: its weights differ" in done.err
+    assert (
+        "org/base: is not the fine-tuned checkpoint of this output: its weights differ" in done.err
+    )
 
 
 def test_a_folder_of_others_and_a_broken_output_are_refused(
