@@ -208,5 +208,5 @@ def draw_margins(axes: Any, rows: Sequence[Data]) -> None:
         axes.errorbar([at + 0.2], [100 * mean], yerr=[100 * (half or 0)], fmt="_", color="black")
     axes.axhline(0, color=LINES[0])
     axes.set_xticks(range(len(names)), [name.replace("two ", "project\n") for name in names])
-    axes.set_title("points out of domain over the line")
+    axes.set_title("points over the line")
     axes.grid(axis="y", color="#e3e3e3", linewidth=0.5)

@@ -17,10 +17,11 @@ on any of these pairs. They had to give a base that knows `ten` in part (0.3 to 
 and a fine-tuned model with at least 0.98 under `ten` that has lost at least 30 points under the
 other rules. For `part` the first schedule that was tried did, with seeds 0 and 1 (the base 0.66 and
 0.40 under `ten`); of the seeds trained later, 2 and 4 did (0.60, 0.46), and with 3 the base stays
-under the bound (0.25) and the fine-tuned model reaches 0.990. For `unseen` two were tried, both with seed 0: a fine-tuning at a rate of 0.0002
-ended at 0.982 under `ten`, too close to the bound for other seeds; one at 0.0003 ended at 0.988.
-The pairs that come with uvmerge have seed 0. No pair of `well` does; the one schedule tried gave
-0.995 under `ten` and 0.945 under the others, fine-tuned 0.998 and 0.811, with seed 0.
+under the bound (0.25) and the fine-tuned model reaches 0.990. For `unseen` two were tried, both
+with seed 0: a fine-tuning at a rate of 0.0002 ended at 0.982 under `ten`, too close to the bound
+for other seeds; one at 0.0003 ended at 0.988. The pairs that come with uvmerge have seed 0. No pair
+of `well` does; the one schedule tried gave 0.995 under `ten` and 0.945 under the others, fine-tuned
+0.998 and 0.811, with seed 0.
 """
 
 from __future__ import annotations
