@@ -54,8 +54,8 @@ from .api.recipes import RecipeContent as _RecipeContent, Recipes as _Recipes
 from .api.reproduce import Reproduction as _Reproduction
 from .api.results import Diff as Diff
 from .api.run import Result as Result
-from .api.search import SearchResult as SearchResult
 from .api.scored import CcciEvaluation as _CcciEvaluation
+from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
