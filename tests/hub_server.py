@@ -102,13 +102,14 @@ class Repository:
 
 @dataclass
 class Request:
-    """One request in the log: bytes of the two bodies, and the range that was asked for."""
+    """One request in the log: bytes of both bodies and of the answer's headers, and the range asked for."""
 
     method: str
     path: str
     status: int = 0
     received: int = 0
     sent: int = 0
+    head: int = 0
     span: tuple[int, int] | None = None
     authorised: bool = False
 
@@ -270,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(size))
+        self.entry.head = sum(map(len, self._headers_buffer))
         self.end_headers()
         for piece in body if self.command != "HEAD" else ():
             most = self.struck.drop_after
@@ -506,14 +508,17 @@ def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def use(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def use(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
     """Make this process use the server and a cache of its own, as `environment` does another."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download, hf_api, utils
 
     template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
     for name, value in {
         "ENDPOINT": hub.address, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": offline, "HF_HUB_DISABLE_XET": True,
     }.items():  # fmt: skip
-        monkeypatch.setattr(constants, name, value)
+        for module in (constants, file_download, hf_api):  # before 1.0 some have names of their own
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    getattr(utils, "reset_sessions", getattr(utils, "close_session", None))()

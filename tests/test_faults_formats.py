@@ -12,7 +12,7 @@ import pytest
 import zoo
 from command import process
 from faults import done, failed, refused
-from hub_server import serving
+from hub_server import Fault, serving
 from test_faults_checkpoints import LINEAR, packed, sparse_pair
 
 import uvmerge
@@ -160,16 +160,8 @@ def test_a_connection_that_is_lost_half_way_is_a_sentence_and_the_next_run_goes_
     """The server closes the connection in the midst of the weights, as often as it is asked."""
     whole = faults.tensors(hidden=64)
     base, finetuned, _ = faults.pair_of(tmp_path, whole)
-    read, lost = Path.read_bytes, [True]
-
-    def cut(path: Path) -> bytes:
-        content = read(path)
-        if lost[0] and path == base / zoo.SINGLE:
-            raise ConnectionAbortedError
-        return content
-
-    monkeypatch.setattr(Path, "read_bytes", cut)
     with serving({"org/base": base}) as hub:
+        hub.faults = [Fault("GET /cdn", 99, drop_after=1000)]
         environment = {
             "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
@@ -179,7 +171,7 @@ def test_a_connection_that_is_lost_half_way_is_a_sentence_and_the_next_run_goes_
         assert outcome.code == 3 and "Traceback" not in outcome.err, outcome.err
         assert len(outcome.err.strip().splitlines()) == 2 and "org/base" in outcome.err
         assert not (tmp_path / "out").exists()
-        lost[0] = False
+        hub.faults = []
         assert process(*words, environment=environment).code == 0
     expected = uvmerge.restore(base, finetuned, tmp_path / "local").out
     assert zoo.raw(tmp_path / "out") == zoo.raw(expected)

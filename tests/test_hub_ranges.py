@@ -6,9 +6,12 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import faults
 import hub_server
 import pytest
 import zoo
@@ -16,6 +19,7 @@ from command import process, uv
 from hub_server import COMMIT, Fault, Hub
 
 import uvmerge
+from uvmerge.engine.settings import Control
 from uvmerge.hub import download, remote, session
 from uvmerge.hub.pieces import Pieces
 from uvmerge.hub.spans import cut, merged, total, without
@@ -26,8 +30,7 @@ WEIGHTS = "GET /(cdn/|org/base/resolve/.*safetensors)"
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("pair")
-    return zoo.pair("llama", folder, num_hidden_layers=12, vocab_size=512)
+    return faults.pair(tmp_path_factory.mktemp("pair"), layers=12, hidden=32)[:2]
 
 
 @pytest.fixture
@@ -61,11 +64,22 @@ def test_a_dry_run_asks_for_the_listing_the_config_and_the_header_alone(
     assert done.code == 0, done.err
     assert max(stop for _, stop in weight_spans(hub)) == data_start(pair[0])  # no weight byte
     assert sorted(weight_spans(hub)) == [(0, 8), (8, data_start(pair[0]))]
-    assert "from the Hub in 1 request; saves" in done.err
-    assert "values of base are on the Hub and were not looked at for this plan" in done.err
+    assert "of base from the Hub in 1 request; saves" in done.out
+    assert "values of base are on the Hub and were not looked at for this plan" in done.out
     before = len(hub.log)
     assert uv(capsys, *words, "--dry-run", "--json").code == 0
     assert not any(each.span for each in hub.log[before:])  # the header is kept
+
+
+def test_a_dry_run_on_the_base_of_the_demo_transfers_less_than_32_kb(
+    hub: Hub, tmp_path: Path, capsys: Capsys
+) -> None:
+    demo = Path(uvmerge.__file__).parent / "demo" / "data" / "part"
+    hub.add("org/demo", demo / "base")
+    words = ("reset-layers", "org/demo", demo / "finetuned", tmp_path / "out", "--frac", "0.25")
+    assert uv(capsys, *words, "--dry-run").code == 0
+    assert sum(each.sent + each.head for each in hub.log) < 32_000
+    assert max(stop for _, stop in weight_spans(hub)) == data_start(demo / "base")
 
 
 def test_only_the_tensors_of_the_plan_are_fetched_and_the_bytes_are_those_of_a_local_run(
@@ -102,18 +116,19 @@ def test_a_file_that_is_read_whole_goes_through_the_cache_of_the_hub_and_is_hash
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "WHOLE_FROM", 0.5)
-    done = uvmerge.restore("org/base", "org/sft", tmp_path / "out", quiet=True)
+    words = {"quiet": True, "force": True}  # no samples are read before
+    done = uvmerge.restore("org/base", "org/sft", tmp_path / "out", **words)
     cached = list((tmp_path / "hf" / "hub").rglob(f"snapshots/{COMMIT}/{zoo.SINGLE}"))
-    assert len(cached) == 2
+    assert len(cached) == 1  # of the base, embeddings and head are not read
     assert done.fetched["finetuned"]["requests"] == 1
     before = hub.sent("GET /cdn")
-    again = uvmerge.restore("org/base", "org/sft", tmp_path / "again", quiet=True)
+    again = uvmerge.restore("org/base", "org/sft", tmp_path / "again", **words)
     assert hub.sent("GET /cdn") == before and zoo.raw(again.out) == zoo.raw(done.out)
     damaged = bytearray(cached[0].read_bytes())
     damaged[-1] ^= 1
     cached[0].write_bytes(damaged)
     with pytest.raises(uvmerge.InputRefused, match="other bytes in the Hub's cache"):
-        uvmerge.restore("org/base", "org/sft", tmp_path / "third", quiet=True)
+        uvmerge.restore("org/base", "org/sft", tmp_path / "third", **words)
     assert not (tmp_path / "third").exists()
 
 
@@ -145,27 +160,20 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(
 def test_a_model_in_several_shards_is_read_by_shard(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    shards = uvmerge.interpolate(*pair, tmp_path / "shards", scale=0.0, max_shard_size="40KB").out
-    assert shards is not None and len(list(shards.glob("*.safetensors"))) > 3
+    shards = faults.write(tmp_path / "shards", zoo.tensors(pair[0]), shards=4)
     hub.add("org/shards", shards)
     done = uvmerge.reset_layers("org/shards", pair[1], tmp_path / "out", layers="3")
     local = uvmerge.reset_layers(shards, pair[1], tmp_path / "local", layers="3")
     assert zoo.raw(done.out) == zoo.raw(local.out)
 
 
-def test_experts_of_a_fused_tensor_are_read_alone(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base, finetuned = zoo.pair("mixtral", tmp_path / "moe")
+def test_experts_of_a_fused_tensor_are_read_alone(hub: Hub, tmp_path: Path) -> None:
+    base, finetuned = zoo.pair("gpt_oss", tmp_path / "moe")
     hub.add("org/moe", base)
-    words = {"frac": 0.5}
-    done = uvmerge.reset_layers("org/moe", finetuned, tmp_path / "out", **words)
-    local = uvmerge.reset_layers(base, finetuned, tmp_path / "local", **words)
+    done = uvmerge.restore("org/moe", finetuned, tmp_path / "out", top=0.2)
+    local = uvmerge.restore(base, finetuned, tmp_path / "local", top=0.2)
+    assert any(block.view.expert for step in done.plan.edits for block in step.blocks)
     assert zoo.raw(done.out) == zoo.raw(local.out)
-    repaired = uvmerge.restore("org/moe", finetuned, tmp_path / "repaired", top=0.2)
-    assert zoo.raw(repaired.out) == zoo.raw(
-        uvmerge.restore(base, finetuned, tmp_path / "r", top=0.2).out
-    )
 
 
 # --- what fails --------------------------------------------------------------------------------
@@ -179,10 +187,8 @@ def test_connections_that_drop_at_random_moments_cost_no_byte_twice(
     draw = random.Random(seed)
     monkeypatch.setattr(session, "_WAITS_S", ())  # each drop ends the command
     monkeypatch.setattr(remote, "AT_ONCE", 1)
-    calls = 0
     for _ in range(5):
         hub.faults = [Fault("GET /cdn", drop_after=draw.randrange(1, 20_000))]
-        calls += 1
         try:
             uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=0.25, quiet=True)
         except uvmerge.InputRefused as refused:
@@ -216,6 +222,8 @@ def test_a_busy_server_is_asked_again(
         (Fault("HEAD /org/base/resolve", 99, etag='"00"'), "changed on the server at commit"),
         (Fault("GET /cdn", 99, drop_after=4), "cannot be fetched from the Hub"),
         (Fault("GET /org/base/resolve/.*config", 99, drop_after=4), "org/base"),
+        (Fault("GET /org/base/resolve", 99, status=403), "access is gated"),
+        (Fault("GET /org/base/resolve/.*safetensors", 99, status=403), "access is gated"),
         (Fault("GET /api/models/org/base", 99, status=401), "no such model, or it is private"),
         (Fault("GET /api/models/org/base", 99, status=403), "access is gated"),
     ],
@@ -244,17 +252,30 @@ def test_a_header_that_is_cut_short_in_the_file_is_refused(
 def test_offline_works_with_what_is_kept_and_says_what_is_not(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub import constants
-
     first = uvmerge.reset_layers("org/base", pair[1], tmp_path / "a", frac=0.25, quiet=True)
     before = len(hub.log)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_server.use(hub, tmp_path / "hf", monkeypatch, offline=True)
     again = uvmerge.reset_layers("org/base@main", pair[1], tmp_path / "b", frac=0.25, quiet=True)
     assert zoo.raw(first.out) == zoo.raw(again.out) and len(hub.log) == before
     with pytest.raises(uvmerge.InputRefused, match="cannot be fetched from the Hub"):
         uvmerge.reset_layers("org/base", pair[1], tmp_path / "c", frac=0.5, quiet=True)
     with pytest.raises(uvmerge.InputRefused, match="not in the local cache"):
         uvmerge.reset_layers("org/sft", pair[1], tmp_path / "c", frac=0.5, quiet=True)
+
+
+def test_what_another_program_put_into_the_cache_of_the_hub_is_used_offline_too(
+    hub: Hub, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("org/base")
+    before = hub.sent("GET /cdn")
+    first = uvmerge.reset_layers("org/base", pair[1], tmp_path / "a", frac=0.25, quiet=True)
+    assert hub.sent("GET /cdn") == before and first.fetched["base"]["bytes"] == 0
+    shutil.rmtree(tmp_path / "hf" / "uvmerge")
+    hub_server.use(hub, tmp_path / "hf", monkeypatch, offline=True)
+    again = uvmerge.reset_layers("org/base", pair[1], tmp_path / "b", frac=0.25, quiet=True)
+    assert zoo.raw(first.out) == zoo.raw(again.out)
 
 
 def test_a_disk_without_room_is_refused_before_the_download(
@@ -267,16 +288,14 @@ def test_a_disk_without_room_is_refused_before_the_download(
     from uvmerge.output import disk
 
     monkeypatch.setattr(disk, "refuse_full", lambda *words: None)
-    with pytest.raises(uvmerge.InputRefused, match="bytes short"):
-        uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=0.25, quiet=True)
-    assert max(stop - start for start, stop in weight_spans(hub)) <= data_start(pair[0])
+    with pytest.raises(uvmerge.InputRefused, match="the download needs"):
+        uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=0.25, force=True)
+    assert max(stop for _, stop in weight_spans(hub)) == data_start(pair[0])
 
 
 def test_a_run_that_was_killed_between_download_and_end_resumes_with_the_same_bytes(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from uvmerge.engine.settings import Control
-
     control = Control()
     control.advance = lambda name, work: control.stop.set()
     words = {"frac": 0.25, "quiet": True}
@@ -288,14 +307,41 @@ def test_a_run_that_was_killed_between_download_and_end_resumes_with_the_same_by
     assert zoo.raw(done.out) == zoo.raw(local.out)
 
 
+def test_a_stop_ends_a_download(hub: Hub, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    control = Control()
+    control.stop.set()
+    with pytest.raises(uvmerge.Interrupted, match="download"):
+        uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=1.0, control=control)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_process_that_is_killed_while_it_fetches_is_gone_on_with(
+    hub: Hub, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["reset-layers", "org/base", pair[1], tmp_path / "out", "--frac", "0.25", "-q"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "uvmerge", *map(str, words)],
+        env={**os.environ, **hub_server.environment(hub, tmp_path / "hf")},
+    )
+    hub.faults = [
+        Fault("GET /cdn", times=2),  # the header comes whole
+        Fault("GET /cdn", before=child.kill, drop_after=100),
+    ]
+    assert child.wait(60) == -9 and not (tmp_path / "out").exists()
+    hub.faults = []
+    done = uvmerge.reset_layers("org/base", pair[1], tmp_path / "out", frac=0.25, quiet=True)
+    local = uvmerge.reset_layers(pair[0], pair[1], tmp_path / "local", frac=0.25)
+    assert zoo.raw(done.out) == zoo.raw(local.out)
+
+
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(
     hub: Hub, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     files = hub.repositories["org/base"].refs["main"].files
-    files["../../evil.json"] = files["config.json"]
+    files["../../evil.safetensors"] = files[zoo.SINGLE]
     with pytest.raises(uvmerge.InputRefused, match="may lie outside the folder"):
         uvmerge.show("org/base")
-    assert not list(tmp_path.rglob("evil.json"))
+    assert not list(tmp_path.rglob("evil.safetensors"))
 
 
 # --- references --------------------------------------------------------------------------------
@@ -312,10 +358,10 @@ def test_a_folder_wins_over_a_model_and_that_is_said(
     monkeypatch.chdir(tmp_path)
     words = ("--frac", "0.25", "--dry-run")
     done = uv(capsys, "reset-layers", "org/base", pair[1], "out", *words)
-    assert "note: base is the folder org/base; hf://org/base is the model of the Hub" in done.err
+    assert "note: base is the folder org/base; hf://org/base is the model of the Hub" in done.out
     assert not hub.log
     done = uv(capsys, "reset-layers", "./org/base", pair[1], "out", *words)
-    assert "is the folder" not in done.err and not hub.log
+    assert "is the folder" not in done.out and not hub.log
     done = uv(capsys, "reset-layers", f"hf://org/base@{COMMIT}", pair[1], "out", *words)
     assert done.code == 0 and any("/org/base" in line for line in hub.asked)
 
@@ -359,3 +405,16 @@ def test_a_piece_counts_only_while_its_bytes_are_the_journalled_ones(tmp_path: P
     places[0].unlink()
     with pytest.raises(uvmerge.RunFailed, match="not there any more"):
         pieces.read_into(0, memoryview(bytearray(4)))
+
+
+def test_a_file_of_pieces_that_another_process_replaced_is_not_written_into(tmp_path: Path) -> None:
+    places = (tmp_path / "files" / "w", tmp_path / "pieces" / "w")
+    first = Pieces(*places, 100, "w")
+    with first.writing(0) as writer:
+        writer.write(b"x" * 50)
+    again = Pieces(*places, 100, "w")  # the same file
+    assert again.missing([(0, 50)]) == [] and first.is_in_place()
+    Pieces(*places, 120, "w")  # another size: another file
+    assert not first.is_in_place()
+    with pytest.raises(uvmerge.RunFailed, match="another file is in the place"):
+        first.read_into(0, memoryview(bytearray(4)))

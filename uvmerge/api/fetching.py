@@ -8,7 +8,8 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..engine.progress import Progress
-from ..errors import counted
+from ..engine.settings import Control
+from ..errors import Interrupted, counted
 from ..hub.download import Share, download, shares, verify
 from ..plan import reads
 from ..plan.steps import Plan
@@ -37,17 +38,24 @@ def say(wanted: Mapping[str, Sequence[Share]], progress: Progress) -> None:
         )
 
 
-def fetch(wanted: Mapping[str, Sequence[Share]], progress: Progress) -> None:
+def fetch(wanted: Mapping[str, Sequence[Share]], progress: Progress, control: Control) -> None:
     """Fetch what is missing; whole files are checked by hash, ranges by size and etag.
 
     Raises:
+        Interrupted: `control` was stopped.
         InputRefused: the disk has no room, a hash or an etag is another one, or the Hub cannot be
             reached; what came is kept.
     """
     everything = [share for found in wanted.values() for share in found]
     if count := sum(share.bytes for share in everything):
         with progress.phase("fetching", count) as advance:
-            download(everything, advance, quiet=progress.quiet)
+
+            def came(more: int) -> None:
+                if control.stop.is_set():
+                    raise Interrupted("download", control.signal_number)
+                advance(more)
+
+            download(everything, came, quiet=progress.quiet)
     verify(everything)
 
 

@@ -151,7 +151,7 @@ class Surgery:
         refuse_full_disk(runs, sides)
         refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
         with self.phases.timed("fetch"):
-            fetching.fetch(self.shares, self.progress)
+            fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
             from ..engine.factors import FactorFolder
 

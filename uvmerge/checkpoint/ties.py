@@ -121,17 +121,23 @@ def _equal(checkpoint: Checkpoint, names: Sequence[str]) -> Iterator[list[str]]:
         tensor = checkpoint.tensors[name]
         alike[tensor.shape, tensor.dtype].append(name)
     for several in alike.values():
-        by_content: dict[bytes, list[str]] = defaultdict(list)
-        for name in several if len(several) > 1 else ():
-            by_content[_sample(checkpoint, checkpoint.tensors[name])].append(name)
-        yield from (group for group in by_content.values() if len(group) > 1)
+        for some in _alike(checkpoint, several, 1):  # most differ here, and no more is read
+            yield from _alike(checkpoint, some, SAMPLES)
 
 
-def _sample(checkpoint: Checkpoint, tensor: Tensor) -> bytes:
-    """Pieces of a tensor, spread evenly; the last piece is its end."""
+def _alike(checkpoint: Checkpoint, names: Sequence[str], pieces: int) -> list[list[str]]:
+    """Groups of two or more of the names whose sampled pieces are equal."""
+    by_content: dict[bytes, list[str]] = defaultdict(list)
+    for name in names if len(names) > 1 else ():
+        by_content[_sample(checkpoint, checkpoint.tensors[name], pieces)].append(name)
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def _sample(checkpoint: Checkpoint, tensor: Tensor, pieces: int) -> bytes:
+    """Pieces of a tensor, spread evenly; of one piece, its start; of several, the last is its end."""
     count = min(SAMPLE_BYTES, max(16, tensor.size_bytes // (4 * SAMPLES)), tensor.size_bytes)
     last = tensor.size_bytes - count
-    starts = sorted({last * i // max(SAMPLES - 1, 1) for i in range(SAMPLES)})
+    starts = sorted({last * i // max(SAMPLES - 1, 1) for i in range(pieces)})
     checkpoint.prepare((tensor, start, start + count) for start in starts)
     return b"".join(
         bytes(checkpoint.read(tensor.file, tensor.offset + start, count)) for start in starts

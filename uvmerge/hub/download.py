@@ -117,7 +117,7 @@ def _fetch_whole(source: RemoteFile, advance: Callable[[int], None], quiet: bool
             lambda: hf_hub_download(address.repo, address.name, revision=address.commit)
         )
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-        raise lost(source.name, error) from None
+        raise lost(address, error) from None
     source.use_cached()
     try:
         source.verify()

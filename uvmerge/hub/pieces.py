@@ -41,8 +41,7 @@ class Pieces:
             journal.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file() or path.stat().st_size != size:
                 journal.unlink(missing_ok=True)
-                with path.open("wb") as file:
-                    file.truncate(size)
+                _make_sparse(path, size)
             self._inode = path.stat().st_ino
             if journal.is_file():
                 self._claimed = list(_lines(journal.read_text(errors="replace"), size))
@@ -97,7 +96,8 @@ class Pieces:
         except FileNotFoundError:
             raise changed(self.name, "its pieces are not there any more") from None
         try:
-            if os.fstat(descriptor).st_ino != self._inode:
+            found = os.fstat(descriptor)
+            if (found.st_ino, found.st_size) != (self._inode, self.size):
                 raise changed(self.name, "another file is in the place of its pieces")
             yield descriptor
         finally:
@@ -141,6 +141,20 @@ class PieceWriter:
         if self.position > self._start:
             self._pieces.add(self._start, self.position, self._hasher.hexdigest())
             self._start, self._hasher = self.position, xxhash.xxh3_64()
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    """Make a sparse file at once; one that another process has just made is left as it is."""
+    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}")
+    try:
+        with beside.open("wb") as file:
+            file.truncate(size)
+        if path.exists() and path.stat().st_size != size:
+            path.unlink()
+        with suppress(FileExistsError):
+            os.link(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _lines(text: str, size: int) -> Iterator[tuple[int, int, str]]:

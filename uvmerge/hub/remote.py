@@ -122,7 +122,7 @@ class RemoteFile:
         except UvmergeError:
             raise
         except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-            raise lost(self.name, error) from None
+            raise lost(self.address, error) from None
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         if self._whole is not None:
@@ -199,21 +199,27 @@ def in_parallel(calls: Sequence[Callable[[], object]]) -> None:
     if len(calls) == 1:
         calls[0]()
         return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [pool.submit(call) for call in calls]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(AT_ONCE)
+    futures = [pool.submit(call) for call in calls]
+    try:
+        for future in futures:
+            future.result()
+    except Exception:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    except BaseException:  # a stop does not wait for what is on its way
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
-def lost(name: str, error: Exception) -> InputRefused:
-    """The refusal of an input whose download broke off."""
+def lost(address: Address, error: Exception) -> InputRefused:
+    """The refusal of an input whose download broke off, or is not allowed."""
+    if session.status_of(error) in (401, 403):
+        return refusal(error, address.repo, address.repo, address.commit)
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     return InputRefused(
-        name, f"cannot be fetched from the Hub: {said}",
+        f"{address.repo}/{address.name}", f"cannot be fetched from the Hub: {said}",
         "What came is kept: run the same command again to resume.",
     )  # fmt: skip
 
