@@ -337,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.say({"error": "exists", "url": f"{self.hub.address}/{name}"}, 409)
             return
         made = self.hub.repositories[name] = Repository({})
-        made.is_private = bool(wanted.get("private"))
+        made.is_private = bool(wanted.get("private")) or wanted.get("visibility") == "private"
         made.commit("main", {}, "initial commit")
         self.say({"url": f"{self.hub.address}/{name}", "name": name})
 

@@ -6,10 +6,13 @@ import getpass
 import hashlib
 import json
 import random
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub_server
 import hub_uploads
@@ -38,6 +41,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def hub(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub_uploads.install(monkeypatch)
     monkeypatch.setattr(session, "_WAITS_S", (0.01, 0.01, 0.01))
+    hurried = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", hurried)
     with hub_server.serving({"org/base": pair[0], "org/sft": pair[1]}) as served:
         hub_server.use(served, tmp_path / "hf", monkeypatch)
         yield served
@@ -115,11 +120,7 @@ def test_the_card_names_inputs_licence_recipe_and_edits(hub: Hub, out: Path) -> 
     assert front["base_model"] == ["org/sft", "org/base"]
     assert front["base_model_relation"] == "merge" and front["license"] == "mit"
     assert {"uvmerge", "merge", "chat"} <= set(front["tags"])
-    assert (
-        "# `org/new`" in card
-        and "restore:" in card
-        and "| tensor" in card.replace("| matrix", "| tensor")
-    )
+    assert "# `org/new`" in card and "restore:" in card and "|---|" in card
     assert "uvmerge reproduce org/new" in card
 
 
@@ -176,7 +177,10 @@ def test_nothing_private_is_in_any_byte_that_is_pushed(
     }
     private |= {getpass.getuser()} - {"root"}
     for each in private:
-        assert not any(each.encode() in data for data in pushed), each
+        word = re.compile(
+            rb"\b%s\b" % re.escape(each.encode())
+        )  # a short host name is in many words
+        assert not any(word.search(data) for data in pushed), each
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ def test_a_side_file_that_holds_something_private_is_refused(
     text: str, what: str, hub: Hub, pair: tuple[Path, Path], tmp_path: Path, capsys: Capsys
 ) -> None:
     sft = zoo.rewrite(pair[1], tmp_path / "private", lambda tensors: tensors)
-    (sft / "special_tokens_map.json").write_text("{%s}" % text)
+    (sft / "special_tokens_map.json").write_text(f"{{{text}}}")
     uvmerge.restore("org/base", sft, tmp_path / "out", rank=2)
     done = uv(capsys, "push", tmp_path / "out", "org/new")
     assert done.code == 3, done.err
@@ -327,7 +331,7 @@ def test_uploads_that_drop_at_random_end_well_and_send_nothing_twice(
 def test_a_refusal_of_the_hub_is_one_line_and_a_hint(
     pattern: str, status: int, code: int, sentence: str, hub: Hub, out: Path, capsys: Capsys
 ) -> None:
-    hub.faults.append(Fault(pattern, times=20, status=status))
+    hub.faults.append(Fault(pattern, 20, status, {"X-Error-Code": "Other"}))
     done = uv(capsys, "push", out, "org/new", "-q")
     assert done.code == code and f"error: org/new: {sentence}" in done.err
     assert len(done.err.strip().splitlines()) == 2 and "Traceback" not in done.err

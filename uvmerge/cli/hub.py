@@ -59,7 +59,7 @@ def reproduce_command(repo: str, out: str | None, **settings: Any) -> None:
     """
     from ..api.reproduce import reproduce
 
-    def call(**options: Any) -> Any:
+    def call(*, dry_run: bool, **options: Any) -> Any:
         return reproduce(repo, out, **options)
 
     done, as_json, _ = called(call, {"dry_run": False, **settings})

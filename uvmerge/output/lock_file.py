@@ -28,7 +28,7 @@ class Lock:
     files: Mapping[str, str]
     inputs: Mapping[str, Mapping[str, str]]
     not_reproducible: list[str]
-    settings: Mapping[str, str]
+    settings: Mapping[str, Any]
 
 
 def read_lock(content: Mapping[str, Any], repo: str) -> Lock:
@@ -59,7 +59,9 @@ def read_lock(content: Mapping[str, Any], repo: str) -> Lock:
             repo, "its lock is not as uvmerge writes it", "Ask its owner to push it again."
         )
     keys = ("precision", "max_shard_size", "nonfinite")
-    chosen = {key: str(settings[key]) for key in keys if key in settings}
+    chosen: dict[str, Any] = {key: str(settings[key]) for key in keys if key in settings}
+    if (most := chosen.get("max_shard_size", "")).isdecimal():
+        chosen["max_shard_size"] = int(most)
     device = str(settings.get("device", ""))
     chosen["device"] = "auto" if device.startswith("cuda") else "cpu"
     return Lock(lock["files"], files, [str(each) for each in reasons], chosen)

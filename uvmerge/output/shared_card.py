@@ -37,19 +37,15 @@ def shared_card(
         missing: why nobody else can make the output again.
     """
     front, body = _split(own.decode())
-    metadata = _without(front, _OURS)
     known = list(dict.fromkeys(hub_id for _, hub_id in ids))
-    if known:
-        relation = "merge" if len(known) > 1 else "finetune"
-        metadata = _dumped({"base_model": known, "base_model_relation": relation}) + metadata
+    relation = "merge" if len(known) > 1 else "finetune"
+    inputs = _dumped({"base_model": known, "base_model_relation": relation}) if known else ""
     part = f"{BEGIN}\n{_body(body, repo, ids, missing)}\n{END}\n"
-    if not existing:
-        return f"---\n{metadata}---\n\n{part}".encode()
-    theirs, text = _split(existing.decode(errors="replace").replace("\r\n", "\n"))
+    theirs, text = _split((existing or b"").decode(errors="replace").replace("\r\n", "\n"))
     before, begin, rest = text.partition(BEGIN)
     after = rest.partition(END)[2] if begin else ""
     text = f"{before.rstrip()}\n\n{part}{after.lstrip(chr(10))}".lstrip()
-    return f"---\n{_merged(metadata, theirs)}---\n\n{text}".encode()
+    return f"---\n{inputs}{_merged(front, theirs)}---\n\n{text}".encode()
 
 
 def _split(card: str) -> tuple[str, str]:
@@ -63,12 +59,12 @@ def _without(front: str, keys: Sequence[str]) -> str:
 
 
 def _merged(ours: str, theirs: str) -> str:
-    """Metadata of a card that is there, with our inputs and tags; its other keys stay."""
+    """Metadata of a card that is there, with our tags and what it lacks; its other keys stay."""
     tags = [each for front in (theirs, ours) for each in _tags(front)]
-    chosen = _without(theirs, (*_OURS, "tags"))
-    there = {chunk[1] for chunk in _CHUNK.finditer(chosen)}
-    missing = _without(ours, [*there, "tags"])
-    return chosen + missing + _dumped({"tags": list(dict.fromkeys(tags))[:_MOST_TAGS]})
+    replaced = (*_OURS, "tags")
+    there = {chunk[1] for chunk in _CHUNK.finditer(theirs)}
+    kept, added = _without(theirs, replaced), _without(ours, (*there, *replaced))
+    return kept + added + _dumped({"tags": list(dict.fromkeys(tags))[:_MOST_TAGS]})
 
 
 def _tags(front: str) -> list[str]:
