@@ -12,8 +12,8 @@ from .api.compare import Comparison as Comparison
 from .api.evaluate import Evaluation as _Evaluation
 from .api.results import Diff as Diff
 from .api.run import Result as Result
-from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.search import SearchResult as SearchResult
+from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
 from .checkpoint.folder import Checkpoint as Checkpoint
@@ -46,6 +46,7 @@ class _Watch(TypedDict, total=False):
 
 class _OpenSettings(TypedDict, total=False):
     allow_pickle: bool
+    merge_inner_adapters: bool
 
 class _ComputeSettings(_OpenSettings, total=False):
     device: str
@@ -88,6 +89,7 @@ class _SearchSettings(_ComputeSettings, total=False):
 
 class _AnchorSettings(TypedDict, total=False):
     allow_pickle: bool
+    merge_inner_adapters: bool
     device: str
     precision: Literal["exact", "fast"]
     workers: int

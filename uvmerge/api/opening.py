@@ -14,7 +14,7 @@ from ..errors import RunFailed, listed
 from ..hub import locate
 from ..output.places import Reference
 from ..plan import preflight
-from .adapting import open_adapter
+from .adapting import open_adapter, without_inner_adapter
 from .settings import OpenSettings
 
 
@@ -61,10 +61,13 @@ def open_checkpoint(
     if is_adapter(place.folder):
         force = bool(getattr(settings, "force", False))
         return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
-    return Checkpoint.open(
+    found = Checkpoint.open(
         place.folder, label=place.label, commit=place.commit,
         load_pickles=load_pickles if settings.allow_pickle else None,
     )  # fmt: skip
+    if settings.merge_inner_adapters:
+        return without_inner_adapter(found)
+    return found
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
