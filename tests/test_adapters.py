@@ -530,6 +530,66 @@ def test_an_adapter_alone_is_no_model_to_run(bench: Bench, tmp_path: Path) -> No
         Checkpoint.open(bench("plain")[1])
 
 
+# --- a LoRA inside of a checkpoint --------------------------------------------------------------
+
+
+def inside(base: Path, adapter: Path, folder: Path, name: str = "default") -> Path:
+    """A checkpoint that stores the adapter beside the weights of the base, in two files."""
+    tensors = zoo.tensors(base)
+    for key, value in load_file(adapter / "adapter_model.safetensors").items():
+        module, part, *_ = key.removeprefix("base_model.model.").rsplit(".", 2)
+        tensors[f"{module}.{part}.{name}.weight"] = value
+        if f"{module}.weight" in tensors:
+            tensors[f"{module}.base_layer.weight"] = tensors.pop(f"{module}.weight")
+    zoo.rewrite(base, folder, lambda _: tensors, shard_bytes=100_000)
+    (folder / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("variant", ["plain", "plain in bfloat16", "rslora", "patterns"])
+def test_a_lora_inside_of_a_checkpoint_is_merged_on_request(
+    variant: str, bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, adapter, merged = bench(variant)
+    both = inside(base, adapter, tmp_path / "both")
+    with open_checkpoint(both, OpenSettings(merge_inner_adapters=True)) as checkpoint:
+        assert content(checkpoint) == zoo.raw(merged)
+    words = ("restore", base, both, tmp_path / "out", "--top", "0.2")
+    refused = command.uv(capsys, *words)
+    assert refused.code == 3 and "--merge-inner-adapters" in refused.err
+    done = command.uv(capsys, *words, "--merge-inner-adapters")
+    assert done.code == 0 and "a LoRA inside of both" in done.err
+    uvmerge.restore(base, merged, tmp_path / "wanted", top=0.2, quiet=True)
+    assert zoo.raw(tmp_path / "out") == zoo.raw(tmp_path / "wanted")
+    uvmerge.check(tmp_path / "out", against=both, merge_inner_adapters=True)
+
+
+def test_what_says_alpha_of_an_inner_lora(bench: Bench, tmp_path: Path) -> None:
+    base, adapter, merged = bench("plain")
+    both = inside(base, adapter, tmp_path / "both", name="vision")
+    (both / "adapter_config.json").unlink()
+    with pytest.raises(InputRefused, match=r"no adapter_config\.json or vision_lora"):
+        uvmerge.show(both, merge_inner_adapters=True)
+    path = both / "config.json"
+    said = {"vision_lora": {"r": 4, "lora_alpha": 6, "dp": 0.0}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    with open_checkpoint(both, OpenSettings(merge_inner_adapters=True)) as checkpoint:
+        assert content(checkpoint) == zoo.raw(merged)
+
+
+def test_two_loras_inside_of_a_checkpoint_are_refused_by_name(bench: Bench, tmp_path: Path) -> None:
+    base, adapter, _ = bench("plain")
+    both = inside(base, adapter, tmp_path / "both", name="vision")
+    path = zoo.files(both)[0]
+    save_file(load_file(path) | {"x.lora_A.speech.weight": torch.ones(4, 4)}, path)
+    index = both / "model.safetensors.index.json"
+    table = json.loads(index.read_text())
+    table["weight_map"]["x.lora_A.speech.weight"] = path.name
+    index.write_text(json.dumps(table))
+    with pytest.raises(InputRefused, match="holds 2 LoRAs: speech, vision"):
+        uvmerge.show(both, merge_inner_adapters=True)
+
+
 # --- memory -------------------------------------------------------------------------------------
 
 PEAK = """

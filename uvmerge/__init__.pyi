@@ -49,6 +49,7 @@ class _Watch(TypedDict, total=False):
 
 class _OpenSettings(TypedDict, total=False):
     allow_pickle: bool
+    merge_inner_adapters: bool
 
 class _ComputeSettings(_OpenSettings, total=False):
     device: str
@@ -91,6 +92,7 @@ class _SearchSettings(_ComputeSettings, total=False):
 
 class _AnchorSettings(TypedDict, total=False):
     allow_pickle: bool
+    merge_inner_adapters: bool
     device: str
     precision: Literal["exact", "fast"]
     workers: int

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..checkpoint.adapter import Adapter
 from ..checkpoint.folder import Checkpoint, folder_label
+from ..checkpoint.inner import has_inner_adapter, merged_inside
 from ..checkpoint.merged import MergedCheckpoint
 from ..checkpoint.pickled import load_pickles
 from ..checkpoint.sample import hold_alike
@@ -54,6 +55,23 @@ def open_adapter(
     if note:
         found.notes.append(note)
     return found
+
+
+def without_inner_adapter(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint with the LoRA that it stores merged as it is read; itself where it stores none.
+
+    Raises:
+        InputRefused: it stores several, or nothing says the alpha of the one.
+        UsageError: peft is not installed.
+    """
+    if not has_inner_adapter(checkpoint):
+        return checkpoint
+    try:
+        adapters.refuse_no_peft(checkpoint.label)
+        return merged_inside(checkpoint, adapters.merge)
+    except BaseException:
+        checkpoint.close()
+        raise
 
 
 def _named_base(adapter: Adapter, allow_pickle: bool) -> Checkpoint:

@@ -16,7 +16,7 @@ from ..hub import remote
 from ..hub.locate import Local, locate
 from ..output.places import Reference
 from ..plan import preflight
-from .adapting import open_adapter
+from .adapting import open_adapter, without_inner_adapter
 from .settings import OpenSettings
 
 
@@ -80,10 +80,13 @@ def open_checkpoint(
         force = bool(getattr(settings, "force", False))
         return open_adapter(local, base, allow_pickle=settings.allow_pickle, force=force)
     source_of = LocalFile if isinstance(place, Local) else place.source
-    return Checkpoint.open(
+    found = Checkpoint.open(
         place.folder, label=place.label, commit=place.commit, load_pickles=pickled,
         source_of=source_of,
     )  # fmt: skip
+    if settings.merge_inner_adapters:
+        return without_inner_adapter(found)
+    return found
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:

@@ -94,6 +94,10 @@ class OpenSettings(Declared):
     allow_pickle: Annotated[
         bool, Option("read .bin/.pt weights (weights_only=True)", group=SAFETY)
     ] = False
+    merge_inner_adapters: Annotated[
+        bool,
+        Option("merge a LoRA that is stored inside a checkpoint (lora_A, lora_B)", group=SAFETY),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Adapter:
             raise InputRefused(folder, what, "--allow-pickle reads it, with weights_only=True.")
         try:
             head = header.read(source)
-            changes, copies = _changes(label or folder_label(folder), head, settings)
+            changes, copies = changes_of(label or folder_label(folder), head, settings)
         except BaseException:
             source.close()
             raise
@@ -131,7 +131,9 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and has_weights and next(models, None) is None
 
 
-def _changes(label: str, head: Header, settings: Settings) -> tuple[list[Change], dict[str, Entry]]:
+def changes_of(
+    label: str, head: Header, settings: Settings
+) -> tuple[list[Change], dict[str, Entry]]:
     """The changes by module, and the copies of the base's weights."""
     by_module: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
     copies: dict[str, Entry] = {}

@@ -108,11 +108,18 @@ class Stretch:
 
 
 class PatchedFile:
-    """A source some of whose stretches are filled by something else (see `source.Source`)."""
+    """A source some of whose stretches are filled by something else (see `source.Source`).
 
-    def __init__(self, source: Source, stretches: Sequence[Stretch]) -> None:
+    Args:
+        size: bytes of the file, where the stretches are all of it.
+    """
+
+    def __init__(
+        self, source: Source, stretches: Sequence[Stretch], *, size: int | None = None
+    ) -> None:
         self._source = source
-        self.name, self.size, self.state = source.name, source.size, source.state
+        self.name, self.state = source.name, source.state
+        self.size = source.size if size is None else size
         self._stretches = sorted(stretches, key=lambda stretch: stretch.start)
         self._starts = [stretch.start for stretch in self._stretches]
 
@@ -176,14 +183,10 @@ class MergedCheckpoint(Checkpoint):
         """
         merges = merges_of(adapter, base)
         results = Results(adapter, merges, base, make)
-        patched: dict[str, Source] = {
-            file: PatchedFile(source, _stretches(base, file, results))
-            for file, source in base.sources.items()
-        }
         notes = [f"merged on the fly: the adapter {adapter.label} into {base.label}", *base.notes]
         notes += _notes_of_copies(adapter, base)
         return cls(
-            adapter.label, adapter.folder, adapter.commit, base.headers, patched, base.config,
+            adapter.label, adapter.folder, adapter.commit, base.headers, patched(base, results), base.config,
             base.index, notes, frozenset(base.sources), base=base, adapter=adapter,
             owns_base=owns_base, _config=Watched([adapter.folder / CONFIG]),
         )  # fmt: skip
@@ -255,6 +258,14 @@ class MergedCheckpoint(Checkpoint):
         if "tokenizer_config.json" not in own:
             return set()
         return {name for name in self.base.side_names() if _TOKENIZER.fullmatch(name)} - own
+
+
+def patched(base: Checkpoint, results: Results) -> dict[str, Source]:
+    """The files of a base with merged tensors in them."""
+    return {
+        file: PatchedFile(source, _stretches(base, file, results))
+        for file, source in base.sources.items()
+    }
 
 
 def _stretches(base: Checkpoint, file: str, results: Results) -> list[Stretch]:

@@ -38,7 +38,8 @@ def refuse_unusable(checkpoint: Checkpoint, role: str) -> None:
         raise InputRefused(
             f"{role} ({checkpoint.label})",
             f"holds a LoRA that is not merged, in {listed(inside, 'tensor', 3)}",
-            "Merge it first: model.merge_and_unload().save_pretrained(new_folder).",
+            "--merge-inner-adapters merges it as it is read; or merge it first:"
+            " model.merge_and_unload().save_pretrained(new_folder).",
         )
 
 
