@@ -6,21 +6,18 @@ many tensors and values differ from those of one thread, and the largest relativ
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import about, write_result
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results" / "bytes.json"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CONFIG = {
     "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 2,
@@ -90,10 +87,8 @@ def main() -> None:
                     }
                     rows.append(row | apart(ours, first))
                     print(rows[-1], flush=True)
-    machine = {"torch": version("torch"), "scipy": version("scipy"), "cores": os.cpu_count(),
-               "capability": torch.backends.cpu.get_cpu_capability()}  # fmt: skip
-    found = {"date": datetime.date.today().isoformat(), "machine": machine, "rows": rows}
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    capability = torch.backends.cpu.get_cpu_capability()
+    write_result("bytes", {**about("torch", "scipy"), "capability": capability, "rows": rows})
 
 
 if __name__ == "__main__":
