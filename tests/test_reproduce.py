@@ -51,6 +51,7 @@ def replaced(hub: Hub, name: str, change: Callable[[bytes], bytes]) -> None:
     files = dict(repository.refs["main"].files)
     files[name] = Content(change(b"".join(files[name].pieces())), files[name].is_large)
     repository.commit("main", files, "changed")
+    hub.objects[files[name].sha256] = files[name]
 
 
 def relocked(hub: Hub, change: Callable[[dict[str, Any]], None]) -> None:

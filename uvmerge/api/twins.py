@@ -14,6 +14,7 @@ from ..checkpoint.header import FLOATS
 from ..errors import InputRefused, listed
 from ..hub.items import sha256_of
 from ..hub.listing import Listing
+from ..hub.session import is_unreachable
 from ..output.lock_file import Lock
 from .opening import open_checkpoint
 from .settings import OpenSettings
@@ -73,6 +74,8 @@ def compared(
                     open_checkpoint(reference, settings, whole=False, by_ranges=True)
                 )
         except InputRefused as refused:
+            if (cause := refused.__context__) is not None and is_unreachable(cause):  # type: ignore[arg-type]
+                raise
             why = f"cannot be read at the Hub: {refused.what}"
             return {name: Compared(DIFFERENT, why) for name in weights}
         for name in weights:
