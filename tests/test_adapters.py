@@ -12,6 +12,7 @@ from typing import Any
 
 import adapters
 import command
+import hub_server
 import pytest
 import torch
 import zoo
@@ -627,3 +628,20 @@ def test_a_merge_needs_the_adapter_and_three_copies_of_the_largest_tensor(
     largest = 4 * 1024 * 16384
     own = (adapter / "adapter_model.safetensors").stat().st_size
     assert peaks[0] - peaks[1] <= own + 3 * largest + KEPT_BYTES
+
+
+@pytest.mark.parametrize("option", [{"top": 0.2}, {}], ids=["restore", "diff"])
+def test_an_adapter_may_be_on_the_hub(
+    option: dict[str, Any], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter, _ = bench("plain in bfloat16")
+    named = adapters.copied(adapter, tmp_path / "named", base_model_name_or_path="org/base")
+    with hub_server.serving({"org/base": base, "org/lora": named}) as served:
+        hub_server.use(served, tmp_path / "hf", monkeypatch)
+        if option:
+            uvmerge.restore("org/base", "org/lora", tmp_path / "out", quiet=True, **option)
+            uvmerge.restore(base, adapter, tmp_path / "local", quiet=True, **option)
+            assert zoo.raw(tmp_path / "out") == zoo.raw(tmp_path / "local")
+        else:
+            found = uvmerge.diff("org/base", "org/lora", rank=2)
+            assert found.compared[0].entries

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoint.adapter import is_adapter
+from ..checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS, is_adapter
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
 from ..checkpoint.roles import BASE, spelled
@@ -73,12 +73,13 @@ def open_checkpoint(
     pickled = load_pickles if settings.allow_pickle else None
     if by_ranges:
         place = remote.opened(reference, weights_only=not whole)
+        if not isinstance(place, Local) and ADAPTER_WEIGHTS in place.sources:
+            place = locate(reference, weights_only=not whole)  # small, and read whole
     else:
         place = locate(reference, weights_only=not whole)
-    if is_adapter(place.folder):
-        local = place if isinstance(place, Local) else locate(reference)
+    if isinstance(place, Local) and is_adapter(place.folder):
         force = bool(getattr(settings, "force", False))
-        return open_adapter(local, base, allow_pickle=settings.allow_pickle, force=force)
+        return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
     source_of = LocalFile if isinstance(place, Local) else place.source
     found = Checkpoint.open(
         place.folder, label=place.label, commit=place.commit, load_pickles=pickled,

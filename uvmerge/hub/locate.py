@@ -11,7 +11,7 @@ from ..text import folder_meant
 from .failures import refusal
 from .references import named
 
-WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json"]
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json"]
 SIDE_FILES = [
     "*.json",
     "*.txt",
