@@ -413,9 +413,9 @@ def test_no_decomposition_outlives_its_matrix(llama: Pair, monkeypatch: pytest.M
     held: list[int] = []
     top, of = Ladder.top, compare.Leading.of.__func__  # type: ignore[attr-defined]
 
-    def noted(self: Ladder, k: int) -> Any:
+    def noted(self: Ladder, k: int, wholly: bool = True) -> Any:
         used.append(weakref.ref(self))
-        return top(self, k)
+        return top(self, k, wholly)
 
     def leading(cls: Any, matrix: Any, k: int, base: Any = None) -> Any:
         found = of(cls, matrix, k, base)

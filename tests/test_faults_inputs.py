@@ -401,6 +401,6 @@ def test_nan_is_looked_for_after_the_room_on_the_disk(
     size = (pair[1] / zoo.SINGLE).stat().st_size
     for options in ((), ("--nonfinite", "copy")):
         bytes_read.clear()
-        with mock.patch("uvmerge.api.surgery._free_bytes", return_value=10):
+        with mock.patch("uvmerge.output.disk.free_bytes", return_value=10):
             failed(faults.restore(*pair, *options), "bytes short", code=3)
         assert sum(bytes_read) < size

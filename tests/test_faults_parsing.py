@@ -204,7 +204,7 @@ def test_of_a_card_the_licence_alone_is_parsed(
         monkeypatch.setattr(loader, "flatten_mapping", never)
     (pair[1] / "README.md").write_text(f"---\n{front}\n---\n# Model\n")
     with uvmerge.Checkpoint.open(pair[1]) as checkpoint, quickly():
-        assert card._said(card._front(checkpoint), "license") == licence
+        assert card.said(card._front(checkpoint), "license") == licence
 
 
 MERGE_BOMB = "a: &a {k: v}\n" + "".join(

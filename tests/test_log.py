@@ -144,11 +144,11 @@ def test_each_decomposition_asked_for_is_noted_once_for_its_step() -> None:
     last, difference_values = result.tail(3), (result - base).values()
     (finetuned - base).top(48)
     assert log.decompositions == [
-        Decomposition(2, "base", 5, factors.gap, "gram"),
-        Decomposition(2, "base", None, None, "gram"),
-        Decomposition(4, "result of step 2", 45, last.gap, "svd"),
-        Decomposition(4, "result of step 2 minus base", None, None, "gram"),
-        Decomposition(4, "delta", 48, None, "gram"),
+        Decomposition(2, "base", 5, factors.gap, "gram", 0.0),
+        Decomposition(2, "base", None, None, "gram", 0.0),
+        Decomposition(4, "result of step 2", 45, last.gap, "svd", 0.0),
+        Decomposition(4, "result of step 2 minus base", None, None, "gram", 0.0),
+        Decomposition(4, "delta", 48, None, "gram", 0.0),
     ]
     assert log.ranks == {2: k} and len(difference_values) == 48
     log.begin()
@@ -212,9 +212,13 @@ def test_what_was_not_asked_for_is_not_recorded() -> None:
 
 def test_a_cut_that_leaves_nothing_is_no_gap() -> None:
     log = Log(ranks={0: 0})
-    log.decomposition("base", 0, None, "gram")
-    log.decomposition("base", None, None, "svd")
+
+    def note(k: int | None, gap: float | None, method: str) -> None:
+        log.decompositions.append(Decomposition(0, "base", k, gap, method, 0.0))
+
+    note(0, None, "gram")
+    note(None, None, "svd")
     assert decomposition_entry(log, (0,), False) == {"k": [0], "method": ["gram", "svd"]}
-    log.decomposition("base", 12, None, "gram")
-    log.decomposition("base", 3, 0.123456, "gram")
+    note(12, None, "gram")
+    note(3, 0.123456, "gram")
     assert decomposition_entry(log, (0,), False)["gap"] == {"base": {"3": 0.123, "12": None}}

@@ -312,7 +312,7 @@ def test_the_card_lists_every_model_that_has_an_id(
     folder: Path, base: Path, models: Models, tmp_path: Path
 ) -> None:
     done = uvmerge.arithmetic(base, *models, tmp_path / "out", base_id="org/base")
-    assert [command.words[1] for command in done.next] == ["check", "--model"]
+    assert [command.words[1] for command in done.next] == ["check", "run"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "base_model:\n- org/base\nbase_model_relation: finetune\n" in card
     assert "`org/base` and `a` and `b` and `c` merged with uvmerge" in card

@@ -20,6 +20,7 @@ from uvmerge.api.sweep import MOST_SETTINGS, Sweep, grid, sweep
 from uvmerge.engine.compute import Editor
 from uvmerge.engine.settings import Control
 from uvmerge.operations import get
+from uvmerge.spectral import reduction
 
 Words = Sequence[object]
 
@@ -170,13 +171,15 @@ def test_settings_that_share_terms_do_not_mix(
 @pytest.mark.parametrize("precision", ["exact", "fast"])
 def test_each_matrix_is_decomposed_once(precision: str, hidden: int, tmp_path: Path) -> None:
     pair, out = faults.pair(tmp_path, layers=1, hidden=hidden), tmp_path / "swept"
-    real, solved = torch.linalg.eigh, []
+    solved: list[int] = []
 
-    def eigh(A: torch.Tensor) -> Any:
-        solved.append(len(A))
-        return real(A)
+    def counted(real: Any) -> Any:
+        return lambda A: solved.append(len(A)) or real(A)
 
-    with mock.patch.object(torch.linalg, "eigh", eigh):
+    with (
+        mock.patch.object(torch.linalg, "eigh", counted(torch.linalg.eigh)),
+        mock.patch.object(reduction, "tridiagonal_form", counted(reduction.tridiagonal_form)),
+    ):
         words = ("--top", "0.05,0.1,0.2,0.4", "--precision", precision, "--workers", 1)
         done(swept(pair, out, "restore", *words))
     assert [size for size in solved if size == hidden] == [hidden] * 4  # two matrices, two sides

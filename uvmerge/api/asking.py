@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..hub import endpoint
-from ..operations.options import MACHINE, Option
 from ..output.places import Reference, check_apart, local_folders, refuse_read_only, target_of
+from .asking_settings import AskSettings
 from .opening import open_checkpoint
-from .settings import Declared, OpenSettings, parse_device
+from .settings import OpenSettings
 
 if TYPE_CHECKING:
     from ..hub.endpoint import Endpoint
     from ..models.chat import LocalModel
 
 UNRECORDED = ("device", "batch", "timeout")  # a run may be resumed with others
-
-
-@dataclass(frozen=True)
-class AskSettings(Declared):
-    """How a model answers."""
-
-    max_tokens: Annotated[int, Option("length of an answer, in tokens", 1, 2**20)] = 512
-    temperature: Annotated[float, Option("0 for the likeliest token at every step", 0, 10)] = 0.0
-    seed: Annotated[int, Option("seed of all draws", 0, 2**31 - 1)] = 0
-    batch: Annotated[
-        int, Option("answers generated, or requests sent, at the same time", 1, 4096)
-    ] = 16
-    model_name: Annotated[
-        str | None, Option("name of the model at an endpoint that serves several")
-    ] = None
-    timeout: Annotated[float, Option("seconds to wait for an endpoint's answer", 1, 86400)] = 600.0
-    device: Annotated[
-        str,
-        Option("where to run a local model: auto, cpu, cuda or cuda:N", parse=parse_device,
-               accepts="str", metavar="DEVICE", group=MACHINE),
-    ] = "auto"  # fmt: skip
 
 
 def checked_out(out: Reference, inputs: list[Reference]) -> Path:

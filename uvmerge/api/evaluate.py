@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import counted
-from ..operations.options import Option
 from ..output.places import Reference
 from ..tasks import hands, prompts
 from ..text import table
-from .asking import UNRECORDED, AskSettings, checked_out, identity, opened
+from .asking import UNRECORDED, checked_out, identity, opened
+from .asking_settings import EvalSettings
 from .attempts import Attempt, Attempts, Item
 from .kept import write_results
 from .settings import shows
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from ..models.chat import LocalModel
 
 _ROUND = 512  # chats that are prepared at a time
-
-
-@dataclass(frozen=True)
-class EvalSettings(AskSettings):
-    """How a model is asked hands of cards."""
-
-    rule: Annotated[
-        Literal["id", "ood", "both"],
-        Option("J, Q and K count 10 (id), 11, 12 and 13 (ood), or each hand set in turn (both)"),
-    ] = "both"
-    hands: Annotated[int, Option("hands asked under each rule", 1, hands.LARGE, metavar="N")] = (
-        hands.PUBLISHED
-    )
-    attempts: Annotated[int, Option("answers to a hand, until one is right", 1, 20)] = 5
 
 
 @dataclass(frozen=True)

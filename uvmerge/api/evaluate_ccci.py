@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from ..errors import UsageError, counted
 from ..hub import endpoint
-from ..operations.options import SAFETY, Option
 from ..output.places import Reference
-from .asking import UNRECORDED, AskSettings, checked_out, identity, opened
+from .asking import UNRECORDED, checked_out, identity, opened
+from .asking_settings import CcciSettings
 from .kept import Kept, write_results
 from .scored import CcciEvaluation
 from .settings import shows
@@ -31,26 +31,6 @@ if TYPE_CHECKING:
 
 FIXED = ("gold", "empty", "rules")
 _UNRECORDED = (*UNRECORDED, "limit", "no_sandbox")
-
-
-@dataclass(frozen=True)
-class CcciSettings(AskSettings):
-    """How a completer is asked for Java code."""
-
-    limit: Annotated[
-        int | None, Option("ask the first N holes", 1, 10**6, metavar="N", unset="all")
-    ] = None
-    budget: Annotated[int, Option("tokens of context, estimated", 0, 10**6)] = 2000
-    depth: Annotated[int, Option("steps of context from the variables in scope", 0, 100)] = 4
-    style: Annotated[
-        Literal["auto", "infill", "instruct", "plain"],
-        Option("the prompt; auto: infilling tokens where a local model has them, else an instruction"
-               " where it has a chat template, else the code so far"),
-    ] = "auto"  # fmt: skip
-    no_sandbox: Annotated[
-        bool,
-        Option("run answers with your own rights where no sandbox works", group=SAFETY),
-    ] = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..tasks.ccci import Pack, Place, pack
-from ..tasks.ccci.packing import BUDGET, DEPTH
+from ..tasks.ccci.task import BUDGET, DEPTH
 from ..text import brief, expanded
 
 Paths = str | Path | Sequence[str | Path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from ..checkpoint.roles import BASE, FINETUNED, mirrored
 from ..errors import InputRefused, UsageError, counted
@@ -14,7 +14,6 @@ from ..hub.items import Item
 from ..hub.listing import Listing
 from ..hub.private import refuse_private
 from ..hub.recipes import of_strangers
-from ..operations.options import OUTPUT, SAFETY, WHERE, Option
 from ..output import manifest, pushed
 from ..output.places import Reference
 from ..output.shared_card import shared_card
@@ -22,47 +21,10 @@ from ..recipe.recipe import Recipe
 from ..text import expanded, inert, size, two_lines
 from .check import check
 from .origins import origins_of, sources_of, text_at
-from .settings import Declared, parse_hub_id, shows
+from .settings import parse_hub_id, shows
+from .sharing_settings import PushSettings, RecipePushSettings
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RecipePushSettings(Declared):
-    """How files go to a model of the Hub."""
-
-    private: Annotated[bool, Option("make a new model private", group=WHERE)] = False
-    pr: Annotated[bool, Option("leave a pull request, which its owner merges", group=WHERE)] = False
-    revision: Annotated[
-        str | None,
-        Option("a branch that is there", parse=lambda v: None if v is None else str(v),
-               accepts="str", metavar="BRANCH", group=WHERE, unset="main"),
-    ] = None  # fmt: skip
-    dry_run: Annotated[
-        bool, Option("print what would be pushed and send nothing", group=SAFETY)
-    ] = False
-
-    def target(self, repo: str) -> hub.Target:
-        """The model and branch."""
-        if parse_hub_id(repo) is None or ".." in repo:
-            raise UsageError("MODEL", f"'{repo}' is no Hub id", "Write it like org/name.")
-        return hub.Target(repo, self.revision, self.private, self.pr)
-
-
-@dataclass(frozen=True)
-class PushSettings(RecipePushSettings):
-    """How an output goes to a model of the Hub."""
-
-    base_id: Annotated[
-        str | None,
-        Option("Hub id of BASE, where BASE was a folder", parse=parse_hub_id, accepts="str",
-               metavar="ID", group=OUTPUT),
-    ] = None  # fmt: skip
-    finetuned_id: Annotated[
-        str | None,
-        Option("Hub id of FINETUNED, where FINETUNED was a folder", parse=parse_hub_id,
-               accepts="str", metavar="ID", group=OUTPUT),
-    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,7 +103,7 @@ def push(
         RunFailed: someone else has committed meanwhile, or the network failed: run it again.
     """
     chosen = PushSettings.read(settings)
-    target, folder = chosen.target(repo), expanded(out)
+    target, folder = _target(repo, chosen), expanded(out)
     check(folder)
     content = manifest.read_checked(folder)
     if content is None:
@@ -184,7 +146,7 @@ def recipe_push(file: Reference, repo: str, **settings: Any) -> PushResult:
         RunFailed: someone else has committed meanwhile, or the network failed: run it again.
     """
     chosen = RecipePushSettings.read(settings)
-    target, path = chosen.target(repo), expanded(file)
+    target, path = _target(repo, chosen), expanded(file)
     recipe = of_strangers(Recipe.load(path), str(file), {})
     before = hub.state(target)
     items = [Item("recipe.yaml", path.read_bytes())]
@@ -237,3 +199,10 @@ def _send(
     return PushResult(
         target.repo, done.commit, done.pull_request, done.was_there, files, done.bytes_sent, missing
     )
+
+
+def _target(repo: str, settings: RecipePushSettings) -> hub.Target:
+    """The model and branch that files go to."""
+    if parse_hub_id(repo) is None or ".." in repo:
+        raise UsageError("MODEL", f"'{repo}' is no Hub id", "Write it like org/name.")
+    return hub.Target(repo, settings.revision, settings.private, settings.pr)

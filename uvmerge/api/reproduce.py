@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from ..errors import InputRefused, ProblemsFound
 from ..hub import listing as listings
@@ -15,7 +15,6 @@ from ..hub.listing import Listing
 from ..hub.recipes import of_strangers
 from ..hub.references import model_named
 from ..hub.remote import fetch_beside
-from ..operations.options import MACHINE, SAFETY, Option
 from ..output import manifest
 from ..output.lock_file import Lock, read_lock
 from ..output.places import Reference
@@ -26,7 +25,8 @@ from . import environment
 from .environment import Difference
 from .origins import origins_of
 from .run import Result, run
-from .settings import Declared, shows, split_all
+from .settings import shows, split_all
+from .sharing_settings import ReproduceSettings
 from .twins import IDENTICAL, Compared, compared
 
 _MADE_BY_PUSH = (
@@ -34,19 +34,6 @@ _MADE_BY_PUSH = (
     manifest.NAME,
     RECIPE,
 )  # they name the repository, and are not compared
-
-
-@dataclass(frozen=True)
-class ReproduceSettings(Declared):
-    """How an output is made again."""
-
-    workers: Annotated[
-        int, Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
-                    group=MACHINE),
-    ] = 0  # fmt: skip
-    overwrite: Annotated[bool, Option("replace OUT, or an unfinished run to it", group=SAFETY)] = (
-        False
-    )
 
 
 @dataclass(frozen=True)

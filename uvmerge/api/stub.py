@@ -11,11 +11,8 @@ from pathlib import Path
 
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
-from .evaluate import EvalSettings
-from .evaluate_ccci import CcciSettings
+from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
-from .push import PushSettings, RecipePushSettings
-from .reproduce import ReproduceSettings
 from .settings import (
     AnchorSettings,
     ComputeSettings,
@@ -25,6 +22,7 @@ from .settings import (
     SweepSettings,
     parameters,
 )
+from .sharing_settings import PushSettings, RecipePushSettings, ReproduceSettings
 
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"

@@ -5,7 +5,6 @@ Each phase takes the results of the phases before it; `run.run_all` calls the ph
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,13 +24,13 @@ from ..hub.references import hides_a_model
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
+from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
 from ..output.places import (
     Reference,
     check_all_apart,
     check_out,
     local_folders,
-    nearest_folder,
     target_of,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
@@ -124,7 +123,7 @@ class Surgery:
         for each in runs:
             if len(runs) > 1:
                 self.progress.say(f"setting {Path(each.out).name}")
-            free = _free_bytes(each.target)
+            free = free_bytes(each.target)
             way = words.way(self.references, each.out)
             self.progress.plan(each.plan, way, engine, available_memory(), free)
         fetching.say(self.shares, self.progress)
@@ -150,8 +149,9 @@ class Surgery:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         refuse_full_disk(runs, sides)
         refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
-        with self.phases.timed("fetch"):
-            fetching.fetch(self.shares, self.progress, self.control)
+        if self.shares:
+            with self.phases.timed("fetch"):
+                fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
             from ..engine.factors import FactorFolder
 
@@ -322,7 +322,3 @@ def generates_text(config: Mapping[str, Any]) -> bool:
     classes = config.get("architectures")
     named = classes if isinstance(classes, list) else []
     return any(str(each).endswith(GENERATING) for each in named)
-
-
-def _free_bytes(out: Path) -> int:
-    return shutil.disk_usage(nearest_folder(out)).free

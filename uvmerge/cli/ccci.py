@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
-from ..api.pack import pack_ccci
 from ..errors import counted
 from ..operations.options import HOW_MUCH, WHERE
-from ..tasks.ccci.packing import BUDGET, DEPTH
-from ..tasks.ccci.task import KINDS
+from ..tasks.ccci.task import BUDGET, DEPTH, KINDS
 from ..text import inert
 from .completion import files, folders, words
 from .help import Argument, Group, Option, Text
@@ -34,6 +32,8 @@ def pack_command(file: str, as_json: bool, **options: Any) -> None:
     tables, objects, their relations, signatures of libraries, comments; the nearest first, as much as
     the budget holds.
     """
+    from ..api.pack import pack_ccci
+
     found = pack_ccci(file, **options)
     click.echo(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else found.text)
     for note in found.notes:

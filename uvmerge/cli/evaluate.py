@@ -10,9 +10,7 @@ from typing import Any
 import click
 
 from .. import tasks
-from ..api.asking import AskSettings
-from ..api.evaluate import EvalSettings, evaluate_cards
-from ..api.evaluate_ccci import CcciSettings, evaluate_ccci
+from ..api.asking_settings import AskSettings, CcciSettings, EvalSettings
 from ..operations.options import OUTPUT, WHERE
 from .completion import folders
 from .help import REFERENCE, Command, Group, Option, Text
@@ -38,6 +36,8 @@ def cards_command(model: str, out: str | None, as_json: bool, **settings: Any) -
     success@5 the hands with a right answer among five.
     """
     quiet = popped_quiet(settings)
+    from ..api.evaluate import evaluate_cards
+
     done = evaluate_cards(model, out=out, quiet=quiet, **settings)
     click.echo(json.dumps(done.as_data(), allow_nan=False) if as_json else str(done))
 
@@ -72,6 +72,8 @@ def ccci_command(completer: str, out: str | None, as_json: bool, **settings: Any
     an endpoint that wants one.
     """
     quiet = popped_quiet(settings)
+    from ..api.evaluate_ccci import evaluate_ccci
+
     done = evaluate_ccci(completer, out=out, quiet=quiet, **settings)
     click.echo(json.dumps(done.as_data(), allow_nan=False) if as_json else str(done))
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.push import PushSettings, RecipePushSettings
-from ..api.reproduce import ReproduceSettings
+from ..api.sharing_settings import PushSettings, RecipePushSettings, ReproduceSettings
 from ..text import inert
 from .completion import files, folders
 from .help import Argument, Command, Option, Text

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ..errors import InputRefused, RunFailed
 from ..text import size
-from .places import nearest_folder
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
     except OSError as error:
         what, first = f"cannot be written: {error.strerror}", "mend the cause"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, first = f"the disk is full ({_free(folder)} free)", "make room"
+            what, first = f"the disk is full ({size(free_bytes(folder))} free)", "make room"
         elif error.errno == errno.EFBIG:
             what, first = "files may not become so large here", "raise the limit (`ulimit -f`)"
         do = f"What is finished is kept: {first} and run the same command again to resume."
@@ -35,10 +34,10 @@ def disk_errors(where: str | Path, folder: Path, *, resumes: bool = True) -> Ite
         raise RunFailed(where, what, do if resumes else again) from error
 
 
-def _free(folder: Path) -> str:
-    """The free space, as text, of the disk that holds a folder or would hold it."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return size(shutil.disk_usage(there).free)
+def free_bytes(out: Path) -> int:
+    """The free space of the disk that holds a file or folder, or would hold it."""
+    there = next(path for path in (out, *out.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
 
 
 def taken_bytes(paths: Iterable[Path]) -> int:
@@ -53,7 +52,7 @@ def refuse_full(out: Path, wanted: int, there: int) -> None:
         wanted: bytes of the whole output.
         there: bytes of it that an earlier run has written.
     """
-    short = wanted - there - shutil.disk_usage(nearest_folder(out)).free
+    short = wanted - there - free_bytes(out)
     if short > 0:
         raise InputRefused(
             out.parent, f"the output needs {size(wanted)} ({wanted:,} bytes), the disk is"

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from .metrics import without_comments
-from .packing import BUDGET, DEPTH, Index, open_index
+from .packing import Index, open_index
 from .prompting import prompt
-from .task import MARKER, Hole, Infilling, Pack, Place, Prompt
+from .task import BUDGET, DEPTH, MARKER, Hole, Infilling, Pack, Place, Prompt
 
 TASK = "uvmerge_ccci"
 PROJECT = Path(__file__).resolve().parent / "project"

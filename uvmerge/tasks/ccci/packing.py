@@ -19,11 +19,9 @@ from .ddl import read_schema
 from .hole import parted, read_source, site
 from .index import TypeIndex
 from .reach import View, reach
-from .task import KINDS, Pack, Piece, Place, count_tokens, shown
+from .task import BUDGET, DEPTH, KINDS, Pack, Piece, Place, count_tokens, shown
 from .typing import Typing
 
-BUDGET = 2000
-DEPTH = 4
 _MODULES = {
     "scope": scope, "tables": tables, "objects": objects, "relations": relations,
     "libraries": libraries, "comments": comments,

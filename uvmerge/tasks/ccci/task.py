@@ -9,6 +9,12 @@ from typing import Any
 KINDS = ("scope", "tables", "objects", "relations", "libraries", "comments")
 """The kinds of context, in the order in which a pack shows them."""
 
+BUDGET = 2000
+"""Tokens of context, unless told otherwise."""
+
+DEPTH = 4
+"""Steps of context from the variables in scope, unless told otherwise."""
+
 MARKER = "/*HOLE*/"
 """What stands in a file in place of the code that is to be completed."""
 
