@@ -107,7 +107,7 @@ def test_intervals_are_clustered_and_widen_with_the_points_chosen_from() -> None
 def test_of_points_that_are_no_better_few_are_found_better(shape: str) -> None:
     """Fronts of eight points that lie on the true line, or anywhere in a cloud without one."""
     wrong = 0
-    for seed in range(15):
+    for seed in range(40):
         generator = np.random.default_rng([seed, 11])
         if shape == "all alike":
             line = {str(i): draw(generator, 0.5, 0.5) for i in range(11)}
@@ -117,7 +117,7 @@ def test_of_points_that_are_no_better_few_are_found_better(shape: str) -> None:
             scales = generator.random(8)
             points = {f"p{a}": draw(generator, 0.5 + 0.5 * a, 1 - 0.8 * a) for a in scales}
         wrong += any(each.beats_line for each in place(line, points, GOALS).values())
-    assert wrong <= 1
+    assert wrong <= 2
 
 
 def test_the_front_holds_what_nothing_exceeds_and_keeps_to_the_floors() -> None:
