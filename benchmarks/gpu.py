@@ -140,17 +140,26 @@ def main() -> None:
         return [(int(a), int(b)) for a, b in (one.split("x") for one in text.split(","))]
 
     on_cpu = options.device == "cpu"
-    shapes = [measured(shape, options.rounds, options.device) for shape in pairs(options.shapes)]
-    batches = [batched(count, side, options.device) for count, side in pairs(options.batches)]
-    write_result("gpu-on-cpu" if on_cpu else "gpu", {
+    result: dict[str, Any] = {
         **about("torch", "uvmerge"),
         "device": "cpu" if on_cpu else torch.cuda.get_device_name(),
         "rounds": options.rounds,
         "top": TOP,
-        "shapes": shapes,
-        "batches": batches,
-        "whole_command": whole_command(options.folder, options.size, options.device),
-    })  # fmt: skip
+    }
+
+    def keep(part: str, figures: Any) -> None:  # a later part may fail
+        result[part] = figures
+        write_result("gpu-on-cpu" if on_cpu else "gpu", result)
+
+    shapes = []
+    for shape in pairs(options.shapes):
+        shapes.append(measured(shape, options.rounds, options.device))
+        print(shapes[-1], flush=True)
+        keep("shapes", shapes)
+    keep(
+        "batches", [batched(count, side, options.device) for count, side in pairs(options.batches)]
+    )
+    keep("whole_command", whole_command(options.folder, options.size, options.device))
     names = [name for name in shapes[0] if name not in ("shape", "failed")]
     rows = [
         ["x".join(map(str, found["shape"]))]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,15 @@ def test_the_refined_rung_keeps_its_promise_on_the_device(
     W_b, W_f = (np.asarray(torch.tensor(W).float().double()) for W in (W_b, W_f))
     bound = {"exact": 1e-6, "fast": 1e-3}[precision.name]
     assert reference.error(found, reference.restore(W_b, W_f, k), W_f) < bound
+
+
+def test_several_threads_may_come_first_to_the_linear_algebra_of_a_fresh_process(
+    tmp_path: Path,
+) -> None:
+    pair = zoo.pair("llama", tmp_path, dtype="float32")
+    command = [sys.executable, "-m", "uvmerge", "restore", "--device", "cuda", "--workers", "4"]
+    done = subprocess.run([*command, *pair, tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_gpu_of_the_machine_takes_part(tmp_path: Path) -> None:

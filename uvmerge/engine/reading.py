@@ -59,6 +59,14 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     return (device,) if index else tuple(f"cuda:{i}" for i in range(count))
 
 
+def _load_linear_algebra(devices: Iterable[str]) -> None:
+    """Load the GPU's linear algebra in this thread: torch loads it at its first use, and fails where
+    two threads come first (pytorch issue 90613)."""
+    for device in devices:
+        if device != "cpu":
+            torch.linalg.inv(torch.eye(1, device=device))
+
+
 class Reader:
     """What computing threads share: checkpoints by role, devices, precision and kept factors."""
 
@@ -73,6 +81,7 @@ class Reader:
             if settings.factors is None
             else FactorFolder(settings.factors, settings.device, settings.keeps_whole_factors)
         )
+        _load_linear_algebra(self.devices)
         self._threads = itertools.count()
         self._mine = threading.local()
 
