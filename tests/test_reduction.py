@@ -19,7 +19,7 @@ from torch import Tensor
 import uvmerge
 from uvmerge.engine import decomposed
 from uvmerge.operations import get
-from uvmerge.spectral import Log, lapack, reduced, reduction
+from uvmerge.spectral import Log, ladder, lapack, reduced, reduction, refined
 from uvmerge.spectral.care import care_needed
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST as POLICY, Precision, single_threaded
@@ -344,6 +344,21 @@ print(*(DenseMatrix("W", W, policy).top(60).method for policy in (EXACT, FAST)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["gram", "refined"], done.stderr
+
+
+def test_a_device_that_is_fast_in_float64_refines_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    W = torch.randn(320, 300, generator=torch.Generator().manual_seed(0))
+    best = DenseMatrix("W", W, EXACT).top(60)
+    monkeypatch.setattr(reduced.Reduced, "is_offered", False)  # as on a GPU
+    slow = DenseMatrix("W", W, FAST).top(60)
+    for module in (refined, ladder):
+        monkeypatch.setattr(module, "is_fast_in_float64", lambda device: True)
+    whole = DenseMatrix("W", W, FAST)
+    assert (slow.method, whole.top(60).method) == ("refined", "gram")
+    for found in (slow, whole.top(60)):
+        close = torch.linalg.norm((found.U * found.S) @ found.Vh - (best.U * best.S) @ best.Vh)
+        assert close <= 1e-5 * torch.linalg.norm(best.S)
+    assert whole._ladder.basis().vectors.dtype == torch.float64
 
 
 NAME = "model.layers.0.self_attn.q_proj.weight"

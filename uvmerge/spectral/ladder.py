@@ -23,7 +23,7 @@ from .operand import Factors, Spectrum
 from .precision import SMALLEST_VALUE, Precision
 from .recombine import BLOCK, Sum
 from .reduced import CorrectedRung, TridiagonalRung
-from .refined import RefinedRung
+from .refined import RefinedRung, is_fast_in_float64
 from .side import Side
 from .source import Shelf, Source
 from .svd import checked_svd
@@ -174,7 +174,8 @@ class Ladder:
             if blocks is not None:
                 values = torch.cat([block.values for block in blocks])
                 return Eigenpairs(values, torch.cat([b.vectors for b in blocks], dim=1), None)
-            start = None if reduced.is_offered else self._refined.start()
+            skipped = reduced.is_offered or is_fast_in_float64(str(self.W.device))
+            start = None if skipped else self._refined.start()
             if start is not None:
                 return start
         side = self._gram.side(r)

@@ -18,7 +18,7 @@ takes over:
     corrected    (`fast`) reduction to tridiagonal form in float32, vectors corrected from W
     tridiagonal  reduction to tridiagonal form in float64
     refined      up to two fifths of the triplets, from float32 eigenvectors; where nothing is reduced:
-                 on a GPU, without scipy, and for small matrices
+                 without scipy, for small matrices, and on a GPU that is slow in float64
     gram         float64 Gram matrix and eigenproblem
     svd          float64 singular value decomposition, of the transpose as a last try
 

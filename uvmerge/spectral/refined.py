@@ -1,15 +1,29 @@
 """The rung `refined`: leading eigenvectors from float32, refined in float64 by products alone.
 
-It serves where a matrix cannot be reduced to tridiagonal form (`reduction.is_available`).
+It serves where a matrix cannot be reduced to tridiagonal form (`reduction.is_available`), unless the
+device multiplies float64 at half the rate of float32: there a float64 eigenproblem takes less time.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 
 from .gram import MOST_BLOCKS, Eigenpairs, Refiner
 from .side import Side
 from .source import Source
+
+
+# Compute capabilities of GPUs with float64 units for half the rate of float32: V100, A100, H100. On an
+# H100 the rung `gram` was measured (benchmarks/results/gpu.json); of the others the rate is documented.
+_FAST_FLOAT64 = ((7, 0), (8, 0), (9, 0))
+
+
+@cache
+def is_fast_in_float64(device: str) -> bool:
+    """Whether a device is a GPU that multiplies float64 at half the rate of float32."""
+    return device.startswith("cuda") and torch.cuda.get_device_capability(device) in _FAST_FLOAT64
 
 
 class RefinedRung:
@@ -23,12 +37,19 @@ class RefinedRung:
         self._blocks: list[Eigenpairs] = []
         self._sides: dict[int, Side] = {}
 
+    @property
+    def is_offered(self) -> bool:
+        """Whether the source is of a size and on a device for which refining pays."""
+        source = self.source
+        is_large = source.r >= source.precision.smallest_refined
+        return is_large and not is_fast_in_float64(str(source.W.device))
+
     def side(self, k: int) -> Side | None:
         """At least the leading k triplets; None where they cannot be refined."""
         r = self.source.r
         size = -(-r // 5)
         count = -(-k // size)
-        if r < self.source.precision.smallest_refined or not 0 < count <= MOST_BLOCKS:
+        if not self.is_offered or not 0 < count <= MOST_BLOCKS:
             return None
         blocks = self._blocks
         while len(blocks) < count and (not blocks or len(blocks[-1].values)):
