@@ -14,7 +14,6 @@ from .gram import MOST_BLOCKS, Eigenpairs, Refiner
 from .side import Side
 from .source import Source
 
-
 # Compute capabilities of GPUs with float64 units for half the rate of float32: V100, A100, H100. On an
 # H100 the rung `gram` was measured (benchmarks/results/gpu.json); of the others the rate is documented.
 _FAST_FLOAT64 = ((7, 0), (8, 0), (9, 0))
