@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, against_line, cl
 from uvmerge.tasks.student import Mean, mean_over, t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAD = {"uvmerge_study": 1, "hands": 500}
+HEAD = {"uvmerge_study": 2, "hands": 500}
 
 
 def test_the_line_is_straight_between_its_points_and_counts_with_its_best() -> None:
@@ -203,6 +204,8 @@ def test_no_run_is_lost_or_repeated_when_killed(tmp_path: Path) -> None:
 
 # A study of planted pairs.
 
+PLANTED_ON = {"system": "Linux x86_64", "processor": "A processor", "cores": "16"}
+
 
 def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
     """A study whose pairs are planted and finished."""
@@ -211,7 +214,9 @@ def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
         with Journal.opened(lab.journal(regime, seed), lab.head) as journal:
             for key, value in planted(seed, 0.05, 0.005).values.items():
                 journal.once("prevention", key, lambda value=value: value)
-            journal.once("prevention", "", lambda: True)
+            journal.once("prevention", "", lambda: 1.5)
+            where = {**PLANTED_ON, "torch": f"2.{seed % 2}"}
+            journal.once("machine", str(seed % 2), lambda where=where: where)
     return lab
 
 
@@ -224,6 +229,12 @@ def test_results_page_and_table_follow_from_the_journals(tmp_path: Path) -> None
     assert paths == {"study.json", "study.md", "prevention.csv", "prevention.png"}
     page = (tmp_path / "study.md").read_text()
     assert "| SFT |" in page and "**seen here**" in page and "4 pairs" in page
+    assert [machine["pairs"] for machine in found["machines"]] == [2, 2]
+    first, second = (
+        f"Linux x86_64 (A processor, 16 cores), one thread a process, torch 2.{i}: 2 pairs"
+        for i in (0, 1)
+    )
+    assert f"Measured on {first}; {second}." in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "prevention.csv").read_text())))
     row = next(row for row in rows if row["name"] == comparison.RPSFT)
     assert float(row["at_equal_loss"]) == pytest.approx(0.05, abs=0.01)
@@ -293,6 +304,14 @@ def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_i
     with Journal.opened(lab.journal("well", 0), lab.head):
         second = run_module.run(out, seeds=2, on_done=said.append)
     assert second.left == ("well-0 fake",) and "well-0: another process works on it" in said
+    path = lab.journal("well", 0)  # begun elsewhere, with another version of torch
+    path.unlink()
+    with Journal.opened(path, {**lab.head, "torch": "1.0"}):
+        pass
+    third = run_module.run(out, seeds=2, on_done=said.append)
+    assert third.left == ("well-0 fake",)
+    assert said[-1].startswith("well-0: left as it is, was measured with torch 1.0, not 2")
+    path.unlink()
     last = run_module.run(out, seeds=2)
     assert not last.left and len(measured) == len({*measured}) == 4
     assert last.found["stages"]["fake"]["rows"] == [{"n": 4}]
@@ -417,8 +436,14 @@ def test_the_pair_of_seed_0_is_that_of_the_demo_and_a_checkpoint_is_whole(tmp_pa
             "base", "finetuned",
         ]  # fmt: skip
         made = pair.checkpoint("again", lambda: (load(pair.base), {"loss": 0.5}))
-        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
         assert pair.notes("again") == {"loss": 0.5}
+        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
+        shutil.rmtree(made)  # as where only journals are carried to another machine
+        assert pair.checkpoint("again", lambda: (load(pair.base), {})) == made
+        shutil.rmtree(made)
+        with pytest.raises(RunFailed, match=r"other weights than those .*\n  Remove .*unseen-0"):
+            pair.checkpoint("again", lambda: (load(pair.finetuned), {}))
+        assert not made.exists() and pair.checkpoint("again", lambda: (load(pair.base), {})) == made
         assert pair.scores(pair.base)["in_domain"] < 0.2 < pair.scores(pair.base)["out_of_domain"]
 
 

@@ -19,6 +19,7 @@ _PAPERS = (
     " is here a rule that the fine-tuning does not show, which the base knows almost perfectly. A"
     " claim that is not seen here may hold there, and one that is seen here need not."
 )
+_MACHINE = ("system", "processor", "cores")
 _QUICK = (
     "**This is a quick study**: few pairs, whose bases were trained briefly, short fine-tunings and"
     " few hands. It shows that everything runs. Its verdicts are those of such models."
@@ -79,11 +80,20 @@ def _anchor(title: str) -> str:
 
 def conditions(found: Mapping[str, Any]) -> str:
     """What was measured, where and with which versions, in one paragraph."""
-    sizes = found["sizes"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return (
         "Pairs of Llamas of 0.8 M parameters that add up cards (`uvmerge.demo`), one pair for each"
-        f" seed; fine-tuned for {sizes['steps']} steps of {sizes['batch']} hands at a peak rate of"
-        f" {sizes['rate']:g} (cosine, AdamW); {sizes['hands']} held-out hands under each rule."
-        f" {found['machine']}; {versions}."
+        f" seed, trained with AdamW and a cosine schedule, and asked {found['sizes']['hands']} held-out"
+        f" hands under each rule. Measured on {_machines(found['machines'])}."
     )
+
+
+def _machines(found: Sequence[Mapping[str, Any]]) -> str:
+    """The machines with the versions on them; where there are several, how many pairs each has seen."""
+    said = []
+    for machine in found:
+        own = {name: value for name, value in machine.items() if name not in (*_MACHINE, "pairs")}
+        versions = ", ".join(f"{name} {version}" for name, version in own.items())
+        processor = f" ({machine['processor']}, {machine['cores']} cores)"
+        pairs = f": {counted(machine['pairs'], 'pair')}" if len(found) > 1 else ""
+        said.append(f"{machine['system']}{processor}, one thread a process, {versions}{pairs}")
+    return "; ".join(said)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..output.manifest import write_whole
 from ..report.plots import png
 from ..report.rows import cell
-from .journal import DONE, read
-from .lab import Lab, measured
+from .journal import DONE, Key
+from .lab import MACHINE, Lab, measured
 from .page import page
 from .sizes import names
 from .stage import Measured, stages
 
-FORMAT = 1
-_PACKAGES = ("torch", "transformers", "peft", "numpy")
+FORMAT = 2
+Entries = Mapping[Key, Mapping[str, Any]]
 
 
 def results(lab: Lab, seeds: int) -> dict[str, Any]:
@@ -31,7 +28,7 @@ def results(lab: Lab, seeds: int) -> dict[str, Any]:
 
     A stage is summarised over the pairs on which it is finished.
     """
-    journals = {name: read(lab.journal(*name), lab.head) for name in names(seeds)}
+    journals = {name: lab.entries(*name) for name in names(seeds)}
     found = {}
     for stage in stages().values():
         pairs = [
@@ -48,21 +45,27 @@ def results(lab: Lab, seeds: int) -> dict[str, Any]:
     return {
         "uvmerge_study": FORMAT,
         "sizes": lab.sizes.as_data(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {
-            "uvmerge": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "machines": _machines(journals.values()),
         "stages": found,
     }
+
+
+def _machines(journals: Iterable[Entries]) -> list[dict[str, Any]]:
+    """The machines on which something was measured, as `machine.described` tells them, most pairs first;
+    `pairs` of each."""
+    found: dict[str, dict[str, Any]] = {}
+    for journal in journals:
+        for (of, key), entry in journal.items():
+            if of == MACHINE:
+                found.setdefault(key, {**entry["value"], "pairs": 0})["pairs"] += 1
+    return sorted(found.values(), key=lambda machine: -machine["pairs"])
 
 
 def _as_data(pair: Measured) -> dict[str, Any]:
     return {"regime": pair.regime, "seed": pair.seed, "values": dict(pair.values)}
 
 
-def _seconds(stage: str, journals: Any) -> float:
+def _seconds(stage: str, journals: Iterable[Entries]) -> float:
     """CPU time of a stage over all pairs.
 
     That of a pair is what its last process took, with trainings; where an earlier one was stopped, at
