@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import itertools
 import json
@@ -22,7 +23,11 @@ from safetensors.torch import load_file
 
 from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
+from uvmerge.measure.situation import EVERYWHERE, Situation
+from uvmerge.recipe import bundled as bundled_module
+from uvmerge.recipe.advice import Advice
 from uvmerge.study import (
+    advice,
     comparison,
     docs,
     page as page_module,
@@ -39,6 +44,7 @@ from uvmerge.study.stages import prevention
 from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, against_line, claim, verdict
 from uvmerge.tasks.student import Mean, mean_over, t_quantile
 
+what_now_module = importlib.import_module("uvmerge.report.what_now")
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = {"uvmerge_study": 2, "hands": 500}
 
@@ -413,6 +419,70 @@ def test_the_table_of_the_docs_is_that_of_the_results_file(place: str, stage: st
     assert ((ROOT / place).parent / f"{stage}.png").stat().st_size > 10_000
     check_verdicts(found)
     assert (ROOT / docs.RESULTS).stat().st_size < 2_000_000
+
+
+def test_the_advice_is_that_of_the_results_file() -> None:
+    given = advice.advice(json.loads((ROOT / docs.RESULTS).read_bytes()))
+    assert json.loads((ROOT / docs.ADVICE).read_bytes()) == given
+    readme = (ROOT / docs.README).read_text()
+    before, after = docs.marked("advice")
+    said = readme.partition(before)[2].partition(after)[0]
+    assert " ".join(said.split()) == advice.sentence(given)
+
+
+@pytest.mark.parametrize(
+    ("above", "words"),
+    [(0.05, "more is left out of domain"), (0.0, "no edit beats"), (-0.05, "no edit beats")],
+)
+def test_an_edit_is_advised_only_where_its_interval_excludes_zero(
+    above: float, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = comparison.rows(
+        "part", [planted_edits(s, above) for s in range(5)], LABELS, PLANTED_LINE
+    )
+    worse = comparison.rows(
+        "unseen", [planted_edits(s, -0.1) for s in range(5)], LABELS, PLANTED_LINE
+    )
+    pairs = [{"regime": "part", "seed": seed} for seed in range(5)]
+    found = {"stages": {"repair": {"rows": edited, "pairs": pairs}}}
+    given = advice.advice(found)
+    is_better = above > 0
+    assert [each["label"] for each in given["better"]] == [
+        "project --top 0.2 --side right"
+    ] * is_better
+    assert given["recipes"] == ["project-right"] * is_better + ["interpolate-30"]
+    assert words in advice.sentence(given) and "5 small pairs" in advice.sentence(given)
+    found["stages"]["hypothesis"] = {"rows": worse, "pairs": []}
+    assert not advice.advice(found)["better"]  # it lies below the line elsewhere
+
+    ours = Advice.of(given)
+    for module in (bundled_module, what_now_module):
+        monkeypatch.setattr(module, "advice", lambda: ours)
+    assert next(iter(bundled_module.bundled())) == given["recipes"][0]
+    spread = Situation(EVERYWHERE)
+    first, *_, last = what_now_module._commands(spread, "base", "tuned")
+    line = "uvmerge sweep interpolate base tuned interpolated --scale 0.1,0.2,0.3,0.5"
+    if is_better:
+        assert first.line == "uvmerge project base tuned candidate-1 --top 0.2 --side right"
+        assert (
+            first.why.startswith("above interpolation in the study (part +0.045 (")
+            and last.line == line
+        )
+    else:
+        assert first.line == line and "which no edit does on the 5 small pairs" in first.why
+
+
+PLANTED_LINE = [f"interpolate-{scale}" for scale in prevention.LINE]
+LABELS = {
+    **{name: ("line", name) for name in PLANTED_LINE},
+    "edit": ("edit", "project --top 0.2 --side right"),
+}
+
+
+def planted_edits(seed: int, above: float) -> Measured:
+    """A planted pair with one edit."""
+    pair = planted(seed, above, 0.005)
+    return Measured(pair.regime, seed, {**pair.values, "edit": pair.values[comparison.RPSFT]})
 
 
 def test_every_stage_is_found_and_is_one_file() -> None:

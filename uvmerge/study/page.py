@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import counted
 from ..text import duration
+from .kinds import KINDS, trained_words
+from .sizes import Sizes
 from .stage import stages
 from .verdicts import CANNOT_TELL, NOT_SEEN, SEEN
 
@@ -37,13 +39,14 @@ def page(found: Mapping[str, Any]) -> str:
     parts = ["# The study", conditions(found)]
     parts += [_QUICK] if found["sizes"]["quick"] else []
     parts += [_PAPERS, _MEANING, _overview(found["stages"])]
+    sizes = Sizes(**found["sizes"])
     for name, summary in found["stages"].items():
         stage = stages()[name]
         parts += [
             f"## {stage.title}",
             f"![{stage.title}]({name}.png)",
             stage.section(summary),
-            f"CPU time: {duration(summary['cpu_s'])}.",
+            f"{stage.sized(sizes)} CPU time: {duration(summary['cpu_s'])}.".lstrip(),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -80,10 +83,12 @@ def _anchor(title: str) -> str:
 
 def conditions(found: Mapping[str, Any]) -> str:
     """What was measured, where and with which versions, in one paragraph."""
+    seen = {pair["regime"] for one in found["stages"].values() for pair in one["pairs"]}
+    trained = trained_words([name for name in KINDS if name in seen], found["sizes"]["quick"])
     return (
         "Pairs of Llamas of 0.8 M parameters that add up cards (`uvmerge.demo`), one pair for each"
         f" seed, trained with AdamW and a cosine schedule, and asked {found['sizes']['hands']} held-out"
-        f" hands under each rule. Measured on {_machines(found['machines'])}."
+        f" hands under each rule. The pairs: {trained}. Measured on {_machines(found['machines'])}."
     )
 
 

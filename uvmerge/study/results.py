@@ -20,6 +20,7 @@ from .sizes import names
 from .stage import Measured, stages
 
 FORMAT = 2
+_LEVELS = 4  # of `study.json`: the file, its stages, a stage, its rows
 Entries = Mapping[Key, Mapping[str, Any]]
 
 
@@ -28,7 +29,7 @@ def results(lab: Lab, seeds: int) -> dict[str, Any]:
 
     A stage is summarised over the pairs on which it is finished.
     """
-    journals = {name: lab.entries(*name) for name in names(seeds)}
+    journals = {name: lab.entries(*name) for name in names(seeds, lab.sizes.quick)}
     found = {}
     for stage in stages().values():
         pairs = [
@@ -94,8 +95,25 @@ def save(found: Mapping[str, Any], out: Path) -> list[Path]:
 
 
 def as_json(found: Mapping[str, Any]) -> str:
-    """The text of `study.json`: numbers with six significant digits."""
-    return json.dumps(_rounded(found), indent=1, allow_nan=False) + "\n"
+    """The text of `study.json`: numbers with six significant digits; a row, or a pair, is one line."""
+    return _laid_out(_rounded(found), _LEVELS) + "\n"
+
+
+def _laid_out(value: Any, levels: int, indent: str = "") -> str:
+    """JSON whose outer levels have a line for each of their parts."""
+    if not levels or not value or not isinstance(value, (dict, list)):
+        return json.dumps(value, allow_nan=False)
+    within = f"{indent} "
+    keys = (
+        [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    )
+    parts = value.values() if isinstance(value, dict) else value
+    lines = [
+        f"{within}{key}{_laid_out(part, levels - 1, within)}"
+        for key, part in zip(keys, parts, strict=True)
+    ]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([first, ",\n".join(lines), f"{indent}{last}"])
 
 
 def _rounded(value: Any) -> Any:

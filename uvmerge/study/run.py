@@ -86,7 +86,7 @@ def run(
         out: the folder: of the pairs, `study.json`, `study.md`, and a CSV file and a figure for each
             stage. One that an earlier call has left is gone on with.
         only: the name of one stage; by default all.
-        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 1.
+        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 3.
         pairs: work on at most so many pairs in this call, which is then one process.
         quick: fewer settings, shorter trainings and fewer hands.
         jobs: how many processes work at once.
@@ -147,7 +147,7 @@ def _target(out: Reference) -> Path:
 
 def _left(lab: Lab, chosen: list[Stage], seeds: int) -> Iterator[str]:
     """What is not finished, as `part-0 prevention`."""
-    for regime, seed in names(seeds):
+    for regime, seed in names(seeds, lab.sizes.quick):
         entries = lab.entries(regime, seed)
         for stage in chosen:
             if regime in stage.regimes and (stage.name, DONE) not in entries:
@@ -162,7 +162,9 @@ def _work(
     Those that take longest come first, so that several processes end at about the same time.
     """
     done = 0
-    for regime, seed in sorted(names(seeds), key=lambda name: -_work_on(name[0], chosen)):
+    for regime, seed in sorted(
+        names(seeds, lab.sizes.quick), key=lambda name: -_work_on(name[0], chosen)
+    ):
         entries = lab.entries(regime, seed)
         todo = [s for s in chosen if regime in s.regimes and (s.name, DONE) not in entries]
         if not todo or done == most:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import search_page
 from ..carry import Halves, chosen, leave_one_out, margin
 from ..lab import Pair
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..verdicts import claim
 
@@ -175,6 +176,15 @@ def draw(found: Mapping[str, Any]) -> Any:
     return margins(found)
 
 
+def sized(sizes: Sizes) -> str:
+    """How many settings are tried."""
+    tried = _TRIALS_QUICK if sizes.quick else _TRIALS
+    return (
+        f"Of the fine-tuned checkpoint of each pair: {tried} settings, of which the first"
+        f" {min(SHARED, tried)} are the same on every pair; {sizes.hands} hands on each half."
+    )
+
+
 STAGE = Stage(
     name="search",
     order=50,
@@ -185,4 +195,5 @@ STAGE = Stage(
     section=search_page.section,
     draw=draw,
     rows=flat,
+    sized=sized,
 )
