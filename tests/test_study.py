@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -419,6 +420,26 @@ def test_the_table_of_the_docs_is_that_of_the_results_file(place: str, stage: st
     assert ((ROOT / place).parent / f"{stage}.png").stat().st_size > 10_000
     check_verdicts(found)
     assert (ROOT / docs.RESULTS).stat().st_size < 2_000_000
+
+
+def test_one_command_makes_all_that_the_repository_holds_of_a_study(tmp_path: Path) -> None:
+    out, root = tmp_path / "out", tmp_path / "root"
+    out.mkdir()
+    shutil.copy(ROOT / docs.RESULTS, out / "study.json")
+    for place in (docs.README, *docs.PAGES):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        stale = re.sub(
+            "(<!-- study: .* -->\n).*?(<!-- end)", r"\1\2", (ROOT / place).read_text(), flags=re.S
+        )
+        (root / place).write_text(stale)
+    for place in (docs.RESULTS, docs.ADVICE):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+    docs.main(out, root)
+    made = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    assert {str(path) for path in made} >= {docs.RESULTS, docs.PAGE, docs.ADVICE, docs.README}
+    for path in made:
+        if path.suffix != ".png":
+            assert (root / path).read_bytes() == (ROOT / path).read_bytes(), path
 
 
 def test_the_advice_is_that_of_the_results_file() -> None:
