@@ -551,3 +551,12 @@ def test_the_penalty_holds_the_block_at_the_same_training_loss(tmp_path: Path) -
         plain, held = (trained(pair, each)[1] for each in (prevention.SFT, way))
     assert held["drift"] ** 2 < plain["drift"] ** 2 / 10
     assert held["training_loss"] < 1.02 * plain["training_loss"]
+
+
+def test_a_study_computes_on_the_cpu_also_where_there_is_a_gpu() -> None:
+    import uvmerge.study
+
+    folder = Path(uvmerge.study.__file__).parent
+    calls = [line for path in folder.rglob("*.py") for line in path.read_text().splitlines()]
+    asked = [line for line in calls if "quiet=True" in line]
+    assert asked and all('device="cpu"' in line for line in asked)

@@ -59,7 +59,9 @@ def _repaired(pair: Pair, name: str, begun: Path) -> Path:
 
     out = pair.folder / f"start-{name}{_REPAIRED}"
     if not out.is_dir():
-        getattr(uvmerge, REPAIR.operation)(pair.base, begun, out, quiet=True, **REPAIR.options)
+        getattr(uvmerge, REPAIR.operation)(
+            pair.base, begun, out, device="cpu", quiet=True, **REPAIR.options
+        )
     return out
 
 
@@ -103,7 +105,7 @@ def _reversed(pair: Pair, begun: Path, ended: Path) -> dict[str, float]:
 
     out = pair.folder / "reversed"
     shutil.rmtree(out, ignore_errors=True)
-    uvmerge.restore(begun, ended, out, top=moved.TOP, quiet=True)
+    uvmerge.restore(begun, ended, out, top=moved.TOP, device="cpu", quiet=True)
     found = pair.scores(out)
     shutil.rmtree(out)
     return found

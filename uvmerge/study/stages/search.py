@@ -54,7 +54,7 @@ def _searched(pair: Pair) -> dict[str, Any]:
 
     found = search_demo(
         pair.folder / "search", base=pair.base, finetuned=pair.finetuned, hands=pair.sizes.hands,
-        trials=_TRIALS_QUICK if pair.sizes.quick else _TRIALS, quiet=True,
+        trials=_TRIALS_QUICK if pair.sizes.quick else _TRIALS, device="cpu", quiet=True,
     )  # fmt: skip
     return {
         LINE: [_scores(each) for each in found.line],
@@ -86,7 +86,7 @@ def _reported(pair: Pair, settings: Mapping[str, Any]) -> list[float]:
     shutil.rmtree(out, ignore_errors=True)
     uvmerge.run(
         space.recipe(values), out, base=pair.base, finetuned=pair.finetuned,
-        factors=pair.folder / "search" / "factors", quiet=True, overwrite=True,
+        factors=pair.folder / "search" / "factors", device="cpu", quiet=True, overwrite=True,
     )  # fmt: skip
     found = pair.scores(out)
     shutil.rmtree(out)
