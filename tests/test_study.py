@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import itertools
 import json
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +24,11 @@ from safetensors.torch import load_file
 
 from uvmerge import demo
 from uvmerge.errors import InputRefused, RunFailed, UsageError
+from uvmerge.measure.situation import EVERYWHERE, Situation
+from uvmerge.recipe import bundled as bundled_module
+from uvmerge.recipe.advice import Advice
 from uvmerge.study import (
+    advice,
     comparison,
     docs,
     page as page_module,
@@ -38,8 +45,9 @@ from uvmerge.study.stages import prevention
 from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, against_line, claim, verdict
 from uvmerge.tasks.student import Mean, mean_over, t_quantile
 
+what_now_module = importlib.import_module("uvmerge.report.what_now")
 ROOT = Path(__file__).resolve().parent.parent
-HEAD = {"uvmerge_study": 1, "hands": 500}
+HEAD = {"uvmerge_study": 2, "hands": 500}
 
 
 def test_the_line_is_straight_between_its_points_and_counts_with_its_best() -> None:
@@ -203,6 +211,8 @@ def test_no_run_is_lost_or_repeated_when_killed(tmp_path: Path) -> None:
 
 # A study of planted pairs.
 
+PLANTED_ON = {"system": "Linux x86_64", "processor": "A processor", "cores": "16"}
+
 
 def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
     """A study whose pairs are planted and finished."""
@@ -211,7 +221,9 @@ def fill(out: Path, count: int, regimes: tuple[str, ...] = ("part",)) -> Lab:
         with Journal.opened(lab.journal(regime, seed), lab.head) as journal:
             for key, value in planted(seed, 0.05, 0.005).values.items():
                 journal.once("prevention", key, lambda value=value: value)
-            journal.once("prevention", "", lambda: True)
+            journal.once("prevention", "", lambda: 1.5)
+            where = {**PLANTED_ON, "torch": f"2.{seed % 2}"}
+            journal.once("machine", str(seed % 2), lambda where=where: where)
     return lab
 
 
@@ -224,6 +236,12 @@ def test_results_page_and_table_follow_from_the_journals(tmp_path: Path) -> None
     assert paths == {"study.json", "study.md", "prevention.csv", "prevention.png"}
     page = (tmp_path / "study.md").read_text()
     assert "| SFT |" in page and "**seen here**" in page and "4 pairs" in page
+    assert [machine["pairs"] for machine in found["machines"]] == [2, 2]
+    first, second = (
+        f"Linux x86_64 (A processor, 16 cores), one thread a process, torch 2.{i}: 2 pairs"
+        for i in (0, 1)
+    )
+    assert f"Measured on {first}; {second}." in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "prevention.csv").read_text())))
     row = next(row for row in rows if row["name"] == comparison.RPSFT)
     assert float(row["at_equal_loss"]) == pytest.approx(0.05, abs=0.01)
@@ -293,6 +311,14 @@ def test_pairs_are_worked_on_in_parts_and_a_pair_of_another_process_is_left_to_i
     with Journal.opened(lab.journal("well", 0), lab.head):
         second = run_module.run(out, seeds=2, on_done=said.append)
     assert second.left == ("well-0 fake",) and "well-0: another process works on it" in said
+    path = lab.journal("well", 0)  # begun elsewhere, with another version of torch
+    path.unlink()
+    with Journal.opened(path, {**lab.head, "torch": "1.0"}):
+        pass
+    third = run_module.run(out, seeds=2, on_done=said.append)
+    assert third.left == ("well-0 fake",)
+    assert said[-1].startswith("well-0: left as it is, was measured with torch 1.0, not 2")
+    path.unlink()
     last = run_module.run(out, seeds=2)
     assert not last.left and len(measured) == len({*measured}) == 4
     assert last.found["stages"]["fake"]["rows"] == [{"n": 4}]
@@ -396,6 +422,90 @@ def test_the_table_of_the_docs_is_that_of_the_results_file(place: str, stage: st
     assert (ROOT / docs.RESULTS).stat().st_size < 2_000_000
 
 
+def test_one_command_makes_all_that_the_repository_holds_of_a_study(tmp_path: Path) -> None:
+    out, root = tmp_path / "out", tmp_path / "root"
+    out.mkdir()
+    shutil.copy(ROOT / docs.RESULTS, out / "study.json")
+    for place in (docs.README, *docs.PAGES):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        stale = re.sub(
+            "(<!-- study: .* -->\n).*?(<!-- end)", r"\1\2", (ROOT / place).read_text(), flags=re.S
+        )
+        (root / place).write_text(stale)
+    for place in (docs.RESULTS, docs.ADVICE):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+    docs.main(out, root)
+    made = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    assert {str(path) for path in made} >= {docs.RESULTS, docs.PAGE, docs.ADVICE, docs.README}
+    for path in made:
+        if path.suffix != ".png":
+            assert (root / path).read_bytes() == (ROOT / path).read_bytes(), path
+
+
+def test_the_advice_is_that_of_the_results_file() -> None:
+    given = advice.advice(json.loads((ROOT / docs.RESULTS).read_bytes()))
+    assert json.loads((ROOT / docs.ADVICE).read_bytes()) == given
+    readme = (ROOT / docs.README).read_text()
+    before, after = docs.marked("advice")
+    said = readme.partition(before)[2].partition(after)[0]
+    assert " ".join(said.split()) == advice.sentence(given)
+
+
+@pytest.mark.parametrize(
+    ("above", "words"),
+    [(0.05, "more is left out of domain"), (0.0, "no edit beats"), (-0.05, "no edit beats")],
+)
+def test_an_edit_is_advised_only_where_its_interval_excludes_zero(
+    above: float, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = comparison.rows(
+        "part", [planted_edits(s, above) for s in range(5)], LABELS, PLANTED_LINE
+    )
+    worse = comparison.rows(
+        "unseen", [planted_edits(s, -0.1) for s in range(5)], LABELS, PLANTED_LINE
+    )
+    pairs = [{"regime": "part", "seed": seed} for seed in range(5)]
+    found = {"stages": {"repair": {"rows": edited, "pairs": pairs}}}
+    given = advice.advice(found)
+    is_better = above > 0
+    assert [each["label"] for each in given["better"]] == [
+        "project --top 0.2 --side right"
+    ] * is_better
+    assert given["recipes"] == ["project-right"] * is_better + ["interpolate-30"]
+    assert words in advice.sentence(given) and "5 small pairs" in advice.sentence(given)
+    found["stages"]["hypothesis"] = {"rows": worse, "pairs": []}
+    assert not advice.advice(found)["better"]  # it lies below the line elsewhere
+
+    ours = Advice.of(given)
+    for module in (bundled_module, what_now_module):
+        monkeypatch.setattr(module, "advice", lambda: ours)
+    assert next(iter(bundled_module.bundled())) == given["recipes"][0]
+    spread = Situation(EVERYWHERE)
+    first, *_, last = what_now_module._commands(spread, "base", "tuned")
+    line = "uvmerge sweep interpolate base tuned interpolated --scale 0.1,0.2,0.3,0.5"
+    if is_better:
+        assert first.line == "uvmerge project base tuned candidate-1 --top 0.2 --side right"
+        assert (
+            first.why.startswith("above interpolation in the study (part +0.045 (")
+            and last.line == line
+        )
+    else:
+        assert first.line == line and "which no edit does on the 5 small pairs" in first.why
+
+
+PLANTED_LINE = [f"interpolate-{scale}" for scale in prevention.LINE]
+LABELS = {
+    **{name: ("line", name) for name in PLANTED_LINE},
+    "edit": ("edit", "project --top 0.2 --side right"),
+}
+
+
+def planted_edits(seed: int, above: float) -> Measured:
+    """A planted pair with one edit."""
+    pair = planted(seed, above, 0.005)
+    return Measured(pair.regime, seed, {**pair.values, "edit": pair.values[comparison.RPSFT]})
+
+
 def test_every_stage_is_found_and_is_one_file() -> None:
     folder = ROOT / "uvmerge" / "study" / "stages"
     assert {path.stem for path in folder.glob("[a-z]*.py")} >= {*stages()}
@@ -417,8 +527,14 @@ def test_the_pair_of_seed_0_is_that_of_the_demo_and_a_checkpoint_is_whole(tmp_pa
             "base", "finetuned",
         ]  # fmt: skip
         made = pair.checkpoint("again", lambda: (load(pair.base), {"loss": 0.5}))
-        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
         assert pair.notes("again") == {"loss": 0.5}
+        assert pair.checkpoint("again", lambda: pytest.fail("made twice")) == made
+        shutil.rmtree(made)  # as where only journals are carried to another machine
+        assert pair.checkpoint("again", lambda: (load(pair.base), {})) == made
+        shutil.rmtree(made)
+        with pytest.raises(RunFailed, match=r"other weights than those .*\n  Remove .*unseen-0"):
+            pair.checkpoint("again", lambda: (load(pair.finetuned), {}))
+        assert not made.exists() and pair.checkpoint("again", lambda: (load(pair.base), {})) == made
         assert pair.scores(pair.base)["in_domain"] < 0.2 < pair.scores(pair.base)["out_of_domain"]
 
 
@@ -435,3 +551,12 @@ def test_the_penalty_holds_the_block_at_the_same_training_loss(tmp_path: Path) -
         plain, held = (trained(pair, each)[1] for each in (prevention.SFT, way))
     assert held["drift"] ** 2 < plain["drift"] ** 2 / 10
     assert held["training_loss"] < 1.02 * plain["training_loss"]
+
+
+def test_a_study_computes_on_the_cpu_also_where_there_is_a_gpu() -> None:
+    import uvmerge.study
+
+    folder = Path(uvmerge.study.__file__).parent
+    calls = [line for path in folder.rglob("*.py") for line in path.read_text().splitlines()]
+    asked = [line for line in calls if "quiet=True" in line]
+    assert asked and all('device="cpu"' in line for line in asked)

@@ -243,6 +243,8 @@ def test_the_kinds_have_seeds_and_sizes_of_their_own(tmp_path: Path) -> None:
     found = names(5)
     assert [n for n in found if n[0] == "new"] == [("new", i) for i in range(10)]
     assert found[:2] == [("part", 0), ("unseen", 0)] and len(found) == 35
+    few = names(3, quick=True)
+    assert set(few) < set(found) and len(few) == 15 and "larger" not in dict(few)
     lab = Lab(tmp_path, Sizes(quick=True, hands=8))
     counts = {}
     for regime in ("new", "larger"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from uvmerge import demo
 from uvmerge.demo import sums
 from uvmerge.errors import RunFailed
 from uvmerge.study import course, docs, fisher, moved, results as results_module, run as run_module
+from uvmerge.study.helpers import cores
 from uvmerge.study.journal import DONE, Journal
+from uvmerge.study.kinds import trained_words
 from uvmerge.study.lab import Lab, Pair, load
 from uvmerge.study.page import claims_of, page
 from uvmerge.study.ranks import correlation, interval, spearman
 from uvmerge.study.reinforce import Reinforce
 from uvmerge.study.results import results
-from uvmerge.study.sizes import QUICK, Sizes
+from uvmerge.study.sizes import FULL, QUICK, Sizes
 from uvmerge.study.stage import Measured, stages
 from uvmerge.study.stages import reinforcement
 from uvmerge.study.verdicts import CANNOT_TELL, NOT_SEEN, SEEN, verdict
@@ -320,6 +323,32 @@ def test_several_processes_work_on_one_study_and_a_failure_of_one_is_told(
     monkeypatch.setattr("uvmerge.study.helpers._CODE", "raise SystemExit(1)")
     with pytest.raises(RunFailed, match="a process that worked on it ended with code 1"):
         run_module.run(tmp_path, only="premise", seeds=4, quick=True, jobs=2)
+
+
+@pytest.mark.slow
+def test_a_quick_study_has_all_sections_and_its_verdicts_follow_from_its_intervals(
+    tmp_path: Path,
+) -> None:
+    done = run_module.run(tmp_path, quick=True, jobs=cores())
+    assert not done.left and done.found["stages"].keys() == stages().keys()
+    found = json.loads((tmp_path / "study.json").read_bytes())
+    assert check_verdicts(found) > 60
+    assert {c["pairs"] for s in found["stages"].values() for c in claims_of(s)} >= {3}
+    text = (tmp_path / "study.md").read_text()
+    for name, stage in stages().items():
+        assert f"## {stage.title}\n" in text and stage.sized(QUICK) in text
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("sizes", [FULL, QUICK])
+def test_the_page_tells_the_sizes_of_every_stage(sizes: Sizes) -> None:
+    told = {name: stage.sized(sizes) for name, stage in stages().items()}
+    assert all(re.search(r"\d", said) and said.endswith(".") for said in told.values())
+    steps = course.steps(sizes)[-1]
+    assert f"{steps} steps of 32 hands at a peak rate of {sizes.rate:g}" in told["trajectory"]
+    assert f"{reinforcement.looks(sizes)[-1]} steps of 32" in told["reinforcement"]
+    words = trained_words(["part", "well", "unseen"], sizes.quick)
+    assert words.startswith("`part`, ") and "`unseen`" in words
 
 
 def test_the_page_of_the_docs_is_that_of_the_results_file() -> None:

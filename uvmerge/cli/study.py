@@ -34,7 +34,7 @@ from .options import json_option
     type=click.IntRange(1),
     metavar="N",
     help="Pairs of each regime, each with weights and data of a seed of its own."
-    " [default: 5; 1 with --quick]",
+    " [default: 5; 3 with --quick]",
 )
 @click.option(
     "--pairs",

@@ -7,12 +7,15 @@ from pathlib import Path
 from ..errors import RecipeError
 from ..operations.options import did_you_mean
 from ..text import brief
+from .advice import advice
 
 
 def bundled() -> dict[str, Path]:
-    """The files of the bundled recipes by name, sorted."""
+    """The files of the bundled recipes by name: those that the study advises first, the others sorted."""
     folder = Path(__file__).resolve().parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    first = {name: found[name] for name in advice().recipes if name in found}
+    return first | found
 
 
 def bundled_file(name: str) -> Path:

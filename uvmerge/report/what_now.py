@@ -20,10 +20,12 @@ from ..measure.situation import (
     situation,
 )
 from ..output.commands import Command, after_edit, baseline, block
+from ..recipe.advice import advice
 from ..text import as_ranges, brief
 from .format import percent
 
 _REPAIRABLE = (FEW_LAYERS, EVERYWHERE)
+_MOST_ADVISED = 2
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,21 @@ def _sentence(found: Situation, base: str, last: Compared) -> str:
     }[found.kind]
 
 
+def _advised(base: str, finetuned: str, only: tuple[str, ...]) -> Iterator[Command]:
+    """What the study found better than interpolation; where that is nothing, interpolation itself."""
+    given = advice()
+    for number, better in enumerate(given.better[:_MOST_ADVISED], 1):
+        words = ("uvmerge", better.operation, base, finetuned, f"candidate-{number}")
+        where = () if "--frac" in better.options else only
+        yield Command(
+            f"above interpolation in the study ({better.seen})", (*words, *better.options, *where)
+        )
+    if not given.better:
+        line = baseline(base, finetuned, "interpolated")
+        pairs = counted(given.pairs, "small pair")
+        yield Command(f"{line.why}, which no edit does on the {pairs} of the study", line.words)
+
+
 def _commands(found: Situation, base: str, finetuned: str) -> Iterator[Command]:
     pair = (base, finetuned)
     if found.kind == UNRELATED:
@@ -94,12 +111,13 @@ def _commands(found: Situation, base: str, finetuned: str) -> Iterator[Command]:
         yield Command("the tensors that hold NaN or Inf", ("uvmerge", "check", finetuned))
     if found.kind == EDITED:
         yield from after_edit(None, None, finetuned, generates=False)
+    only = ("--layers", as_ranges(found.layers)) if found.layers else ()
     if found.kind in _REPAIRABLE:
-        only = ("--layers", as_ranges(found.layers)) if found.layers else ()
+        yield from _advised(base, finetuned, only)
         sweep = ("uvmerge", "sweep", "restore", *pair, "candidates", "--top", "0.05,0.1,0.2,0.4")
         yield Command("candidates", (*sweep, *only))
     if found.kind == FEW_LAYERS:
         reset = ("uvmerge", "reset-layers", *pair, "candidate-reset")
         yield Command("the layers as in the base", (*reset, "--layers", as_ranges(found.layers)))
-    if found.kind in (*_REPAIRABLE, NO_MATRIX):
+    if found.kind == NO_MATRIX or (found.kind in _REPAIRABLE and advice().better):
         yield baseline(base, finetuned, "interpolated")

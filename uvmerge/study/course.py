@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .lab import Pair, load
+from .sizes import Sizes
 
 LENGTH = 3  # of the fine-tuning, in those of the prevention stage; in a quick study 1
 SCORES = ("loss", "in_domain", "out_of_domain")
@@ -18,27 +19,23 @@ OWNER = "trajectory"  # the stage in whose name all of this is in the journal
 LAST = 10  # steps over which the training loss is averaged
 
 
-def steps(pair: Pair) -> list[int]:
+def steps(sizes: Sizes) -> list[int]:
     """The steps after which there is a checkpoint, ascending; in a quick study every other one."""
-    shares = POINTS[1::2] if pair.sizes.quick else POINTS
-    return sorted({max(1, round(share * _length(pair))) for share in shares})
-
-
-def _length(pair: Pair) -> int:
-    return pair.sizes.steps * (1 if pair.sizes.quick else LENGTH)
+    shares, length = (POINTS[1::2], sizes.steps) if sizes.quick else (POINTS, LENGTH * sizes.steps)
+    return sorted({max(1, round(share * length)) for share in shares})
 
 
 def checkpoints(pair: Pair) -> dict[int, Path]:
     """The checkpoint after each of `steps`; all of them are of one training run."""
-    last = steps(pair)[-1]
+    last = steps(pair.sizes)[-1]
     pair.checkpoint(_name(last), lambda: _trained(pair))
-    return {step: pair.folder / _name(step) for step in steps(pair)}
+    return {step: pair.folder / _name(step) for step in steps(pair.sizes)}
 
 
 def training_losses(pair: Pair) -> dict[int, float]:
     """The mean loss of the steps before each checkpoint, by step."""
     checkpoints(pair)
-    noted: Mapping[str, float] = pair.notes(_name(steps(pair)[-1]))["training_loss"]
+    noted: Mapping[str, float] = pair.notes(_name(steps(pair.sizes)[-1]))["training_loss"]
     return {int(step): value for step, value in noted.items()}
 
 
@@ -53,7 +50,7 @@ def _trained(pair: Pair) -> tuple[Any, dict[str, Any]]:
     from ..demo.train import fit
 
     seen: list[float] = []
-    *before, last = steps(pair)
+    *before, last = steps(pair.sizes)
 
     def loss(logits: Any, answers: Any, questions: Any) -> Any:
         error = torch.nn.functional.cross_entropy(logits, answers)
@@ -68,7 +65,8 @@ def _trained(pair: Pair) -> tuple[Any, dict[str, Any]]:
     course = replace(pair.course(1.0), steps=last)
     fit(model, pair.tokenizer, course, loss=loss, on_step=keep)
     means = {
-        step: sum(part := seen[max(0, step - LAST) : step]) / len(part) for step in steps(pair)
+        step: sum(part := seen[max(0, step - LAST) : step]) / len(part)
+        for step in steps(pair.sizes)
     }
     return model, {"training_loss": means}
 

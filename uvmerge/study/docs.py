@@ -2,7 +2,9 @@
 
 The results file goes to `benchmarks/results/study.json`, with a CSV file for each stage beside it, the
 figures to `docs/`. `docs/study.md` is the page of the results file, and the section between two marks of
-`docs/training.md` is made anew from it. No number in them is written by hand.
+`docs/training.md` is made anew from it. `uvmerge/recipe/advice.json`, which `diff` and
+the list of recipes follow, and a sentence of the README are made of it too. No number in them is written
+by hand.
 """
 
 from __future__ import annotations
@@ -13,16 +15,22 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ..report.plots import png
 from ..text import duration
+from .advice import advice, sentence
 from .page import conditions, page
 from .results import as_csv
+from .sizes import Sizes
 from .stage import stages
 
 RESULTS = "benchmarks/results/study.json"
 PAGE = "docs/study.md"
+ADVICE = "uvmerge/recipe/advice.json"
+README = "README.md"
+_WIDTH = 118  # of the lines of the README
 PAGES = {"docs/training.md": "prevention"}
 """Page -> the stage whose section it holds."""
 
@@ -40,7 +48,7 @@ def section(found: Mapping[str, Any], stage: str) -> str:
     return "\n\n".join([
         f"![{shown.title}]({stage}.png)",
         shown.section(summary),
-        f"{conditions(found)} It took {seconds} of CPU time.",
+        f"{shown.sized(Sizes(**found['sizes']))} {conditions(found)} It took {seconds} of CPU time.",
     ])  # fmt: skip
 
 
@@ -63,7 +71,15 @@ def main(out: Path, root: Path = Path()) -> None:
     """Copy the results of the study in `out` into the repository at `root`."""
     text = (out / "study.json").read_text()
     (root / RESULTS).write_text(text)
-    found = json.loads(text)
+    put(json.loads(text), root)
+
+
+def put(found: Mapping[str, Any], root: Path) -> None:
+    """Make the pages, the figures, the CSV files and the advice of the repository at `root` from results."""
+    given = advice(found)
+    (root / ADVICE).write_text(json.dumps(given, indent=1, ensure_ascii=False) + "\n")
+    readme = (root / README).read_text()
+    (root / README).write_text(with_section(readme, "advice", fill(sentence(given), _WIDTH)))
     (root / PAGE).write_text(page(found))
     for name, summary in found["stages"].items():
         stage = stages()[name]

@@ -59,7 +59,7 @@ def edited_scores(
     out = pair.folder / "edited"
     shutil.rmtree(out, ignore_errors=True)
     getattr(uvmerge, edit.operation)(
-        pair.base, finetuned, out, factors=pair.folder / "factors", quiet=True, overwrite=True,
+        pair.base, finetuned, out, factors=pair.folder / "factors", device="cpu", quiet=True, overwrite=True,
         **edit.options,
     )  # fmt: skip
     found = (ask or pair.scores)(out)

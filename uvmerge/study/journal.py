@@ -2,7 +2,8 @@
 
 A line is written and flushed to the disk as soon as its measurement is done, and ends with a hash of
 its own. A line that a kill cut off counts as absent. The first line says under which sizes and
-versions the others were measured; a study with other ones is refused.
+versions the others were measured; one with other sizes is refused, and one with other versions is read
+and not gone on with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ DONE = (
 )
 
 
+class OtherHead(InputRefused):
+    """A journal was begun with other sizes, or on other versions."""
+
+
 class Journal:
     """The measurements of one pair, open for more.
 
@@ -44,7 +49,7 @@ class Journal:
 
         Raises:
             Locked: another process works on the pair.
-            InputRefused: the journal belongs to a study with another head.
+            OtherHead: the journal belongs to a study with another head.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock_of(path)):
@@ -87,21 +92,23 @@ class Journal:
 def read(path: Path, head: Mapping[str, Any]) -> dict[Key, dict[str, Any]]:
     """The entries of a journal, which need not be there, by (stage, key).
 
+    Args:
+        head: what must be the same in its first line, which may say more.
+
     Raises:
-        InputRefused: the journal belongs to a study with another head.
+        OtherHead: the journal belongs to a study with another head.
     """
     try:
         with open(path, "rb") as file:
             before, *entries = [parse_line(line) for line in lines_of(file)] or [{}]
     except FileNotFoundError:
         return {}
-    if before and before != head:
-        names = sorted(before.keys() | head.keys())
-        name = next(name for name in names if before.get(name) != head.get(name))
-        raise InputRefused(
+    name = next((name for name in sorted(head) if before and before.get(name) != head[name]), None)
+    if name is not None:
+        raise OtherHead(
             path,
-            f"was measured with {name} {before.get(name)}, not {head.get(name)}",
-            "Name another folder.",
+            f"was measured with {name} {before.get(name)}, not {head[name]}",
+            "Go on as it was begun, or name another folder.",
         )
     whole = (entry for entry in entries if entry) if before else ()
     return {(entry["stage"], entry["key"]): entry for entry in whole}

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
 from .. import demo
 from ..demo import sums
+from ..errors import RunFailed
 from ..models.load import load_model
-from .journal import DONE, Journal
+from .journal import DONE, Journal, Key, read
 from .kinds import KINDS, Kind
+from .machine import described, versions
 from .sizes import Sizes
 from .stage import Measured
 
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
 
     from ..demo.train import Course, Schedule
 
-FORMAT = 1
+FORMAT = 2
 PAIRS, JOURNAL, NOTES = "pairs", "journal.jsonl", "notes.json"
+MACHINE, CHECKPOINT = "machine", "checkpoint"  # in a journal in the place of the stage
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,22 @@ class Lab:
         return self.folder(regime, seed) / JOURNAL
 
     @cached_property
-    def head(self) -> dict[str, Any]:
+    def sized(self) -> dict[str, Any]:
         """What must be the same for measurements to stand in one study."""
-        versions = {name: metadata.version(name) for name in ("torch", "transformers")}
-        return {"uvmerge_study": FORMAT, **self.sizes.as_data(), **versions}
+        return {"uvmerge_study": FORMAT, **self.sizes.as_data()}
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """What must be the same for measurements to stand in the journal of one pair."""
+        return {**self.sized, **versions()}
+
+    def entries(self, regime: str, seed: int) -> dict[Key, dict[str, Any]]:
+        """The entries of the journal of a pair, on whichever machine they were measured.
+
+        Raises:
+            InputRefused: it was measured with other sizes.
+        """
+        return read(self.journal(regime, seed), self.sized)
 
     @contextmanager
     def opened(self, regime: str, seed: int, stage: str) -> Iterator[Pair]:
@@ -72,6 +88,8 @@ class Lab:
         import torch
 
         with Journal.opened(self.journal(regime, seed), self.head) as journal:
+            here = described()
+            journal.once(MACHINE, " ".join(here.values()), lambda: here)
             before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
             torch.set_num_threads(1)
             torch.use_deterministic_algorithms(True)
@@ -118,8 +136,19 @@ class Pair:
             shutil.rmtree(beside, ignore_errors=True)
             save(model, self.tokenizer, beside)
             (beside / NOTES).write_text(json.dumps(notes, allow_nan=False) + "\n")
+            self._refuse_other_weights(name, beside)
             beside.rename(folder)
         return folder
+
+    def _refuse_other_weights(self, name: str, folder: Path) -> None:
+        """Refuse a checkpoint that was trained again, as where only the journal was kept, to others."""
+        ours = xxhash.xxh3_64_hexdigest((folder / "model.safetensors").read_bytes())
+        if self.journal.once(CHECKPOINT, name, lambda: ours) != ours:
+            raise RunFailed(
+                self.folder / name,
+                "was trained again to other weights than those that were measured",
+                f"Remove {self.folder}; the same command measures this pair anew.",
+            )
 
     def notes(self, name: str) -> dict[str, Any]:
         """What `make` noted of the training of a checkpoint that is there."""

@@ -41,7 +41,7 @@ def moved(base: Path, checkpoints: Sequence[Path]) -> list[dict[str, float]]:
     """
     import uvmerge
 
-    found = uvmerge.diff(base, *checkpoints, top=TOP, quiet=True)
+    found = uvmerge.diff(base, *checkpoints, top=TOP, device="cpu", quiet=True)
     return [_means(each.entries) for each in found.compared]
 
 

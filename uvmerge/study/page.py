@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import counted
 from ..text import duration
+from .kinds import KINDS, trained_words
+from .sizes import Sizes
 from .stage import stages
 from .verdicts import CANNOT_TELL, NOT_SEEN, SEEN
 
@@ -19,6 +21,7 @@ _PAPERS = (
     " is here a rule that the fine-tuning does not show, which the base knows almost perfectly. A"
     " claim that is not seen here may hold there, and one that is seen here need not."
 )
+_MACHINE = ("system", "processor", "cores")
 _QUICK = (
     "**This is a quick study**: few pairs, whose bases were trained briefly, short fine-tunings and"
     " few hands. It shows that everything runs. Its verdicts are those of such models."
@@ -36,13 +39,14 @@ def page(found: Mapping[str, Any]) -> str:
     parts = ["# The study", conditions(found)]
     parts += [_QUICK] if found["sizes"]["quick"] else []
     parts += [_PAPERS, _MEANING, _overview(found["stages"])]
+    sizes = Sizes(**found["sizes"])
     for name, summary in found["stages"].items():
         stage = stages()[name]
         parts += [
             f"## {stage.title}",
             f"![{stage.title}]({name}.png)",
             stage.section(summary),
-            f"CPU time: {duration(summary['cpu_s'])}.",
+            f"{stage.sized(sizes)} CPU time: {duration(summary['cpu_s'])}.".lstrip(),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -79,11 +83,22 @@ def _anchor(title: str) -> str:
 
 def conditions(found: Mapping[str, Any]) -> str:
     """What was measured, where and with which versions, in one paragraph."""
-    sizes = found["sizes"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    seen = {pair["regime"] for one in found["stages"].values() for pair in one["pairs"]}
+    trained = trained_words([name for name in KINDS if name in seen], found["sizes"]["quick"])
     return (
         "Pairs of Llamas of 0.8 M parameters that add up cards (`uvmerge.demo`), one pair for each"
-        f" seed; fine-tuned for {sizes['steps']} steps of {sizes['batch']} hands at a peak rate of"
-        f" {sizes['rate']:g} (cosine, AdamW); {sizes['hands']} held-out hands under each rule."
-        f" {found['machine']}; {versions}."
+        f" seed, trained with AdamW and a cosine schedule, and asked {found['sizes']['hands']} held-out"
+        f" hands under each rule. The pairs: {trained}. Measured on {_machines(found['machines'])}."
     )
+
+
+def _machines(found: Sequence[Mapping[str, Any]]) -> str:
+    """The machines with the versions on them; where there are several, how many pairs each has seen."""
+    said = []
+    for machine in found:
+        own = {name: value for name, value in machine.items() if name not in (*_MACHINE, "pairs")}
+        versions = ", ".join(f"{name} {version}" for name, version in own.items())
+        processor = f" ({machine['processor']}, {machine['cores']} cores)"
+        pairs = f": {counted(machine['pairs'], 'pair')}" if len(found) > 1 else ""
+        said.append(f"{machine['system']}{processor}, one thread a process, {versions}{pairs}")
+    return "; ".join(said)

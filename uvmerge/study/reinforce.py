@@ -3,6 +3,9 @@
 An answer is one token, so that a group of answers to a question costs one forward pass. The reward is 1
 for the right sum under the rule of the fine-tuning and 0 for all else. Source: Williams 1992; the group
 as baseline: GRPO, arXiv 2402.03300, without its division by the group's deviation.
+
+TRL's `GRPOTrainer` (1.16) runs on these models too: a step of 32 hands with 8 answers took 0.50 s of CPU
+there and 0.034 s here (2026-11-26, one thread), and RL would take longer than all else in the study.
 """
 
 from __future__ import annotations

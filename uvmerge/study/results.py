@@ -5,25 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..output.manifest import write_whole
 from ..report.plots import png
 from ..report.rows import cell
-from .journal import DONE, read
-from .lab import Lab, measured
+from .journal import DONE, Key
+from .lab import MACHINE, Lab, measured
 from .page import page
 from .sizes import names
 from .stage import Measured, stages
 
-FORMAT = 1
-_PACKAGES = ("torch", "transformers", "peft", "numpy")
+FORMAT = 2
+_LEVELS = 4  # of `study.json`: the file, its stages, a stage, its rows
+Entries = Mapping[Key, Mapping[str, Any]]
 
 
 def results(lab: Lab, seeds: int) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def results(lab: Lab, seeds: int) -> dict[str, Any]:
 
     A stage is summarised over the pairs on which it is finished.
     """
-    journals = {name: read(lab.journal(*name), lab.head) for name in names(seeds)}
+    journals = {name: lab.entries(*name) for name in names(seeds, lab.sizes.quick)}
     found = {}
     for stage in stages().values():
         pairs = [
@@ -48,21 +46,27 @@ def results(lab: Lab, seeds: int) -> dict[str, Any]:
     return {
         "uvmerge_study": FORMAT,
         "sizes": lab.sizes.as_data(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {
-            "uvmerge": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "machines": _machines(journals.values()),
         "stages": found,
     }
+
+
+def _machines(journals: Iterable[Entries]) -> list[dict[str, Any]]:
+    """The machines on which something was measured, as `machine.described` tells them, most pairs first;
+    `pairs` of each."""
+    found: dict[str, dict[str, Any]] = {}
+    for journal in journals:
+        for (of, key), entry in journal.items():
+            if of == MACHINE:
+                found.setdefault(key, {**entry["value"], "pairs": 0})["pairs"] += 1
+    return sorted(found.values(), key=lambda machine: -machine["pairs"])
 
 
 def _as_data(pair: Measured) -> dict[str, Any]:
     return {"regime": pair.regime, "seed": pair.seed, "values": dict(pair.values)}
 
 
-def _seconds(stage: str, journals: Any) -> float:
+def _seconds(stage: str, journals: Iterable[Entries]) -> float:
     """CPU time of a stage over all pairs.
 
     That of a pair is what its last process took, with trainings; where an earlier one was stopped, at
@@ -91,8 +95,25 @@ def save(found: Mapping[str, Any], out: Path) -> list[Path]:
 
 
 def as_json(found: Mapping[str, Any]) -> str:
-    """The text of `study.json`: numbers with six significant digits."""
-    return json.dumps(_rounded(found), indent=1, allow_nan=False) + "\n"
+    """The text of `study.json`: numbers with six significant digits; a row, or a pair, is one line."""
+    return _laid_out(_rounded(found), _LEVELS) + "\n"
+
+
+def _laid_out(value: Any, levels: int, indent: str = "") -> str:
+    """JSON whose outer levels have a line for each of their parts."""
+    if not levels or not value or not isinstance(value, (dict, list)):
+        return json.dumps(value, allow_nan=False)
+    within = f"{indent} "
+    keys = (
+        [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    )
+    parts = value.values() if isinstance(value, dict) else value
+    lines = [
+        f"{within}{key}{_laid_out(part, levels - 1, within)}"
+        for key, part in zip(keys, parts, strict=True)
+    ]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([first, ",\n".join(lines), f"{indent}{last}"])
 
 
 def _rounded(value: Any) -> Any:

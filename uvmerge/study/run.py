@@ -22,7 +22,8 @@ from ..output.lock import lock_of, locked
 from ..output.places import Reference, made_parents, refuse_read_only, target_of
 from ..text import two_lines
 from .helpers import helpers
-from .journal import DONE, read
+from .journal import DONE, OtherHead
+from .kinds import KINDS
 from .lab import PAIRS, Lab
 from .page import page
 from .results import results, save
@@ -85,7 +86,7 @@ def run(
         out: the folder: of the pairs, `study.json`, `study.md`, and a CSV file and a figure for each
             stage. One that an earlier call has left is gone on with.
         only: the name of one stage; by default all.
-        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 1.
+        seeds: pairs of each regime, each with a seed of its own; by default 5, in a quick study 3.
         pairs: work on at most so many pairs in this call, which is then one process.
         quick: fewer settings, shorter trainings and fewer hands.
         jobs: how many processes work at once.
@@ -146,8 +147,8 @@ def _target(out: Reference) -> Path:
 
 def _left(lab: Lab, chosen: list[Stage], seeds: int) -> Iterator[str]:
     """What is not finished, as `part-0 prevention`."""
-    for regime, seed in names(seeds):
-        entries = read(lab.journal(regime, seed), lab.head)
+    for regime, seed in names(seeds, lab.sizes.quick):
+        entries = lab.entries(regime, seed)
         for stage in chosen:
             if regime in stage.regimes and (stage.name, DONE) not in entries:
                 yield f"{regime}-{seed} {stage.name}"
@@ -156,10 +157,15 @@ def _left(lab: Lab, chosen: list[Stage], seeds: int) -> Iterator[str]:
 def _work(
     lab: Lab, chosen: list[Stage], seeds: int, most: int | None, say: Callable[[str], None]
 ) -> None:
-    """Work on the pairs that are not finished and that no other process works on."""
+    """Work on the pairs that are not finished and that no other process works on.
+
+    Those that take longest come first, so that several processes end at about the same time.
+    """
     done = 0
-    for regime, seed in names(seeds):
-        entries = read(lab.journal(regime, seed), lab.head)
+    for regime, seed in sorted(
+        names(seeds, lab.sizes.quick), key=lambda name: -_work_on(name[0], chosen)
+    ):
+        entries = lab.entries(regime, seed)
         todo = [s for s in chosen if regime in s.regimes and (s.name, DONE) not in entries]
         if not todo or done == most:
             continue
@@ -174,9 +180,17 @@ def _work(
         except Locked:
             say(f"{regime}-{seed}: another process works on it")
             continue
+        except OtherHead as error:
+            say(f"{regime}-{seed}: left as it is, {error.what}")
+            continue
         done += 1
         spent = time.process_time() - start
         say(f"{regime}-{seed}: {', '.join(s.name for s in todo)} done in {spent:.0f} s of CPU")
+
+
+def _work_on(regime: str, chosen: list[Stage]) -> int:
+    """About how much there is to do on a pair: its stages, and how large its matrices are."""
+    return sum(regime in stage.regimes for stage in chosen) * KINDS[regime].width ** 2
 
 
 @contextmanager

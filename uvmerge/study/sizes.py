@@ -7,7 +7,7 @@ from typing import Any
 
 from .kinds import KINDS
 
-SEEDS, QUICK_SEEDS = 5, 1
+SEEDS, QUICK_SEEDS = 5, 3
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,19 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(quick=True, hands=200)
+QUICK = Sizes(quick=True, hands=200, steps=40, rate=6e-4)
 
 
-def names(seeds: int) -> list[tuple[str, int]]:
+def names(seeds: int, quick: bool = False) -> list[tuple[str, int]]:
     """The pairs of a study, (regime, seed), all regimes of a seed one after the other."""
-    most = seeds * max(kind.often for kind in KINDS.values())
+    often = {
+        regime: 1 if quick else kind.often
+        for regime, kind in KINDS.items()
+        if kind.in_quick or not quick
+    }
     return [
         (regime, seed)
-        for seed in range(most)
-        for regime, kind in KINDS.items()
-        if seed < seeds * kind.often
+        for seed in range(seeds * max(often.values()))
+        for regime, times in often.items()
+        if seed < seeds * times
     ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .lab import Pair
+    from .sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Stage:
         section: the text of its section, in Markdown, from the summary; pure.
         draw: its figure, from the summary.
         rows: flat rows of the summary for the CSV file.
+        sized: the sizes of what it trains and asks, in a sentence or two; pure.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Stage:
     section: Callable[[Mapping[str, Any]], str]
     draw: Callable[[Mapping[str, Any]], Figure]
     rows: Callable[[Mapping[str, Any]], list[dict[str, Any]]]
+    sized: Callable[[Sizes], str] = lambda sizes: ""
 
 
 def stage_names() -> list[str]:

@@ -134,7 +134,7 @@ def _anchor(pair: Pair, top: float, **options: Any) -> Any:
 
     path: Path = pair.folder / f"anchor-{top}.safetensors"
     if not path.exists():
-        uvmerge.anchor_build(pair.base, path, top=top, dtype="fp32", quiet=True)
+        uvmerge.anchor_build(pair.base, path, top=top, dtype="fp32", device="cpu", quiet=True)
     return RotationAnchor.load(path, **options)
 
 

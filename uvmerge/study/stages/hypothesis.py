@@ -18,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ...errors import counted
 from .. import comparison, hypothesis_page
 from ..controls import Control, control_scores
 from ..edits import LINE, Edit, edited_scores, on_line, point
 from ..lab import Pair
 from ..one_pair import margin
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..verdicts import claim
 
@@ -104,6 +106,15 @@ def draw(found: Mapping[str, Any]) -> Any:
     return against_line(found)
 
 
+def sized(sizes: Sizes) -> str:
+    """How many edits are made, and of what."""
+    made = 1 if sizes.quick else 1 + len(BESIDE)
+    return (
+        f"Of the fine-tuned checkpoint of each pair: {len(LINE)} points of the line,"
+        f" {counted(made, 'edit')}, and one control."
+    )
+
+
 STAGE = Stage(
     name="hypothesis",
     order=25,
@@ -114,4 +125,5 @@ STAGE = Stage(
     section=hypothesis_page.section,
     draw=draw,
     rows=comparison.flat,
+    sized=sized,
 )

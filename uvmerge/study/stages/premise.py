@@ -17,6 +17,7 @@ from .. import comparison, fisher
 from ..comparison_page import claim_table, difference
 from ..lab import Pair, load
 from ..moved import TOP
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..training import trained
 from ..verdicts import claim, summary
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SEED = 2026
+_FEWER = 3  # times fewer questions than hands that are asked, for the Fisher information
 _STATES = 200  # prompts whose hidden states are compared
 _SHARES = {
     "area": "of the coordinates",
@@ -73,7 +75,7 @@ def _fisher(pair: Pair, tuned: Path) -> dict[str, float]:
     after = load(tuned).state_dict()
     weights = {name: W for name, W in base.named_parameters() if ".layers." in name and W.ndim == 2}
     coordinates = {name: fisher.Coordinates.of(W, TOP) for name, W in weights.items()}
-    questions = _questions(pair, pair.sizes.hands // 3)
+    questions = _questions(pair, pair.sizes.hands // _FEWER)
     sensitive = fisher.fisher(base, questions, coordinates, pair.seed)
     changes = {name: after[name] - W.detach() for name, W in weights.items()}
     return fisher.shares(changes, coordinates, sensitive)
@@ -203,6 +205,14 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return flat
 
 
+def sized(sizes: Sizes) -> str:
+    """How many questions are asked."""
+    return (
+        "SFT and RPSFT are those of the prevention stage; Fisher information over"
+        f" {sizes.hands // _FEWER} questions, hidden states of {_STATES}, both under the other rules."
+    )
+
+
 STAGE = Stage(
     name="premise",
     order=45,
@@ -213,4 +223,5 @@ STAGE = Stage(
     section=section,
     draw=draw,
     rows=rows,
+    sized=sized,
 )

@@ -15,6 +15,7 @@ from ...demo import sums
 from .. import comparison, comparison_page
 from ..edits import LINE, Edit, edited_scores, on_line, point
 from ..lab import Pair, in_domain
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..training import Way, trained
 
@@ -170,6 +171,14 @@ def draw(summary: Mapping[str, Any]) -> Any:
     return against_line(summary)
 
 
+def sized(sizes: Sizes) -> str:
+    """The length of each training run."""
+    return (
+        f"Each of {len(ways(sizes.quick)) + 1} training runs: {sizes.steps} steps of {sizes.batch} hands at"
+        f" a peak rate of {sizes.rate:g}; early stops are chosen on {_LOOK_HANDS} other hands."
+    )
+
+
 STAGE = Stage(
     name="prevention",
     order=40,
@@ -180,4 +189,5 @@ STAGE = Stage(
     section=comparison_page.section,
     draw=draw,
     rows=comparison.flat,
+    sized=sized,
 )

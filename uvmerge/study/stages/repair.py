@@ -15,6 +15,7 @@ from ..controls import Control, control_scores, controls
 from ..edits import LINE, edited_scores, on_line, point
 from ..lab import Pair
 from ..repairs import LAYERS, LAYERS_BACK, PROJECT, RESTORE, VALUES, edits, parts
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..verdicts import claim, summary
 
@@ -179,6 +180,15 @@ def draw(found: Mapping[str, Any]) -> Any:
     return against_line(found)
 
 
+def sized(sizes: Sizes) -> str:
+    """How many edits are made, and of what."""
+    made, apart, beside = (len(each(sizes.quick)) for each in (edits, parts, controls))
+    return (
+        f"Of the fine-tuned checkpoint of each pair: {len(LINE)} points of the line, {made} edits,"
+        f" {apart} of parts of the model, and {beside} controls with other directions."
+    )
+
+
 STAGE = Stage(
     name="repair",
     order=20,
@@ -189,4 +199,5 @@ STAGE = Stage(
     section=repair_page.section,
     draw=draw,
     rows=rows,
+    sized=sized,
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import search_page
 from ..carry import Halves, chosen, leave_one_out, margin
 from ..lab import Pair
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..verdicts import claim
 
@@ -53,7 +54,7 @@ def _searched(pair: Pair) -> dict[str, Any]:
 
     found = search_demo(
         pair.folder / "search", base=pair.base, finetuned=pair.finetuned, hands=pair.sizes.hands,
-        trials=_TRIALS_QUICK if pair.sizes.quick else _TRIALS, quiet=True,
+        trials=_TRIALS_QUICK if pair.sizes.quick else _TRIALS, device="cpu", quiet=True,
     )  # fmt: skip
     return {
         LINE: [_scores(each) for each in found.line],
@@ -85,7 +86,7 @@ def _reported(pair: Pair, settings: Mapping[str, Any]) -> list[float]:
     shutil.rmtree(out, ignore_errors=True)
     uvmerge.run(
         space.recipe(values), out, base=pair.base, finetuned=pair.finetuned,
-        factors=pair.folder / "search" / "factors", quiet=True, overwrite=True,
+        factors=pair.folder / "search" / "factors", device="cpu", quiet=True, overwrite=True,
     )  # fmt: skip
     found = pair.scores(out)
     shutil.rmtree(out)
@@ -175,6 +176,15 @@ def draw(found: Mapping[str, Any]) -> Any:
     return margins(found)
 
 
+def sized(sizes: Sizes) -> str:
+    """How many settings are tried."""
+    tried = _TRIALS_QUICK if sizes.quick else _TRIALS
+    return (
+        f"Of the fine-tuned checkpoint of each pair: {tried} settings, of which the first"
+        f" {min(SHARED, tried)} are the same on every pair; {sizes.hands} hands on each half."
+    )
+
+
 STAGE = Stage(
     name="search",
     order=50,
@@ -185,4 +195,5 @@ STAGE = Stage(
     section=search_page.section,
     draw=draw,
     rows=flat,
+    sized=sized,
 )

@@ -16,6 +16,7 @@ from .. import course, moved
 from ..comparison_page import claim_table, difference
 from ..lab import Pair, load
 from ..ranks import correlation
+from ..sizes import Sizes
 from ..stage import Measured, Stage
 from ..verdicts import claim, summary
 
@@ -37,7 +38,7 @@ def measure(pair: Pair) -> None:
     course.choosing(pair)
     pair.once("training_loss", lambda: {str(k): v for k, v in course.training_losses(pair).items()})
     pair.once("moved", lambda: moved.moved(pair.base, list(course.checkpoints(pair).values())))
-    last = course.steps(pair)[-1]
+    last = course.steps(pair.sizes)[-1]
     pair.once("control", lambda: moved.with_random_signs(pair, course.checkpoints(pair)[last]))
 
 
@@ -198,6 +199,15 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return flat
 
 
+def sized(sizes: Sizes) -> str:
+    """The length of the fine-tuning, and what is asked of its checkpoints."""
+    *before, last = course.steps(sizes)
+    return (
+        f"One fine-tuning of {last} steps of {sizes.batch} hands at a peak rate of {sizes.rate:g}, with"
+        f" {len(before) + 1} checkpoints; KL over {_KL_HANDS} hands under each rule."
+    )
+
+
 STAGE = Stage(
     name="trajectory",
     order=10,
@@ -208,4 +218,5 @@ STAGE = Stage(
     section=section,
     draw=draw,
     rows=rows,
+    sized=sized,
 )
