@@ -78,7 +78,9 @@ def diff(
     asked |= {p.name: settings.pop(p.name) for p in FILTERS if p.name in settings}
     chosen, watch = split_all(ComputeSettings, settings)
     step = RecipeStep.parse("restore", asked)
-    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl, hidden)
+    references = [base, *checkpoints]
+    say_folders(dict(zip(roles(len(references)), references, strict=True)), watch.shown)
+    return compare(references, step.options, step.selection, chosen, watch, kl, hidden)
 
 
 def compare(
@@ -173,7 +175,6 @@ class _Comparison:
         """The base and the other checkpoints, each with a label of its own."""
         by_role = dict(zip(roles(len(references)), references, strict=True))
         with ExitStack() as stack:
-            say_folders(by_role, self.progress)
             with self.phases.timed("open"), collected_later():
                 whole = tuple(by_role) if with_models else ()
                 opening = opened(by_role, self.settings, whole=whole, by_ranges=not with_models)
