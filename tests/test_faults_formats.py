@@ -154,6 +154,7 @@ def test_a_trillion_parameters_are_planned_at_once(tmp_path: Path) -> None:
 # --- the connection ----------------------------------------------------------------------------
 
 
+@pytest.mark.hub
 def test_a_connection_that_is_lost_half_way_is_a_sentence_and_the_next_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_streams_that_are_closed_or_full_make_no_traceback(
     assert "measuring" not in done.stdout
 
 
+@pytest.mark.hub
 def test_quiet_is_quiet_about_downloads_and_a_report_measures_what_was_edited(
     pair: faults.Pair, tmp_path: Path
 ) -> None:

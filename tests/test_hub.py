@@ -11,6 +11,8 @@ import zoo
 from command import Outcome, process, uv
 from hub_server import COMMIT, environment, serving
 
+pytestmark = pytest.mark.hub
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

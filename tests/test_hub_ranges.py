@@ -24,6 +24,7 @@ from uvmerge.hub import download, remote, session
 from uvmerge.hub.pieces import Pieces
 from uvmerge.hub.spans import cut, merged, total, without
 
+pytestmark = pytest.mark.hub
 Capsys = pytest.CaptureFixture[str]
 WEIGHTS = "GET /(cdn/|org/base/resolve/.*safetensors)"
 

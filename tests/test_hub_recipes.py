@@ -16,6 +16,7 @@ from hub_server import COMMIT, Content, Hub
 
 import uvmerge
 
+pytestmark = pytest.mark.hub
 Capsys = pytest.CaptureFixture[str]
 STEPS = "steps:\n- reset-layers: {frac: 0.5}\n"
 

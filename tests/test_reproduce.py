@@ -22,7 +22,8 @@ from uvmerge.output import manifest
 
 Capsys = pytest.CaptureFixture[str]
 # huggingface_hub hands an upload to its HTTP client in a way that this warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+UPLOAD = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.hub, UPLOAD]
 
 
 @pytest.fixture

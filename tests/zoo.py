@@ -177,7 +177,7 @@ def load(folder: Folder) -> tuple[Any, dict[str, Any]]:
     """The model in `folder` by its own class, and transformers' loading report."""
     config = json.loads((Path(folder) / "config.json").read_text())
     model_class = getattr(_transformers(), config["architectures"][0])
-    model, report = model_class.from_pretrained(folder, output_loading_info=True)
+    model, report = model_class.from_pretrained(folder, dtype="auto", output_loading_info=True)
     return model.eval(), report
 
 

@@ -19,6 +19,7 @@ from ..checkpoint.roles import BASE
 from ..engine.crew import available_memory, refuse_too_large
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import InputRefused, Interrupted, counted
+from ..hub.download import Share
 from ..operations.options import DEFAULT_TOP
 from ..output import disk, journal, manifest
 from ..output.lock import lock_of, refuse_held
@@ -33,13 +34,15 @@ from ..output.places import (
 )
 from ..output.single import FileStaging, staged_file
 from ..output.writer import CHUNK_BYTES, clear_up
+from ..plan import reads
 from ..plan.anchor import AnchorPlan, plan_anchor, working_set
 from ..recipe.recipe import RecipeStep
 from ..text import duration, expanded, size
 from ..training.anchor_file import NO_HASH, AnchoredMatrix, AnchorFile, is_anchor, metadata, section
+from . import fetching
 from .anchored import Anchored
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs, states
+from .opening import opened, refuse_changed_inputs, say_folders, states
 from .settings import AnchorSettings, Watch
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ class Build:
             step: holds at most one of `top`, `rank` and `energy`, and the filters.
         """
         settings = self.settings
+        say_folders({BASE: self.reference}, self.progress)
         with self._opened() as base:
             rank = dict(step.options) or {"top": DEFAULT_TOP}
             with self.phases.timed("plan"), collected_later():
@@ -114,7 +118,7 @@ class Build:
             made_with = {**others, "device": engine.device, "precision": engine.precision}
             layout = _Layout.of(plan, made_with)
             if settings.dry_run:
-                self._announce(plan, layout, engine)
+                self._announce(plan, layout, base, engine)
                 return self._result(plan, layout, None)
             if there := self._finished(plan, layout, made_with, base):
                 clear_up(self.target, plan.digest)
@@ -132,12 +136,19 @@ class Build:
         targets, factors = [self.target], self.settings.factors
         check_all_apart(targets, factors, local_folders([self.reference]))
         with self.phases.timed("open"), collected_later():
-            opening = opened({BASE: self.reference}, self.settings)
+            opening = opened({BASE: self.reference}, self.settings, by_ranges=True)
         with opening as checkpoints:
             check_all_apart(targets, factors, [checkpoints[BASE].on_disk()])
             yield checkpoints[BASE]
 
-    def _announce(self, plan: AnchorPlan, layout: _Layout, engine: Settings) -> None:
+    def _wanted(self, plan: AnchorPlan, base: Checkpoint) -> dict[str, list[Share]]:
+        """What is to be fetched of a base on the Hub."""
+        read = reads.of_tensors(BASE, (step.tensor for step in plan.steps))
+        return fetching.to_fetch(read, {BASE: base})
+
+    def _announce(
+        self, plan: AnchorPlan, layout: _Layout, base: Checkpoint, engine: Settings
+    ) -> None:
         say, most = self.progress.say, "at most " if plan.by_energy else ""
         label = plan.inputs[BASE]["reference"]
         say(f"plan: {counted(len(plan.steps), 'matrix')} of {label} anchored")
@@ -145,6 +156,7 @@ class Build:
         free = shutil.disk_usage(nearest_folder(self.target)).free
         written = f"{most}{size(layout.size_bytes)}"
         say(f"      reads {size(plan.bytes_in)}, writes {written} ({size(free)} free)")
+        fetching.say(self._wanted(plan, base), self.progress)
         largest = max(working_set(step) for step in plan.steps)
         say(
             f"      largest matrix about {size(largest)} of memory ({size(available_memory())}"
@@ -200,7 +212,7 @@ class Build:
 
         check_file(self.target, self.settings.overwrite)
         refuse_held(lock_of(self.target))
-        self._announce(plan, layout, engine)
+        self._announce(plan, layout, base, engine)
         head = {
             "plan": plan.digest, "inputs": states({BASE: base}), "versions": manifest.versions(),
             "settings": dict(made_with),
@@ -211,6 +223,9 @@ class Build:
             there = disk.taken_bytes(earlier.rglob("*"))
             disk.refuse_full(self.target, layout.size_bytes, there)
         refuse_too_large([Task(i, step) for i, step in enumerate(plan.steps)], engine)
+        if wanted := self._wanted(plan, base):
+            with self.phases.timed("fetch"):
+                fetching.fetch(wanted, self.progress, self.control)
         return head
 
     def _computed(

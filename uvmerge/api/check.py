@@ -11,15 +11,18 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy, tensor_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
-from ..checkpoint.roles import mirrored
+from ..checkpoint.roles import FINETUNED, mirrored
 from ..checkpoint.stacks import layer_counts
+from ..engine.settings import Control
 from ..errors import InputRefused, ProblemsFound, UsageError, listed
 from ..output import manifest
 from ..output.places import Reference
 from ..output.sidefiles import module_folders
+from ..plan import reads
 from ..text import expanded, folder_meant, inert, two_lines
+from . import fetching
 from .opening import open_checkpoint, refuse_changed_inputs
-from .settings import OpenSettings, shows
+from .settings import OpenSettings, Watch, shows
 
 PANEL_BYTES = 8 << 20
 AGAIN = "Do not use this checkpoint: make it again."
@@ -75,7 +78,9 @@ def check(
     _refuse_no_checkpoint(folder)
     problems: list[str] = []
     report = Checked(checkpoint=folder.resolve().name)
-    finetuned = None if against is None else open_checkpoint(against, opening)
+    finetuned = None
+    if against is not None:  # of one on the Hub, nothing but what is compared is fetched
+        finetuned = open_checkpoint(against, opening, whole=False, by_ranges=True)
     try:
         with Checkpoint.open(folder) as checkpoint, finetuned or nullcontext():
             content = manifest.read_checked(folder)
@@ -231,6 +236,7 @@ def _changed(
     comparable = [
         t for t in both if t.shape == theirs[t.name].shape and (dtype or t.name not in dtypes)
     ]
+    _fetch(finetuned, [theirs[t.name] for t in comparable])
     changed = [t.name for t in comparable if _differs(checkpoint, t, finetuned, theirs[t.name])]
     if content is not None:
         edited = {tensor_of(label): False for label in content["edited"]}
@@ -246,6 +252,13 @@ def _changed(
                 f"edited according to the manifest, yet unchanged: {listed(still, 'tensor')}"
             )
     return changed
+
+
+def _fetch(finetuned: Checkpoint, tensors: list[Tensor]) -> None:
+    """Fetch what is compared of a checkpoint on the Hub."""
+    read = reads.of_tensors(FINETUNED, tensors)
+    wanted = fetching.to_fetch(read, {FINETUNED: finetuned})
+    fetching.fetch(wanted, Watch(quiet=True).shown, Control())
 
 
 def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:

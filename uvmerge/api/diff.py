@@ -29,11 +29,12 @@ from ..measure.judgement import UNRELATED_COSINE
 from ..operations.options import DEFAULT_TOP, FILTERS, exclusive
 from ..output import manifest
 from ..output.places import Reference, check_apart
-from ..plan import preflight
+from ..plan import preflight, reads
 from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe, RecipeStep
+from . import fetching
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs
+from .opening import opened, refuse_changed_inputs, say_folders
 from .results import Compared, Diff, Entry, Listing
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
 
@@ -77,7 +78,9 @@ def diff(
     asked |= {p.name: settings.pop(p.name) for p in FILTERS if p.name in settings}
     chosen, watch = split_all(ComputeSettings, settings)
     step = RecipeStep.parse("restore", asked)
-    return compare([base, *checkpoints], step.options, step.selection, chosen, watch, kl, hidden)
+    references = [base, *checkpoints]
+    say_folders(dict(zip(roles(len(references)), references, strict=True)), watch.shown)
+    return compare(references, step.options, step.selection, chosen, watch, kl, hidden)
 
 
 def compare(
@@ -174,7 +177,8 @@ class _Comparison:
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
                 whole = tuple(by_role) if with_models else ()
-                found = stack.enter_context(opened(by_role, self.settings, whole=whole))
+                opening = opened(by_role, self.settings, whole=whole, by_ranges=not with_models)
+                found = stack.enter_context(opening)
                 checkpoints = list(found.values())
                 _lengthen_equal_labels(checkpoints)
                 if self.settings.factors is not None:
@@ -233,6 +237,8 @@ class _Comparison:
             f"measuring {counted(len(pairing.matches), 'matrix')} of {opened[0].label} against"
             f" {counted(len(opened) - 1, 'checkpoint')} ({engine.device}, {engine.precision})"
         )
+        measuring.refuse_large(pairing, rank, engine)
+        self._fetch(pairing, opened)
         for note in dict.fromkeys(note for each in pairing.partners for note in each.notes):
             self.progress.say(f"note: {note}")
         work = measuring.work_of(pairing, rank)
@@ -256,6 +262,15 @@ class _Comparison:
             for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners))
         ]  # fmt: skip
         return compared, measuring.pairs_of(measured, len(opened))
+
+    def _fetch(self, pairing: Pairing, opened: Sequence[Checkpoint]) -> None:
+        """Fetch what is measured of checkpoints on the Hub."""
+        by_role = dict(zip(roles(len(opened)), opened, strict=True))
+        wanted = fetching.to_fetch(reads.of_pairing(pairing, by_role), by_role)
+        if wanted:
+            fetching.say(wanted, self.progress)
+            with self.phases.timed("fetch"):
+                fetching.fetch(wanted, self.progress, self.control)
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase, and in total."""

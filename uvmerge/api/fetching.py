@@ -1,4 +1,4 @@
-"""What plans read of checkpoints on the Hub: how much it is, and its download before anything is written."""
+"""What is read of checkpoints on the Hub: how much it is, and its download before anything is written."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..engine.progress import Progress
 from ..engine.settings import Control
 from ..errors import Interrupted, counted
 from ..hub.download import Share, download, shares, verify
-from ..plan import reads
-from ..plan.steps import Plan
+from ..plan.reads import Spans
 from ..text import size
 
 
 def to_fetch(
-    plans: Sequence[Plan], checkpoints: Mapping[str, Checkpoint]
+    wanted: Mapping[str, Spans], checkpoints: Mapping[str, Checkpoint]
 ) -> dict[str, list[Share]]:
-    """By role, what is to be fetched of each weight file of a checkpoint on the Hub."""
-    found = {
-        role: shares(checkpoints[role].sources, files)
-        for role, files in reads.spans(plans, checkpoints).items()
-    }
+    """By role, what is to be fetched of each weight file of a checkpoint on the Hub.
+
+    Args:
+        wanted: by role, what is read (see `plan.reads`).
+    """
+    found = {role: shares(checkpoints[role].sources, files) for role, files in wanted.items()}
     return {role: each for role, each in found.items() if each}
 
 

@@ -11,9 +11,11 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
 from ..checkpoint.roles import BASE, spelled
 from ..checkpoint.source import LocalFile
+from ..engine.progress import Progress
 from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
+from ..hub.references import hides_a_model
 from ..output.places import Reference
 from ..plan import preflight
 from .adapting import open_adapter, without_inner_adapter
@@ -88,6 +90,16 @@ def open_checkpoint(
     if settings.merge_inner_adapters:
         return without_inner_adapter(found)
     return found
+
+
+def say_folders(references: Mapping[str, Reference], progress: Progress) -> None:
+    """Say of each folder here that it is spelled like a model of the Hub."""
+    for role, reference in references.items():
+        if hides_a_model(reference):
+            progress.say(
+                f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
+                " of the Hub"
+            )
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:

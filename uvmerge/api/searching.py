@@ -107,7 +107,7 @@ class Search:
 
     def _head(self, evaluator: Evaluator, goals: Sequence[Goal]) -> dict[str, Any]:
         """What has to be the same for the search to go on; references to the Hub are pinned."""
-        with opened(self.references, self.settings) as checkpoints:
+        with opened(self.references, self.settings, by_ranges=True) as checkpoints:
             inputs = {
                 role: {**each.identity(), "sample": sample_digest(each)}
                 for role, each in checkpoints.items()

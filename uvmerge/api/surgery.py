@@ -20,7 +20,6 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
-from ..hub.references import hides_a_model
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
@@ -34,12 +33,12 @@ from ..output.places import (
     target_of,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
-from ..plan import planner as planning, preflight, words
+from ..plan import planner as planning, preflight, reads, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import fetching
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs
+from .opening import opened, refuse_changed_inputs, say_folders
 from .runs import Planned, Run, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
 
@@ -63,12 +62,7 @@ class Surgery:
     ) -> Iterator[dict[str, Checkpoint]]:
         """The checkpoints by role, after a check that outputs and inputs do not overlap."""
         self.references = references
-        for role, reference in references.items():
-            if hides_a_model(reference):
-                self.progress.say(
-                    f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
-                    " of the Hub"
-                )
+        say_folders(references, self.progress)
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
@@ -106,7 +100,7 @@ class Surgery:
             engine = self.settings.engine(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
-            self.shares = fetching.to_fetch(plans, checkpoints)
+            self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
         runs = [
             Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)

@@ -128,6 +128,15 @@ def work_of(pairing: Pairing, rank: Rank) -> float:
     return sum(task.work for task in moving) + sum(task.work for task in computing)
 
 
+def refuse_large(pairing: Pairing, rank: Rank, settings: Settings) -> None:
+    """Refuse, before anything is read, a matrix that does not fit in memory.
+
+    Raises:
+        InputRefused: names the matrix.
+    """
+    refuse_too_large(_tasks(pairing, rank)[1], settings)
+
+
 def run(
     pairing: Pairing,
     checkpoints: Mapping[str, Checkpoint],
@@ -144,12 +153,8 @@ def run(
     Returns:
         What was measured of each match, and per checkpoint its other tensors. After `control.stop`
         was set, those that were not reached are missing.
-
-    Raises:
-        InputRefused: a matrix does not fit in memory.
     """
     moving, computing = _tasks(pairing, rank)
-    refuse_too_large(computing, settings)
     done: dict[int, Measured] = {}
     others: list[dict[int, Other]] = [{} for _ in pairing.partners]
     with single_threaded():
