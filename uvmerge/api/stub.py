@@ -13,12 +13,12 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
+from .search_settings import SearchSettings
 from .settings import (
     AnchorSettings,
     ComputeSettings,
     OpenSettings,
     RunSettings,
-    SearchSettings,
     SweepSettings,
     parameters,
 )
