@@ -39,6 +39,14 @@ class Emission:
         named = {"against": self.against, "rank": self.rank, "error": self.error}
         return named | {"dtype": self.dtype}
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of a command that writes such an adapter."""
+        rank = () if self.rank is None else ("--adapter-rank", str(self.rank))
+        error = ("--adapter-error", f"{self.error:g}")
+        lossy = ("--lossy",) if self.lossy else ()
+        return ("--emit", "adapter", "--adapter-for", self.against, *rank, *error, *lossy)
+
     def most(self, m: int, n: int) -> int:
         """The largest rank of the factors of a matrix (m, n).
 

@@ -262,7 +262,6 @@ class _Planner:
     def _steps_of(self, subject: Subject, chosen: Sequence[int]) -> Iterable[Step]:
         """The steps that make one output tensor, edited by the chosen steps of the recipe."""
         tensor, place = subject.tensor, subject.place
-        whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
         roles = self._roles(chosen)
         if self._some_packed:
@@ -270,18 +269,18 @@ class _Planner:
         if not self.roster.admits(subject, roles if chosen else None, by_name):
             if chosen and self._would_change(subject, chosen):
                 self.roster.need(subject, roles)
-            return whole
+            return self.stretches.copy(subject)
         blocks = [self._block(subject, roles, n, chosen) for n in range(len(subject.views))]
         computes = any(block.chain for block in blocks)
         if computes and tensor.name in self.packed[self.own].packed:
             self.packed_chosen[self.own].append(tensor.name)
         if tensor.dtype not in FLOATS and computes:
-            return whole  # integers can be copied, but not computed with
+            return self.stretches.copy(subject)  # integers can be copied, but not computed with
         self.roster.matched += 1
         if place.stack is not None and (computes or any(block.start for block in blocks)):
             self.touched.add(place.stack)
         if tensor.name in self.left_alone:
-            return whole
+            return self.stretches.copy(subject)
         return self.stretches.edit(subject, blocks)
 
     def _note_packed(self, subject: Subject) -> None:
