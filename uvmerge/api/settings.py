@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -304,6 +304,7 @@ def shows(
     *,
     watched: bool = True,
     positional: Sequence[inspect.Parameter] | None = None,
+    without: Collection[str] = (),
 ) -> Callable[[Call], Call]:
     """A decorator for a function with `**settings`: its signature shows every keyword, for `help`.
 
@@ -312,8 +313,10 @@ def shows(
         options: further keywords, shown before the settings.
         watched: whether the function also takes the keywords of `Watch`.
         positional: the positional parameters, where the function itself takes `*places`.
+        without: names of settings that the function decides itself.
     """
-    rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
+    taken = [p for p in parameters(settings) if p.name not in without]
+    rows = [(p.name, p.default, p.annotation) for p in (*options, *taken)]
     rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=words)
