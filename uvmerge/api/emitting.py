@@ -47,9 +47,11 @@ def emission_of(
         return None
     dtype = DTYPES[recipe.dtype] if recipe.dtype else "F32"
     against = _against(settings, recipe, checkpoints)
+    first = recipe.steps[0]
     return Emission(
-        against, settings.adapter_rank, settings.adapter_error, dtype, lossy=settings.lossy
-    )
+        against, settings.adapter_rank, settings.adapter_error,
+        against == BASE and first.operation.starts_from_base(first.options), dtype, settings.lossy,
+    )  # fmt: skip
 
 
 def _against(settings: SweepSettings, recipe: Recipe, checkpoints: Mapping[str, Checkpoint]) -> str:

@@ -89,6 +89,11 @@ class Result:
         return adapter.summary(self.edits) if self.plan.emission and self.edits else {}
 
     @property
+    def lines(self) -> list[str]:
+        """Of an output that is an adapter, a line for each kind of tensor; else none."""
+        return list(adapter.rows(self.plan, self.edits)) if self.adapter else []
+
+    @property
     def summary(self) -> str:
         """What was done, in a sentence."""
         if self.was_there:

@@ -69,6 +69,8 @@ def perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     elif result.out is None:
         click.echo(result.plan.as_table())
     else:
+        for line in result.lines:
+            progress.say(line)
         progress.say(result.summary)
         if result.kept is not None:
             progress.say(

@@ -103,6 +103,8 @@ class _Edits:
         if role is not None and (role == against or self.are_equal([role, against])):
             return _Edit(chain, None, precision, self)
         result: Tensor | Sum
+        if role is not None and (chain.step.target is None or self.decomposed is None):
+            return _Edit(chain, _Gap(self.stored[role], self.stored[against]), precision, self)
         if role is not None:
             result = self.stored[role]
         elif self.decomposed is not None and chain.on_matrices:
@@ -111,8 +113,7 @@ class _Edits:
             result = self.editor.by_element(chain, self.stored, self.are_equal)
         if self.decomposed is None:
             assert isinstance(result, Tensor)
-            values = result.to(torch.float64) - self.stored[against].to(torch.float64)
-            return _Edit(chain, _row(values), precision, self)
+            return _Edit(chain, _Gap(result, self.stored[against]), precision, self)
         return _Edit(chain, self._difference(result, role, against, precision), precision, self)
 
     def _difference(
@@ -132,13 +133,27 @@ class _Edits:
             return other.with_values(result.to(other.stored.device)) - other
         return matrices[role] - other
 
-    def finetuning(self, chain: Chain) -> Sum | None:
-        """All of the fine-tuning, where the adapter is for the base and leaves some of it out."""
+    def finetuning(self, chain: Chain) -> _Gap | None:
+        """All of the fine-tuning, where the adapter is for the base."""
         roles = dict(chain.block.operands)
-        if chain.step.against != BASE or FINETUNED not in roles or self.decomposed is None:
+        if chain.step.against != BASE or FINETUNED not in roles:
             return None
-        matrices = self.decomposed.under(self.asked)
-        return (matrices[FINETUNED] - matrices[BASE]).sum
+        return _Gap(self.stored[FINETUNED], self.stored[BASE])
+
+
+class _Gap:
+    """The difference of two tensors, computed a few rows at a time; see `Sum.slab`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, result: Tensor, other: Tensor) -> None:
+        sides = result.shape if result.dim() == 2 else (1, result.numel())
+        self.result, self.other = result.reshape(sides), other.reshape(sides)
+        self.shape = (sides[0], sides[1])
+
+    def slab(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Rows `start` to `stop`."""
+        return self.result[start:stop].to(dtype) - self.other[start:stop].to(dtype)
 
 
 @dataclass
@@ -150,7 +165,7 @@ class _Edit:
     """
 
     chain: Chain
-    change: Sum | DenseMatrix | None
+    change: Sum | DenseMatrix | _Gap | None
     precision: Precision
     among: _Edits
 
@@ -177,7 +192,7 @@ class _Edit:
         self, step: Step, target: Target, emission: Emission
     ) -> tuple[Tensor, Tensor] | None:
         """left (m, k) and right (k, n), as they are stored; None at rank 0."""
-        assert self.change is not None
+        assert isinstance(self.change, (Sum, DenseMatrix))
         share = _energy(emission)
         if isinstance(self.change, Sum):
             U, S, Vh = _compressed(step.tensor, self.change.terms, share, target.most)
@@ -217,11 +232,6 @@ class _Edit:
         return entry
 
 
-def _row(values: Tensor) -> Sum:
-    """Values of any shape as the one row of a matrix."""
-    return Sum(values.reshape(1, -1))
-
-
 def _energy(emission: Emission) -> float:
     """The share of ‖edit‖_F² that the leading triplets have to hold, so that what is cut off and what
     rounding adds are together no larger than the error that is allowed."""
@@ -249,7 +259,9 @@ def _compressed(name: str, terms: Sequence[Term], share: float, most: int) -> Tr
     return Q @ svd.U[:, :k], svd.S[:k], svd.Vh[:k] @ P.mT
 
 
-def _sizes(change: Sum | None, left: Tensor | None, right: Tensor | None) -> tuple[float, float]:
+def _sizes(
+    change: Sum | _Gap | None, left: Tensor | None, right: Tensor | None
+) -> tuple[float, float]:
     """(‖change‖_F, ‖change − left right‖_F) in float64, panel by panel."""
     if change is None:
         return 0.0, 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -13,6 +13,7 @@ from ..checkpoint import header
 from ..checkpoint.adapter import CONFIG, WEIGHTS
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
+from ..checkpoint.stacks import one_name
 from ..errors import InputRefused, counted, listed
 from ..plan.emission import FACTORS, LEAST_ERROR, Target
 from ..plan.steps import Plan
@@ -61,20 +62,22 @@ def _lost(entry: Mapping[str, Any]) -> str:
 
 
 def summary(records: Mapping[str, Any]) -> dict[str, Any]:
-    """What an adapter holds, in all: matrices, ranks, tensors left out, and the relative errors.
+    """What an adapter holds: matrices, ranks, tensors left out, and the relative errors.
 
-    `error` is relative to the whole edit, `finetuning_error` to all of the fine-tuning; each is
-    ‖what is lost‖_F / ‖all‖_F over all tensors.
+    `error` is relative to the edit, `finetuning_error` to the fine-tuning, both of the matrices that
+    have factors; `…_in_all` are those over all tensors. Each is ‖what is lost‖_F / ‖all‖_F.
     """
-    ranks = [entry["rank"] for entry in records.values() if entry["rank"]]
+    kept = [entry for entry in records.values() if entry["rank"]]
+    ranks = [entry["rank"] for entry in kept]
     found: dict[str, Any] = {
-        "matrices": len(ranks),
+        "matrices": len(kept),
         "rank": [min(ranks, default=0), max(ranks, default=0)],
         "left_out": [n for n, entry in records.items() if entry["changed"] and not entry["rank"]],
-        "error": _in_all(records.values(), "norm", "error"),
     }
-    if any("finetuning_norm" in entry for entry in records.values()):
-        found["finetuning_error"] = _in_all(records.values(), "finetuning_norm", "finetuning_error")
+    for of in ("", "finetuning_"):
+        if any(f"{of}norm" in entry for entry in kept):
+            found[f"{of}error"] = _in_all(kept, of)
+            found[f"{of}error_in_all"] = _in_all(records.values(), of)
     return found
 
 
@@ -86,13 +89,36 @@ def told(found: Mapping[str, Any]) -> str:
         f"factors of {counted(found['matrices'], 'matrix')}, {ranks}, error {found['error']:.2g}"
     )
     if "finetuning_error" in found:
-        words += f"; {found['finetuning_error']:.2g} of the fine-tuning is not in it"
+        within, in_all = found["finetuning_error"], found["finetuning_error_in_all"]
+        words += f"; of the fine-tuning they miss {within:.2g}, of that of all tensors {in_all:.2g}"
     left = found["left_out"]
     return f"{words}; left out: {listed(left, 'tensor', 3)}" if left else words
 
 
-def _in_all(entries: Iterable[Mapping[str, Any]], size: str, error: str) -> float:
-    """A relative error over all tensors, from that of each and its norm."""
+def rows(plan: Plan, records: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each kind of tensor over all layers: ranks, and the smallest and largest error."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for step in plan.steps:
+        layer = step.place.layer
+        kind = step.tensor if layer is None else one_name(step.tensor, layer)
+        found = (records[block.view.label] for block in step.blocks)
+        groups.setdefault(kind, []).extend(entry for entry in found if entry["changed"])
+    for kind, entries in groups.items():
+        if entries:
+            words = f"rank {_span(entries, 'rank')}, error {_span(entries, 'error')}"
+            if "finetuning_error" in entries[0]:
+                words += f", of the fine-tuning {_span(entries, 'finetuning_error')}"
+            yield f"{kind}: {words}"
+
+
+def _span(entries: Sequence[Mapping[str, Any]], key: str) -> str:
+    low, high = (f"{f(entry[key] for entry in entries):.2g}" for f in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def _in_all(entries: Iterable[Mapping[str, Any]], of: str) -> float:
+    """A relative error over several tensors, from that of each and its norm."""
+    size, error = f"{of}norm", f"{of}error"
     pairs = [(entry[size], entry[error]) for entry in entries if size in entry]
     whole = math.hypot(*(norm for norm, _ in pairs))
     return float(f"{math.hypot(*(n * e for n, e in pairs)) / whole if whole else 0.0:.3g}")

@@ -24,6 +24,7 @@ class Emission:
         against: role of the checkpoint that the adapter is for.
         rank: the largest rank of a matrix; None where nothing but the room decides.
         error: the largest relative Frobenius error of a tensor.
+        selected_only: whether tensors that no step of the recipe selects get no factors.
         dtype: how the factors are stored, as safetensors spells it.
         lossy: whether an edit that does not fit is written all the same.
     """
@@ -31,13 +32,14 @@ class Emission:
     against: str
     rank: int | None
     error: float
+    selected_only: bool = False
     dtype: str = "F32"
     lossy: bool = field(default=False, compare=False)
 
     def as_data(self) -> dict[str, Any]:
         """What decides the bytes of the output, as data that JSON can hold."""
         named = {"against": self.against, "rank": self.rank, "error": self.error}
-        return named | {"dtype": self.dtype}
+        return named | {"selected_only": self.selected_only, "dtype": self.dtype}
 
     @property
     def options(self) -> tuple[str, ...]:

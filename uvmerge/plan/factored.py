@@ -54,10 +54,13 @@ class Factored:
     def copy(self, subject: Subject) -> list[Step]:
         """The step of a tensor that no step of the recipe changes."""
         blocks = [Block(((self.own, view),), 0, (), ()) for view in subject.views]
-        return self.edit(subject, blocks)
+        return self._steps(subject, blocks, has_place=not self.emission.selected_only)
 
     def edit(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
         """The step of a tensor that the recipe changes; none where it takes all from `against`."""
+        return self._steps(subject, blocks, has_place=True)
+
+    def _steps(self, subject: Subject, blocks: Sequence[Block], *, has_place: bool) -> list[Step]:
         tensor, against = subject.tensor, self.emission.against
         if all(not block.chain and block.start_role == against for block in blocks):
             return []
@@ -67,7 +70,7 @@ class Factored:
         if views is None:
             self._lacking.append(tensor.name)
             return []
-        target = self._target(subject, blocks)
+        target = self._target(subject, blocks) if has_place else None
         room = 0 if target is None else target.size_bytes(target.most, self.emission.dtype)
         offset, room = self._size_bytes, max(room, _LEAST_SLOT_BYTES)
         self._size_bytes += room

@@ -122,8 +122,16 @@ class Step:
         return self.size_bytes if self.copy else self.inputs * self.size_bytes
 
     @property
+    def is_compared(self) -> bool:
+        """Whether tensors are only compared, for an adapter that has no place for them."""
+        computes = any(block.chain for block in self.blocks)
+        return self.against is not None and self.target is None and not computes
+
+    @property
     def matrix_bytes(self) -> int:
         """Estimated working set of the edit on the CPU, in bytes."""
+        if self.is_compared:
+            return self.bytes_in
         found = (working_set(b.view.shape, len(b.operands)) for b in self.blocks)
         return max(found, default=0)
 
