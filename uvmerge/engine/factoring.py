@@ -118,13 +118,15 @@ class _Edits:
 
     def _difference(
         self, result: Tensor | Sum, role: str | None, against: str, precision: Precision
-    ) -> Sum | DenseMatrix:
-        """Terms alone, where the result is terms beside the very matrix that they are added to."""
+    ) -> Sum | DenseMatrix | None:
+        """Terms alone, or None without any, where the result is terms beside the very matrix that they are added to."""
         assert self.decomposed is not None
         matrices = self.decomposed.under(precision)
         other = matrices[against]
         if isinstance(result, Sum):
             if result.stored is other.sum.stored:
+                if not result.terms:
+                    return None
                 nothing = torch.zeros(1, 1, dtype=precision.combine, device=result.device)
                 return Sum(nothing.expand(result.shape), result.terms)
             made = DenseMatrix(other.name, result.stored, precision, result.terms)

@@ -43,7 +43,7 @@ class Factored:
     ) -> None:
         self.emission, self.own = emission, own
         self.label = checkpoints[emission.against].label
-        anatomy = anatomy_of(checkpoints[own])
+        anatomy = self._anatomy = anatomy_of(checkpoints[own])
         tables = {tensor.name for tensor in token_embeddings(anatomy)}
         # An adapter would change one of the two uses of a tied tensor, or merge its change twice.
         self._tied: Collection[str] = {*(tables if is_tied(anatomy) else ()), *chain(*tied)}
@@ -131,6 +131,10 @@ class Factored:
             return None
         (view,) = subject.views
         if view.expert is not None or place.module == "router" or tensor.name in self._tied:
+            return None
+        if (
+            self._anatomy.expert_key(view) is not None
+        ):  # loaded models hold experts as one parameter
             return None
         m, n = view.shape
         is_embedding = place.module == "embeddings"
