@@ -13,6 +13,8 @@ from typing import Any
 import adapters
 import command
 import faults
+import hub_server
+import hub_uploads
 import pytest
 import torch
 import zoo
@@ -404,3 +406,36 @@ def test_a_dry_run_says_what_the_ranks_may_be(
         "factors of 28 matrices for an adapter of the base model, 11 tensors compared" in done.out
     )
     assert "factors, rank ≤ 30" in done.out and "compare" in done.out
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_adapter_is_pushed_and_made_again(
+    pairs: Pairs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hub_uploads.install(monkeypatch)
+    base, finetuned = pairs("llama")
+    with hub_server.serving({"org/base": base, "org/sft": finetuned}) as served:
+        hub_server.use(served, tmp_path / "hf", monkeypatch)
+        uvmerge.extract_lora("org/base", "org/sft", tmp_path / "out", rank=2)
+        said = config(tmp_path / "out")
+        assert said["base_model_name_or_path"] == "org/base" and len(said["revision"]) == 40
+        uvmerge.push(tmp_path / "out", "org/lora")
+        card = b"".join(served.repositories["org/lora"].refs["main"].files["README.md"].pieces())
+        assert b"base_model:\n- org/base\nbase_model_relation: adapter\n" in card
+        hub_server.use(served, tmp_path / "second", monkeypatch)
+        done = command.uv(capsys, "reproduce", "org/lora", tmp_path / "again", "--json")
+        assert done.code == 0, done.err
+        files = json.loads(done.out)["files"]
+        assert files[WEIGHTS]["verdict"] == files[CONFIG]["verdict"] == "identical"
+
+
+def test_of_a_composite_model_a_note_says_that_peft_may_not_find_the_modules(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"rank": 2, "emit": "adapter", "dry_run": True}
+    for family, is_told in (("llava", True), ("llama", False)):
+        notes = uvmerge.restore(*pairs(family), tmp_path / "out", **options).plan.notes
+        assert any("PEFT says that it does not find them" in note for note in notes) == is_told

@@ -22,6 +22,13 @@ from .layout import OutputFile
 from .steps import Block, Step
 
 _WEIGHT = ".weight"
+_PARTS = {
+    "text_config",
+    "vision_config",
+    "audio_config",
+    "encoder",
+    "decoder",
+}  # of composite models
 _LEAST_SLOT_BYTES = 8  # so that every step has a place of its own
 
 
@@ -102,10 +109,17 @@ class Factored:
     @property
     def notes(self) -> list[str]:
         """What the user should know from headers, as sentences."""
-        if not self._lacking:
-            return []
-        whose = spelled(self.emission.against)
-        return [f"left out, without counterpart in {whose}: {listed(self._lacking, 'tensor')}"]
+        found = []
+        if self._lacking:
+            whose = spelled(self.emission.against)
+            lacking = listed(self._lacking, "tensor")
+            found.append(f"left out, without counterpart in {whose}: {lacking}")
+        if _PARTS & self._anatomy.config.keys():
+            found.append(
+                "modules are named as in the checkpoint; where transformers renames them while it"
+                " loads such a composite model, PEFT says that it does not find them"
+            )
+        return found
 
     def _with_operand(self, block: Block, view: View) -> Block:
         """The block with the values that the adapter is added to among its operands."""
