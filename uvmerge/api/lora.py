@@ -6,62 +6,21 @@ second writes what any call reads where an adapter stands for a checkpoint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from ..checkpoint.adapter import is_adapter
 from ..checkpoint.adapter_sums import sum_of
 from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import InputRefused, UsageError, counted
-from ..operations.options import FILTERS, Energy, Option, Parameter, Rank, exclusive
+from ..operations.options import exclusive
 from ..output.places import Reference
 from ..recipe.recipe import Recipe, RecipeStep
 from ..text import brief
+from .lora_settings import DECIDED, EMITTED, EXTRACT_OPTIONS, MERGE_OPTIONS
 from .run import Result, run_one
 from .settings import RunSettings, shows, split, split_all
-
-EMITTED = ("emit", "adapter_rank", "adapter_error", "adapter_for", "lossy")
-DECIDED = (*EMITTED, "max_shard_size", "report")  # by `extract_lora`
-
-
-def parse_scales(value: object) -> tuple[float, ...]:
-    """The scale of each adapter: `0.5`, `0.5/0.3`, or several numbers.
-
-    Raises:
-        UsageError: something in it is no finite number.
-    """
-    parts = value.split("/") if isinstance(value, str) else value
-    numbers: list[Any] = list(parts) if isinstance(parts, (list, tuple)) else [parts]
-    try:
-        found = tuple(float(each) for each in numbers if not isinstance(each, bool))
-    except (TypeError, ValueError):
-        found = ()
-    if len(found) != len(numbers) or not found or not all(map(math.isfinite, found)):
-        do = "Write a number for each adapter, like 0.5/0.3."
-        raise UsageError("--scale", f"'{brief(value)}' is no number", do)
-    return found
-
-
-Error = Annotated[
-    float | None,
-    Option(
-        "smallest rank with this relative Frobenius error of the fine-tuning", 0, 1, metavar="E"
-    ),
-]
-Scale = Annotated[
-    tuple[float, ...] | None,
-    Option("what each adapter's change is multiplied by, in their order: 0.5/0.3",
-           parse=parse_scales, accepts="float | str | Sequence[float]", metavar="LIST", unset="1"),
-]  # fmt: skip
-EXTRACT_OPTIONS = (
-    Parameter.read("rank", Rank, None),
-    Parameter.read("energy", Energy, None),
-    Parameter.read("error", Error, None),
-    *FILTERS,
-)
-MERGE_OPTIONS = (Parameter.read("scale", Scale, None),)
 
 
 @shows(RunSettings, EXTRACT_OPTIONS, without=DECIDED)

@@ -13,7 +13,7 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
-from .lora import EXTRACT_OPTIONS, MERGE_OPTIONS
+from .lora_settings import EXTRACT_OPTIONS, MERGE_OPTIONS
 from .search_settings import SearchSettings
 from .settings import (
     AnchorSettings,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.lora import DECIDED, EMITTED, EXTRACT_OPTIONS, MERGE_OPTIONS
+from ..api.lora_settings import DECIDED, EMITTED, EXTRACT_OPTIONS, MERGE_OPTIONS
 from ..api.settings import RunSettings
 from .completion import folders
 from .help import Argument, Command, Text
