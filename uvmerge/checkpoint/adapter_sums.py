@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputRefused, UsageError
+from ..errors import UsageError
 from ..text import brief
-from .adapter import Adapter
-from .adapter_config import MERGE_FIRST
-from .adapter_targets import Merge
 
 _TERM = re.compile(r"(?:(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e-?\d+)?)\*)?([^*+]+)")
 
@@ -50,28 +46,3 @@ def sum_of(references: list[str], scales: list[float]) -> str:
         each if scale == 1 else f"{scale!r}*{each}"
         for each, scale in zip(references, scales, strict=True)
     )
-
-
-def refuse_no_sum(
-    adapter: Adapter, merges: list[Merge], taken: Collection[str], scale: float
-) -> None:
-    """Refuse an adapter that replaces tensors, or normalises them, where changes are to be added.
-
-    Args:
-        merges: what the adapter does.
-        taken: names of the tensors that the adapters before it change.
-    """
-    for merge in merges:
-        kind = {"saved": "replaces", "rows": "replaces rows of"}.get(merge.change.kind)
-        shared = next((name for name in merge.tensors if name in taken), None)
-        if kind and scale != 1:
-            what = f"{kind} {merge.tensors[0]}, which no scale but 1 can do"
-            raise InputRefused(adapter.label, what, "Leave its scale out.")
-        if shared is None:
-            continue
-        if kind:
-            what = f"{kind} {shared}, which another adapter changes"
-            raise InputRefused(adapter.label, what, "Merge one of them alone.")
-        if adapter.settings.use_dora:
-            what = f"is a DoRA adapter, whose change of {shared} depends on the adapters before it"
-            raise InputRefused(adapter.label, what, MERGE_FIRST)

@@ -21,8 +21,7 @@ from weakref import WeakValueDictionary
 import xxhash
 
 from .adapter import CONFIG, Adapter
-from .adapter_sums import refuse_no_sum
-from .adapter_targets import Merge, merges_of
+from .adapter_targets import Merge, merges_of, refuse_no_sum
 from .bounded import CONFIG_BYTES, read_small
 from .folder import Checkpoint, Tensor
 from .patched import PatchedFile, Stretch
