@@ -60,5 +60,5 @@ def test_a_full_disk_is_found_before_anything_is_merged(
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 100)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": "one"}))
-    with pytest.raises(InputRefused, match="the disk is .* bytes short"):
+    with pytest.raises(InputRefused, match=r"the disk is .* bytes short"):
         uvmerge.diff(*trio[:2], kl=prompts)
