@@ -19,7 +19,7 @@ import torch
 import zoo
 
 import uvmerge
-from uvmerge.engine.compute import _round_once
+from uvmerge.engine.rounding import round_once
 from uvmerge.engine.settings import Control
 from uvmerge.recipe.recipe import Recipe
 
@@ -457,7 +457,7 @@ def awkward(dtype: torch.dtype) -> Iterator[float]:
 def test_rounding_is_to_nearest_even_exactly_once(dtype: torch.dtype) -> None:
     values = [sign * value for value in awkward(dtype) for sign in (1, -1)]
     expected = [nearest(value, dtype) for value in values]
-    found = _round_once(torch.tensor(values, dtype=torch.float64), dtype)
+    found = round_once(torch.tensor(values, dtype=torch.float64), dtype)
     assert found.dtype == dtype
     finite = np.isfinite(expected)
     assert np.array_equal(
@@ -475,7 +475,7 @@ def test_rounding_is_to_nearest_even_exactly_once(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_rounding_beyond_float32_overflows_to_infinity(dtype: torch.dtype) -> None:
     values = [3.41e38, 1e39, 1e300, -3.41e38, -1e300]
-    found = _round_once(torch.tensor(values, dtype=torch.float64), dtype).tolist()
+    found = round_once(torch.tensor(values, dtype=torch.float64), dtype).tolist()
     assert found == [nearest(value, dtype) for value in values]
 
 
@@ -483,8 +483,8 @@ def test_rounding_of_a_transposed_matrix_is_that_of_its_elements() -> None:
     W = torch.randn(300, 200, dtype=torch.float64)
     for part in (W.mT, W[::2, 1::3], W[5:6]):
         expected = [nearest(v, torch.float16) for v in part.flatten().tolist()]
-        assert _round_once(part, torch.float16).flatten().double().tolist() == expected
-    assert _round_once(W.to(torch.float32), torch.float32).equal(W.to(torch.float32))
+        assert round_once(part, torch.float16).flatten().double().tolist() == expected
+    assert round_once(W.to(torch.float32), torch.float32).equal(W.to(torch.float32))
 
 
 # --- what is said of it ------------------------------------------------------------------------

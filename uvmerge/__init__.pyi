@@ -62,6 +62,11 @@ class _ComputeSettings(_OpenSettings, total=False):
 class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
     max_shard_size: str | int | None
+    emit: Literal["checkpoint", "adapter"]
+    adapter_rank: int | None
+    adapter_error: float
+    adapter_for: Literal["auto", "base", "finetuned"]
+    lossy: bool
     nonfinite: Literal["refuse", "copy"]
     base_id: str | None
     finetuned_id: str | None
@@ -243,6 +248,7 @@ def truncate(
     *,
     top: float | str | None = ...,
     rank: int | None = ...,
+    energy: float | str | None = ...,
     drop: bool = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
@@ -282,6 +288,22 @@ def recipe_push(
 def reproduce(
     repo: str, out: _Reference | None = ..., **settings: Unpack[_Reproduce]
 ) -> _Reproduction: ...
+def extract_lora(
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    error: float | None = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def merge_lora(
+    base: _Reference,
+    *adapters_and_out: _Reference,
+    scale: float | str | Sequence[float] | None = ...,
+    **options: Unpack[_Run],
+) -> Result: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,

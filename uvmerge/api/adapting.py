@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint.adapter import Adapter
+from ..checkpoint.adapter import Adapter, is_adapter
+from ..checkpoint.adapter_sums import Term
 from ..checkpoint.folder import Checkpoint, folder_label
 from ..checkpoint.inner import has_inner_adapter, merged_inside
 from ..checkpoint.merged import MergedCheckpoint
@@ -19,13 +21,57 @@ from ..text import brief
 _NAME_IT = "Name the model that the adapter was trained on as BASE, or merge the adapter first."
 
 
+def open_sum(
+    terms: Sequence[Term], base: Checkpoint | None, *, allow_pickle: bool, force: bool
+) -> MergedCheckpoint:
+    """Several adapters, each merged into what the one before has made; the caller closes it.
+
+    Args:
+        base, force: as for `open_adapter`.
+
+    Raises:
+        InputRefused: one of them is no adapter, or they cannot be added up.
+    """
+    found: MergedCheckpoint | None = None
+    labels: list[str] = []
+    try:
+        for scale, reference in terms:
+            place = locate.locate(reference)
+            if not is_adapter(place.folder):
+                do = "Only adapters are added up; name each as a folder or a Hub id."
+                raise InputRefused(place.label, "is no adapter", do)
+            found = open_adapter(
+                place,
+                base if found is None else found,
+                allow_pickle=allow_pickle,
+                force=force,
+                scale=scale,
+            )
+            label = f"{place.label}@{place.commit}" if place.commit else place.label
+            labels.append(label if scale == 1 else f"{scale!r}*{label}")
+    except BaseException:
+        if found is not None:
+            found.close()
+        raise
+    assert found is not None
+    found.label, found.commit = "+".join(labels), None
+    return found
+
+
 def open_adapter(
-    place: Local, base: Checkpoint | None, *, allow_pickle: bool, force: bool
+    place: Local,
+    base: Checkpoint | None,
+    *,
+    allow_pickle: bool,
+    force: bool,
+    scale: float = 1.0,
 ) -> MergedCheckpoint:
     """The adapter in `place`, merged into a base as it is read; the caller closes it.
 
     Args:
-        base: the BASE of the run; without one, the model that the adapter's config names is opened.
+        base: the BASE of the run, or an adapter merged into it, which the new one then closes; without
+            one, the model that the adapter's config names is opened.
+        scale: what the adapter's change is multiplied by.
         force: go on although BASE is another model than the one that the config names.
 
     Raises:
@@ -37,16 +83,18 @@ def open_adapter(
     adapter = Adapter.open(
         place.folder, label=place.label, commit=place.commit, pickles=allow_pickle
     )
-    owned, note = base is None, ""
+    owned, note = base is None or isinstance(base, MergedCheckpoint), ""
     try:
         if base is None:
             base = _named_base(adapter, allow_pickle)
         else:
-            note = _compared(adapter, base, force)
+            root = base.root if isinstance(base, MergedCheckpoint) else base
+            note = _compared(adapter, root, force)
+        was_opened = not isinstance(base, MergedCheckpoint)
         try:
-            found = MergedCheckpoint.of(base, adapter, adapters.merge, owns_base=owned)
+            found = MergedCheckpoint.of(base, adapter, adapters.merge, owns_base=owned, scale=scale)
         except BaseException:
-            if owned:
+            if owned and was_opened:
                 base.close()
             raise
     except BaseException:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoint.adapter import is_adapter
 from ..errors import UsageError
 from ..hub import endpoint
 from ..output.places import Reference, check_apart, local_folders, refuse_read_only, target_of
 from .asking_settings import AskSettings
 from .opening import open_checkpoint
 from .settings import OpenSettings
+from .whole import whole_folders
 
 if TYPE_CHECKING:
     from ..hub.endpoint import Endpoint
@@ -57,4 +59,9 @@ def opened(model: str, folder: Path, settings: AskSettings) -> Iterator[LocalMod
     from ..engine.reading import resolve_devices
     from ..models.chat import LocalModel
 
-    yield LocalModel.load(folder, resolve_devices(settings.device)[0], settings.batch)
+    device = resolve_devices(settings.device)[0]
+    with ExitStack() as stack:
+        if is_adapter(folder):
+            merged = stack.enter_context(open_checkpoint(model, OpenSettings()))
+            (folder,) = stack.enter_context(whole_folders([merged], lambda line: None))
+        yield LocalModel.load(folder, device, settings.batch)

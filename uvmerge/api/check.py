@@ -21,6 +21,8 @@ from ..output.sidefiles import module_folders
 from ..plan import reads
 from ..text import expanded, folder_meant, inert, two_lines
 from . import fetching
+from .check_adapter import adapter_problems, is_adapter_output
+from .check_files import file_problems
 from .opening import open_checkpoint, refuse_changed_inputs
 from .settings import OpenSettings, Watch, shows
 
@@ -62,6 +64,7 @@ def check(
         load: also build the model in transformers and run one forward pass.
         against: the fine-tuned checkpoint. `check` then also verifies that dtypes and shapes are
             the same unless planned, and that every tensor that was not planned is byte-identical.
+            Of an adapter, the model that it is for, which has to have the modules.
         sha256: also return the sha256 of every file, as the Hub shows it.
         settings: `allow_pickle`, as in docs/options.md, for `against`.
 
@@ -78,29 +81,18 @@ def check(
     _refuse_no_checkpoint(folder)
     problems: list[str] = []
     report = Checked(checkpoint=folder.resolve().name)
+    if load and is_adapter_output(folder):
+        what = "loads a whole model, OUT is an adapter"
+        raise UsageError("--load", what, "`uvmerge merge-lora` writes a whole model.")
     finetuned = None
     if against is not None:  # of one on the Hub, nothing but what is compared is fetched
         finetuned = open_checkpoint(against, opening, whole=False, by_ranges=True)
     try:
-        with Checkpoint.open(folder) as checkpoint, finetuned or nullcontext():
-            content = manifest.read_checked(folder)
-            report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
-            report["hashes"] = (
-                f"{len(content['files'])} files as written"
-                if content
-                else "not checked: uvmerge did not write this folder, which has no manifest"
-            )
-            if finetuned is not None and content is not None:
-                _refuse_other_input(finetuned, content)
-            problems += _files(folder, content)
-            problems += _named(checkpoint)
-            problems += _values(checkpoint, content)
-            if finetuned is not None:
-                changed = _changed(checkpoint, finetuned, content, problems)
-                report["changed"] = len(changed)
-                report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
-            both = {"OUT": checkpoint, "finetuned": finetuned}
-            refuse_changed_inputs({role: each for role, each in both.items() if each is not None})
+        with finetuned or nullcontext():
+            if is_adapter_output(folder):
+                problems += adapter_problems(folder, finetuned, report)
+            else:
+                _check_checkpoint(folder, finetuned, report, problems)
     except InputRefused as refused:
         what = f"{refused.where}: {refused.what}".rstrip(".")
         problems.append(f"{what}. {refused.do}".strip())
@@ -111,6 +103,32 @@ def check(
     if problems:
         raise ProblemsFound(folder, problems, AGAIN if _is_output(folder) else OF_OTHERS)
     return report
+
+
+def _check_checkpoint(
+    folder: Path, finetuned: Checkpoint | None, report: Checked, problems: list[str]
+) -> None:
+    """Check a whole checkpoint; adds to `problems`, and what was checked to `report`."""
+    with Checkpoint.open(folder) as checkpoint:
+        content = manifest.read_checked(folder)
+        report |= {"tensors": len(checkpoint.tensors), "bytes": checkpoint.size_bytes}
+        report["hashes"] = (
+            f"{len(content['files'])} files as written"
+            if content
+            else "not checked: uvmerge did not write this folder, which has no manifest"
+        )
+        if finetuned is not None and content is not None:
+            _refuse_other_input(finetuned, content)
+        problems += file_problems(folder, content)
+        problems += _has_config(folder) if content is not None else ()
+        problems += _named(checkpoint)
+        problems += _values(checkpoint, content)
+        if finetuned is not None:
+            changed = _changed(checkpoint, finetuned, content, problems)
+            report["changed"] = len(changed)
+            report["compared"] = f"{len(checkpoint.tensors)} tensors with {finetuned.label}"
+        both = {"OUT": checkpoint, "finetuned": finetuned}
+        refuse_changed_inputs({role: each for role, each in both.items() if each is not None})
 
 
 def _is_output(folder: Path) -> bool:
@@ -141,23 +159,7 @@ def _refuse_other_input(against: Checkpoint, content: dict[str, Any]) -> None:
         )
 
 
-def _files(folder: Path, content: dict[str, Any] | None) -> Iterator[str]:
-    """Problems of files: missing, of another size or hash, or not written by uvmerge."""
-    if content is None:
-        return
-    for name, expected in content["files"].items():
-        path = folder / name
-        if not path.is_file():
-            yield f"{name} is missing"
-            continue
-        identity = manifest.file_identity(path)
-        if identity["bytes"] != expected["bytes"]:
-            yield f"{name} has {identity['bytes']:,} bytes instead of {expected['bytes']:,}"
-        elif identity["xxh3_128"] != expected["xxh3_128"]:
-            yield f"{name} has other content than was written"
-    stray = {path.name for path in folder.glob("*.safetensors")} - content["files"].keys()
-    if stray:
-        yield f"{listed(sorted(stray), 'weight file')} not written by uvmerge"
+def _has_config(folder: Path) -> Iterator[str]:
     if not (folder / "config.json").is_file():
         yield "config.json is missing"
 

@@ -37,6 +37,7 @@ from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, say_folders
 from .results import Compared, Diff, Entry, Listing
 from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
+from .whole import whole_folders
 
 
 @shows(ComputeSettings, FILTERS)
@@ -208,8 +209,7 @@ class _Comparison:
 
         models, count = counted(len(opened), "model"), counted(len(prompts), "prompt")
         self.progress.say(f"running {models} on {count}")
-        folders = [checkpoint.on_disk() for checkpoint in opened]
-        with self.phases.timed("kl"):
+        with self.phases.timed("kl"), whole_folders(opened, self.progress.say) as folders:
             return behaviours(folders[0], folders[1:], prompts, device=engine.devices[0])
 
     def states(self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings) -> list[Hidden]:
@@ -217,8 +217,7 @@ class _Comparison:
         from ..models.hidden import hidden_states
 
         self.progress.say(f"reading hidden states of {counted(len(opened), 'model')}")
-        folders = [checkpoint.on_disk() for checkpoint in opened]
-        with self.phases.timed("hidden"):
+        with self.phases.timed("hidden"), whole_folders(opened, self.progress.say) as folders:
             return hidden_states(folders[0], folders[1:], prompts, device=engine.devices[0])
 
     def measured(

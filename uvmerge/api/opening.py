@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS, is_adapter
+from ..checkpoint.adapter_sums import terms_of
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
 from ..checkpoint.roles import BASE, spelled
@@ -18,7 +19,7 @@ from ..hub.locate import Local, locate
 from ..hub.references import hides_a_model
 from ..output.places import Reference
 from ..plan import preflight
-from .adapting import open_adapter, without_inner_adapter
+from .adapting import open_adapter, open_sum, without_inner_adapter
 from .settings import OpenSettings
 
 
@@ -73,6 +74,9 @@ def open_checkpoint(
         base: the model that an adapter is merged into; by default the one that its config names.
     """
     pickled = load_pickles if settings.allow_pickle else None
+    force = bool(getattr(settings, "force", False))
+    if terms := terms_of(reference):
+        return open_sum(terms, base, allow_pickle=settings.allow_pickle, force=force)
     if by_ranges:
         place = remote.opened(reference, weights_only=not whole)
         if not isinstance(place, Local) and ADAPTER_WEIGHTS in place.sources:
@@ -80,7 +84,6 @@ def open_checkpoint(
     else:
         place = locate(reference, weights_only=not whole)
     if isinstance(place, Local) and is_adapter(place.folder):
-        force = bool(getattr(settings, "force", False))
         return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
     source_of = LocalFile if isinstance(place, Local) else place.source
     found = Checkpoint.open(

@@ -173,7 +173,10 @@ def _card(
     ids = [(content["inputs"][r]["reference"], origins[r].repo) for r in roles if r in origins]
     path = folder / manifest.CARD
     there = text_at(before, manifest.CARD)
-    return shared_card(path.read_bytes() if path.is_file() else b"", there, repo, ids, missing)
+    role = content["settings"].get("adapter_for")
+    label = content["inputs"][role]["reference"] if role in content["inputs"] else None
+    card = path.read_bytes() if path.is_file() else b""
+    return shared_card(card, there, repo, ids, missing, label)
 
 
 def _send(

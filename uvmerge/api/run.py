@@ -16,6 +16,7 @@ from typing import Any
 from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
 from ..errors import counted
+from ..output import adapter
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan.steps import Plan
@@ -83,10 +84,22 @@ class Result:
         return report.bars(caption, rows)
 
     @property
+    def adapter(self) -> dict[str, Any]:
+        """Of an output that is an adapter, what it holds in all (docs/output.md); else empty."""
+        return adapter.summary(self.edits) if self.plan.emission and self.edits else {}
+
+    @property
+    def lines(self) -> list[str]:
+        """Of an output that is an adapter, a line for each kind of tensor; else none."""
+        return list(adapter.rows(self.plan, self.edits)) if self.adapter else []
+
+    @property
     def summary(self) -> str:
         """What was done, in a sentence."""
         if self.was_there:
             return "was there already: the whole output of this command; nothing was written"
+        if self.plan.emission is not None:
+            return f"done in {duration(self.seconds)}: {adapter.told(self.adapter)}"
         edited = sum(entry["changed"] for entry in self.edits.values())
         reset = self.plan.counts()["reset"]
         changed = [f"{edited:,} changed"] if edited or not reset else []
@@ -110,6 +123,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "phases": {name: round(spent, 3) for name, spent in self.phases.items()},
             "edits": dict(self.edits),
+            **({"adapter": self.adapter} if self.adapter else {}),
             "notes": list(self.plan.notes), "was_there": self.was_there,
             "next": [command.line for command in self.next],
         }  # fmt: skip

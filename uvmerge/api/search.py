@@ -30,8 +30,9 @@ from ..tasks.searched import Searched
 from ..text import two_lines
 from .evaluator import CommandEvaluator, FunctionEvaluator, Returned
 from .results import as_frame
+from .search_settings import SearchSettings
 from .searching import Search
-from .settings import SearchSettings, shows, split_all
+from .settings import shows, split_all
 from .trials import import_optuna
 
 

@@ -32,7 +32,8 @@ from .opening import opened
 from .points import Points
 from .rounds import FOLDERS, Rounds
 from .run import run_all
-from .settings import ComputeSettings, SearchSettings, SweepSettings, Watch
+from .search_settings import SearchSettings
+from .settings import ComputeSettings, SweepSettings, Watch
 from .trials import JOURNAL, opened as opened_trials
 
 if TYPE_CHECKING:

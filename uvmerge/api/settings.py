@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -187,6 +187,27 @@ class SweepSettings(ComputeSettings):
                metavar="SIZE", group=OUTPUT,
                unset="the files of FINETUNED; of a merge, of BASE or the first model"),
     ] = None  # fmt: skip
+    emit: Annotated[
+        Literal["checkpoint", "adapter"],
+        Option("write a checkpoint, or the edit as a PEFT adapter", group=OUTPUT),
+    ] = "checkpoint"
+    adapter_rank: Annotated[
+        int | None,
+        Option("largest rank of a matrix in the adapter", 1, metavar="r", group=OUTPUT,
+               unset="as long as factors are smaller than the matrix"),
+    ] = None  # fmt: skip
+    adapter_error: Annotated[
+        float,
+        Option("largest relative Frobenius error of a tensor in the adapter", 0, 1, metavar="e",
+               group=OUTPUT),
+    ] = 1e-5  # fmt: skip
+    adapter_for: Annotated[
+        Literal["auto", "base", "finetuned"],
+        Option("the model that the adapter is for; auto: what the edit starts from", group=OUTPUT),
+    ] = "auto"
+    lossy: Annotated[
+        bool, Option("write an adapter that does not hold all of the edit", group=SAFETY)
+    ] = False
     nonfinite: Annotated[
         Literal["refuse", "copy"],
         Option("what to do with matrices that hold NaN or Inf", group=SAFETY),
@@ -225,25 +246,6 @@ class RunSettings(SweepSettings):
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
                parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SearchSettings(ComputeSettings):
-    """How a search runs."""
-
-    trials: Annotated[
-        int, Option("settings to try in all; the 11 interpolations are not counted", 1, 10**6,
-                    metavar="N"),
-    ] = 60  # fmt: skip
-    trial_timeout: Annotated[
-        float | None,
-        Option("seconds after which an evaluation is ended and has failed", 0.01,
-               metavar="S", unset="none"),
-    ] = None  # fmt: skip
-    seed: Annotated[int, Option("seed of the draws of settings", 0, 2**31 - 1)] = 1927
-    force: Annotated[
-        bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
-    ] = False
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ def shows(
     *,
     watched: bool = True,
     positional: Sequence[inspect.Parameter] | None = None,
+    without: Collection[str] = (),
 ) -> Callable[[Call], Call]:
     """A decorator for a function with `**settings`: its signature shows every keyword, for `help`.
 
@@ -310,8 +313,10 @@ def shows(
         options: further keywords, shown before the settings.
         watched: whether the function also takes the keywords of `Watch`.
         positional: the positional parameters, where the function itself takes `*places`.
+        without: names of settings that the function decides itself.
     """
-    rows = [(p.name, p.default, p.annotation) for p in (*options, *parameters(settings))]
+    taken = [p for p in parameters(settings) if p.name not in without]
+    rows = [(p.name, p.default, p.annotation) for p in (*options, *taken)]
     rows += [(f.name, f.default, str(f.type)) for f in fields(Watch) if watched]
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=words)

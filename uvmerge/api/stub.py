@@ -13,12 +13,13 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
+from .lora_settings import EXTRACT_OPTIONS, MERGE_OPTIONS
+from .search_settings import SearchSettings
 from .settings import (
     AnchorSettings,
     ComputeSettings,
     OpenSettings,
     RunSettings,
-    SearchSettings,
     SweepSettings,
     parameters,
 )
@@ -110,6 +111,22 @@ def recipe_push(
 def reproduce(
     repo: str, out: _Reference | None = ..., **settings: Unpack[_Reproduce]
 ) -> _Reproduction: ...
+def extract_lora(
+    base: _Reference,
+    finetuned: _Reference,
+    out: _Reference,
+    *,
+    rank: int | None = ...,
+    energy: float | str | None = ...,
+    error: float | None = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def merge_lora(
+    base: _Reference,
+    *adapters_and_out: _Reference,
+    scale: float | str | Sequence[float] | None = ...,
+    **options: Unpack[_Run],
+) -> Result: ...
 def run(
     recipe: Recipe | _Reference | Mapping[str, Any],
     out: _Reference,
@@ -277,6 +294,9 @@ def tables() -> str:
     for operation in operations().values():
         if operation.parameters:
             parts.append(f"Options of `{operation.command}`:\n\n{_table(operation.parameters)}")
+    lora = _table(EXTRACT_OPTIONS[:3])
+    parts.append(f"Options of `extract-lora`, beside filters and most of those above:\n\n{lora}")
+    parts.append(f"Options of `merge-lora`, beside those above:\n\n{_table(MERGE_OPTIONS)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
     parts.append(f"Options of `search`, beside those of `diff`:\n\n{_table(_search_options())}")
     own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]

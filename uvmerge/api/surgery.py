@@ -22,7 +22,7 @@ from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
 from ..output import journal, manifest, writer
 from ..output.card import card
-from ..output.commands import Command, after_edit
+from ..output.commands import Command, after_adapter, after_edit
 from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
 from ..output.places import (
@@ -36,7 +36,7 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, reads, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from . import fetching
+from . import emitting, fetching
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs, say_folders
 from .runs import Planned, Run, head_of, refuse_full_disk
@@ -83,6 +83,7 @@ class Surgery:
         Everything that headers alone can show to be wrong is refused here.
         """
         dtype = self.settings.dtype
+        emitting.refuse_options(self.settings)
         if unknown := self.settings.ids.keys() - checkpoints.keys():
             role = min(unknown)
             raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
@@ -208,13 +209,17 @@ class Surgery:
         """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
         bytes_out = run.plan.bytes_out
         with self.phases.timed("publish"):
-            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
             staging.drop_side_files()
+            if emission := run.plan.emission:
+                hub_id = self.settings.ids.get(emission.against)
+                made = emitting.put_together(run.plan, staging, edits, checkpoints, hub_id)
+                sides = [*sides, *made]
+            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
             for side in [SideFile.of(manifest.CARD, text), *sides]:
                 staging.add_side_file(side.name, side.read)
             with self.progress.phase("verifying", bytes_out) as advance:
                 files = staging.verify(advance)
-            Checkpoint.open(staging.folder).close()
+            emitting.refuse_unreadable(staging, run.plan)
             record = manifest.to_bytes(
                 manifest.build(run.plan, files, dict(edits), run.said, run.samples)
             )
@@ -226,6 +231,8 @@ class Surgery:
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
+        if emission := run.plan.emission:
+            return after_adapter(named.get(emission.against), str(run.out))
         is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
         return after_edit(
             None if is_baseline else named.get(BASE),
@@ -244,7 +251,8 @@ class Surgery:
             "nonfinite": self.settings.nonfinite,
         }
         others = {k: str(v) for k, v in chosen.items() if v not in (None, "refuse")}
-        return {"device": device, "precision": precision, **others, **ids}
+        emit = emitting.said(plan.emission)
+        return {"device": device, "precision": precision, **others, **emit, **ids}
 
     def _plan(
         self,
@@ -276,6 +284,7 @@ class Surgery:
             left_alone=nonfinite,
             tied=tied,
             notes=notes,
+            emission=emitting.emission_of(self.settings, recipe, checkpoints),
         )
         if self.settings.force or unread:
             return plan

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.adapter import is_adapter
 from ..checkpoint.anatomy import tensor_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import FLOATS
@@ -65,6 +66,8 @@ def compared(
     """
     weights = [name for name in names if name.endswith(".safetensors")]
     found: dict[str, Compared] = {}
+    if is_adapter(out):  # the same edit may have other factors
+        return {name: Compared(DIFFERENT, "other factors") for name in weights}
     with ExitStack() as opened:
         try:
             if weights:

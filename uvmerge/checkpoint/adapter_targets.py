@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -312,3 +312,28 @@ def _likeness(one: str, other: str) -> tuple[int, int]:
     ours, theirs = one.split("."), other.split(".")
     apart = (n for n, (a, b) in enumerate(zip(reversed(ours), reversed(theirs))) if a != b)
     return next(apart, min(len(ours), len(theirs))), len(set(ours) & set(theirs))
+
+
+def refuse_no_sum(
+    adapter: Adapter, merges: list[Merge], taken: Collection[str], scale: float
+) -> None:
+    """Refuse an adapter that replaces tensors, or normalises them, where changes are to be added.
+
+    Args:
+        merges: what the adapter does.
+        taken: names of the tensors that the adapters before it change.
+    """
+    for merge in merges:
+        kind = {"saved": "replaces", "rows": "replaces rows of"}.get(merge.change.kind)
+        shared = next((name for name in merge.tensors if name in taken), None)
+        if kind and scale != 1:
+            what = f"{kind} {merge.tensors[0]}, which no scale but 1 can do"
+            raise InputRefused(adapter.label, what, "Leave its scale out.")
+        if shared is None:
+            continue
+        if kind:
+            what = f"{kind} {shared}, which another adapter changes"
+            raise InputRefused(adapter.label, what, "Merge one of them alone.")
+        if adapter.settings.use_dora:
+            what = f"is a DoRA adapter, whose change of {shared} depends on the adapters before it"
+            raise InputRefused(adapter.label, what, MERGE_FIRST)

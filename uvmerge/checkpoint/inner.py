@@ -21,7 +21,8 @@ from .adapter_targets import merges_of
 from .bounded import CONFIG_BYTES, parse_json
 from .folder import Checkpoint
 from .header import Entry, Header
-from .merged import Merger, PatchedFile, Results, Stretch, patched
+from .merged import Merger, Results, patched
+from .patched import PatchedFile, Stretch
 from .source import Source
 
 _FACTOR = re.compile(

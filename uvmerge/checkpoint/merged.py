@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
-from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,18 @@ from weakref import WeakValueDictionary
 import xxhash
 
 from .adapter import CONFIG, Adapter
-from .adapter_targets import Merge, merges_of
+from .adapter_targets import Merge, merges_of, refuse_no_sum
 from .bounded import CONFIG_BYTES, read_small
 from .folder import Checkpoint, Tensor
+from .patched import PatchedFile, Stretch
 from .source import Source, Watched
 
 KEPT_BYTES = 16 << 20  # of merged tensors that no thread is reading
 Read = Callable[[Tensor], bytearray]
 # Makes the bytes of tensors of the base that belong together, by name.
-Merger = Callable[[Adapter, Sequence[Merge], Mapping[str, Tensor], Read], Mapping[str, memoryview]]
+Merger = Callable[..., Mapping[str, memoryview]]  # (adapter, merges, tensors, read, scale=1)
 # Files of a tokenizer, which are taken from one folder only.
-_TOKENIZER = re.compile(
+TOKENIZER = re.compile(
     r"tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt"
     r"|chat_template.*|.*\.(model|tiktoken|jinja)"
 )
@@ -98,63 +99,6 @@ def _groups(merges: Sequence[Merge]) -> dict[str, list[Merge]]:
     return dict(found)
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Bytes of a file that something else fills: `fill(offset in the stretch, buffer)`."""
-
-    start: int
-    stop: int
-    fill: Callable[[int, memoryview], None]
-
-
-class PatchedFile:
-    """A source some of whose stretches are filled by something else (see `source.Source`).
-
-    Args:
-        size: bytes of the file, where the stretches are all of it.
-    """
-
-    def __init__(
-        self, source: Source, stretches: Sequence[Stretch], *, size: int | None = None
-    ) -> None:
-        self._source = source
-        self.name, self.state = source.name, source.state
-        self.size = source.size if size is None else size
-        self._stretches = sorted(stretches, key=lambda stretch: stretch.start)
-        self._starts = [stretch.start for stretch in self._stretches]
-
-    @property
-    def is_remote(self) -> bool:
-        return self._source.is_remote
-
-    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
-        self._source.prepare(spans)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        at, stop = offset, offset + len(buffer)
-        number = max(bisect_right(self._starts, offset) - 1, 0)
-        for stretch in self._stretches[number:]:
-            if stretch.start >= stop:
-                break
-            first, last = max(stretch.start, at), min(stretch.stop, stop)
-            if first >= last:
-                continue
-            self._unchanged(at, first, offset, buffer)
-            stretch.fill(first - stretch.start, buffer[first - offset : last - offset])
-            at = last
-        self._unchanged(at, stop, offset, buffer)
-
-    def _unchanged(self, start: int, stop: int, offset: int, buffer: memoryview) -> None:
-        if start < stop:
-            self._source.read_into(start, buffer[start - offset : stop - offset])
-
-    def has_changed(self) -> bool:
-        return self._source.has_changed()
-
-    def close(self) -> None:
-        self._source.close()
-
-
 @dataclass(eq=False)
 class MergedCheckpoint(Checkpoint):
     """A base with an adapter in it; see `Checkpoint` for what it does.
@@ -162,33 +106,48 @@ class MergedCheckpoint(Checkpoint):
     Attributes:
         base: the base; whoever opened it closes it, unless `owns_base`.
         adapter: the adapter.
+        scale: what its change is multiplied by.
+        changed: names of the tensors that it, or an adapter below it, changes.
     """
 
     base: Checkpoint = field(kw_only=True)
     adapter: Adapter = field(kw_only=True)
     owns_base: bool = field(kw_only=True)
+    scale: float = field(kw_only=True, default=1.0)
+    changed: frozenset[str] = field(kw_only=True, default=frozenset())
     _config: Watched = field(kw_only=True)
 
     @classmethod
     def of(
-        cls, base: Checkpoint, adapter: Adapter, make: Merger, *, owns_base: bool
+        cls,
+        base: Checkpoint,
+        adapter: Adapter,
+        make: Merger,
+        *,
+        owns_base: bool,
+        scale: float = 1.0,
     ) -> MergedCheckpoint:
         """The checkpoint that PEFT would make of a base and an adapter.
 
         Args:
             make: does the arithmetic; called from any thread, for one tensor at a time.
+            scale: what the adapter's change is multiplied by.
 
         Raises:
             InputRefused: the adapter does not fit the base.
         """
         merges = merges_of(adapter, base)
+        below = base.changed if isinstance(base, MergedCheckpoint) else frozenset()
+        refuse_no_sum(adapter, merges, below, scale)
+        make = make if scale == 1 else partial(make, scale=scale)
         results = Results(adapter, merges, base, make)
         notes = [f"merged on the fly: the adapter {adapter.label} into {base.label}", *base.notes]
         notes += _notes_of_copies(adapter, base)
         return cls(
             adapter.label, adapter.folder, adapter.commit, base.headers, patched(base, results), base.config,
             base.index, notes, frozenset(base.sources), base=base, adapter=adapter,
-            owns_base=owns_base, _config=Watched([adapter.folder / CONFIG]),
+            owns_base=owns_base, scale=scale, changed=below.union(*(m.tensors for m in merges)),
+            _config=Watched([adapter.folder / CONFIG]),
         )  # fmt: skip
 
     @property
@@ -198,20 +157,25 @@ class MergedCheckpoint(Checkpoint):
     def identity(self) -> dict[str, Any]:
         """That of a checkpoint, with the adapter's files, its base, and the PEFT that merges it."""
         own, config = super().identity(), read_small(self.adapter.folder / CONFIG, CONFIG_BYTES)
-        source, head = self.adapter.source, self.adapter.header
+        source, head, prefix = self.adapter.source, self.adapter.header, self._prefix
         files = self.base.identity()["files"] | {
-            CONFIG: {"bytes": len(config), "xxh3_128": xxhash.xxh3_128_hexdigest(config)},
-            Path(source.name).name: {"bytes": source.size, "header_xxh3_128": head.digest},
+            prefix + CONFIG: {"bytes": len(config), "xxh3_128": xxhash.xxh3_128_hexdigest(config)},
+            prefix + Path(source.name).name: {"bytes": source.size, "header_xxh3_128": head.digest},
         }
         of = f"{self.base.label}@{self.base.commit}" if self.base.commit else self.base.label
-        return own | {"files": files, "adapter_of": of, "peft": version("peft")}
+        scale = {} if self.scale == 1 else {"scale": self.scale}
+        return own | {"files": files, "adapter_of": of, "peft": version("peft"), **scale}
 
     def states(self) -> dict[str, list[Any]]:
-        source, head = self.adapter.source, self.adapter.header
+        source, head, prefix = self.adapter.source, self.adapter.header, self._prefix
         config = self._config.read(CONFIG, self.adapter.folder / CONFIG)
         own = {
-            Path(source.name).name: [source.state.size, source.state.mtime_ns, head.digest],
-            CONFIG: [len(config), 0, xxhash.xxh3_128_hexdigest(config)],
+            prefix + Path(source.name).name: [
+                source.state.size,
+                source.state.mtime_ns,
+                head.digest,
+            ],
+            prefix + CONFIG: [len(config), 0, xxhash.xxh3_128_hexdigest(config)],
         }
         return {**self.base.states(), **own}
 
@@ -223,6 +187,19 @@ class MergedCheckpoint(Checkpoint):
             *self._config.changed(),
             *self._watched.changed(),
         ]
+
+    @property
+    def _prefix(self) -> str:
+        """What the names of the adapter's files begin with, so that adapters of a sum are apart."""
+        depth, below = 0, self.base
+        while isinstance(below, MergedCheckpoint):
+            depth, below = depth + 1, below.base
+        return f"{depth + 1}:" if depth else ""
+
+    @property
+    def root(self) -> Checkpoint:
+        """The base below every adapter."""
+        return self.base.root if isinstance(self.base, MergedCheckpoint) else self.base
 
     def side_names(self) -> list[str]:
         return sorted({*self.base.side_names(), *self._own_sides()} - self._left_of_base())
@@ -257,7 +234,7 @@ class MergedCheckpoint(Checkpoint):
         own = set(self._own_sides())
         if "tokenizer_config.json" not in own:
             return set()
-        return {name for name in self.base.side_names() if _TOKENIZER.fullmatch(name)} - own
+        return {name for name in self.base.side_names() if TOKENIZER.fullmatch(name)} - own
 
 
 def patched(base: Checkpoint, results: Results) -> dict[str, Source]:

@@ -31,6 +31,7 @@ from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
 from .hub import push_command, reproduce_command
 from .look import check_command, demo_command, show_command
+from .lora import extract_lora_command, merge_lora_command
 from .recipe import recipe_group
 from .search import search_command
 from .signals import stopping_at_once
@@ -146,6 +147,7 @@ def _assemble() -> UvmergeError | None:
             sweep_group.add_command(sweep_command_for(operation))
         if merge.commands:
             _add(REPAIR, merge)
+        _add(REPAIR, extract_lora_command, merge_lora_command)
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.settings import SearchSettings
+from ..api.search_settings import SearchSettings
 from ..errors import UsageError, counted
 from ..operations.options import OUTPUT
 from ..output.places import Reference

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +19,19 @@ from ..spectral.precision import Precision, single_threaded
 from ..spectral.recombine import Sum, rows_of
 from .chain import Chain, Equality, equality_of
 from .decomposed import Decomposed
-from .reading import PANEL_ELEMENTS, TORCH_DTYPES, Reader, Span, all_finite, as_bytes
+from .factoring import Factoring
+from .reading import (
+    PANEL_ELEMENTS,
+    TORCH_DTYPES,
+    Reader,
+    Span,
+    all_finite,
+    as_bytes,
+    refuse_nonfinite,
+)
 from .record import Change
-from .settings import NonfiniteOperand, Phases, Settings
+from .rounding import round_once
+from .settings import Phases, Settings
 
 PANEL_ROWS = 64  # rows that are compared at a time
 
@@ -112,6 +121,8 @@ class Editor(Reader):
                 yield role, self.span(role, view)
 
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
+        if requests[0][1].against is not None:
+            return Factoring(self, requests, device).products()
         streamed = [self.plans[plan].streams(step) for plan, step in requests]
         whole = [request for request, streams in zip(requests, streamed) if not streams]
         computed = iter(self._edit_whole(whole, device) if whole else ())
@@ -147,19 +158,17 @@ class Editor(Reader):
             for several in zip(*spans, strict=True):
                 stored = dict(zip(roles, several))
                 before = stored[block.own]
-                _refuse_nonfinite(stored)
+                refuse_nonfinite(stored)
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._by_element(chain, stored, equality_of(stored))], out)
+                    _store(step, [self.by_element(chain, stored, equality_of(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
             entry.update(change.entry)
 
         return pieces(), {block.view.label: entry}
 
-    def _by_element(
-        self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality
-    ) -> Tensor:
+    def by_element(self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality) -> Tensor:
         """The result of a chain of elementwise operations on tensors, or pieces of them, by role."""
         precision = self.precision_for(stored.values(), [chain.entry])
         operands = {role: DenseOperand(role, V, precision) for role, V in stored.items()}
@@ -176,7 +185,7 @@ class Editor(Reader):
         with self.phases.timed("read"):
             views = {role: view for block in blocks for role, view in block.operands}
             stored = {role: self.load(role, view) for role, view in views.items()}
-            _refuse_nonfinite(stored)
+            refuse_nonfinite(stored)
         before, view, are_equal = stored[blocks[0].own], blocks[0].view, equality_of(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
@@ -191,7 +200,7 @@ class Editor(Reader):
                 busy.append(chain)
             else:
                 with self.phases.timed("recombine"):
-                    _store(chain.step, [self._by_element(chain, stored, are_equal)], chain.out)
+                    _store(chain.step, [self.by_element(chain, stored, are_equal)], chain.out)
         self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:
@@ -234,7 +243,7 @@ class Editor(Reader):
             size = min(panel, source.size_bytes - start)
             raw = self.checkpoints[source.checkpoint].read(source.file, source.offset + start, size)
             values = torch.frombuffer(raw, dtype=stored)
-            result = _round_once(values, wanted)
+            result = round_once(values, wanted)
             if bool((values.isfinite() & ~result.isfinite()).any()):
                 raise RunFailed(
                     step.tensor,
@@ -242,11 +251,6 @@ class Editor(Reader):
                     "Store it wider: --dtype bfloat16 or --dtype float32.",
                 )
             yield as_bytes(result)
-
-
-def _refuse_nonfinite(stored: Mapping[str, Tensor]) -> None:
-    if not all(map(all_finite, stored.values())):
-        raise NonfiniteOperand
 
 
 def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
@@ -257,7 +261,7 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
     """
     position = 0
     for panel in panels:
-        rounded = _round_once(panel, out.dtype)
+        rounded = round_once(panel, out.dtype)
         if not all_finite(rounded):
             if not all_finite(panel):
                 raise RunFailed(step.tensor, "the operation returned NaN or Inf")
@@ -277,7 +281,7 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
 def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
     """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
     return as_bytes(
-        _round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
+        round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
     )
 
 
@@ -290,33 +294,3 @@ def _assemble(step: Step, results: list[Tensor]) -> Tensor:
         rows = whole.mT if block.view.transposed else whole
         rows[start:stop:stride] = result.mT if block.view.transposed else result
     return whole
-
-
-def _round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """`values` rounded to the nearest `dtype`, ties to even, in one rounding.
-
-    torch converts float64 to the 16-bit types by way of float32, which rounds twice. Two roundings
-    differ from one where the float32 lies half-way between two 16-bit numbers. There, the float32 is
-    moved by one unit in its last place towards the float64.
-    """
-    if values.dtype != torch.float64 or dtype.itemsize > 2:
-        return values.to(dtype)
-    values = values.contiguous()
-    single = values.to(torch.float32)
-    bits = single.view(torch.int32)
-    if dtype == torch.bfloat16:
-        tie = (bits & 0xFFFF) == 0x8000
-    else:  # float16 has evenly spaced numbers, 2^-24 apart, under 2^-14
-        small = single.abs() < 2.0**-14
-        tie = torch.where(small, single.abs() * 2.0**25 % 2 == 1, (bits & 0x1FFF) == 0x1000)
-    if int(tie.count_nonzero()) > tie.numel() // 64:  # then most ties are exact
-        tie &= single.to(torch.float64) != values
-    if tie.is_cpu:  # numpy finds them 20 times as fast as torch
-        at = torch.from_numpy(np.flatnonzero(tie.numpy()))
-    else:
-        at = tie.view(-1).nonzero().view(-1)
-    if len(at):
-        exact, near = values.view(-1)[at].abs(), single.view(-1)[at].double().abs()
-        step = (near < exact).int() - (near > exact).int()
-        bits.view(-1)[at] += torch.where(near.isfinite() & (near != 0), step, 0)
-    return single.to(dtype)

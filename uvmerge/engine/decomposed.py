@@ -41,7 +41,7 @@ class Decomposed:
         """The result of a chain, and the policy under which it was computed."""
         self.log.wholly = precision.combine != torch.float32
         result = self._computed(chain, precision)
-        own = self._under(precision)[self.block.own].sum
+        own = self.under(precision)[self.block.own].sum
         if not self.log.wholly:
             care = care_needed(self.log, result, own)
             if care == "exactly":
@@ -61,13 +61,13 @@ class Decomposed:
                 matrix.keep()
 
     def _computed(self, chain: Chain, precision: Precision) -> Sum:
-        matrices = self._under(precision)
+        matrices = self.under(precision)
         self.log.begin()
         own = matrices[self.block.own]
         found: DenseMatrix = chain.result(matrices, self.are_equal, own.with_values, self.log)
         return found.sum
 
-    def _under(self, precision: Precision) -> dict[str, DenseMatrix]:
+    def under(self, precision: Precision) -> dict[str, DenseMatrix]:
         """The matrices by role, under a policy."""
         if precision.name not in self._matrices:
             self._matrices[precision.name] = {

@@ -245,7 +245,8 @@ class _Worker:
                 hasher.update(piece)
                 staging.write(step.file, offset, piece)
             offset += len(piece)
-        staging.finish(step.file, step.offset, step.size_bytes, hasher.hexdigest(), record)
+        # Of factors, only those columns are written that the edit needs.
+        staging.finish(step.file, step.offset, offset - step.offset, hasher.hexdigest(), record)
 
     def _copy(self, source: Range, job: Job, staging: Staging) -> str:
         hasher = xxhash.xxh3_128()

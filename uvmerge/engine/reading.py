@@ -19,7 +19,7 @@ from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import POLICIES, Precision
 from ..spectral.source import Shelf
 from .factors import FactorFolder
-from .settings import Phases, Settings
+from .settings import NonfiniteOperand, Phases, Settings
 
 TORCH_DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64
@@ -187,6 +187,12 @@ def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or Inf. A finite sum is enough; only another needs a look at each value."""
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
+
+
+def refuse_nonfinite(stored: Mapping[str, Tensor]) -> None:
+    """Give an edit up where an operand holds NaN or Inf."""
+    if not all(map(all_finite, stored.values())):
+        raise NonfiniteOperand
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

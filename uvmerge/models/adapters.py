@@ -34,6 +34,7 @@ def merge(
     merges: Sequence[Merge],
     tensors: Mapping[str, Stored],
     read: Callable[[Stored], bytearray],
+    scale: float = 1.0,
 ) -> dict[str, memoryview]:
     """The merged bytes of some tensors of a base, by name.
 
@@ -41,6 +42,7 @@ def merge(
         merges: changes that belong together, in the order in which they are made.
         tensors: every tensor of the base that the merges change.
         read: reads one of them.
+        scale: what the change is multiplied by.
 
     Raises:
         RunFailed: PEFT fails, or leaves a weight as it was although its B is not 0.
@@ -50,11 +52,13 @@ def merge(
     values = {name: _tensor(read(each), each) for name, each in tensors.items()}
     with torch.no_grad():
         for each in merges:
-            values |= _merged(adapter, each, values)
+            values |= _merged(adapter, each, values, scale)
     return {name: _bytes(value, tensors[name]) for name, value in values.items()}
 
 
-def _merged(adapter: Adapter, merge: Merge, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _merged(
+    adapter: Adapter, merge: Merge, values: Mapping[str, Tensor], scale: float
+) -> dict[str, Tensor]:
     """The changed tensors of one merge, by their names in the base."""
     factors = {k: _tensor(adapter.read(e), e) for k, e in merge.change.tensors.items()}
     if merge.change.kind == "saved":
@@ -70,7 +74,7 @@ def _merged(adapter: Adapter, merge: Merge, values: Mapping[str, Tensor]) -> dic
     found: dict[str, Tensor] = {}
     before = {p.name: _as_one(p, values, merge) for p in merge.parameters}
     try:
-        after = _by_peft(adapter, merge, before, factors)
+        after = _by_peft(adapter, merge, before, factors, scale)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:
         raise RunFailed(
             merge.change.module, f"PEFT cannot merge the adapter {adapter.label}: {first_line(error)}",
@@ -82,7 +86,11 @@ def _merged(adapter: Adapter, merge: Merge, values: Mapping[str, Tensor]) -> dic
 
 
 def _by_peft(
-    adapter: Adapter, merge: Merge, before: Mapping[str, Tensor], factors: Mapping[str, Tensor]
+    adapter: Adapter,
+    merge: Merge,
+    before: Mapping[str, Tensor],
+    factors: Mapping[str, Tensor],
+    scale: float,
 ) -> dict[str, Tensor]:
     """The merged parameters of one module, by name."""
     with warnings.catch_warnings():
@@ -97,10 +105,12 @@ def _by_peft(
         layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
         for layer in layers:
             refuse_no_data(merge.change.module, layer)
+            layer.scaling = {name: each * scale for name, each in layer.scaling.items()}
             layer.merge(safe_merge=True)  # type: ignore[operator]
     after = {name: getattr(leaf, name).data for name in before}
     for parameter, (_, B) in zip(merge.parameters, _pairs(factors)):
-        _refuse_unchanged(adapter, merge, (before[parameter.name], after[parameter.name]), B)
+        if scale:
+            _refuse_unchanged(adapter, merge, (before[parameter.name], after[parameter.name]), B)
     return after
 
 

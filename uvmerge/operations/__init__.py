@@ -30,6 +30,10 @@ DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 T = TypeVar("T")
 
 
+def _never(options: Mapping[str, Any]) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Input:
     """A positional parameter of an operation, which takes one checkpoint or several.
@@ -64,6 +68,7 @@ class Operation:
         leaves_equal_inputs_alone: whether the function declares that it returns equal inputs as
             they are.
         fallback: what an option is where no option is given whose default is None.
+        starts_from_base: given the options, whether the result is the base and a small edit.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Operation:
     wants_place: bool
     leaves_equal_inputs_alone: bool
     fallback: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    starts_from_base: Callable[[Mapping[str, Any]], bool] = field(default=_never, hash=False)
 
     def __repr__(self) -> str:
         return f"<Operation {self.command}>"
@@ -297,6 +303,7 @@ def read_operation(function: Callable[..., Any]) -> Operation:
         "place" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
+        getattr(function, "starts_from_base", _never),
     )
 
 

@@ -21,7 +21,7 @@ from ..plan.steps import Plan
 from ..recipe.reader import Reader, compose
 from ..recipe.recipe import RecipeStep
 from ..text import as_code, brief, inert
-from .commands import Command, after_edit
+from .commands import Command, after_adapter, after_edit
 from .manifest import CARD, NAME
 
 # Of a card, this much of its start is looked at, and of the lines of one key.
@@ -56,16 +56,18 @@ def card(
         title: name of the output's folder.
         ids: Hub ids by role that the user gave; they replace those of the checkpoints.
     """
-    own = checkpoints[plan.own]
-    roles = [plan.own, *(role for role in checkpoints if role != plan.own)]
+    own, emission = checkpoints[plan.own], plan.emission
+    first = plan.own if emission is None else emission.against
+    roles = [first, *(role for role in checkpoints if role != first)]
     known = {role: hub_id for role in roles if (hub_id := _hub_id(role, checkpoints, ids))}
     names = {role: known.get(role, checkpoints[role].label) for role in roles}
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
+    rest = rest if emission is None else "a PEFT adapter, every scaling 1"
     steps = {"steps": [_effective(step) for step in plan.recipe.steps]}
     lines = [
         "---",
-        yaml.safe_dump(_metadata(plan, own, list(known.values())), sort_keys=False).strip(),
+        yaml.safe_dump(_metadata(plan, own, known), sort_keys=False).strip(),
         "---", "",
         f"# {title if _PLAIN_TITLE.fullmatch(title) else as_code(title)}", "",
         *([inert(plan.recipe.name), ""] if plan.recipe.name else []),
@@ -76,7 +78,7 @@ def card(
         *_fenced("yaml", yaml.safe_dump(steps, sort_keys=False).strip()), "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file; it is also a"
         " recipe:", "",
-        *_fenced("sh", "\n".join(_commands(names, title))),
+        *_fenced("sh", "\n".join(_commands(plan, names, title))),
         *_unknown([checkpoints[role].label for role in roles if role not in known]),
     ]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()
@@ -87,12 +89,18 @@ def _hub_id(role: str, checkpoints: Mapping[str, Checkpoint], ids: Mapping[str, 
     return ids.get(role, checkpoint.label if checkpoint.commit is not None else None)
 
 
-def _metadata(plan: Plan, own: Checkpoint, known: Sequence[str]) -> dict[str, Any]:
-    """The metadata of the card; `known` are Hub ids of the inputs, the mirrored one first."""
+def _metadata(plan: Plan, own: Checkpoint, known: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of the card; `known` are Hub ids of the inputs by role, the first one first."""
     found = _inherited(own)
     metadata: dict[str, Any] = {}
+    if plan.emission is not None:
+        if hub_id := known.get(plan.emission.against):
+            metadata = {"base_model": [hub_id], "base_model_relation": "adapter"}
+        tags = ["uvmerge", "lora", *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps)]
+        tags = list(dict.fromkeys([*tags, *found.pop("tags", ())]))
+        return metadata | {"library_name": "peft", "tags": tags} | found | {"library_name": "peft"}
     if known:
-        metadata["base_model"] = list(dict.fromkeys(known))
+        metadata["base_model"] = list(dict.fromkeys(known.values()))
         metadata["base_model_relation"] = "merge" if len(known) > 1 else "finetune"
     modules = "modules.json" in own.side_names()
     metadata["library_name"] = "sentence-transformers" if modules else "transformers"
@@ -185,10 +193,14 @@ def _effective(step: RecipeStep) -> dict[str, Any]:
     return {command: plain | {key: value for key, value in said.items() if key in filters}}
 
 
-def _commands(names: Mapping[str, str], title: str) -> Iterator[str]:
+def _commands(plan: Plan, names: Mapping[str, str], title: str) -> Iterator[str]:
     """The commands to go on with, beside the folder of the output."""
     told: tuple[Command, ...] = after_edit(names.get(BASE), names.get(FINETUNED), title)
-    again = Command("make it again", ("uvmerge", "run", f"{title}/{NAME}", f"{title}-again"))
+    settings: tuple[str, ...] = ()
+    if plan.emission is not None:
+        told, settings = after_adapter(names[plan.emission.against], title), plan.emission.options
+    words = ("uvmerge", "run", f"{title}/{NAME}", f"{title}-again", *settings)
+    again = Command("make it again", words)
     for command in (*told, again):
         yield f"# {command.why}"
         yield inert(command.line)

@@ -53,6 +53,20 @@ def after_edit(
     return tuple(found)
 
 
+def after_adapter(against: str | None, out: str) -> tuple[Command, ...]:
+    """What to do with an output that is an adapter.
+
+    Args:
+        against: how commands name the model that the adapter is for; None where nothing names it.
+    """
+    out = f"./{out}" if out.startswith("-") else out
+    found = [Command("is it whole", ("uvmerge", "check", out))]
+    if against is not None:
+        merge = ("uvmerge", "merge-lora", against, out, f"{out}-merged")
+        found.append(Command("the adapter as a whole model", merge))
+    return tuple(found)
+
+
 def after_sweep(
     base: str | None, finetuned: str | None, outs: Sequence[str], *, generates: bool = True
 ) -> tuple[Command, ...]:

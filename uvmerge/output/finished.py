@@ -11,6 +11,7 @@ from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused
 from ..plan.steps import Block, Plan
 from . import manifest
+from .adapter import NAMES
 from .sidefiles import SideFile
 
 
@@ -33,9 +34,14 @@ class Expected:
 
     def is_described(self, content: Mapping[str, Any]) -> bool:
         """Whether a manifest is that of this output: same inputs, recipe, versions, files, edits."""
-        files = content["files"]
-        weights = {file.name: file.size_bytes for file in self.plan.files}
-        names = {*weights, *(side.name for side in self.sides), manifest.CARD}
+        files, adapter = content["files"], self.plan.emission is not None
+        weights = {} if adapter else {file.name: file.size_bytes for file in self.plan.files}
+        names = {
+            *weights,
+            *(NAMES if adapter else ()),
+            *(side.name for side in self.sides),
+            manifest.CARD,
+        }
         count = sum(len(step.blocks) for step in self.plan.edits)
         return (
             manifest.is_of(content, self.plan, self.settings, self.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -58,13 +58,27 @@ def read_lock(content: Mapping[str, Any], repo: str) -> Lock:
         raise InputRefused(
             repo, "its lock is not as uvmerge writes it", "Ask its owner to push it again."
         )
-    keys = ("precision", "max_shard_size", "nonfinite")
+    keys = ("precision", "max_shard_size", "nonfinite", "emit", "adapter_for")
     chosen: dict[str, Any] = {key: str(settings[key]) for key in keys if key in settings}
+    chosen |= _adapter_settings(repo, settings)
     if (most := chosen.get("max_shard_size", "")).isdecimal():
         chosen["max_shard_size"] = int(most)
     device = str(settings.get("device", ""))
     chosen["device"] = "auto" if device.startswith("cuda") else "cpu"
     return Lock(lock["files"], files, [str(each) for each in reasons], chosen)
+
+
+def _adapter_settings(repo: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an output that is an adapter and that are no words."""
+    read: dict[str, Callable[[str], Any]] = {
+        "adapter_rank": int, "adapter_error": float, "lossy": lambda word: word == "true",
+    }  # fmt: skip
+    try:
+        return {key: read[key](str(settings[key])) for key in read if key in settings}
+    except ValueError:
+        raise InputRefused(
+            repo, "its lock is not as uvmerge writes it", "Ask its owner to push it again."
+        ) from None
 
 
 def _are_sums(value: object) -> bool:

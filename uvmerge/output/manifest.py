@@ -31,6 +31,8 @@ HASH = "content_xxh3_128"
 _RECORD: dict[str, tuple[type, ...]] = {
     "changed": (bool,), "relative_change": (int, float), "zero": (bool,), "device": (str,),
     "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,), "precision": (str,),
+    "rank": (int,), "norm": (int, float), "error": (int, float),
+    "finetuning_norm": (int, float), "finetuning_error": (int, float),
 }  # fmt: skip
 
 

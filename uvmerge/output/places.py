@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..checkpoint.adapter_sums import terms_of
 from ..errors import InputRefused, RunFailed, UsageError, listed
 from ..text import expanded
 from .tree import Tree
@@ -59,7 +60,8 @@ def target_of_file(out: Reference) -> Path:
 
 def local_folders(references: Sequence[Reference]) -> list[Path]:
     """The references that are folders on this disk."""
-    folders = (Path(os.path.expanduser(reference)) for reference in references)
+    named = ([t.reference for t in terms_of(r)] or [str(r)] for r in references)
+    folders = (Path(os.path.expanduser(reference)) for several in named for reference in several)
     return [folder for folder in folders if os.path.isdir(folder)]
 
 

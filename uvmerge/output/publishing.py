@@ -4,6 +4,7 @@
     new-<inode> the finished folder, named before it is exchanged with an old OUT; afterwards the old
                 OUT has this name and another inode
     old-<n>     an old OUT, where the system cannot exchange two folders in one step
+    factors.bin factors of an adapter, before it is known how many columns each needs
     trash/      what is being removed
 
 A staging folder that is a link, belongs to another user or holds anything else is refused.
@@ -19,6 +20,7 @@ import stat
 from pathlib import Path
 
 from ..errors import InputRefused, RunFailed
+from ..plan.emission import FACTORS
 from . import manifest
 from .places import not_empty
 from .tree import Tree
@@ -26,7 +28,7 @@ from .tree import Tree
 JOURNAL, FOLDER, _TRASH = "journal.jsonl", "out", "trash"
 _OLD = re.compile(r"new-\d+|old-\d+")
 _FOLDERS = re.compile(rf"{FOLDER}|{_TRASH}|{_OLD.pattern}")
-_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.new)?")
+_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.new)?|{re.escape(FACTORS)}")
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -165,7 +167,7 @@ def clear_up(root: Tree, out: Path) -> Path | None:
             else:
                 kept = out.with_name(_free_name(parent, f"{out.name}.uvmerge-old-"))
                 root.rename(name, parent, kept.name)
-        for name in (FOLDER, f"{JOURNAL}.new", JOURNAL):
+        for name in (FOLDER, FACTORS, f"{JOURNAL}.new", JOURNAL):
             root.remove(name)
         os.rmdir(root.path.name, dir_fd=parent.descriptor)
     return kept

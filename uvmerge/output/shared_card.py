@@ -27,6 +27,7 @@ def shared_card(
     repo: str,
     ids: Sequence[tuple[str, str]],
     missing: Sequence[str],
+    adapter_for: str | None = None,
 ) -> bytes:
     """The card to push.
 
@@ -35,10 +36,12 @@ def shared_card(
         existing: the card that is at the Hub already.
         ids: the label of each input in `own` and its Hub id; the mirrored input first.
         missing: why nobody else can make the output again.
+        adapter_for: of an adapter, the label of the model that it is for.
     """
     front, body = _split(own.decode())
-    known = list(dict.fromkeys(hub_id for _, hub_id in ids))
-    relation = "merge" if len(known) > 1 else "finetune"
+    parents = [each for each in ids if adapter_for in (None, each[0])]
+    known = list(dict.fromkeys(hub_id for _, hub_id in parents))
+    relation = "adapter" if adapter_for else "merge" if len(known) > 1 else "finetune"
     inputs = _dumped({"base_model": known, "base_model_relation": relation}) if known else ""
     part = f"{BEGIN}\n{_body(body, repo, ids, missing)}\n{END}\n"
     theirs, text = _split((existing or b"").decode(errors="replace").replace("\r\n", "\n"))

@@ -14,6 +14,7 @@ from functools import partial
 
 from ..checkpoint.bounded import CONFIG_BYTES, parse_json
 from ..checkpoint.folder import INDEX, Checkpoint
+from ..checkpoint.merged import TOKENIZER
 from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size
@@ -97,7 +98,13 @@ def sides_of(checkpoint: Checkpoint) -> Sides:
 
 
 def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFile]:
-    """The side files of an output, in the order in which they are written: index and config last."""
+    """The side files of an output, in the order in which they are written: index and config last.
+
+    An adapter for the base brings along the tokenizer of the fine-tuned checkpoint.
+    """
+    if plan.emission is not None:  # a model has the rest of them
+        brings = plan.emission.against != plan.own
+        return [s for s in sides.files if brings and TOKENIZER.fullmatch(s.name)]
     *others, last = sides.files or (None,)
     files = [side for side in others if side is not None]
     index = list(_index(checkpoint, plan))

@@ -20,7 +20,7 @@ class FileStaging(Staging):
 
     def read(self, file: str, offset: int, size_bytes: int) -> bytes:
         """The bytes of a finished piece."""
-        return b"".join(map(bytes, self._chunks(file, offset, size_bytes)))
+        return b"".join(map(bytes, self.chunks(file, offset, size_bytes)))
 
     def publish_file(self, name: str, advance: Advance = unseen) -> None:
         """Sync everything to the disk, rename the file `name` to OUT, remove the staging folder.

@@ -4,6 +4,7 @@
     OUT.uvmerge-lock                names the process that is writing
     OUT.uvmerge-partial-<plan>/     the staging folder, until the output is complete
         journal.jsonl               one line per finished piece, with the hash of its bytes
+        factors.bin                 the pieces of an adapter, before it is put together
         out/                        the folder that becomes OUT (see `publishing`)
 
 Headers are known in advance, so every tensor is written at its final offset, in any order, and no
@@ -25,6 +26,7 @@ from typing import Any
 import xxhash
 
 from ..errors import RunFailed
+from ..plan.emission import FACTORS
 from . import manifest, publishing
 from .disk import disk_errors
 from .journal import (
@@ -72,15 +74,20 @@ class Staging:
             self._journal_file = open(os.dup(descriptor), "a", encoding="utf-8")  # noqa: SIM115
 
     def create_file(self, name: str, header: bytes, size_bytes: int) -> None:
-        """Make an output file at its full (sparse) size, with its header section."""
-        self._files[name] = _Planned(header, size_bytes)
-        with self._disk_errors(name), self._tree.created(name, os.O_RDWR) as descriptor:
+        """Make an output file at its full (sparse) size, with its header section.
+
+        The file `FACTORS` does not become part of the output, and its pieces may be shorter than
+        planned.
+        """
+        if name != FACTORS:
+            self._files[name] = _Planned(header, size_bytes)
+        with self._disk_errors(name), self._at(name).created(name, os.O_RDWR) as descriptor:
             os.ftruncate(descriptor, size_bytes)
             write_at(descriptor, memoryview(header), 0)
 
     def write(self, file: str, offset: int, data: memoryview) -> None:
         """Put `data` at `offset` of `file`; thread-safe."""
-        with self._disk_errors(file), self._tree.opened(file, os.O_WRONLY) as descriptor:
+        with self._disk_errors(file), self._at(file).opened(file, os.O_WRONLY) as descriptor:
             write_at(descriptor, data, offset)
 
     def finish(
@@ -109,12 +116,14 @@ class Staging:
             labels: of the edited matrices in the piece, for which the journal must have records.
         """
         line = self._claimed.get((file, offset))
-        if line is None or line["size"] != size_bytes:
+        if line is None or line["size"] > size_bytes:
+            return False
+        if file != FACTORS and line["size"] != size_bytes:
             return False
         if line.get("record", {}).keys() != set(labels):
             return False
         digest = xxhash.xxh3_128()
-        for chunk in self._chunks(file, offset, size_bytes):
+        for chunk in self.chunks(file, offset, line["size"]):
             digest.update(chunk)
         if digest.hexdigest() != line["xxh3_128"]:
             return False
@@ -151,6 +160,8 @@ class Staging:
         """
         pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
         for (file, offset), line in sorted(self.journal.items()):
+            if file == FACTORS:
+                continue
             if file not in pieces:
                 raise RunFailed(file, f"holds a piece at byte {offset:,} and was never planned")
             pieces[file].append(line)
@@ -191,11 +202,11 @@ class Staging:
         self._journal_file.close()
         self._tree.close()
 
-    def _chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
+    def chunks(self, file: str, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """The bytes of a piece, fewer where the file ends before; a chunk is overwritten by the next."""
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size_bytes, 1))))
         stop = offset + size_bytes
-        with self._tree.opened(file, os.O_RDONLY) as descriptor:
+        with self._at(file).opened(file, os.O_RDONLY) as descriptor:
             while offset < stop:
                 count = os.preadv(descriptor, [buffer[: stop - offset]], offset)
                 if count == 0:
@@ -215,7 +226,7 @@ class Staging:
             if offset != position:
                 raise _not_once(name, position, offset)
             part = xxhash.xxh3_128()
-            for chunk in self._chunks(name, offset, length):
+            for chunk in self.chunks(name, offset, length):
                 whole.update(chunk)
                 part.update(chunk)
                 advance(len(chunk))
@@ -234,6 +245,10 @@ class Staging:
         if there != planned.size_bytes:
             raise RunFailed(name, f"is {there:,} bytes long, {planned.size_bytes:,} were planned")
         return {"bytes": there, "xxh3_128": whole.hexdigest()}
+
+    def _at(self, file: str) -> Tree:
+        """The folder in which a file of this name is."""
+        return self._root if file == FACTORS else self._tree
 
     def _log(self, line: dict[str, Any]) -> None:
         self._journal_file.write(line_of(line))

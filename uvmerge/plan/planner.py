@@ -26,6 +26,8 @@ from ..checkpoint.ties import config_ties_head, heads
 from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
 from . import preflight
+from .emission import Emission
+from .factored import Factored
 from .layout import OutputFile, layout
 from .outline import try_chain
 from .roster import Consequences, Roster, alike
@@ -49,6 +51,7 @@ def build(
     left_alone: Collection[str] = (),
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
+    emission: Emission | None = None,
 ) -> Plan:
     """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
@@ -61,24 +64,36 @@ def build(
         tied: groups of names in that checkpoint that hold one tensor; either all names of a group
             change alike or none does.
         notes: what the user should know beyond what headers tell, as sentences.
+        emission: how the edit is written as an adapter; by default the output is a checkpoint.
 
     Raises:
         InputRefused: the checkpoints do not fit each other or the recipe.
         UsageError: the recipe takes other checkpoints, or a step cannot be applied.
     """
     recipe.refuse_other_roles(checkpoints)
-    own = checkpoints[mirrored(checkpoints)]
+    role = mirrored(checkpoints)
+    own = checkpoints[role]
     files, places = layout(own, recipe.dtype, max_shard_bytes)
-    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, places)
+    dtype = DTYPES[recipe.dtype] if recipe.dtype else None
+    made = Stretches(role, checkpoints, dtype, places)
+    factored = None if emission is None else Factored(emission, role, checkpoints, tied)
+    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, factored or made)
     steps = tuple(planner.output_steps())
     planner.refuse_mismatches(force)
+    if factored is not None:
+        files = factored.files()
+        notes = [*notes, *factored.notes]
     _refuse_gaps(files, steps)
     index = None
-    if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
+    if (
+        factored is None
+        and len(files) > 1
+        and (recipe.dtype or max_shard_bytes or not own.has_right_index)
+    ):
         index = _index(own, steps)
     inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
-    return Plan(recipe, inputs, files, steps, index, said)
+    return Plan(recipe, inputs, files, steps, index, said, emission)
 
 
 def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
@@ -117,7 +132,7 @@ class _Planner:
         checkpoints: Mapping[str, Checkpoint],
         left_alone: Collection[str],
         tied: Sequence[Sequence[str]],
-        places: Mapping[str, tuple[str, int]],
+        stretches: Stretches | Factored,
     ) -> None:
         self.recipe, self.checkpoints, self.left_alone = recipe, checkpoints, left_alone
         self.own = mirrored(checkpoints)
@@ -131,8 +146,7 @@ class _Planner:
         others = [role for role in checkpoints if role != self.own]
         consequences = Consequences("copied", "ignored", f"left as {spelled(self.own)}")
         self.roster = Roster(self.own, others, self.subjects, consequences)
-        dtype = DTYPES[recipe.dtype] if recipe.dtype else None
-        self.stretches = Stretches(self.own, checkpoints, dtype, places)
+        self.stretches = stretches
         self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
         self._some_packed = any(each.packed for each in self.packed.values())
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
@@ -248,7 +262,6 @@ class _Planner:
     def _steps_of(self, subject: Subject, chosen: Sequence[int]) -> Iterable[Step]:
         """The steps that make one output tensor, edited by the chosen steps of the recipe."""
         tensor, place = subject.tensor, subject.place
-        whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
         roles = self._roles(chosen)
         if self._some_packed:
@@ -256,18 +269,18 @@ class _Planner:
         if not self.roster.admits(subject, roles if chosen else None, by_name):
             if chosen and self._would_change(subject, chosen):
                 self.roster.need(subject, roles)
-            return [whole]
+            return self.stretches.copy(subject)
         blocks = [self._block(subject, roles, n, chosen) for n in range(len(subject.views))]
         computes = any(block.chain for block in blocks)
         if computes and tensor.name in self.packed[self.own].packed:
             self.packed_chosen[self.own].append(tensor.name)
         if tensor.dtype not in FLOATS and computes:
-            return [whole]  # integers can be copied, but not computed with
+            return self.stretches.copy(subject)  # integers can be copied, but not computed with
         self.roster.matched += 1
         if place.stack is not None and (computes or any(block.start for block in blocks)):
             self.touched.add(place.stack)
         if tensor.name in self.left_alone:
-            return [whole]
+            return self.stretches.copy(subject)
         return self.stretches.edit(subject, blocks)
 
     def _note_packed(self, subject: Subject) -> None:

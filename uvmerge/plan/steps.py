@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoint import header
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
 from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..recipe.recipe import Recipe
 from ..text import html_table, inert, safe, size, table, two_lines
+from .effort import effort, working_set
+from .emission import Emission, Target
 from .layout import OutputFile
-
-# Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
-_MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,8 @@ class Step:
         place: where the tensor stands in the model.
         copy: the input bytes to copy, converted where the dtype differs; None for an edit.
         blocks: what to compute for an edit; empty for a copy.
+        against: of an output that is an adapter, the role whose values the edit is added to.
+        target: where the factors of the edit go; None where an adapter has no place for them.
     """
 
     tensor: str
@@ -94,6 +95,8 @@ class Step:
     place: Place
     copy: Range | None
     blocks: tuple[Block, ...] = ()
+    against: str | None = None
+    target: Target | None = None
 
     def __repr__(self) -> str:
         where = f"{size(self.size_bytes)} of {self.dtype} at byte {self.offset:,} of {self.file}"
@@ -112,9 +115,25 @@ class Step:
         return max((len(block.operands) for block in self.blocks), default=1)
 
     @property
+    def bytes_in(self) -> int:
+        """Bytes that the step reads."""
+        if self.against is not None:
+            return self.inputs * header.size_bytes(self.dtype, self.elements)
+        return self.size_bytes if self.copy else self.inputs * self.size_bytes
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether tensors are only compared, for an adapter that has no place for them."""
+        computes = any(block.chain for block in self.blocks)
+        return self.against is not None and self.target is None and not computes
+
+    @property
     def matrix_bytes(self) -> int:
         """Estimated working set of the edit on the CPU, in bytes."""
-        return max((_working_set(block) for block in self.blocks), default=0)
+        if self.is_compared:
+            return self.bytes_in
+        found = (working_set(b.view.shape, len(b.operands)) for b in self.blocks)
+        return max(found, default=0)
 
     @property
     def result_bytes(self) -> int:
@@ -129,7 +148,8 @@ class Step:
     @property
     def work(self) -> float:
         """Effort in arbitrary units, for the progress bar and for ordering."""
-        return self.size_bytes * 1e-3 + sum(_effort(block) for block in self.blocks)
+        spent = (effort(b.view.shape, len(b.operands), b.ranks) for b in self.blocks)
+        return self.size_bytes * 1e-3 + sum(spent)
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,7 @@ class Plan:
         steps: what makes each stretch of the output, in output order.
         index: a new index where the mirrored index does not fit the output, else None.
         notes: what the user should know, as sentences.
+        emission: how the edit is written as an adapter; None where the output is a checkpoint.
     """
 
     recipe: Recipe
@@ -151,6 +172,7 @@ class Plan:
     steps: tuple[Step, ...]
     index: dict[str, Any] | None
     notes: tuple[str, ...]
+    emission: Emission | None = None
 
     def __repr__(self) -> str:
         return two_lines("Plan", self._asked(), f"{self._counted()}; print() gives the table")
@@ -171,6 +193,9 @@ class Plan:
 
     def _counted(self) -> str:
         counts = self.counts()
+        if self.emission:
+            kind = counted(counts["edited"], "matrix")
+            return f"factors of {kind}; at most {size(self.bytes_out)} to write"
         edited, reset = counted(counts["edited"], self.edited_kind), counts["reset"]
         others = f"{reset:,} reset to {self.reset_to}, {counts['copied']:,} copied"
         return f"{edited} edited, {others}; {size(self.bytes_out)} to write"
@@ -213,7 +238,7 @@ class Plan:
     @property
     def bytes_in(self) -> int:
         """Bytes read from all inputs."""
-        return sum(s.size_bytes if s.copy else s.inputs * s.size_bytes for s in self.steps)
+        return sum(step.bytes_in for step in self.steps)
 
     @property
     def working_set_bytes(self) -> int:
@@ -231,6 +256,7 @@ class Plan:
         layout = [(file.name, file.digest) for file in self.files]
         asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
+        asked += [self.emission.as_data()] if self.emission else []
         material = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 
@@ -238,6 +264,7 @@ class Plan:
         """The plan as data that JSON can hold."""
         return {
             "recipe": self.recipe.as_data(),
+            **({"adapter": self.emission.as_data()} if self.emission else {}),
             "inputs": self.inputs,
             "files": {file.name: file.size_bytes for file in self.files},
             "counts": self.counts(),
@@ -271,10 +298,16 @@ class Plan:
             for block in step.blocks or (None,):
                 shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
-                key = (name, "edit" if block else "reset", shape, ranks)
+                key = (name, self._action(step), shape, ranks)
                 groups[key] = groups.get(key, 0) + 1
         rows: list[tuple[object, ...]] = [(*key, count) for key, count in groups.items()]
         return ("tensor", "action", "shape", "k", "count"), rows
+
+    def _action(self, step: Step) -> str:
+        """What is done to a tensor that changes, in a word."""
+        if self.emission:
+            return f"factors, rank ≤ {step.target.most}" if step.target else "compare"
+        return "edit" if step.blocks else "reset"
 
     def _rank_text(self, block: Block) -> Iterator[str]:
         """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
@@ -293,7 +326,7 @@ class Plan:
 
         Such an edit is computed in small pieces; any other holds its matrices as a whole.
         """
-        if len(step.blocks) != 1:
+        if len(step.blocks) != 1 or step.against is not None:
             return False
         (block,) = step.blocks
         operations = [self.recipe.steps[i].operation for i in block.chain]
@@ -303,25 +336,11 @@ class Plan:
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""
         changed = {step.tensor for step in self.changes}
+        if self.emission:
+            factors = sum(step.target is not None for step in self.steps)
+            return {"edited": factors, "reset": 0, "copied": 0, "compared": len(changed) - factors}
         return {
             "edited": sum(len(step.blocks) for step in self.edits),
             "reset": len(self.reset),
             "copied": len({step.tensor for step in self.steps} - changed),
         }
-
-
-def _working_set(block: Block) -> int:
-    count = len(block.operands)
-    if len(block.view.shape) != 2:
-        return math.prod(block.view.shape) * 8 * 2 * count
-    m, n = block.view.shape
-    return int(8 * count * (_MATRIX_COPIES * m * n + _SQUARE_COPIES * min(m, n) ** 2))
-
-
-def _effort(block: Block) -> float:
-    """Multiply-adds of a Gram matrix and an eigendecomposition of each operand, in millions."""
-    if len(block.view.shape) != 2 or not any(k != 0 for k in block.ranks):
-        return 0.0
-    m, n = block.view.shape
-    r = min(m, n)
-    return len(block.operands) * (m * n * r + 4 * r**3) * 1e-6

@@ -32,10 +32,10 @@ class Stretches:
         self.own, self.checkpoints, self.dtype = own, checkpoints, dtype
         self.places = places
 
-    def copy(self, subject: Subject) -> Step:
-        """The step that copies a tensor as it is."""
+    def copy(self, subject: Subject) -> list[Step]:
+        """The one step that copies a tensor as it is."""
         tensor = subject.tensor
-        return self._step(subject, _range(self.own, tensor, 0, tensor.size_bytes))
+        return [self._step(subject, _range(self.own, tensor, 0, tensor.size_bytes))]
 
     def edit(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:
         """The steps that compute or copy the parts of a tensor."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.roles import FINETUNED, by_name
+from ..checkpoint.roles import FINETUNED, by_name, spelled
 from ..errors import counted
 from ..operations.options import FILTERS
 from ..recipe.recipe import Recipe, RecipeStep
@@ -17,6 +17,13 @@ from .steps import Plan
 def summary(plan: Plan) -> str:
     """`28 matrices edited, 0 tensors reset to base, 11 tensors copied`."""
     count = plan.counts()
+    if plan.emission is not None:
+        whose = spelled(plan.emission.against)
+        told = (
+            f"factors of {counted(count['edited'], 'matrix')} for an adapter of the {whose} model"
+        )
+        others = counted(count["compared"], "tensor")
+        return f"{told}, {others} compared" if count["compared"] else told
     return (
         f"{counted(count['edited'], plan.edited_kind)} edited, {counted(count['reset'], 'tensor')}"
         f" reset to {plan.reset_to}, {counted(count['copied'], 'tensor')} copied"

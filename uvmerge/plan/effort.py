@@ -1,0 +1,26 @@
+"""What an edit costs, estimated from shapes: memory for the crew, work for order and progress. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+# Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
+_MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
+
+
+def working_set(shape: tuple[int, ...], operands: int) -> int:
+    """Bytes of memory for the edit of a tensor of this shape."""
+    if len(shape) != 2:
+        return math.prod(shape) * 8 * 2 * operands
+    m, n = shape
+    return int(8 * operands * (_MATRIX_COPIES * m * n + _SQUARE_COPIES * min(m, n) ** 2))
+
+
+def effort(shape: tuple[int, ...], operands: int, ranks: Sequence[int | None]) -> float:
+    """Multiply-adds of a Gram matrix and an eigendecomposition of each operand, in millions."""
+    if len(shape) != 2 or not any(k != 0 for k in ranks):
+        return 0.0
+    m, n = shape
+    r = min(m, n)
+    return operands * (m * n * r + 4 * r**3) * 1e-6
