@@ -35,8 +35,8 @@ def leading(matrix: Tensor, k: int, size: float = 0.0) -> Factors:
         empty = [matrix.new_zeros(shape) for shape in ((m, 0), (0,), (0, n))]
         return Factors(empty[0], empty[1], empty[2], None, "")
     U, S, Vh = found = Ladder("a sum of differences", Sum(matrix), EXACT).top(k)
-    smallest = NEGLIGIBLE * max(float(S[0]), size)
-    count = int((S > smallest).sum())
+    bound = NEGLIGIBLE * max(float(S[0]), size)
+    count = int(S.gt(bound).sum())
     return Factors(U[:, :count], S[:count], Vh[:count], found.gap, found.method)
 
 
