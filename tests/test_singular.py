@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from uvmerge.checkpoint.anatomy import Place
+from uvmerge.operations import operations
 from uvmerge.spectral import singular
+from uvmerge.spectral.matrix import DenseOperand
+from uvmerge.spectral.precision import EXACT
 
 SHAPES = [(12, 12), (20, 12), (12, 20), (1, 9), (9, 1)]
 Deltas = list[Tensor]
@@ -229,3 +234,111 @@ def test_svc_is_the_formula() -> None:
 def _truncated(delta: Tensor, k: int) -> Tensor:
     U, S, Vh = torch.linalg.svd(delta, full_matrices=False)
     return U[:, :k] @ S[:k].diag() @ Vh[:k]
+
+
+# --- the operations ------------------------------------------------------------------------------
+
+INSIDE = Place(0, 2, "mlp", True)
+OUTSIDE = {"norm": Place(0, 2, "other", False), "head": Place(None, 2, "other", True)}
+NAMES = ("tsv", "iso-c", "iso-cts", "knots", "subspace-boosting", "svc")
+names = pytest.mark.parametrize("name", NAMES)
+
+
+def call(name: str, base: Tensor, *deltas: Tensor, place: Place = INSIDE, **options: Any) -> Tensor:
+    """What an operation adds to the base."""
+    operation = operations()[name]
+    for parameter in operation.parameters:
+        if parameter.per_model:
+            given = options.get(parameter.name, parameter.default)
+            options[parameter.name] = given if isinstance(given, tuple) else (given,) * len(deltas)
+    inputs = [DenseOperand("w", values, EXACT) for values in (base, *(base + d for d in deltas))]
+    found: Tensor = operation.function(*inputs, place=place, **options)
+    return found - base
+
+
+def added(name: str, *deltas: Tensor, **options: Any) -> Tensor:
+    return call(name, torch.zeros_like(deltas[0]), *deltas, **options)
+
+
+EXPECTED: dict[str, Callable[[Deltas], Tensor]] = {
+    "tsv": singular.tsv,
+    "iso-c": lambda deltas: singular.isotropic(total(deltas)),
+    "iso-cts": lambda deltas: singular.isotropic_with_tasks(deltas, 0.8),
+    "knots": lambda deltas: singular.in_common_basis(deltas, _ties),
+    "subspace-boosting": lambda deltas: singular.boosted(total(deltas), 0.01),
+    "svc": lambda deltas: singular.calibrated(total(deltas), deltas, 1.0),
+}
+
+
+def _ties(deltas: Sequence[Tensor]) -> Tensor:
+    stack = torch.stack(list(deltas))
+    agrees = (stack > 0) == (stack.sum(0) >= 0)
+    return (stack * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+
+
+@names
+def test_an_operation_adds_its_merge_to_the_base(name: str) -> None:
+    deltas, base = [noise(9, 7, seed=i) for i in range(3)], noise(9, 7, seed=9)
+    close(call(name, base, *deltas, scale=0.5), 0.5 * EXPECTED[name](deltas))
+
+
+@names
+def test_weights_weigh_the_differences(name: str) -> None:
+    deltas = apart((20, 16), 2, 4)
+    found = added(name, *deltas, weight=(0.5, 2.0))
+    if name == "svc":  # an overlap of 2 of a model with itself is calibrated away
+        close(found, 0.5 * deltas[0] + 2 / 1.5 * deltas[1])
+    elif name == "knots":
+        parts = singular.in_common_basis(
+            deltas, lambda each: singular.merged("ties", each, (0.5, 2.0), (1, 1))
+        )
+        close(found, parts)
+    else:
+        close(found, EXPECTED[name]([0.5 * deltas[0], 2 * deltas[1]]))
+
+
+@names
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_is_no_matrix_of_a_layer_is_merged_without_decompositions(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(singular, "leading", None)
+    shape = (7,) if kind == "norm" else (9, 7)
+    deltas = [noise(*shape, seed=i) for i in range(3)]
+    expected = {"knots": _ties, "subspace-boosting": total, "svc": total}.get(name, mean)
+    close(added(name, *deltas, place=OUTSIDE[kind]), expected(deltas))
+
+
+@pytest.mark.parametrize("method", ["tsv", "iso-c"])
+def test_svc_on_a_singular_merge_averages_what_is_no_matrix(method: str) -> None:
+    deltas = [noise(7, seed=i) for i in range(3)]
+    close(added("svc", *deltas, place=OUTSIDE["norm"], method=method), mean(deltas))
+
+
+@pytest.mark.parametrize("method", ["task-arithmetic", "ties", "tsv", "iso-c"])
+def test_svc_calibrates_what_another_method_merges(method: str) -> None:
+    deltas = [noise(9, 7, seed=i) for i in range(2)]
+    merges = {
+        "task-arithmetic": total,
+        "ties": _ties,
+        "tsv": EXPECTED["tsv"],
+        "iso-c": EXPECTED["iso-c"],
+    }
+    expected = singular.calibrated(merges[method](deltas), deltas, 0.5)
+    close(added("svc", *deltas, method=method, alpha=0.5), expected)
+
+
+def test_boosting_and_knots_take_the_density_of_ties() -> None:
+    deltas = [noise(9, 7, seed=i) for i in range(2)]
+    kept = singular.merged("ties", deltas, (1.0, 1.0), (0.4, 0.4))
+    assert not torch.equal(kept, _ties(deltas))
+    found = added("subspace-boosting", *deltas, method="ties", density=0.4, share=1.0)
+    close(found, kept)
+    linear = added("knots", *deltas, method="task-arithmetic", density=0.4)
+    close(linear, total(deltas))
+    assert not torch.allclose(added("knots", *deltas, density=0.4), added("knots", *deltas))
+
+
+@names
+def test_the_study_that_finds_only_task_arithmetic_reliable_is_named(name: str) -> None:
+    assert "2511.21437" in (operations()[name].function.__doc__ or "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+from ..checkpoint.anatomy import Place
+from ..spectral import Operand
 from .options import Option
 from .varying import PerModel
 
@@ -30,3 +32,13 @@ Gamma = Annotated[
 Scale = Annotated[float, Option("factor on the merged difference", metavar="a")]
 Normalize = Annotated[bool, Option("divide by the sum of the weights")]
 Seed = Annotated[int, Option("seed of the random masks", 0, 2**31 - 1, metavar="n")]
+Rescale = Annotated[bool, Option("rescale what the random masks keep")]
+RescaleBy = Annotated[
+    Literal["probability", "norm"],
+    Option("divide each element by its probability, or scale all to the same sum of magnitudes"),
+]
+
+
+def is_layer_matrix(place: Place, operand: Operand) -> bool:
+    """Whether a tensor is one that merges in singular subspaces decompose: a matrix of a layer."""
+    return place.is_matrix and place.layer is not None and len(operand.shape) == 2

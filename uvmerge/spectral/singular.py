@@ -129,3 +129,27 @@ def _stacked(several: Sequence[Factors]) -> tuple[Tensor, Tensor, Tensor]:
     S = torch.cat([each.S for each in several])
     V = torch.cat([each.Vh for each in several]).mT
     return U, S, V
+
+
+def merged(
+    method: str,
+    deltas: Sequence[Tensor],
+    weights: Sequence[float],
+    densities: Sequence[float] = (),
+) -> Tensor:
+    """The merged difference of a simple method, for those that work on top of another one.
+
+    Args:
+        method: `task-arithmetic`, `ties`, `tsv` or `iso-c`.
+        deltas: tensors of one shape; matrices for `tsv` and `iso-c`.
+        densities: of each δ, for `ties`.
+    """
+    from .vectors import agreeing_sum, keep_largest, weighted_sum
+
+    if method == "ties":
+        kept = [keep_largest(delta, share) for delta, share in zip(deltas, densities)]
+        return agreeing_sum(kept, weights, normalize=True)
+    if method == "tsv":
+        return tsv([delta * weight for delta, weight in zip(deltas, weights)])
+    total = weighted_sum(deltas, weights, normalize=False)
+    return isotropic(total) if method == "iso-c" else total
