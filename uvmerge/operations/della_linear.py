@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from ..errors import UsageError
 from ..spectral import Draw, Edited, Whole
-from ..spectral.masks import thinned_by_rank
-from .merging_options import Density, Epsilon, Normalize, Rescale, RescaleBy, Scale, Seed, Weight
+from ..spectral.masks import kept_by_rank
+from .merging_options import (
+    Density,
+    Epsilon,
+    Normalize,
+    RescaleBy,
+    RescaleKept,
+    Scale,
+    Seed,
+    Weight,
+)
 from .options import leaves_equal_inputs_alone
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @leaves_equal_inputs_alone
@@ -23,7 +25,7 @@ def della_linear(
     epsilon: Epsilon = 0.15,
     scale: Scale = 1.0,
     normalize: Normalize = False,
-    rescale: Rescale = True,
+    rescale: RescaleKept = True,
     rescale_by: RescaleBy = "probability",
     seed: Seed = 0,
 ) -> Edited:
@@ -33,47 +35,17 @@ def della_linear(
         is 1/p with the probability p, else 0. In a row of δ_i, p runs from d - e (the smallest element)
         to d + e (the largest) by rank of magnitude, with d from `--density` and e from `--epsilon`;
         d = 1 keeps all. With `--normalize` over Σ w_i.
-    Exact: the masks depend on seed, tensor and model alone. A density of 1 is task arithmetic; equal
-        magnitudes are ranked in their order in the row.
+    Exact: a = 0 copies the base's bytes. The masks depend on seed, tensor and model alone. A
+        density of 1 is task arithmetic; equal magnitudes are ranked in their order in the row.
     Cost: one sort of each row of each model; one random number for each element of each model.
     Source: DELLA (Deep et al. 2024, arXiv 2406.11617). mergekit rescales to the sum of magnitudes that
         δ_i had (`--rescale-by norm`).
     """
     from ..spectral.vectors import weighted_sum
 
+    if scale == 0:
+        return base
     start, kept = kept_by_rank(
         base, models, draw, list(zip(density, epsilon)), rescale and rescale_by
     )
     return start + scale * weighted_sum(kept, weight, normalize)
-
-
-def kept_by_rank(
-    base: Whole,
-    models: Sequence[Whole],
-    draw: Draw,
-    ranges: Sequence[tuple[float, float]],
-    rescale: str | bool,
-) -> tuple[Tensor, list[Tensor]]:
-    """(base, what is kept of the difference of each model) in float64.
-
-    Args:
-        ranges: for each model the middle of its probabilities, and half their range.
-
-    Raises:
-        UsageError: a probability would lie outside 0 to 1.
-    """
-    from ..spectral.vectors import differences
-
-    for density, epsilon in ranges:
-        if 0 < density < 1 and not epsilon <= min(density, 1 - density):
-            raise UsageError(
-                "--epsilon",
-                f"{epsilon:g} is too much for a density of {density:g}",
-                f"Give at most {min(density, 1 - density):g}: density - epsilon and density +"
-                " epsilon are probabilities.",
-            )
-    start, deltas = differences(base, models)
-    return start, [
-        thinned_by_rank(delta, draw(i, base.shape), density, epsilon, rescale)
-        for i, (delta, (density, epsilon)) in enumerate(zip(deltas, ranges))
-    ]

@@ -30,7 +30,8 @@ def iso_cts(
         δ_i = W_i - base; U and V are replaced by their nearest orthonormal matrices. k is about the share
         `--common` of r = min(m, n), a comes from `--scale`. What is no matrix of a layer (norms, biases,
         embeddings, heads): base + a mean(w_i δ_i).
-    Exact: with `--common 1` it is `iso-c`. Directions whose singular value is 0 are left out.
+    Exact: a = 0 copies the base's bytes. With `--common 1` it is `iso-c`. Directions whose singular
+        value is 0 are left out.
     Cost: a decomposition of the sum and of each model's difference, and of U and V.
     Source: Iso-CTS (Marczak et al. 2025, arXiv 2502.04959), with a chosen on held-out data there. Norms
         and the like are averaged as there; embeddings and heads are averaged too. A study on LLMs (arXiv
@@ -39,6 +40,8 @@ def iso_cts(
     from ..spectral.singular import isotropic_with_tasks
     from ..spectral.vectors import differences, weighted_sum
 
+    if scale == 0:
+        return base
     start, deltas = differences(base, models)
     if not is_layer_matrix(place, base):
         return start + scale / len(models) * weighted_sum(deltas, weight, normalize=False)

@@ -29,8 +29,8 @@ def knots(
         [δ_1 … δ_N], δ_i = W_i - base, and M the merge that `--method` names, with `--weight` and, for
         ties, `--density`; a from `--scale`. What is no matrix of a layer (norms, biases, embeddings,
         heads): base + a M(δ_1 … δ_N).
-    Exact: with `--method task-arithmetic` it is task arithmetic. Directions whose singular value is 0 are
-        left out.
+    Exact: a = 0 copies the base's bytes. With `--method task-arithmetic` it is task arithmetic.
+        Directions whose singular value is 0 are left out.
     Cost: one decomposition of all differences side by side.
     Source: KnOTS (Stoica et al. 2024, arXiv 2410.19735), made for the differences of adapters; there ties
         trims all tensors together, here each for itself. A study on LLMs (arXiv 2511.21437) finds only
@@ -39,6 +39,8 @@ def knots(
     from ..spectral import singular
     from ..spectral.vectors import differences
 
+    if scale == 0:
+        return base
     start, deltas = differences(base, models)
     if not is_layer_matrix(place, base):
         return start + scale * singular.merged(method, deltas, weight, density)

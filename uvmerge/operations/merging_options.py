@@ -9,11 +9,8 @@ from ..spectral import Operand
 from .options import Option
 from .varying import PerModel
 
-Weight = Annotated[
-    PerModel,
-    Option("weight of each model: one number for all, or one for each, in their order",
-           metavar="w/w", example="--weight 0.5/0.3/0.2"),
-]  # fmt: skip
+WEIGHT = "weight of each model: one number for all, or one for each, in their order"
+Weight = Annotated[PerModel, Option(WEIGHT, metavar="w/w", example="--weight 0.5/0.3/0.2")]
 Density = Annotated[
     PerModel,
     Option("share of the elements of each model's difference to keep", 0, 1, percent=True,
@@ -32,7 +29,13 @@ Gamma = Annotated[
 Scale = Annotated[float, Option("factor on the merged difference", metavar="a")]
 Normalize = Annotated[bool, Option("divide by the sum of the weights")]
 Seed = Annotated[int, Option("seed of the random masks", 0, 2**31 - 1, metavar="n")]
-Rescale = Annotated[bool, Option("rescale what the random masks keep")]
+Rescale = Annotated[
+    bool, Option("scale what is kept of each difference, so that the sum of magnitudes stays")
+]
+Deltas = Annotated[
+    bool, Option("merge differences from the first checkpoint, which is then a base and no model")
+]
+RescaleKept = Annotated[bool, Option("rescale what the random masks keep")]
 RescaleBy = Annotated[
     Literal["probability", "norm"],
     Option("divide each element by its probability, or scale all to the same sum of magnitudes"),

@@ -34,7 +34,7 @@ def subspace_boosting(
         differences with `--weight` and, for ties, `--density`; j is the first place at which
         S_1 + … + S_j reaches the share `--share` of the sum, a comes from `--scale`. What is no matrix
         of a layer (norms, biases, embeddings, heads) is merged without that.
-    Exact: `--share 1` raises nothing. Singular values of 0 stay 0.
+    Exact: a = 0 copies the base's bytes. `--share 1` raises nothing. Singular values of 0 stay 0.
     Cost: one decomposition, of the merged difference.
     Source: Subspace Boosting (Skorobogat et al. 2025, arXiv 2506.16506); with the share 0.01 given there
         most matrices get equal singular values. A study on LLMs (arXiv 2511.21437) finds only task
@@ -43,6 +43,8 @@ def subspace_boosting(
     from ..spectral import singular
     from ..spectral.vectors import differences
 
+    if scale == 0:
+        return base
     start, deltas = differences(base, models)
     delta = singular.merged(method, deltas, weight, density)
     return start + scale * (

@@ -13,7 +13,7 @@ Method = Annotated[
 ]
 Alpha = Annotated[
     float,
-    Option("least overlap of a model that counts; under 1, what the merge weakened is raised", 0.01, 1,
+    Option("least overlap of a model that counts; under 1, what the merge weakened is raised", 0, 1,
            metavar="a"),
 ]  # fmt: skip
 
@@ -37,8 +37,8 @@ def svc(
         in direction r. a comes from `--scale`, after the calibration. What is no matrix of a layer
         (norms, biases, embeddings, heads) is not calibrated, and merged by the method; by tsv and iso-c,
         as the mean.
-    Exact: directions that one model alone has stay as they are, with α = 1; what all models have alike
-        counts once.
+    Exact: a = 0 copies the base's bytes. Directions that one model alone has stay as they are, with
+        α = 1; what all models have alike counts once.
     Cost: one decomposition of the merged difference, beside those of the method.
     Source: SVC (Li et al. 2026, arXiv 2602.05536). A model that does nothing in a direction counts as
         s = 0. A study on LLMs (arXiv 2511.21437) finds only task arithmetic reliable.
@@ -46,6 +46,8 @@ def svc(
     from ..spectral import singular
     from ..spectral.vectors import differences, weighted_sum
 
+    if scale == 0:
+        return base
     start, deltas = differences(base, models)
     if is_layer_matrix(place, base):
         delta = singular.merged(method, deltas, weight, density)

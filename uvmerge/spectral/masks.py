@@ -8,7 +8,11 @@ leaves them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from .operand import Draw, Operand
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +51,38 @@ def thinned_by_rank(
     probabilities = density + epsilon * middle if density > 0 else 0 * ranks
     kept = delta * (numbers.to(delta.device) < probabilities)
     return _rescaled(kept, delta, probabilities, rescale)
+
+
+def kept_by_rank(
+    base: Operand,
+    models: Sequence[Operand],
+    draw: Draw,
+    ranges: Sequence[tuple[float, float]],
+    rescale: str | bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """(base, what is kept of the difference of each model) in float64.
+
+    Args:
+        ranges: for each model the middle of its probabilities, and half their range.
+
+    Raises:
+        UsageError: a probability would lie outside 0 to 1.
+    """
+    from .vectors import differences
+
+    for density, epsilon in ranges:
+        if 0 < density < 1 and not epsilon <= min(density, 1 - density):
+            raise UsageError(
+                "--epsilon",
+                f"{epsilon:g} is too much for a density of {density:g}",
+                f"Give at most {min(density, 1 - density):g}: density - epsilon and density +"
+                " epsilon are probabilities.",
+            )
+    start, deltas = differences(base, models)
+    return start, [
+        thinned_by_rank(delta, draw(i, base.shape), density, epsilon, rescale)
+        for i, (delta, (density, epsilon)) in enumerate(zip(deltas, ranges))
+    ]
 
 
 def _rescaled(

@@ -106,7 +106,7 @@ def calibrated(delta: Tensor, deltas: Sequence[Tensor], alpha: float) -> Tensor:
     """SVC: each singular value σ of a merged δ times N / Σᵢ max(α, sᵢ).
 
     sᵢ = <uᵀδ, uᵀδᵢ> / ‖uᵀδᵢ‖² is how often the merge has what model i does in direction u; 0 where
-    model i does nothing there.
+    model i does nothing there. The factor is 1 where the sum is 0.
     """
     U, S, Vh = leading(delta, min(delta.shape))
     if not len(S):
@@ -118,7 +118,8 @@ def calibrated(delta: Tensor, deltas: Sequence[Tensor], alpha: float) -> Tensor:
         present = size > (NEGLIGIBLE * S[0]) ** 2
         overlap = (merged * response).sum(1) / size.where(present, 1.0)
         total += overlap.where(present, 0.0).clamp(min=alpha)
-    return delta + (U * (S * (len(deltas) / total - 1))) @ Vh
+    factors = (len(deltas) / total).where(total > 0, 1.0)
+    return delta + (U * (S * (factors - 1))) @ Vh
 
 
 def _stacked(several: Sequence[Factors]) -> tuple[Tensor, Tensor, Tensor]:
