@@ -93,7 +93,7 @@ ONLY = ("", (None,))
 BETWEEN, FROM_ONE = ("ten", "five"), ("ten", "five")
 HALF = {"density": 0.5}
 WAYS = (
-    Way("task-arithmetic"),
+    Way("task-arithmetic"), Way("task-arithmetic", {"scale": 2.0}, ("weight", SHARES)),
     Way("linear", varied=("weight", SHARES), inputs=BETWEEN),
     Way("slerp", varied=("t", (0.5, 0.3, 0.7)), inputs=BETWEEN),
     Way("nuslerp", varied=("weight", SHARES), inputs=BETWEEN),
@@ -182,7 +182,14 @@ def merged(pair: Pair, folders: Mapping[str, Path], way: Way, options: Data) -> 
     out = pair.folder / "merged"
     shutil.rmtree(out, ignore_errors=True)
     merge = getattr(uvmerge, get(way.operation).name)
-    merge(*(folders[name] for name in way.inputs), out, workers=1, quiet=True, **options)
+    merge(
+        *(folders[name] for name in way.inputs),
+        out,
+        workers=1,
+        quiet=True,
+        overwrite=True,
+        **options,
+    )
     found = scores(pair, out)
     shutil.rmtree(out)
     return found
@@ -335,8 +342,10 @@ def section(result: Data) -> str:
         " base, with as many hands of the base's other rules. Numbers are accuracies in percent on held-out"
         f" hands, {sizes['hands']} for each rule; base's rules: the mean of `rank`, `low` and `zero`. Each way"
         " had its settings (six scales, three shares or its own option) chosen on one half of the held-out"
-        " hands, seed by seed, and is reported on the other half. ±: half of a 95 % t-interval over the"
-        f" bases. Measured on {result['date']} by `benchmarks/merging.py`, in"
+        " hands, seed by seed, and is reported on the other half; shares may favour the weaker task, which scales"
+        " cannot. `nearswap` and `arcee-fusion` start from `ten` and take from `five`. ±: half of a 95 %"
+        " t-interval over the bases."
+        f" Measured on {result['date']} by `benchmarks/merging.py`, in"
         f" {result['cpu_s'] / 60:.0f} minutes of CPU time.",
         verdict(found),
         "\n".join(lines(found)),
