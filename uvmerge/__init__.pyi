@@ -156,14 +156,105 @@ class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
+def arcee_fusion(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    gamma: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    gamma: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def damp_intruders(
     base: _Reference,
     finetuned: _Reference,
     out: _Reference,
     *,
-    threshold: float = ...,
-    damping: float = ...,
-    first: int = ...,
+    threshold: float | Mapping[str, Any] | list[Any] = ...,
+    damping: float | Mapping[str, Any] | list[Any] = ...,
+    first: int | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def dare_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def dare_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    epsilon: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    epsilon: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def denoise(
@@ -177,7 +268,53 @@ def interpolate(
     finetuned: _Reference,
     out: _Reference,
     *,
-    scale: float = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def iso_c(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def iso_cts(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    common: float | str | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def karcher(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    max_iter: int | Mapping[str, Any] | list[Any] = ...,
+    tol: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def knots(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["ties", "task-arithmetic"] = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def linear(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    normalize: bool = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def lines(
@@ -185,8 +322,49 @@ def lines(
     finetuned: _Reference,
     out: _Reference,
     *,
-    start: float = ...,
-    slope: float = ...,
+    start: float | Mapping[str, Any] | list[Any] = ...,
+    slope: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def model_stock(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    filter_wise: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def multislerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    normalize: bool = ...,
+    deltas: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nearswap(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nuslerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    deltas: bool = ...,
+    vectors: Literal["whole", "rows", "columns"] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def passthrough(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    scale: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def project(
@@ -194,11 +372,11 @@ def project(
     finetuned: _Reference,
     out: _Reference,
     *,
-    top: float | str | None = ...,
-    rank: int | None = ...,
-    energy: float | str | None = ...,
+    top: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    rank: int | Mapping[str, Any] | list[Any] | None = ...,
+    energy: float | str | Mapping[str, Any] | list[Any] | None = ...,
     side: Literal["two", "left", "right"] = ...,
-    alpha: float = ...,
+    alpha: float | Mapping[str, Any] | list[Any] = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def reset_layers(
@@ -206,7 +384,7 @@ def reset_layers(
     finetuned: _Reference,
     out: _Reference,
     *,
-    frac: float | str | None = ...,
+    frac: float | str | Mapping[str, Any] | list[Any] | None = ...,
     layers: str | Sequence[int] | None = ...,
     from_: Literal["first", "last"] = ...,
     also: str | Sequence[str] = ...,
@@ -218,13 +396,52 @@ def restore(
     finetuned: _Reference,
     out: _Reference,
     *,
-    top: float | str | None = ...,
-    rank: int | None = ...,
-    energy: float | str | None = ...,
-    tail: float | str | None = ...,
-    tail_rank: int | None = ...,
+    top: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    rank: int | Mapping[str, Any] | list[Any] | None = ...,
+    energy: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    tail: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    tail_rank: int | Mapping[str, Any] | list[Any] | None = ...,
     values: Literal["finetuned", "base"] = ...,
-    alpha: float = ...,
+    alpha: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def sce(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    select_topk: float | str | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def slerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def subspace_boosting(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties"] = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    share: float | str | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def svc(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties", "tsv", "iso-c"] = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    alpha: float | Mapping[str, Any] | list[Any] = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def swap(
@@ -234,11 +451,33 @@ def swap(
     *,
     left: bool = ...,
     right: bool = ...,
-    top: float | str | None = ...,
-    rank: int | None = ...,
-    energy: float | str | None = ...,
+    top: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    rank: int | Mapping[str, Any] | list[Any] | None = ...,
+    energy: float | str | Mapping[str, Any] | list[Any] | None = ...,
     align: Literal["procrustes", "match", "sign"] = ...,
-    alpha: float = ...,
+    alpha: float | Mapping[str, Any] | list[Any] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def task_arithmetic(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    density: float | str | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def truncate(
@@ -246,10 +485,19 @@ def truncate(
     finetuned: _Reference,
     out: _Reference,
     *,
-    top: float | str | None = ...,
-    rank: int | None = ...,
-    energy: float | str | None = ...,
+    top: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    rank: int | Mapping[str, Any] | list[Any] | None = ...,
+    energy: float | str | Mapping[str, Any] | list[Any] | None = ...,
     drop: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def tsv(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float | Mapping[str, Any] | list[Any] | tuple[Any, ...] = ...,
+    scale: float | Mapping[str, Any] | list[Any] = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def values(
@@ -257,10 +505,10 @@ def values(
     finetuned: _Reference,
     out: _Reference,
     *,
-    top: float | str | None = ...,
-    rank: int | None = ...,
-    energy: float | str | None = ...,
-    alpha: float = ...,
+    top: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    rank: int | Mapping[str, Any] | list[Any] | None = ...,
+    energy: float | str | Mapping[str, Any] | list[Any] | None = ...,
+    alpha: float | Mapping[str, Any] | list[Any] = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def anchor_build(

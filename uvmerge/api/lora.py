@@ -16,7 +16,8 @@ from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import InputRefused, UsageError, counted
 from ..operations.options import exclusive
 from ..output.places import Reference
-from ..recipe.recipe import Recipe, RecipeStep
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from ..text import brief
 from .lora_settings import DECIDED, EMITTED, EXTRACT_OPTIONS, MERGE_OPTIONS
 from .run import Result, run_one

@@ -2,9 +2,10 @@
 
 The signature is the schema. Positional parameters are operands, the checkpoints on the command
 line: `base`, `finetuned`, or `*models` for as many as are named. An operand annotated `Matrix`
-receives one weight matrix at a time, one annotated `Operand` receives every tensor. `finetuned` is
-the tensor to edit; in a chain, the result of the earlier steps. Keyword-only parameters are
-options, except `place`, which tells where the tensor stands. Nothing here imports torch.
+receives one weight matrix at a time, one annotated `Operand` every tensor, in pieces, and one annotated
+`Whole` every tensor, as a whole. `finetuned` is the tensor to edit; in a chain, the result of the
+earlier steps. Keyword-only parameters are options, except `place`, which tells where the tensor stands,
+and `draw`, its random numbers, which hang on the option `seed`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,46 +14,29 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
-from ..checkpoint.roles import FINETUNED, by_role, name_of
+from ..checkpoint.roles import BASE, FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
-from ..spectral import Matrix, Operand
+from ..spectral import Matrix, Whole
 from ..text import closest
+from .inputs import Input, read_inputs
+from .merging_options import DIFFERENCES, MEANS
 from .options import Option, Parameter, did_you_mean
 
+# Modules in this folder that are no operation.
+HELPERS = ("inputs", "merging_options", "options", "varying")
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
-
+GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
 
 
 def _never(options: Mapping[str, Any]) -> bool:
     return False
-
-
-@dataclass(frozen=True)
-class Input:
-    """A positional parameter of an operation, which takes one checkpoint or several.
-
-    Attributes:
-        name: name of the parameter.
-        kind: `Matrix` or `Operand`: what the parameter receives of each checkpoint.
-        several: whether the parameter takes as many checkpoints as are named, like `*models`.
-    """
-
-    name: str
-    kind: type
-    several: bool
-
-    @property
-    def metavar(self) -> str:
-        """The parameter in a usage line: `BASE`, `MODEL...`."""
-        name = self.name.upper()
-        return f"{name.removesuffix('S')}..." if self.several else name
 
 
 @dataclass(frozen=True)
@@ -65,6 +49,7 @@ class Operation:
         operands: its positional parameters, in order.
         parameters: its options.
         wants_place: whether the function has a keyword `place`.
+        wants_draw: whether the function has a keyword `draw`.
         leaves_equal_inputs_alone: whether the function declares that it returns equal inputs as
             they are.
         fallback: what an option is where no option is given whose default is None.
@@ -76,6 +61,7 @@ class Operation:
     operands: tuple[Input, ...]
     parameters: tuple[Parameter, ...]
     wants_place: bool
+    wants_draw: bool
     leaves_equal_inputs_alone: bool
     fallback: Mapping[str, Any] = field(default_factory=dict, hash=False)
     starts_from_base: Callable[[Mapping[str, Any]], bool] = field(default=_never, hash=False)
@@ -89,9 +75,20 @@ class Operation:
         return any(operand.kind is Matrix for operand in self.operands)
 
     @property
+    def wants_whole(self) -> bool:
+        """Whether the operation needs all of a tensor at once, of whatever shape."""
+        return any(operand.kind is Whole for operand in self.operands)
+
+    @property
     def takes_several(self) -> bool:
         """Whether the operation takes any number of checkpoints: a sub-command of `merge`."""
         return any(operand.several for operand in self.operands)
+
+    @property
+    def group(self) -> str:
+        """The heading under which `merge --help` has the operation."""
+        has_base = any(operand.name == BASE for operand in self.operands)
+        return getattr(self.function, "group", DIFFERENCES if has_base else MEANS)
 
     @property
     def edits(self) -> bool:
@@ -154,8 +151,7 @@ class Operation:
             elif rest:
                 assigned[operand.name] = rest.pop(0)
         found: dict[str, T] = by_role(assigned)
-        names = {name_of(role) for role in found}
-        if rest or given.keys() != {"out"} or len(names) < len(self.operands):
+        if rest or given.keys() != {"out"} or not all(each.fits(found) for each in self.operands):
             count = counted(len(found) + len(rest) + len(given) - ("out" in given), "checkpoint")
             raise UsageError(self.command, f"cannot work on {count}", f"Usage: {self.usage}")
         return found, given["out"]
@@ -204,7 +200,7 @@ def operations() -> dict[str, Operation]:
     """Every operation by its command name, sorted."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
-        if module.name == "options":
+        if module.name in HELPERS:
             continue
         file = f"operations/{module.name}.py"
         try:
@@ -243,7 +239,8 @@ def get(name: str) -> Operation:
 # What other tools call their ways to make one model of several.
 _MERGES = re.compile(
     "merge|slerp|ties|dare(-ties|-linear)?|linear|average|mean|soup|model-soup|model-stock|karcher"
-    "|task-arithmetic|della(-linear)?|breadcrumbs(-ties)?|nearswap|passthrough|fisher|regmean"
+    "|(nu|multi)slerp|task-arithmetic|della(-linear)?|breadcrumbs(-ties)?|nearswap|arcee-fusion|sce"
+    "|passthrough|fisher|regmean|ram|tsv(-m)?|iso-c|iso-cts|knots|subspace-boosting|svc"
 )
 
 
@@ -251,7 +248,10 @@ def merge_hint(word: str) -> str:
     """What there is instead of the way of merging models that `word` names; else an empty string."""
     if not _MERGES.fullmatch(word.lower().replace("_", "-")):
         return ""
-    several = [each.command for each in operations().values() if each.takes_several]
+    ways = {each.command: each for each in operations().values() if each.takes_several}
+    if way := ways.get(word.lower().replace("_", "-")):
+        return f"It makes one checkpoint of several: `{way.usage}`."
+    several = list(ways)
     there = f"`uvmerge merge` has {', '.join(several)}. " if several else ""
     return (
         f"{there}Of a base and a fine-tuned checkpoint there are interpolate (the straight line"
@@ -288,35 +288,33 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     # is None.
     signature = inspect.signature(function, eval_str=True)
     options = [
-        Parameter.read(name, parameter.annotation, parameter.default)
+        _option(name, parameter)
         for name, parameter in signature.parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "place"
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
     ]
-    operands = tuple(_inputs(signature))
+    operands = tuple(read_inputs(function, signature))
     if not operands:
         raise TypeError("takes no checkpoint: its positional parameters are the operands")
+    if "draw" in signature.parameters and "seed" not in signature.parameters:
+        raise TypeError("draws random numbers without an option seed")
     return Operation(
         function.__name__,
         function,
         operands,
         tuple(options),
         "place" in signature.parameters,
+        "draw" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
         getattr(function, "starts_from_base", _never),
     )
 
 
-def _inputs(signature: inspect.Signature) -> Iterator[Input]:
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            continue
-        several = parameter.kind is parameter.VAR_POSITIONAL
-        if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
-            raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
-        if parameter.annotation not in (Matrix, Operand):
-            raise TypeError(f"operand {name} lacks its kind: annotate it with Matrix or Operand")
-        yield Input(name, parameter.annotation, several)
+def _option(name: str, parameter: inspect.Parameter) -> Parameter:
+    """An option, which may differ between tensors where it is a number or a switch."""
+    found = Parameter.read(name, parameter.annotation, parameter.default)
+    varies = found.type in (int, float, bool) and name != "seed"
+    return replace(found, varies=varies)
 
 
 __all__ = [

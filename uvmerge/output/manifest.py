@@ -33,6 +33,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,), "precision": (str,),
     "rank": (int,), "norm": (int, float), "error": (int, float),
     "finetuning_norm": (int, float), "finetuning_error": (int, float),
+    "options": (list,),
 }  # fmt: skip
 
 

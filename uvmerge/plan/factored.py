@@ -60,7 +60,7 @@ class Factored:
 
     def copy(self, subject: Subject) -> list[Step]:
         """The step of a tensor that no step of the recipe changes."""
-        blocks = [Block(((self.own, view),), 0, (), ()) for view in subject.views]
+        blocks = [Block(((self.own, view),), 0, (), (), ()) for view in subject.views]
         return self._steps(subject, blocks, has_place=not self.emission.selected_only)
 
     def edit(self, subject: Subject, blocks: Sequence[Block]) -> list[Step]:

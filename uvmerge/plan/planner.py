@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import Place, View, anatomy_of
+from ..checkpoint.anatomy import View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
@@ -24,12 +24,14 @@ from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
 from ..errors import InputRefused, RunFailed, listed
+from ..operations.merging_options import SUBSPACES
 from ..recipe.recipe import Recipe
 from . import preflight
 from .emission import Emission
 from .factored import Factored
 from .layout import OutputFile, layout
-from .outline import try_chain
+from .merges import refuse_idle_filters
+from .outline import Outcome, try_chain
 from .roster import Consequences, Roster, alike
 from .steps import Block, Plan, Step
 from .stretches import Stretches
@@ -140,6 +142,7 @@ class _Planner:
         self.anatomy = anatomies[self.own]
         for step in recipe.steps:
             step.selection.check(self.anatomy.stacks.all, self.anatomy.main)
+        refuse_idle_filters(recipe.steps, checkpoints[self.own].tensors)
         self.tied = {name: group for group in tied for name in group}
         layers = parse_layer_map(recipe.layer_map) if recipe.layer_map else None
         self.subjects = correspond(self.own, anatomies, layers)
@@ -150,7 +153,9 @@ class _Planner:
         self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
         self._some_packed = any(each.packed for each in self.packed.values())
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
-        self._outcomes: dict[tuple[object, ...], Any] = {}
+        self._outcomes: dict[tuple[object, ...], Outcome] = {}
+        self._by_name = any(step.depends_on_names for step in recipe.steps)
+        self._asked_as: dict[str, str] = {}  # names on which options depend, of tied tensors
         self._taken: dict[tuple[int, ...], list[str]] = {}
         self.touched: set[str] = set()  # names of stacks in which something changes
 
@@ -171,17 +176,18 @@ class _Planner:
     def _as_one(self, members: Sequence[Subject], own: Subject, chosen: Sequence[int]) -> Subject:
         """A member of a group of names that hold one tensor, edited as the whole group is.
 
-        It gets the partners of the group's first member, and the place of the first member that a
-        chosen step changes.
+        It gets the partners of the group's first member; place and name, on which options may
+        depend, are those of the first member that a chosen step changes.
         """
-        places = (member.place for member in members if self._changes(member, chosen))
-        return replace(own, partners=members[0].partners, place=next(places, own.place))
+        changed = next((m for m in members if self._changes(m, chosen)), own)
+        self._asked_as[own.tensor.name] = changed.tensor.name
+        return replace(own, partners=members[0].partners, place=changed.place)
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether the chosen steps would change a subject, if its partners had its shape."""
         operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
-        start, chain, _ = self._outcome(operands, subject.place, chosen)
-        return bool(chain) or start != 0
+        outcome = self._outcome(operands, subject, chosen)
+        return bool(outcome.chain) or outcome.start != 0
 
     def _chosen(self, subject: Subject) -> list[int]:
         """Indices of the recipe's steps that select a subject."""
@@ -327,15 +333,27 @@ class _Planner:
             view = subject.partners[role].views[number]
             assert view is not None  # the roster admits only complete partners
             operands.append((role, view))
-        return Block(tuple(operands), *self._outcome(operands, subject.place, chosen))
+        found = self._outcome(operands, subject, chosen)
+        whole = [o for i in found.chain if (o := self.recipe.steps[i].operation).wants_whole]
+        decomposes = len(subject.views[0].shape) == 2 and any(o.group == SUBSPACES for o in whole)
+        return Block(
+            tuple(operands),
+            found.start,
+            found.chain,
+            found.ranks,
+            found.options,
+            bool(whole),
+            decomposes,
+        )
 
     def _outcome(
-        self, operands: Sequence[tuple[str, View]], place: Place, chosen: Sequence[int]
-    ) -> tuple[int | None, tuple[int, ...], tuple[int | None, ...]]:
+        self, operands: Sequence[tuple[str, View]], subject: Subject, chosen: Sequence[int]
+    ) -> Outcome:
         """`try_chain`, called once for all operands of the same shapes at the same place."""
         shapes = tuple((role, view.shape) for role, view in operands)
-        key = (shapes, place, tuple(chosen))
+        name = self._asked_as.get(subject.tensor.name, subject.tensor.name)
+        key = (shapes, subject.place, tuple(chosen), name if self._by_name else "")
         if key not in self._outcomes:
             steps = {i: self.recipe.steps[i] for i in chosen}
-            self._outcomes[key] = try_chain(operands, steps, place)
+            self._outcomes[key] = try_chain(operands, steps, subject.place, name)
         return self._outcomes[key]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint import header
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
-from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..recipe.recipe import Recipe
 from ..text import html_table, inert, safe, size, table, two_lines
-from .effort import effort, working_set
+from .effort import effort, whole_working_set, working_set
 from .emission import Emission, Target
 from .layout import OutputFile
+from .rows import change_rows, resolved_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,18 @@ class Block:
             makes a tensor of operands alone.
         chain: indices of the recipe's steps that change the matrix, in order.
         ranks: the k of each step in `chain`; None where values decide it, or the step has none.
+        options: the options of each step in `chain`, as they are for this tensor.
+        is_whole: whether an operation of the chain needs all of a tensor of any shape at once.
+        decomposes: whether such an operation decomposes it, if it is a matrix.
     """
 
     operands: tuple[tuple[str, View], ...]
     start: int | None
     chain: tuple[int, ...]
     ranks: tuple[int | None, ...]
+    options: tuple[Mapping[str, Any], ...]
+    is_whole: bool = False
+    decomposes: bool = False
 
     @property
     def own(self) -> str:
@@ -65,6 +71,13 @@ class Block:
     def view(self) -> View:
         """The matrix of the output that the block makes."""
         return self.operands[0][1]
+
+    @property
+    def working_set(self) -> int:
+        """Estimated memory of the edit, in bytes."""
+        if self.is_whole:
+            return whole_working_set(self.view.shape, len(self.operands), self.decomposes)
+        return working_set(self.view.shape, len(self.operands))
 
     @property
     def start_role(self) -> str | None:
@@ -132,7 +145,7 @@ class Step:
         """Estimated working set of the edit on the CPU, in bytes."""
         if self.is_compared:
             return self.bytes_in
-        found = (working_set(b.view.shape, len(b.operands)) for b in self.blocks)
+        found = (block.working_set for block in self.blocks)
         return max(found, default=0)
 
     @property
@@ -276,6 +289,7 @@ class Plan:
                     "shape": list(block.view.shape),
                     "steps": list(block.chain),
                     "k": list(block.ranks),
+                    **resolved_options(self.recipe, block),
                 }
                 for step in self.edits
                 for block in step.blocks
@@ -290,30 +304,7 @@ class Plan:
 
     def change_rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         """The head and the rows of `as_table`."""
-        groups: dict[tuple[str, str, str, str], int] = {}
-        for step in self.changes:
-            name = step.tensor
-            if step.place.layer is not None:
-                name = one_name(name, step.place.layer)
-            for block in step.blocks or (None,):
-                shape = " × ".join(map(str, block.view.shape if block else step.elements))
-                ranks = ", ".join(self._rank_text(block)) if block else ""
-                key = (name, self._action(step), shape, ranks)
-                groups[key] = groups.get(key, 0) + 1
-        rows: list[tuple[object, ...]] = [(*key, count) for key, count in groups.items()]
-        return ("tensor", "action", "shape", "k", "count"), rows
-
-    def _action(self, step: Step) -> str:
-        """What is done to a tensor that changes, in a word."""
-        if self.emission:
-            return f"factors, rank ≤ {step.target.most}" if step.target else "compare"
-        return "edit" if step.blocks else "reset"
-
-    def _rank_text(self, block: Block) -> Iterator[str]:
-        """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
-        for index, k in zip(block.chain, block.ranks, strict=True):
-            by_energy = "energy" in self.recipe.steps[index].options
-            yield str(k) if k is not None else "energy" if by_energy else "-"
+        return change_rows(self)
 
     @property
     def edited_kind(self) -> str:
@@ -331,7 +322,7 @@ class Plan:
         (block,) = step.blocks
         operations = [self.recipe.steps[i].operation for i in block.chain]
         together = all(not v.transposed and v.part is None for _, v in block.operands)
-        return together and not any(operation.matrices_only for operation in operations)
+        return together and not block.is_whole and not any(o.matrices_only for o in operations)
 
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""

@@ -4,8 +4,19 @@ These modules know nothing of files. The names imported here come without torch;
 import it.
 """
 
+from .draw import Draw
 from .log import Log
-from .operand import Edited, Factors, Matrix, Operand, Term
+from .operand import Edited, Factors, Matrix, Operand, Term, Whole
 from .rank import leading_count
 
-__all__ = ["Edited", "Factors", "Log", "Matrix", "Operand", "Term", "leading_count"]
+__all__ = [
+    "Draw",
+    "Edited",
+    "Factors",
+    "Log",
+    "Matrix",
+    "Operand",
+    "Term",
+    "Whole",
+    "leading_count",
+]

@@ -68,6 +68,14 @@ class Operand(Protocol):
         ...
 
 
+class Whole(Operand, Protocol):
+    """A tensor of any shape, all of it at once, for operations that need its norm, cosines or ranks.
+
+    A matrix that only a part of a tensor holds (an expert, a gate) is given like a tensor of its own.
+    `name` is the label of the tensor or of that matrix.
+    """
+
+
 class Matrix(Operand, Protocol):
     """A matrix W (out, in) = (m, n) with r = min(m, n), which decomposes itself at most once."""
 
