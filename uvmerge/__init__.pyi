@@ -151,6 +151,39 @@ class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
+def arcee_fusion(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    gamma: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    gamma: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def damp_intruders(
     base: _Reference,
     finetuned: _Reference,
@@ -175,6 +208,22 @@ def interpolate(
     scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def karcher(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    max_iter: int = ...,
+    tol: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def linear(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    normalize: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def lines(
     base: _Reference,
     finetuned: _Reference,
@@ -182,6 +231,47 @@ def lines(
     *,
     start: float = ...,
     slope: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def model_stock(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    filter_wise: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def multislerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    normalize: bool = ...,
+    deltas: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nearswap(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nuslerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    deltas: bool = ...,
+    vectors: Literal["whole", "rows", "columns"] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def passthrough(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def project(
@@ -222,6 +312,21 @@ def restore(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def sce(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    select_topk: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def slerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def swap(
     base: _Reference,
     finetuned: _Reference,
@@ -234,6 +339,28 @@ def swap(
     energy: float | str | None = ...,
     align: Literal["procrustes", "match", "sign"] = ...,
     alpha: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def task_arithmetic(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def truncate(

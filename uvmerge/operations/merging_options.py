@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from .options import Option
+from ..errors import UsageError
+from .options import Function, Option
 from .varying import PerModel
 
 WEIGHT = "weight of each model: one number for all, or one for each, in their order"
@@ -33,3 +36,46 @@ Rescale = Annotated[
 Deltas = Annotated[
     bool, Option("merge differences from the first checkpoint, which is then a base and no model")
 ]
+
+# The headings of `uvmerge merge --help`. The last one is for methods that decompose the differences.
+MEANS, DIFFERENCES = "Between models", "Differences from a base"
+SUBSPACES = (
+    "Singular subspaces (a systematic study on LLMs, arXiv 2511.21437, finds only task arithmetic"
+    " reliable)"
+)
+GROUPS = (MEANS, DIFFERENCES, SUBSPACES)
+
+
+def of_group(group: str) -> Callable[[Function], Function]:
+    """Declare under which heading of `uvmerge merge --help` a way of merging stands."""
+
+    def declare(operation: Function) -> Function:
+        operation.group = group  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
+def takes(least: int, most: int | None = None) -> Callable[[Function], Function]:
+    """Declare how many checkpoints the `*models` of an operation are; without it, 1 or more."""
+
+    def declare(operation: Function) -> Function:
+        operation.models = least, most  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
+def total_of(weight: Sequence[float]) -> float:
+    """The sum of the weights, by which a mean is divided.
+
+    Raises:
+        UsageError: the sum is 0.
+    """
+    total = math.fsum(weight)
+    if total == 0:
+        raise UsageError(
+            "--weight", f"the weights sum to 0 ({'/'.join(f'{each:g}' for each in weight)})",
+            "Give weights with another sum, or do not divide by it: --no-normalize.",
+        )  # fmt: skip
+    return total

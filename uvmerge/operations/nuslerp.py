@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from ..errors import UsageError
 from ..spectral import Edited, Whole
-from .inputs import for_models
-from .merging_options import WEIGHT, Deltas
+from .merging_options import MEANS, WEIGHT, Deltas, of_group, takes
 from .options import Option, leaves_equal_inputs_alone
 from .varying import PerModel
 
@@ -18,8 +17,9 @@ Vectors = Annotated[
 STRAIGHT = 1e-8
 
 
+@of_group(MEANS)
 @leaves_equal_inputs_alone
-@for_models(2, 3)
+@takes(2, 3)
 def nuslerp(
     *models: Whole, weight: Weight = 1.0, deltas: Deltas = False, vectors: Vectors = "whole"
 ) -> Edited:
