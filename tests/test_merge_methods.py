@@ -204,7 +204,7 @@ METHODS = sorted({name for name, *_ in ALL} | {"slerp", "nuslerp", "nearswap", "
 @pytest.mark.parametrize("name", METHODS)
 def test_choices_do_not_hang_on_the_precision(name: str) -> None:
     operation = get(name)
-    count = operation.operands[-1].least if operation.operands[-1].most else 3
+    count = operation.operands[-1].fewest if operation.operands[-1].most else 3
     several = tensors((12, 10), count + len(operation.operands) - 2)
     options = (
         {"density": 0.5} if "density" in inspect.signature(operation.function).parameters else {}

@@ -98,9 +98,9 @@ def call(operation: Operation, inputs: Sequence[Any], options: Options) -> Any:
 
 
 def roles(operation: Operation) -> list[str]:
-    """What the operation takes; of a parameter that takes any number, three."""
+    """What the operation takes, up to three of a parameter that takes several."""
     several = {
-        each.name: [None] * (each.least if each.most else 3) if each.several else None
+        each.name: [None] * (each.fewest if each.most else 3) if each.several else None
         for each in operation.operands
     }
     return list(by_role(several))

@@ -194,6 +194,64 @@ def damp_intruders(
     first: int = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def dare_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def dare_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    epsilon: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    epsilon: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def denoise(
     base: _Reference,
     finetuned: _Reference,
@@ -208,12 +266,42 @@ def interpolate(
     scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def iso_c(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def iso_cts(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    common: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def karcher(
     *places: _Reference,
     models: Sequence[_Reference] = ...,
     out: _Reference = ...,
     max_iter: int = ...,
     tol: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def knots(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["ties", "task-arithmetic"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def linear(
@@ -327,6 +415,30 @@ def slerp(
     t: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def subspace_boosting(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    share: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def svc(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties", "tsv", "iso-c"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    alpha: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def swap(
     base: _Reference,
     finetuned: _Reference,
@@ -371,6 +483,15 @@ def truncate(
     top: float | str | None = ...,
     rank: int | None = ...,
     drop: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def tsv(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def values(

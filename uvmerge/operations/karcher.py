@@ -3,14 +3,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Whole
-from .merging_options import MEANS, of_group
 from .options import Option, leaves_equal_inputs_alone
 
 MaxIter = Annotated[int, Option("most steps towards the mean", 0, metavar="n")]
 Tol = Annotated[float, Option("length of a step, in radians, below which it is the last", 0)]
 
 
-@of_group(MEANS)
 @leaves_equal_inputs_alone
 def karcher(*models: Whole, max_iter: MaxIter = 10, tol: Tol = 1e-5) -> Edited:
     """Average several models on the sphere of directions, and their lengths apart.

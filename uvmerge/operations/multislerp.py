@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..spectral import Edited, Whole
-from .merging_options import MEANS, Deltas, Normalize, Weight, of_group, total_of
+from .merging_options import Deltas, Normalize, Weight, total_of
 
 
-@of_group(MEANS)
 def multislerp(
     *models: Whole, weight: Weight = 1.0, normalize: Normalize = True, deltas: Deltas = False
 ) -> Edited:

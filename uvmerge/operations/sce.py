@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Whole
-from .merging_options import DIFFERENCES, of_group
 from .options import Option, leaves_equal_inputs_alone
 
 SelectTopk = Annotated[
@@ -13,7 +12,6 @@ SelectTopk = Annotated[
 ]  # fmt: skip
 
 
-@of_group(DIFFERENCES)
 @leaves_equal_inputs_alone
 def sce(base: Whole, *models: Whole, select_topk: SelectTopk = 1.0) -> Edited:
     """Select the elements that vary most over the models, calculate weights, erase minority signs.

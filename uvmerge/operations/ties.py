@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Whole
-from .merging_options import DIFFERENCES, Density, Normalize, Rescale, Scale, Weight, of_group
+from .merging_options import Density, Normalize, Rescale, Scale, Weight
 from .options import leaves_equal_inputs_alone
 
 
-@of_group(DIFFERENCES)
 @leaves_equal_inputs_alone
 def ties(
     base: Whole,
