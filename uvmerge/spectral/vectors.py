@@ -47,7 +47,7 @@ def weighted_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: 
     """
     total = torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
-        total.add_(delta, alpha=weight)
+        total += weight * delta  # as two steps, which every processor rounds alike
     divisor = sum(weights)
     return total.div_(divisor) if normalize and abs(divisor) >= NO_WEIGHT else total
 
