@@ -16,13 +16,12 @@ from torch import Tensor
 
 from .magnitude import exponent_of, largest, norm
 from .operand import Operand
+from .pieces import Places, largest_places, value_at
 
 # A sum of weights as small as that is no divisor.
 NO_WEIGHT = 1e-8
 # Sums of opposite terms that would be zero are less than this times the sum of their magnitudes.
 ROUNDING = 2.0**-48
-# Magnitudes are counted by their leading bits (11 of exponent, 5 of fraction) before any are compared.
-LEADING_BITS = 16
 
 
 def exact(operand: Operand) -> Tensor:
@@ -102,67 +101,23 @@ def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
         A mask of the same shape that is true exactly stop − start times.
     """
     flat = magnitudes.reshape(-1)
-    if start == stop or stop - start == len(flat):
-        return torch.full_like(magnitudes, stop > start, dtype=torch.bool)
-    taken = torch.ones_like(flat, dtype=torch.bool)
-    counts: dict[float, int] = {}  # how many of the values at an end are taken
-    if start > 0:
-        low = _value_at(flat, start)
-        taken &= flat > low
-        counts[float(low)] = int((flat <= low).sum()) - start
-    if stop < len(flat):
-        high = _value_at(flat, stop - 1)
-        taken &= flat < high
-        both = float(high) in counts  # one value fills every place between the ends
-        counts[float(high)] = stop - (start if both else int((flat < high).sum()))
-    for value, count in counts.items():
-        taken[(flat == value).nonzero().squeeze(1)[:count]] = True
+    if stop - start == len(flat):
+        return torch.ones_like(magnitudes, dtype=torch.bool)
+    chosen = Places.of(lambda: [flat], len(flat), start, stop)
+    (taken,) = chosen.masks([flat])
     return taken.reshape(magnitudes.shape)
 
 
-def in_order(values: Tensor, positions: Sequence[int]) -> list[float]:
-    """The values at some positions of the ascending order, counted from 0."""
+def in_order(values: Tensor, places: Sequence[int]) -> list[float]:
+    """The values at some places of the ascending order, counted from 0; none is less than 0."""
     flat = values.reshape(-1)
-    return [float(_value_at(flat, position)) for position in positions]
-
-
-def _value_at(flat: Tensor, position: int) -> Tensor:
-    """The value at a position of the ascending order of values of at least 0.
-
-    Bits of such floating-point numbers are ordered like the numbers, so that counting the leading bits
-    leaves few values to be compared.
-    """
-    bins = flat.abs().view(torch.int64) >> (63 - LEADING_BITS)
-    up_to = torch.bincount(bins, minlength=2**LEADING_BITS).cumsum(0)
-    chosen = int(torch.searchsorted(up_to, position, right=True))
-    below = int(up_to[chosen - 1]) if chosen else 0
-    return flat[bins == chosen].kthvalue(position - below + 1).values
+    return [value_at(lambda: [flat], place).value for place in places]
 
 
 def keep_largest(delta: Tensor, density: float) -> Tensor:
-    """δ with zeros in place of all but its largest share of values by magnitude.
-
-    As many as int(density · n) of n values are kept, and at least one; all where the density is 1 or
-    more, none where it is 0 or less.
-    """
-    if density >= 1 or delta.numel() == 0:
-        return delta
-    count = max(1, int(density * delta.numel())) if density > 0 else 0
-    return delta * ranked(delta.abs(), delta.numel() - count, delta.numel())
-
-
-def keep_middle(delta: Tensor, density: float, gamma: float) -> Tensor:
-    """δ with zeros in place of its int(gamma · n) largest values of n, and of the smallest until
-    int(density · n) are left.
-
-    Where both are more than n, fewer of the largest are left out; at a density of 1, none.
-    """
-    if density >= 1:
-        return delta
-    n = delta.numel()
-    kept = int(density * n)
-    start = max(0, n - kept - int(gamma * n))
-    return delta * ranked(delta.abs(), start, start + kept)
+    """δ with zeros in place of all but its largest values by magnitude (see `largest_places`)."""
+    count = delta.numel()
+    return delta * ranked(delta.abs(), *largest_places(count, density))
 
 
 def select_varied(deltas: Sequence[Tensor], share: float) -> list[Tensor]:
