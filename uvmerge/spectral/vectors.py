@@ -72,20 +72,20 @@ def agreeing_sum(
     total, divisor = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
         part = weight * delta
-        agrees = torch.where(elected, part > 0, part < 0)
-        total += part.mul_(agrees)
-        divisor.add_(agrees, alpha=weight)
-    return total.div_(divisor.masked_fill_(divisor == 0, 1)) if normalize else total
+        agreeing = part.clamp(max=0).addcmul_(elected, part.abs_())  # the part itself, or exactly 0
+        total += agreeing
+        divisor.add_(agreeing.ne_(0), alpha=weight)
+    return total.div_(divisor.add_(divisor.clone().eq_(0))) if normalize else total
 
 
 def _elected(deltas: Sequence[Tensor], votes: Sequence[float]) -> Tensor:
-    """Where plus is elected: Σ w_i δ_i ≥ 0, to rounding."""
+    """1.0 where plus is elected: Σ w_i δ_i ≥ 0, to rounding; else 0.0."""
     total, size = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, vote in zip(deltas, votes, strict=True):
         part = vote * delta
         total += part
         size += part.abs_()
-    return total >= size.mul_(-ROUNDING)
+    return total.add_(size, alpha=ROUNDING).ge_(0)
 
 
 def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
@@ -98,14 +98,13 @@ def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
         start, stop: 0 ≤ start ≤ stop ≤ n.
 
     Returns:
-        A mask of the same shape that is true exactly stop − start times.
+        A mask of the same shape that is 1.0 exactly stop − start times, else 0.0.
     """
     flat = magnitudes.reshape(-1)
     if stop - start == len(flat):
-        return torch.ones_like(magnitudes, dtype=torch.bool)
+        return torch.ones_like(magnitudes)
     chosen = Places.of(lambda: [flat], len(flat), start, stop)
-    (taken,) = chosen.masks([flat])
-    return taken.reshape(magnitudes.shape)
+    return chosen.mask()(flat).reshape(magnitudes.shape)
 
 
 def in_order(values: Tensor, places: Sequence[int]) -> list[float]:
