@@ -21,6 +21,8 @@ from .recombine import converted
 PIECE, DEVICE_PIECE = 2**17, 2**24
 # So many bits are counted in one pass, and so many values are compared with each other.
 BITS, FEW = 16, 2**21
+# A tensor of so few is not counted at all.
+TINY = 2**16
 
 Pieces = Callable[[], Iterable[Tensor]]  # a new pass over the values of a vector, piece by piece
 
@@ -78,14 +80,14 @@ class Found:
     equal: int
 
 
-def value_at(sizes: Pieces, place: int) -> Found:
-    """The value at a place of the ascending order, counted from 0.
+def value_at(sizes: Pieces, count: int, place: int) -> Found:
+    """The value at a place of the ascending order of so many, counted from 0.
 
     Args:
         sizes: float64 values of at least 0.
     """
     prefix, known, smaller = 0, 0, 0  # the leading bits, how many are known, values below them
-    while known < 63:
+    while known < 63 and count > (FEW if known else TINY):
         step = min(BITS, 63 - known)
         counts = sum(_counted(piece, prefix, known, step) for piece in sizes())
         assert isinstance(counts, Tensor)
@@ -93,12 +95,11 @@ def value_at(sizes: Pieces, place: int) -> Found:
         chosen = int(torch.searchsorted(up_to, place - smaller, right=True))
         smaller += int(up_to[chosen - 1]) if chosen else 0
         prefix, known, count = prefix << step | chosen, known + step, int(counts[chosen])
-        if count <= FEW:
-            shift = 63 - known
-            few = torch.cat([piece[_bits(piece) >> shift == prefix] for piece in sizes()])
-            value = few.kthvalue(place - smaller + 1).values
-            below, equal = int((few < value).sum()), int((few == value).sum())
-            return Found(float(value), smaller + below, equal)
+    if known < 63:
+        few = torch.cat([_with_prefix(piece, prefix, known) for piece in sizes()])
+        value = few.kthvalue(place - smaller + 1).values
+        below, equal = int((few < value).sum()), int((few == value).sum())
+        return Found(float(value), smaller + below, equal)
     return Found(float(torch.tensor(prefix).view(torch.float64)), smaller, count)
 
 
@@ -106,11 +107,14 @@ def _bits(piece: Tensor) -> Tensor:
     return piece.abs().view(torch.int64)  # abs: a zero may have a sign
 
 
+def _with_prefix(piece: Tensor, prefix: int, known: int) -> Tensor:
+    """The values whose leading bits are `prefix`."""
+    return piece[_bits(piece) >> (63 - known) == prefix] if known else piece
+
+
 def _counted(piece: Tensor, prefix: int, known: int, step: int) -> Tensor:
     """How many values with the leading bits `prefix` there are of each of the next `step` bits."""
-    bits = _bits(piece)
-    if known:
-        bits = bits[bits >> (63 - known) == prefix]
+    bits = _bits(_with_prefix(piece, prefix, known))
     following = (bits >> (63 - known - step)).bitwise_and_(2**step - 1)
     return torch.bincount(following, minlength=2**step)
 
@@ -133,8 +137,8 @@ class Places:
         """The places of `count` values, 0 ≤ start ≤ stop ≤ count."""
         if start == stop:
             return cls(high=-1.0)
-        low = value_at(sizes, start) if start > 0 else None
-        high = value_at(sizes, stop - 1) if stop < count else None
+        low = value_at(sizes, count, start) if start > 0 else None
+        high = value_at(sizes, count, stop - 1) if stop < count else None
         quotas = {}
         if low is not None:
             quotas[low.value] = low.smaller + low.equal - start

@@ -110,7 +110,7 @@ def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
 def in_order(values: Tensor, places: Sequence[int]) -> list[float]:
     """The values at some places of the ascending order, counted from 0; none is less than 0."""
     flat = values.reshape(-1)
-    return [value_at(lambda: [flat], place).value for place in places]
+    return [value_at(lambda: [flat], len(flat), place).value for place in places]
 
 
 def keep_largest(delta: Tensor, density: float) -> Tensor:
