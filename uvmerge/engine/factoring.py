@@ -110,7 +110,7 @@ class _Edits:
         elif self.decomposed is not None and chain.on_matrices:
             result, precision = self.decomposed.result(chain, self.asked)
         else:
-            result = self.editor.on_tensors(chain, self.stored, self.are_equal)
+            result = self.editor.on_tensors(chain, self.stored, self.are_equal).kept
         if self.decomposed is None:
             assert isinstance(result, Tensor)
             return _Edit(chain, _Gap(result, self.stored[against]), precision, self)
