@@ -19,7 +19,7 @@ import torch
 from uvmerge import errors
 from uvmerge.checkpoint.anatomy import Place
 from uvmerge.checkpoint.roles import by_role, mirrored
-from uvmerge.operations import DOCSTRING_PARTS, Operation, operations
+from uvmerge.operations import DOCSTRING_PARTS, HELPERS, Operation, operations
 from uvmerge.operations.options import Parameter
 from uvmerge.plan.outline import NeedsValues, Outline
 from uvmerge.spectral import Log
@@ -27,7 +27,7 @@ from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
 FOLDER = Path(inspect.getfile(Operation)).parent
-FILES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "options"))
+FILES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", *HELPERS))
 MODULES = {"torch", "click", "pathlib", "io", "os"}
 ATTRIBUTES = {
     ".to", ".double", ".float32", ".half", ".bfloat16", ".cuda", ".cpu", ".device", ".dtype", ".open"

@@ -2,9 +2,10 @@
 
 The signature is the schema. Positional parameters are operands, the checkpoints on the command
 line: `base`, `finetuned`, or `*models` for as many as are named. An operand annotated `Matrix`
-receives one weight matrix at a time, one annotated `Operand` receives every tensor. `finetuned` is
-the tensor to edit; in a chain, the result of the earlier steps. Keyword-only parameters are
-options, except `place`, which tells where the tensor stands. Nothing here imports torch.
+receives one weight matrix at a time, one annotated `Operand` every tensor, in pieces, and one annotated
+`Whole` every tensor, as a whole. `finetuned` is the tensor to edit; in a chain, the result of the
+earlier steps. Keyword-only parameters are options, except `place`, which tells where the tensor stands,
+and `draw`, its random numbers, which hang on the option `seed`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
-from ..spectral import Matrix, Operand
+from ..spectral import Matrix, Operand, Whole
 from ..text import closest
 from .options import Option, Parameter, did_you_mean
 
+HELPERS = ("options", "merging_options", "varying")  # modules in this folder that are no operation
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
-
+GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class Input:
 
     Attributes:
         name: name of the parameter.
-        kind: `Matrix` or `Operand`: what the parameter receives of each checkpoint.
+        kind: `Matrix`, `Operand` or `Whole`: what the parameter receives of each checkpoint.
         several: whether the parameter takes as many checkpoints as are named, like `*models`.
     """
 
@@ -61,6 +63,7 @@ class Operation:
         operands: its positional parameters, in order.
         parameters: its options.
         wants_place: whether the function has a keyword `place`.
+        wants_draw: whether the function has a keyword `draw`.
         leaves_equal_inputs_alone: whether the function declares that it returns equal inputs as
             they are.
         fallback: what an option is where no option is given whose default is None.
@@ -71,6 +74,7 @@ class Operation:
     operands: tuple[Input, ...]
     parameters: tuple[Parameter, ...]
     wants_place: bool
+    wants_draw: bool
     leaves_equal_inputs_alone: bool
     fallback: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -81,6 +85,11 @@ class Operation:
     def matrices_only(self) -> bool:
         """Whether the operation works on weight matrices, not on tensors of any shape."""
         return any(operand.kind is Matrix for operand in self.operands)
+
+    @property
+    def wants_whole(self) -> bool:
+        """Whether the operation needs all of a tensor at once, of whatever shape."""
+        return any(operand.kind is Whole for operand in self.operands)
 
     @property
     def takes_several(self) -> bool:
@@ -198,7 +207,7 @@ def operations() -> dict[str, Operation]:
     """Every operation by its command name, sorted."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
-        if module.name == "options":
+        if module.name in HELPERS:
             continue
         file = f"operations/{module.name}.py"
         try:
@@ -282,22 +291,32 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     # is None.
     signature = inspect.signature(function, eval_str=True)
     options = [
-        Parameter.read(name, parameter.annotation, parameter.default)
+        _option(name, parameter)
         for name, parameter in signature.parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "place"
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
     ]
     operands = tuple(_inputs(signature))
     if not operands:
         raise TypeError("takes no checkpoint: its positional parameters are the operands")
+    if "draw" in signature.parameters and "seed" not in signature.parameters:
+        raise TypeError("draws without an option seed")
     return Operation(
         function.__name__,
         function,
         operands,
         tuple(options),
         "place" in signature.parameters,
+        "draw" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
     )
+
+
+def _option(name: str, parameter: inspect.Parameter) -> Parameter:
+    """An option, which may differ between tensors where it is a number or a switch."""
+    found = Parameter.read(name, parameter.annotation, parameter.default)
+    varies = found.type in (int, float, bool) and name != "seed"
+    return replace(found, varies=varies)
 
 
 def _inputs(signature: inspect.Signature) -> Iterator[Input]:
@@ -307,8 +326,10 @@ def _inputs(signature: inspect.Signature) -> Iterator[Input]:
         several = parameter.kind is parameter.VAR_POSITIONAL
         if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
             raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
-        if parameter.annotation not in (Matrix, Operand):
-            raise TypeError(f"operand {name} lacks its kind: annotate it with Matrix or Operand")
+        if parameter.annotation not in (Matrix, Operand, Whole):
+            raise TypeError(
+                f"operand {name} lacks its kind: annotate it with Matrix, Operand or Whole"
+            )
         yield Input(name, parameter.annotation, several)
 
 

@@ -18,6 +18,7 @@ from ..checkpoint.selection import parse_globs, parse_layers, parse_modules, par
 from ..errors import UsageError
 from ..spectral import Matrix
 from ..text import brief, closest
+from .varying import PerModel, parse_text, parse_value
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,10 +28,9 @@ GROUPS = (HOW_MUCH, WHERE, OUTPUT, MACHINE, SAFETY, MESSAGES)  # in the order of
 
 
 def leaves_equal_inputs_alone(operation: Function) -> Function:
-    """Declare that an operation returns equal inputs as they are.
+    """Declare that an operation returns equal inputs as they are: it is not called on such inputs.
 
-    Where the inputs hold the same values, such an operation is not called, and the values stay as
-    they are to the bit. An operation without this declaration is always called.
+    An operation without this declaration is always called.
     """
     operation.leaves_equal_inputs_alone = True  # type: ignore[attr-defined]
     return operation
@@ -95,6 +95,8 @@ class Parameter:
         choices: the words that a `Literal` allows; empty for any other type.
         default: the value where the keyword is not given.
         option: range, help text and parser.
+        per_model: whether the option has a number for each model (see `PerModel`).
+        varies: whether its value may differ between tensors (see `varying`).
     """
 
     name: str
@@ -102,6 +104,8 @@ class Parameter:
     choices: tuple[str, ...]
     default: Any
     option: Option
+    per_model: bool = False
+    varies: bool = False
 
     @property
     def annotation(self) -> str:
@@ -143,6 +147,8 @@ class Parameter:
                 f"option {name} lacks its help: annotate it with Annotated[type, Option(…)]"
             )
         inner, option = get_args(annotation)[:2]
+        if inner is PerModel:
+            return cls(name, float, (), default, option, per_model=True)
         kinds = [a for a in (get_args(inner) or (inner,)) if a is not type(None)]
         if get_origin(inner) is Literal or isinstance(kinds[0], str):
             return cls(name, str, tuple(map(str, kinds)), default, option)
@@ -155,6 +161,11 @@ class Parameter:
         """`value` in the parameter's type and range; `UsageError` names the option otherwise."""
         if value is None:
             return self.default
+        if not self.varies:
+            return self._plain(value)
+        return parse_value(value, self._plain, self._plain_text, self)
+
+    def _plain(self, value: object) -> Any:
         if self.option.parse is not None:
             try:
                 parsed = self.option.parse(value)
@@ -177,15 +188,20 @@ class Parameter:
 
     def parse_text(self, text: str) -> Any:
         """The value of text from a command line: like `parse`, but digits are a number."""
+        if not self.varies:
+            return self._plain_text(text)
+        return parse_text(text, self._plain_text, self.per_model)
+
+    def _plain_text(self, text: str) -> Any:
         if self.type is bool and text in ("true", "false"):
             return text == "true"
         if self.type in (int, float) and not text.endswith("%"):
             try:
-                return self.parse(int(text) if self.type is int else float(text))
+                return self._plain(int(text) if self.type is int else float(text))
             except ValueError:
                 several = "Only `uvmerge sweep` takes several values." if "," in text else ""
                 raise self._wrong(text, "is not a number", several) from None
-        return self.parse(text)
+        return self._plain(text)
 
     def _choice(self, value: object) -> str:
         word = self.option.aliases.get(value, value) if isinstance(value, str) else value
@@ -199,7 +215,7 @@ class Parameter:
         if isinstance(value, str):
             match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if option.percent else None
             if match is None:
-                raise self._wrong(value, "is text, not a number", _number_hint(value))
+                raise self._wrong(value, "is text, not a number", self._as_number(value))
             number: float | int = float(match[1]) / 100
         elif isinstance(value, (int, float)):
             number = value
@@ -216,6 +232,13 @@ class Parameter:
         ):
             raise self._wrong(value, f"is outside {self.range}")
         return number if self.type is int else float(number)
+
+    @staticmethod
+    def _as_number(text: str) -> str:
+        try:
+            return f"Write it as {float(text)!r}." if math.isfinite(float(text)) else ""
+        except ValueError:
+            return ""
 
     @property
     def range(self) -> str:
@@ -241,13 +264,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'restore'?`, or the known words where none is close."""
     close = closest(word, known := sorted(known))
     return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
-
-
-def _number_hint(text: str) -> str:
-    try:
-        return f"Write it as {float(text)!r}." if math.isfinite(float(text)) else ""
-    except ValueError:
-        return ""
 
 
 DEFAULT_TOP = 0.2  # the setting of arXiv 2508.16546

@@ -5,7 +5,17 @@ import it.
 """
 
 from .log import Log
-from .operand import Edited, Factors, Matrix, Operand, Term
+from .operand import Draw, Edited, Factors, Matrix, Operand, Term, Whole
 from .rank import leading_count
 
-__all__ = ["Edited", "Factors", "Log", "Matrix", "Operand", "Term", "leading_count"]
+__all__ = [
+    "Draw",
+    "Edited",
+    "Factors",
+    "Log",
+    "Matrix",
+    "Operand",
+    "Term",
+    "Whole",
+    "leading_count",
+]
