@@ -33,6 +33,8 @@ from ..operations.options import FILTERS, did_you_mean
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
 from .reader import Field, Reader, compose
+from .tokenizer import read_rule, rule_as_data
+from .tokenizer_rule import TokenizerRule
 
 FORMAT_VERSION = 1
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
@@ -104,6 +106,7 @@ class Recipe:
         dtype: `float32`, `float16`, `bfloat16`, or None to keep the dtype of each tensor.
         layer_map: where depths differ, which base layer each fine-tuned layer is, written
             FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
+        tokenizer: the tokens of the output, where they are not those of the mirrored checkpoint.
         name, description: for people.
     """
 
@@ -111,6 +114,7 @@ class Recipe:
     references: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     dtype: str | None = None
     layer_map: str | None = None
+    tokenizer: TokenizerRule | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
 
@@ -148,7 +152,7 @@ class Recipe:
     @classmethod
     def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
         """The recipe in the root node of a YAML document."""
-        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
+        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "tokenizer", "steps")
         _refuse_mergekit(node, reader)
         return _build(reader.mapping(node, keys), reader)
 
@@ -164,6 +168,7 @@ class Recipe:
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
             **{name: _plain(self.references[name]) for name in names},
             "dtype": self.dtype, "layer-map": self.layer_map,
+            "tokenizer": self.tokenizer and rule_as_data(self.tokenizer),
             "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
@@ -243,8 +248,10 @@ def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
     }
     names = [name for name in operations.operand_names() if name in fields]
     references = {name: _reference(name, fields[name], reader) for name in names}
+    rule = read_rule(fields["tokenizer"], reader) if "tokenizer" in fields else None
     try:
-        return Recipe(tuple(_steps(fields["steps"], reader)), references, **texts)
+        steps = tuple(_steps(fields["steps"], reader))
+        return Recipe(steps, references, tokenizer=rule, **texts)
     except RecipeError:
         raise
     except UsageError as error:
