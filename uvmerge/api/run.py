@@ -185,7 +185,7 @@ def run_all(
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
-    with surgery.opened([out for _, out in tasks], references, rule) as checkpoints:
+    with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
         planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
             surgery.announce(planned.runs, planned.engine)

@@ -37,7 +37,6 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from ..recipe.tokenizer_rule import TokenizerRule
 from . import fetching, vocabularies
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
@@ -63,10 +62,12 @@ class Surgery:
         self,
         outs: Sequence[Reference],
         references: Mapping[str, Reference],
-        rule: TokenizerRule | None = None,
+        recipe: Recipe,
     ) -> Iterator[dict[str, Checkpoint]]:
-        """The checkpoints by role, with the vocabulary of the output, after a check that outputs and
-        inputs do not overlap."""
+        """The checkpoints by role, after a check that outputs and inputs do not overlap.
+
+        They have the vocabulary that the recipe asks for.
+        """
         self.references = references
         for role, reference in references.items():
             if hides_a_model(reference):
@@ -79,13 +80,15 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                whole = (mirrored(references),) if rule is None else tuple(references)
-                opening = opened(references, self.settings, whole=whole, by_ranges=rule is None)
+                whole = (mirrored(references),) if recipe.tokenizer is None else tuple(references)
+                opening = opened(
+                    references, self.settings, whole=whole, by_ranges=recipe.tokenizer is None
+                )
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
             with self.phases.timed("open"):
-                checkpoints = vocabularies.aligned(checkpoints, rule)
+                checkpoints = vocabularies.aligned(checkpoints, recipe, force=self.settings.force)
             yield checkpoints
 
     def planned(
@@ -272,9 +275,6 @@ class Surgery:
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
             notes.append(manifest.nonfinite_note(own, nonfinite))
-        if recipe.tokenizer is None and any(s.operation.takes_several for s in recipe.steps):
-            force = self.settings.force
-            notes += vocabularies.refuse_other_vocabularies(checkpoints, force=force)
         if not self.settings.force and recipe.layer_map is None:
             preflight.refuse_other_depths(checkpoints)
         unread = [r for r, c in checkpoints.items() if c.is_remote and self.settings.dry_run]

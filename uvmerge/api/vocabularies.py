@@ -12,12 +12,12 @@ from ..checkpoint.bounded import CONFIG_BYTES, parse_json
 from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.merged import TOKENIZER_FILES
-from ..checkpoint.revocabulary import realigned, rows_of, vocabulary_tensors
+from ..checkpoint.revocabulary import head_to_add, realigned, rows_of
 from ..checkpoint.roles import BASE, mirrored, spelled
-from ..checkpoint.token_ids import renumbered, resized
+from ..checkpoint.token_ids import renumbered, resized, untied
 from ..checkpoint.tokenizer_json import as_bytes, extended, with_added
-from ..checkpoint.vocabulary import Known, Named, Origin, differences, origins, united
-from ..errors import InputRefused, UsageError, counted, listed
+from ..checkpoint.vocabulary import Known, Named, Origin, origins, united
+from ..errors import InputRefused, UsageError, counted
 from ..models import vocabularies as reading
 from ..models.vocabularies import FILE, Vocabulary
 from ..output.places import Reference
@@ -26,10 +26,20 @@ from ..recipe.tokenizer import with_roles
 from ..recipe.tokenizer_rule import UNION, TokenizerRule
 from ..text import brief, expanded
 from .settings import SweepSettings
+from .vocabularies_apart import refuse_other_vocabularies
 
-CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
-_OLDER = ("vocab", "merges.txt", "added_tokens.json", ".model", ".tiktoken")  # of one tokenizer's files
-_CHOOSE = "Say whose tokens the output has: --tokenizer base, union, or one of the models."
+CONFIG, GENERATION, TOKENIZER_CONFIG = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+)
+_OLDER = (
+    "vocab",
+    "merges.txt",
+    "added_tokens.json",
+    ".model",
+    ".tiktoken",
+)  # of one tokenizer's files
 
 
 def rule_of(
@@ -61,18 +71,48 @@ def _plain(reference: Reference) -> str:
 
 
 def aligned(
-    checkpoints: Mapping[str, Checkpoint], rule: TokenizerRule | None
+    checkpoints: Mapping[str, Checkpoint], recipe: Recipe, *, force: bool
 ) -> dict[str, Checkpoint]:
     """The checkpoints with the vocabulary of the output, side files of the mirrored one included.
 
+    A merge without a rule takes models of one vocabulary. Where the mirrored checkpoint uses its
+    embeddings as its head and another model does not, the output gets a head.
+
     Args:
-        rule: whose tokens the output has, models named by role; None leaves everything as it is.
+        recipe: its rule says whose tokens the output has, models named by role.
+        force: go on although tokens of a merge without a rule are numbered differently.
 
     Raises:
-        InputRefused: a checkpoint has no tokenizer or no embeddings, or tokenizers cannot be united.
+        InputRefused: vocabularies differ and there is no rule; a checkpoint has no tokenizer or no
+            embeddings, or tokenizers cannot be united.
         UsageError: the rule names a token that a model does not have.
     """
-    return dict(checkpoints) if rule is None else _Alignment.of(checkpoints, rule).checkpoints()
+    merges = any(step.operation.takes_several for step in recipe.steps)
+    own = mirrored(checkpoints)
+    if recipe.tokenizer is not None:
+        head = head_to_add(own, checkpoints) if merges else ""
+        return _Alignment.of(checkpoints, recipe.tokenizer, head).checkpoints()
+    found = dict(checkpoints)
+    if merges:
+        found[own].notes.extend(refuse_other_vocabularies(checkpoints, force))
+        if head := head_to_add(own, checkpoints):
+            found[own] = _with_head(own, checkpoints, head)
+    return found
+
+
+def _with_head(role: str, checkpoints: Mapping[str, Checkpoint], head: str) -> ComposedCheckpoint:
+    """A checkpoint with a head of its own, equal to its embeddings."""
+    checkpoint, rows = checkpoints[role], rows_of(checkpoints[role])
+    sides = {CONFIG: as_bytes(untied(checkpoint.config))} if checkpoint.config else {}
+    return realigned(
+        role, checkpoints, [((role, row),) for row in range(rows)], rows,
+        config=untied(checkpoint.config), about={"head": head}, sides=sides,
+        notes=[_head_note(role, head)], head=head,
+    )  # fmt: skip
+
+
+def _head_note(role: str, head: str) -> str:
+    return f"{spelled(role)} ties its head, another model does not: the output has {head}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +126,7 @@ class _Alignment:
         came: by token that the source lacks, the role that brings it; empty where none does.
         origins: by role, what each row is made of.
         rows: rows of the output's embeddings.
+        head: name of a head that the mirrored checkpoint gets; or an empty text.
     """
 
     inputs: Mapping[str, Checkpoint]
@@ -95,9 +136,12 @@ class _Alignment:
     came: Mapping[str, str]
     origins: Mapping[str, Sequence[Origin]]
     rows: int
+    head: str
 
     @classmethod
-    def of(cls, checkpoints: Mapping[str, Checkpoint], rule: TokenizerRule) -> _Alignment:
+    def of(
+        cls, checkpoints: Mapping[str, Checkpoint], rule: TokenizerRule, head: str
+    ) -> _Alignment:
         """The alignment that a rule describes."""
         first = BASE if BASE in checkpoints else mirrored(checkpoints)
         source = first if rule.source == UNION else rule.source
@@ -116,7 +160,7 @@ class _Alignment:
         made_of = origins(ids, known, dict(_named(rule, known)), base)
         rows = len(made_of[source])
         rows += -rows % (rule.pad_to_multiple_of or 1)
-        return cls(checkpoints, read, source, ids, came, made_of, rows)
+        return cls(checkpoints, read, source, ids, came, made_of, rows, head)
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """The aligned checkpoints; one that has all of it already is as it was."""
@@ -131,9 +175,7 @@ class _Alignment:
 
     def _is_aligned(self, role: str) -> bool:
         """Whether the embeddings of a checkpoint are those of the output already."""
-        in_place = all(
-            origin == ((role, row),) for row, origin in enumerate(self.origins[role])
-        )
+        in_place = all(origin == ((role, row),) for row, origin in enumerate(self.origins[role]))
         return in_place and self.rows == len(self.origins[role]) == rows_of(self.inputs[role])
 
     def _realigned(self, role: str, sides: Mapping[str, bytes | None]) -> ComposedCheckpoint:
@@ -147,7 +189,7 @@ class _Alignment:
         about = {"vocabulary": {"tokens": len(self.ids), "rows": self.rows, "xxh3_128": digest}}
         return realigned(
             role, self.inputs, rows, self.rows, config=config, about=about, sides=sides,
-            notes=[*self._notes(role)],
+            notes=[*self._notes(role)], head=self.head if role == mirrored(self.inputs) else "",
         )  # fmt: skip
 
     def _notes(self, role: str) -> Iterator[str]:
@@ -163,6 +205,8 @@ class _Alignment:
         )
         if others:
             yield f"{spelled(role)} lacks {others:,} of them, whose rows are filled"
+        if self.head and role == mirrored(self.inputs):
+            yield _head_note(role, self.head)
 
     def _sides(self, role: str) -> dict[str, bytes | None]:
         """The side files of the mirrored checkpoint that change; None where one is left out."""
@@ -204,6 +248,8 @@ class _Alignment:
     def _config(self, content: dict[str, Any], role: str, name: str) -> dict[str, Any]:
         """A config of the mirrored checkpoint for the tokens of the output."""
         content = resized(content, rows_of(self.inputs[role]), self.rows)
+        if self.head and name == CONFIG:
+            content = untied(content)
         if role == self.source:
             return content
         source = self.inputs[self.source]
@@ -258,56 +304,3 @@ def _named(rule: TokenizerRule, known: Mapping[str, Known]) -> Iterator[tuple[st
                 "Name another model or token.",
             )
         yield token, Named(((row.model, at),), row.force)
-
-
-def refuse_other_vocabularies(
-    checkpoints: Mapping[str, Checkpoint], *, force: bool
-) -> Iterator[str]:
-    """Refuse models whose tokens differ, since rows of different tokens would be mixed.
-
-    Args:
-        force: go on where the embeddings have one shape.
-
-    Yields:
-        A note where one tokenizer has tokens more than another, or where `force` goes on.
-
-    Raises:
-        InputRefused: names shapes and numbers of tokens.
-    """
-    own = mirrored(checkpoints)
-    for role, other in checkpoints.items():
-        if role == own:
-            continue
-        ours, theirs = (vocabulary_tensors(c)["embeddings"] for c in (checkpoints[own], other))
-        tokens = _tokens_of(checkpoints[own], other)
-        told = " (" + " and ".join(f"{len(t):,}" for t in tokens) + " tokens)" if tokens else ""
-        where = f"{spelled(role)} and {spelled(own)}"
-        if ours and theirs and ours[0].shape[0] != theirs[0].shape[0]:
-            shapes = " and ".join(
-                f"{t.name} {list(t.shape)}" for t in (theirs[0], ours[0])
-            )
-            raise InputRefused(where, f"have vocabularies that differ: {shapes}{told}", _CHOOSE)
-        if not tokens:
-            continue
-        if apart := list(differences(*tokens)):
-            what = f"number {listed(map(repr, apart), 'token', 3)} differently{told}"
-            if not force:
-                raise InputRefused(where, what, f"{_CHOOSE} --force mixes their rows.")
-            yield f"{where} {what}: their rows are mixed"
-        elif tokens[0] != tokens[1]:
-            yield f"{where} have not all tokens in common{told}: the rows are merged as they are"
-
-
-def _tokens_of(own: Checkpoint, other: Checkpoint) -> list[dict[str, int]]:
-    """The tokens of another checkpoint and of ours; none where they are the same or cannot be read."""
-    both = [other, own]
-    if not all(FILE in each.side_names() for each in both):
-        return []
-    if other.side_bytes(FILE) == own.side_bytes(FILE):
-        return []
-    try:
-        return [reading.vocabulary_of(each).tokens for each in both]
-    except InputRefused:
-        return []
-
-

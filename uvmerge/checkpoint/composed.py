@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,7 @@ class ComposedCheckpoint(Checkpoint):
         about: Mapping[str, Any],
         sides: Mapping[str, bytes | None],
         notes: Sequence[str] = (),
+        apart: Collection[str] = (),
     ) -> ComposedCheckpoint:
         """A checkpoint with these parts.
 
@@ -79,6 +80,7 @@ class ComposedCheckpoint(Checkpoint):
             files: the parts by weight file of the first parent, in the order of their bytes.
             config: the content of its config.json; `sides` holds the bytes.
             notes: sentences for the plan, besides those of the first parent.
+            apart: see `Checkpoint`.
         """
         own = parents[0]
         headers: dict[str, Header] = {}
@@ -92,8 +94,8 @@ class ComposedCheckpoint(Checkpoint):
             sources[name] = _file(own.sources[file], section, parts, entries)
         return cls(
             own.label, own.on_disk(), own.commit, headers, sources, dict(config), None,
-            [*own.notes, *notes], frozenset(own.sources), parents=tuple(parents), about=about,
-            sides=sides,
+            [*own.notes, *notes], frozenset(own.sources), apart=frozenset(apart),
+            parents=tuple(parents), about=about, sides=sides,
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
@@ -137,4 +139,11 @@ def _file(source: Source, section: bytes, parts: Sequence[Part], entries: list[E
     stretches = [Stretch(0, len(section), constant(section))]
     for part, entry in zip(parts, entries, strict=True):
         stretches.append(Stretch(entry.offset, entry.offset + entry.size_bytes, part.fill))
-    return PatchedFile(source, stretches, size=stretches[-1].stop)
+    return _ComposedFile(source, stretches, size=stretches[-1].stop)
+
+
+class _ComposedFile(PatchedFile):
+    """A file none of whose bytes are those of the same place in a stored one."""
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: what lies on the Hub is fetched when it is read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .anatomy import anatomy_of
 from .composed import ComposedCheckpoint, Part, same
 from .folder import Checkpoint, Tensor
 from .header import DTYPE_BITS, FLOATS
-from .ties import heads, token_embeddings
+from .ties import heads, is_tied, token_embeddings
 from .vocabulary import Origin
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def realigned(
     about: Mapping[str, Any],
     sides: Mapping[str, bytes | None],
     notes: Sequence[str] = (),
+    head: str = "",
 ) -> ComposedCheckpoint:
     """The checkpoint of a role with other rows in its embeddings and heads.
 
@@ -68,29 +70,48 @@ def realigned(
         origins: what each row is made of.
         rows: how many rows there are; those after `origins` are the mean of those before.
         config, about, sides, notes: see `ComposedCheckpoint`.
+        head: name of a head that the checkpoint gets, since its embeddings alone were its head; or an
+            empty text.
 
     Raises:
         InputRefused: embeddings differ in width, or hold no floating-point numbers.
     """
     own = checkpoints[role]
     kinds = {t.name: kind for kind, each in vocabulary_tensors(own).items() for t in each}
-    parts = {
-        file: [
-            _aligned(own.tensors[own.renamed.get(e.name, e.name)], kinds, checkpoints, origins, rows)
-            if own.renamed.get(e.name, e.name) in kinds
-            else same(own, own.tensors[own.renamed.get(e.name, e.name)])
-            for e in head.entries
-        ]
-        for file, head in own.headers.items()
-    }
+
+    def parts(file: str) -> Iterator[Part]:
+        for entry in own.headers[file].entries:
+            tensor = own.tensors[own.renamed.get(entry.name, entry.name)]
+            kind = kinds.get(tensor.name)
+            if kind is None:
+                yield same(own, tensor)
+                continue
+            yield _aligned(tensor, kind, checkpoints, origins, rows)
+            if head and kind == "embeddings":
+                yield replace(_aligned(tensor, "head", checkpoints, origins, rows), name=head)
+
+    files = {file: [*parts(file)] for file in own.headers}
     return ComposedCheckpoint.of(
-        [own], parts, config=config, about=about, sides=sides, notes=notes
-    )
+        [own], files, config=config, about=about, sides=sides, notes=notes,
+        apart=[head] if head else (),
+    )  # fmt: skip
+
+
+def head_to_add(role: str, checkpoints: Mapping[str, Checkpoint]) -> str:
+    """The name of the head that a checkpoint lacks since its embeddings are it, while others have one.
+
+    It is empty where there is no such head, or where the checkpoint has several embeddings.
+    """
+    anatomy = anatomy_of(checkpoints[role])
+    if not is_tied(anatomy) or len(vocabulary_tensors(checkpoints[role])["embeddings"]) != 1:
+        return ""
+    others = (vocabulary_tensors(other)["head"] for other in checkpoints.values())
+    return next((tensors[0].name for tensors in others if tensors), "")
 
 
 def _aligned(
     tensor: Tensor,
-    kinds: Mapping[str, str],
+    kind: str,
     checkpoints: Mapping[str, Checkpoint],
     origins: Sequence[Origin],
     rows: int,
@@ -99,7 +120,7 @@ def _aligned(
     donors = {
         role: donor
         for role, each in checkpoints.items()
-        if (donor := _counterpart(each, kinds[tensor.name], tensor)) is not None
+        if (donor := _counterpart(each, kind, tensor)) is not None
     }
     for role, donor in donors.items():
         if donor.shape[1:] != tensor.shape[1:]:

@@ -1,4 +1,4 @@
-"""The config of a merge with another vocabulary: its size, and ids of special tokens. Pure."""
+"""The config of a merge with another vocabulary: its size, ids of special tokens, ties. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _IDS = re.compile(r"(.+_)?token_(id|ids|index)")
-VOCABULARY = "vocab_size"
+VOCABULARY, TIE = "vocab_size", "tie_word_embeddings"
 
 
 def resized(config: Mapping[str, Any], before: int, rows: int) -> dict[str, Any]:
@@ -17,6 +17,16 @@ def resized(config: Mapping[str, Any], before: int, rows: int) -> dict[str, Any]
         else resized(value, before, rows) if isinstance(value, Mapping) else value
         for key, value in config.items()
     }  # fmt: skip
+
+
+def untied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that says, at the top and wherever it says it, that the head is no copy of the embeddings."""
+    inner = {
+        key: untied(value) if TIE in value else value
+        for key, value in config.items()
+        if isinstance(value, Mapping)
+    }
+    return {**config, **inner, TIE: False}
 
 
 def renumbered(

@@ -20,7 +20,13 @@ from ..text import brief
 Json = dict[str, Any]
 # Settings of a model's vocabulary that decide what a token's string means.
 _MEANING = ("type", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+_PLAIN = {
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": False,
+}
 _UNIGRAM_STEP = 10.0  # how far below the least likely piece an added token's entry lies
 
 
@@ -43,7 +49,10 @@ class Tokenizer:
 
 
 def extended(
-    first: Tokenizer, others: Mapping[str, Tokenizer], ids: Mapping[str, int], came: Mapping[str, str]
+    first: Tokenizer,
+    others: Mapping[str, Tokenizer],
+    ids: Mapping[str, int],
+    came: Mapping[str, str],
 ) -> Json:
     """The content of `first` with the tokens that others bring.
 

@@ -76,7 +76,7 @@ def origins(
 
 def _lacking(rows: Mapping[str, int], base: str | None) -> Origin:
     """The row that models without a token get, from the rows of those with it."""
-    if base in rows and len(rows) > 1:
+    if base is not None and base in rows and len(rows) > 1:
         return ((base, rows[base]),)
     return tuple(rows.items())
 
@@ -105,7 +105,5 @@ def differences(one: Mapping[str, int], other: Mapping[str, int]) -> Iterator[st
     by_id = {number: token for token, number in other.items()}
     for token, number in one.items():
         there = other.get(token)
-        if there is not None and there != number:
-            yield token
-        elif there is None and number in by_id:
+        if (number in by_id) if there is None else there != number:
             yield token

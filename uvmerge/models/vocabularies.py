@@ -86,5 +86,3 @@ def _work(checkpoint: Checkpoint, text: str) -> Iterator[dict[str, Any]]:
 
 def _refused(checkpoint: Checkpoint, what: str) -> InputRefused:
     return InputRefused(checkpoint.label, what, _DO)
-
-

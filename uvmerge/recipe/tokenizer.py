@@ -1,13 +1,13 @@
 """The key `tokenizer` of a recipe: read from YAML, written as data, and its models named by role.
 
-    tokenizer: union               # or base, or a model
-    tokenizer:
-      source: union
-      pad-to-multiple-of: 64
-      tokens:
-        "<|im_start|>": {model: org/chat, force: true}
-        "<|extra|>": {model: org/chat, token: "<s>"}     # the row of another token, by text or id
-        "<|new|>": {model: null}                         # zeros
+tokenizer: union               # or base, or a model
+tokenizer:
+  source: union
+  pad-to-multiple-of: 64
+  tokens:
+    "<|im_start|>": {model: org/chat, force: true}
+    "<|extra|>": {model: org/chat, token: "<s>"}     # the row of another token, by text or id
+    "<|new|>": {model: null}                         # zeros
 """
 
 from __future__ import annotations
