@@ -14,43 +14,23 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
-from ..spectral import Matrix, Operand, Whole
+from ..spectral import Matrix, Whole
 from ..text import closest
 from .options import Option, Parameter, did_you_mean
+from .signature import Input, inputs_of, options_of
 
-HELPERS = ("options", "merging_options", "varying")  # modules in this folder that are no operation
+# Modules in this folder that are no operation.
+HELPERS = ("merging_options", "options", "signature", "varying")
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
-GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A positional parameter of an operation, which takes one checkpoint or several.
-
-    Attributes:
-        name: name of the parameter.
-        kind: `Matrix`, `Operand` or `Whole`: what the parameter receives of each checkpoint.
-        several: whether the parameter takes as many checkpoints as are named, like `*models`.
-    """
-
-    name: str
-    kind: type
-    several: bool
-
-    @property
-    def metavar(self) -> str:
-        """The parameter in a usage line: `BASE`, `MODEL...`."""
-        name = self.name.upper()
-        return f"{name.removesuffix('S')}..." if self.several else name
 
 
 @dataclass(frozen=True)
@@ -95,6 +75,11 @@ class Operation:
     def takes_several(self) -> bool:
         """Whether the operation takes any number of checkpoints: a sub-command of `merge`."""
         return any(operand.several for operand in self.operands)
+
+    @property
+    def group(self) -> str:
+        """The heading under which `merge --help` has the operation; empty for most operations."""
+        return getattr(self.function, "group", "")
 
     @property
     def edits(self) -> bool:
@@ -290,47 +275,16 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     # `typing.get_type_hints` of Python 3.10 hides an `Annotated` behind `Optional` where the default
     # is None.
     signature = inspect.signature(function, eval_str=True)
-    options = [
-        _option(name, parameter)
-        for name, parameter in signature.parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
-    ]
-    operands = tuple(_inputs(signature))
-    if not operands:
-        raise TypeError("takes no checkpoint: its positional parameters are the operands")
-    if "draw" in signature.parameters and "seed" not in signature.parameters:
-        raise TypeError("draws without an option seed")
     return Operation(
         function.__name__,
         function,
-        operands,
-        tuple(options),
+        tuple(inputs_of(signature, getattr(function, "models", (1, None)))),
+        tuple(options_of(signature)),
         "place" in signature.parameters,
         "draw" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
     )
-
-
-def _option(name: str, parameter: inspect.Parameter) -> Parameter:
-    """An option, which may differ between tensors where it is a number or a switch."""
-    found = Parameter.read(name, parameter.annotation, parameter.default)
-    varies = found.type in (int, float, bool) and name != "seed"
-    return replace(found, varies=varies)
-
-
-def _inputs(signature: inspect.Signature) -> Iterator[Input]:
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            continue
-        several = parameter.kind is parameter.VAR_POSITIONAL
-        if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
-            raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
-        if parameter.annotation not in (Matrix, Operand, Whole):
-            raise TypeError(
-                f"operand {name} lacks its kind: annotate it with Matrix, Operand or Whole"
-            )
-        yield Input(name, parameter.annotation, several)
 
 
 __all__ = [
