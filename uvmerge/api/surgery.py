@@ -5,6 +5,7 @@ Each phase takes the results of the phases before it; `run.run_all` calls the ph
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -51,6 +52,7 @@ class Surgery:
     """The phases of a surgery, with what they share: settings, watch and the clock."""
 
     def __init__(self, settings: SweepSettings, watch: Watch) -> None:
+        self.started = time.monotonic()
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases = Phases()
@@ -80,10 +82,9 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                whole = (mirrored(references),) if recipe.tokenizer is None else tuple(references)
-                opening = opened(
-                    references, self.settings, whole=whole, by_ranges=recipe.tokenizer is None
-                )
+                at_once = recipe.tokenizer is not None or recipe.mixture is not None
+                whole = tuple(references) if at_once else (mirrored(references),)
+                opening = opened(references, self.settings, whole=whole, by_ranges=not at_once)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])

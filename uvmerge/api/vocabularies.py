@@ -75,7 +75,7 @@ def aligned(
 ) -> dict[str, Checkpoint]:
     """The checkpoints with the vocabulary of the output, side files of the mirrored one included.
 
-    A merge without a rule takes models of one vocabulary. Where the mirrored checkpoint uses its
+    A merge without a rule takes models of one vocabulary; the experts of a mixture may have any. Where the mirrored checkpoint uses its
     embeddings as its head and another model does not, the output gets a head.
 
     Args:
@@ -87,7 +87,7 @@ def aligned(
             embeddings, or tokenizers cannot be united.
         UsageError: the rule names a token that a model does not have.
     """
-    merges = any(step.operation.takes_several for step in recipe.steps)
+    merges = recipe.mixture is None and any(s.operation.takes_several for s in recipe.steps)
     own = mirrored(checkpoints)
     if recipe.tokenizer is not None:
         head = head_to_add(own, checkpoints) if merges else ""

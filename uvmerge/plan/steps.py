@@ -239,6 +239,7 @@ class Plan:
         asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
         asked += [rule_as_data(self.recipe.tokenizer)] if self.recipe.tokenizer else []
+        asked += [self.recipe.mixture] if self.recipe.mixture else []
         material = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 
