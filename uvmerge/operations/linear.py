@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Operand
-from .merging_options import MEANS, Normalize, Weight, of_group, total_of
+from .merging_options import Normalize, Weight, total_of
 
 
-@of_group(MEANS)
 def linear(*models: Operand, weight: Weight = 1.0, normalize: Normalize = True) -> Edited:
     """Average several models, each with a weight of its own.
 

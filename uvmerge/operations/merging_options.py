@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from ..checkpoint.anatomy import Place
 from ..errors import UsageError
+from ..spectral import Operand
 from .options import Function, Option
 from .varying import PerModel
 
-Weight = Annotated[
-    PerModel,
-    Option("weight of each model: one number for all, or one for each, in their order",
-           metavar="w/w", example="--weight 0.5/0.3/0.2"),
-]  # fmt: skip
+WEIGHT = "weight of each model: one number for all, or one for each, in their order"
+Weight = Annotated[PerModel, Option(WEIGHT, metavar="w/w", example="--weight 0.5/0.3/0.2")]
 Density = Annotated[
     PerModel,
     Option("share of the elements of each model's difference to keep", 0, 1, percent=True,
@@ -33,34 +32,36 @@ Gamma = Annotated[
 Scale = Annotated[float, Option("factor on the merged difference", metavar="a")]
 Normalize = Annotated[bool, Option("divide by the sum of the weights")]
 Seed = Annotated[int, Option("seed of the random masks", 0, 2**31 - 1, metavar="n")]
+Rescale = Annotated[
+    bool, Option("scale what is kept of each difference, so that the sum of magnitudes stays")
+]
+Deltas = Annotated[
+    bool, Option("merge differences from the first checkpoint, which is then a base and no model")
+]
+RescaleKept = Annotated[bool, Option("rescale what the random masks keep")]
+RescaleBy = Annotated[
+    Literal["probability", "norm"],
+    Option("divide each element by its probability, or scale all to the same sum of magnitudes"),
+]
 
-# The headings of `uvmerge merge --help`. The last one is for methods that decompose the differences.
+
+def is_layer_matrix(place: Place, operand: Operand) -> bool:
+    """Whether a tensor is one that merges in singular subspaces decompose: a matrix of a layer."""
+    return place.is_matrix and place.layer is not None and len(operand.shape) == 2
+
+
+# The headings of `uvmerge merge --help`.
 MEANS, DIFFERENCES = "Between models", "Differences from a base"
 SUBSPACES = (
-    "Singular subspaces (a systematic study on LLMs, arXiv 2511.21437, finds only task arithmetic"
-    " reliable)"
+    "Singular subspaces (on LLMs a study found only task-arithmetic reliable: arXiv 2511.21437)"
 )
 GROUPS = (MEANS, DIFFERENCES, SUBSPACES)
 
 
-def of_group(group: str) -> Callable[[Function], Function]:
-    """Declare under which heading of `uvmerge merge --help` a way of merging stands."""
-
-    def declare(operation: Function) -> Function:
-        operation.group = group  # type: ignore[attr-defined]
-        return operation
-
-    return declare
-
-
-def takes(least: int, most: int | None = None) -> Callable[[Function], Function]:
-    """Declare how many checkpoints the `*models` of an operation are; without it, 1 or more."""
-
-    def declare(operation: Function) -> Function:
-        operation.models = least, most  # type: ignore[attr-defined]
-        return operation
-
-    return declare
+def in_subspaces(operation: Function) -> Function:
+    """Declare that a way of merging decomposes the differences, for the headings of the help."""
+    operation.group = SUBSPACES  # type: ignore[attr-defined]
+    return operation
 
 
 def total_of(weight: Sequence[float]) -> float:

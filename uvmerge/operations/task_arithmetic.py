@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Operand
-from .merging_options import DIFFERENCES, Normalize, Scale, Weight, of_group, total_of
+from .merging_options import Normalize, Scale, Weight, total_of
 
 
-@of_group(DIFFERENCES)
 def task_arithmetic(
     base: Operand,
     *models: Operand,
