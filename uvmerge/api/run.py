@@ -19,6 +19,7 @@ from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
+from ..plan import words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
@@ -88,6 +89,8 @@ class Result:
         """What was done, in a sentence."""
         if self.was_there:
             return "was there already: the whole output of this command; nothing was written"
+        if self.plan.recipe.mixture is not None:
+            return f"done in {duration(self.seconds)}: {size(self.plan.bytes_out)} written, {words.summary(self.plan)}"
         edited = sum(entry["changed"] for entry in self.edits.values())
         reset = self.plan.counts()["reset"]
         changed = [f"{edited:,} changed"] if edited or not reset else []

@@ -30,7 +30,7 @@ def moe_command(config: str, out: str, **settings: Any) -> None:
     router's rows are the base's hidden states for each expert's prompts (`gate_mode: hidden`, or
     `hidden_avg`), their embeddings (`cheap_embed`), or drawn (`random`, `uniform_random`).
 
-    The result wants training: the attention has seen one expert's answers only, and the routers have
+    The result wants training: the attention was not trained with these experts, and the routers have
     not learned to choose.
     """
     from ..api.moe import moe
