@@ -16,7 +16,6 @@ from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.mixture import Member, layout_of, mixture, routers_of
 from ..checkpoint.ties import token_embeddings
-from ..checkpoint.tokenizer_json import as_bytes
 from ..errors import counted
 from ..models import routers
 from ..models.prompts import Prompt
@@ -112,7 +111,6 @@ def _mixture(
         router_dtype="F32" if asked.dtype or settings.dtype != "keep" else None,
         per_token=asked.per_token,
         about=about,
-        as_bytes=as_bytes,
     )
     found.notes.extend(_notes(asked, rows))
     return found

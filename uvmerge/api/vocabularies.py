@@ -9,7 +9,7 @@ from typing import Any
 import xxhash
 
 from ..checkpoint.bounded import CONFIG_BYTES, parse_json
-from ..checkpoint.composed import ComposedCheckpoint
+from ..checkpoint.composed import Beside, ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.merged import TOKENIZER_FILES
 from ..checkpoint.revocabulary import head_to_add, realigned, rows_of
@@ -104,11 +104,9 @@ def _with_head(role: str, checkpoints: Mapping[str, Checkpoint], head: str) -> C
     """A checkpoint with a head of its own, equal to its embeddings."""
     checkpoint, rows = checkpoints[role], rows_of(checkpoints[role])
     sides = {CONFIG: as_bytes(untied(checkpoint.config))} if checkpoint.config else {}
-    return realigned(
-        role, checkpoints, [((role, row),) for row in range(rows)], rows,
-        config=untied(checkpoint.config), about={"head": head}, sides=sides,
-        notes=[_head_note(role, head)], head=head,
-    )  # fmt: skip
+    beside = Beside(untied(checkpoint.config), {"head": head}, sides, [_head_note(role, head)])
+    as_they_are = [((role, row),) for row in range(rows)]
+    return realigned(role, checkpoints, as_they_are, rows, beside, head)
 
 
 def _head_note(role: str, head: str) -> str:
@@ -187,10 +185,9 @@ class _Alignment:
             config = resized(config, rows_of(checkpoint), self.rows)
         digest = xxhash.xxh3_128_hexdigest(repr((self.ids, rows, self.rows)).encode())
         about = {"vocabulary": {"tokens": len(self.ids), "rows": self.rows, "xxh3_128": digest}}
-        return realigned(
-            role, self.inputs, rows, self.rows, config=config, about=about, sides=sides,
-            notes=[*self._notes(role)], head=self.head if role == mirrored(self.inputs) else "",
-        )  # fmt: skip
+        beside = Beside(config, about, sides, [*self._notes(role)])
+        head = self.head if role == mirrored(self.inputs) else ""
+        return realigned(role, self.inputs, rows, self.rows, beside, head)
 
     def _notes(self, role: str) -> Iterator[str]:
         """What the plan says of a checkpoint."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..errors import InputRefused, listed
 from ..text import brief
-from .composed import ComposedCheckpoint, Fill, Part, same, stored
+from .composed import Beside, ComposedCheckpoint, Fill, Part, same, stored
 from .folder import Checkpoint, Tensor
 from .header import DTYPE_BITS, FLOATS, size_bytes
+from .tokenizer_json import as_bytes
 
 _BLOCK = re.compile(r"(model\.layers\.(\d+)\.)mlp\.(gate|up|down)_proj\.weight")
 _DROPPED = re.compile(r".*rotary_emb\.inv_freq")  # a loader makes it itself
@@ -115,7 +116,6 @@ def mixture(
     router_dtype: str | None,
     per_token: int,
     about: Mapping[str, Any],
-    as_bytes: Callable[[dict[str, Any]], bytes],
 ) -> ComposedCheckpoint:
     """The mixture; its tensors are in the files of the base.
 
@@ -124,7 +124,6 @@ def mixture(
         router_dtype: dtype of the routers; None for that of the base.
         per_token: how many experts a token passes.
         about: what tells the mixture apart, for its identity.
-        as_bytes: writes the config.
 
     Raises:
         InputRefused: the base has a tensor that the layout has not, or an expert does not fit.
@@ -144,8 +143,8 @@ def mixture(
     return ComposedCheckpoint.of(
         list({id(parent): parent for parent in parents}.values()),
         {file: parts for file, parts in files.items() if parts},
-        config=config, about=about, sides={"config.json": as_bytes(config)},
-    )  # fmt: skip
+        Beside(config, about, {"config.json": as_bytes(config)}),
+    )
 
 
 @dataclass(frozen=True)
