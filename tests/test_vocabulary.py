@@ -15,8 +15,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models as kinds, pre_tok
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import uvmerge
+from uvmerge.checkpoint.folder import Checkpoint
 from uvmerge.checkpoint.tokenizer_json import Tokenizer as Parsed, extended
 from uvmerge.checkpoint.vocabulary import Known, Named, differences, origins, united
+from uvmerge.engine.settings import Control
+from uvmerge.models.vocabularies import vocabulary_of
 
 FOX = "the quick brown fox jumps over the lazy dog again and again, the dog sleeps"
 ROWS = "merging models of language: rows of tokens, the heads and embeddings of models"
@@ -178,11 +181,31 @@ def test_rows_are_aligned_by_token_and_padding_is_dropped(tmp_path: Path) -> Non
     assert "models[1] lacks 1 of them, whose rows are filled" in done.plan.notes
     uvmerge.mean(a, b, tmp_path / "model", tokenizer=str(b))
     assert firsts(tmp_path / "model") == [1500.5, 2001, 1502, 2003]
-    uvmerge.mean(a, b, tmp_path / "union", tokenizer="union")
+    done = uvmerge.mean(a, b, tmp_path / "union", tokenizer="union")
+    assert "embeddings by the rule for the vocabulary" in done.summary
+    assert uvmerge.check(tmp_path / "union", against=a)["changed"] == 1
     assert firsts(tmp_path / "union") == [1000, 1500.5, 1502, 2001, 2003]
     ours, theirs = zoo.tensors(a)[HEAD], zoo.tensors(b)[HEAD]
     rows = [ours[0], (ours[1] + theirs[0]) / 2, (ours[2] + theirs[2]) / 2, theirs[1], theirs[3]]
     assert torch.allclose(zoo.tensors(tmp_path / "union")[HEAD], torch.stack(rows))
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    a = model(tmp_path / "a", bytewise(FOX, 290, "<eos>"), seed=1)
+    b = model(tmp_path / "b", bytewise(ROWS, 300, "<im>", "<eos>"), seed=2)
+    with Checkpoint.open(a) as checkpoint:  # the library gives them in another order each time
+        numbers = list(vocabulary_of(checkpoint).tokens.values())
+    assert numbers == list(range(len(numbers)))
+    uvmerge.mean(a, b, tmp_path / "one", tokenizer="union")
+    control = Control()
+    control.stop.set()
+    with pytest.raises(uvmerge.Interrupted):
+        uvmerge.mean(a, b, tmp_path / "two", tokenizer="union", control=control)
+    with pytest.raises(uvmerge.InputRefused, match="--overwrite"):
+        uvmerge.mean(a, b, tmp_path / "two", tokenizer="base")  # another plan
+    uvmerge.mean(a, b, tmp_path / "two", tokenizer="union")
+    assert zoo.raw(tmp_path / "one") == zoo.raw(tmp_path / "two")
+    assert uvmerge.mean(a, b, tmp_path / "two", tokenizer="union").was_there
 
 
 def test_a_token_of_one_model_has_no_difference_from_the_base(tmp_path: Path) -> None:
@@ -329,7 +352,7 @@ def test_a_head_that_one_model_ties_is_written_and_the_config_says_so(tmp_path: 
     assert torch.allclose(head[0], (start[0] + zoo.tensors(c)[HEAD][0]) / 2)
     for out in ("out", "union"):
         assert config_of(tmp_path / out)["tie_word_embeddings"] is False
-        assert uvmerge.check(tmp_path / out, load=True)["loaded"]
+        assert uvmerge.check(tmp_path / out, load=True, against=a)["loaded"]
     uvmerge.mean(b, a, tmp_path / "other")
     assert torch.allclose(zoo.tensors(tmp_path / "other")[HEAD], made[HEAD])
 

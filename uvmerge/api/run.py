@@ -99,6 +99,8 @@ class Result:
         rest = "everything else byte-identical"
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
+        elif self.plan.recipe.tokenizer is not None:
+            rest = "embeddings by the rule for the vocabulary, everything else byte-identical"
         elif not edited + reset:
             rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"

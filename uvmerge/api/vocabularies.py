@@ -21,6 +21,7 @@ from ..errors import InputRefused, UsageError, counted
 from ..models import vocabularies as reading
 from ..models.vocabularies import FILE, Vocabulary
 from ..output.places import Reference
+from ..output.sidefiles import LARGEST_BYTES
 from ..recipe.recipe import Recipe
 from ..recipe.tokenizer import with_roles
 from ..recipe.tokenizer_rule import UNION, TokenizerRule
@@ -212,7 +213,11 @@ class _Alignment:
         if role != self.source:
             names = [name for name in source.side_names() if TOKENIZER_FILES.fullmatch(name)]
             found = dict.fromkeys(n for n in own.side_names() if TOKENIZER_FILES.fullmatch(n))
-            found |= {name: source.side_bytes(name) for name in names}
+            found |= {
+                name: source.side_bytes(name)
+                for name in names
+                if source.side_size(name) <= LARGEST_BYTES
+            }
         if self.came:
             found |= self._extended(source)
         for name in (CONFIG, GENERATION):
@@ -266,7 +271,9 @@ def _read(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Vocabulary]:
     known: dict[bytes, Vocabulary] = {}
     found: dict[str, Vocabulary] = {}
     for role, checkpoint in checkpoints.items():
-        raw = checkpoint.side_bytes(FILE) if FILE in checkpoint.side_names() else b""
+        raw = b""
+        if FILE in checkpoint.side_names() and checkpoint.side_size(FILE) <= LARGEST_BYTES:
+            raw = checkpoint.side_bytes(FILE)
         if raw and raw in known:
             found[role] = known[raw]
             continue
