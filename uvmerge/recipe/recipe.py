@@ -32,7 +32,9 @@ from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
-from .reader import Field, Reader, compose
+from .mergekit import Merge, is_mergekit, merge_of
+from .mergekit_words import MARKS
+from .reader import Field, Reader, anchored_lines, compose
 
 FORMAT_VERSION = 1
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
@@ -105,6 +107,7 @@ class Recipe:
         layer_map: where depths differ, which base layer each fine-tuned layer is, written
             FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
         name, description: for people.
+        merge: what a file of mergekit says, of which the recipe was made; else None.
     """
 
     steps: tuple[RecipeStep, ...]
@@ -113,6 +116,7 @@ class Recipe:
     layer_map: str | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
+    merge: Merge | None = None
 
     def __repr__(self) -> str:
         inputs = (f"{name} {reference}" for name, reference in self.references.items())
@@ -143,13 +147,21 @@ class Recipe:
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
         """Read the text of a recipe; `source` names it in messages."""
-        return cls.of_nodes(compose(text, source), Reader(source))
+        node = compose(text, source, MARKS)
+        if is_mergekit(node):
+            return cls.of_merge(merge_of(node, source, anchored_lines(text)))
+        return cls.of_nodes(node, Reader(source))
+
+    @classmethod
+    def of_merge(cls, merge: Merge) -> Recipe:
+        """The recipe that a file of mergekit is: one step, on all tensors."""
+        step = RecipeStep(merge.operation, merge.options, Selection())
+        return cls((step,), merge.layout.references(), merge.dtype, name=merge.name, merge=merge)
 
     @classmethod
     def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
         """The recipe in the root node of a YAML document."""
         keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
-        _refuse_mergekit(node, reader)
         return _build(reader.mapping(node, keys), reader)
 
     @classmethod
@@ -215,19 +227,6 @@ class Recipe:
             )
 
 
-def _refuse_mergekit(node: yaml.Node, reader: Reader) -> None:
-    """Refuse the YAML of mergekit, saying which key gives it away."""
-    keys = {str(k.value): k for k, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
-    found = next((keys[k] for k in ("merge_method", "slices", "base_model") if k in keys), None)
-    if found is not None and "uvmerge" not in keys:
-        raise reader.fail(
-            found.start_mark.line + 1,
-            f"is a recipe of mergekit ({found.value}), which uvmerge does not read",
-            "Write `uvmerge: 1`, base, finetuned and steps; `- interpolate: {scale: 0.3}` is its"
-            " linear merge of two.",
-        )
-
-
 def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
     for key in ("uvmerge", "steps"):
         if key not in fields:
@@ -238,7 +237,7 @@ def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
             fields["uvmerge"].line,
             f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}",
         )
-    texts = {
+    texts: dict[str, Any] = {
         key.replace("-", "_"): _text(key, fields[key], reader) for key in TEXT_KEYS if key in fields
     }
     names = [name for name in operations.operand_names() if name in fields]
