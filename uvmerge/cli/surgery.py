@@ -56,7 +56,7 @@ def _example(operation: Operation, *groups: str) -> str:
     """The command of an operation with checkpoints: `uvmerge restore base sft`."""
     words = ["uvmerge", *groups, operation.command]
     for operand in operation.operands:
-        names = ["a", "b", "c"] if operand.several else [operand.name]
+        names = ["a", "b", "c"][: operand.most] if operand.several else [operand.name]
         words += ["sft"] if operand.name == FINETUNED else names
     return " ".join(words)
 

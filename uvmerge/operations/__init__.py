@@ -14,43 +14,28 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
-from ..spectral import Matrix, Operand, Whole
+from ..spectral import Matrix, Whole
 from ..text import closest
+from .inputs import Input, read_inputs
 from .options import Option, Parameter, did_you_mean
 
-HELPERS = ("options", "merging_options", "varying")  # modules in this folder that are no operation
+HELPERS = (
+    "inputs",
+    "options",
+    "merging_options",
+    "varying",
+)  # modules in this folder that are no operation
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
 GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A positional parameter of an operation, which takes one checkpoint or several.
-
-    Attributes:
-        name: name of the parameter.
-        kind: `Matrix`, `Operand` or `Whole`: what the parameter receives of each checkpoint.
-        several: whether the parameter takes as many checkpoints as are named, like `*models`.
-    """
-
-    name: str
-    kind: type
-    several: bool
-
-    @property
-    def metavar(self) -> str:
-        """The parameter in a usage line: `BASE`, `MODEL...`."""
-        name = self.name.upper()
-        return f"{name.removesuffix('S')}..." if self.several else name
 
 
 @dataclass(frozen=True)
@@ -157,8 +142,7 @@ class Operation:
             elif rest:
                 assigned[operand.name] = rest.pop(0)
         found: dict[str, T] = by_role(assigned)
-        names = {name_of(role) for role in found}
-        if rest or given.keys() != {"out"} or len(names) < len(self.operands):
+        if rest or given.keys() != {"out"} or not all(each.fits(found) for each in self.operands):
             count = counted(len(found) + len(rest) + len(given) - ("out" in given), "checkpoint")
             raise UsageError(self.command, f"cannot work on {count}", f"Usage: {self.usage}")
         return found, given["out"]
@@ -295,7 +279,7 @@ def read_operation(function: Callable[..., Any]) -> Operation:
         for name, parameter in signature.parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
     ]
-    operands = tuple(_inputs(signature))
+    operands = tuple(read_inputs(function, signature))
     if not operands:
         raise TypeError("takes no checkpoint: its positional parameters are the operands")
     if "draw" in signature.parameters and "seed" not in signature.parameters:
@@ -317,20 +301,6 @@ def _option(name: str, parameter: inspect.Parameter) -> Parameter:
     found = Parameter.read(name, parameter.annotation, parameter.default)
     varies = found.type in (int, float, bool) and name != "seed"
     return replace(found, varies=varies)
-
-
-def _inputs(signature: inspect.Signature) -> Iterator[Input]:
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            continue
-        several = parameter.kind is parameter.VAR_POSITIONAL
-        if parameter.kind is parameter.VAR_KEYWORD or parameter.default is not parameter.empty:
-            raise TypeError(f"{name} is neither an operand nor an option: put * before the options")
-        if parameter.annotation not in (Matrix, Operand, Whole):
-            raise TypeError(
-                f"operand {name} lacks its kind: annotate it with Matrix, Operand or Whole"
-            )
-        yield Input(name, parameter.annotation, several)
 
 
 __all__ = [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+from ..checkpoint.anatomy import Place
+from ..spectral import Operand
 from .options import Option
 from .varying import PerModel
 
-Weight = Annotated[
-    PerModel,
-    Option("weight of each model: one number for all, or one for each, in their order",
-           metavar="w/w", example="--weight 0.5/0.3/0.2"),
-]  # fmt: skip
+WEIGHT = "weight of each model: one number for all, or one for each, in their order"
+Weight = Annotated[PerModel, Option(WEIGHT, metavar="w/w", example="--weight 0.5/0.3/0.2")]
 Density = Annotated[
     PerModel,
     Option("share of the elements of each model's difference to keep", 0, 1, percent=True,
@@ -30,3 +29,19 @@ Gamma = Annotated[
 Scale = Annotated[float, Option("factor on the merged difference", metavar="a")]
 Normalize = Annotated[bool, Option("divide by the sum of the weights")]
 Seed = Annotated[int, Option("seed of the random masks", 0, 2**31 - 1, metavar="n")]
+Rescale = Annotated[
+    bool, Option("scale what is kept of each difference, so that the sum of magnitudes stays")
+]
+Deltas = Annotated[
+    bool, Option("merge differences from the first checkpoint, which is then a base and no model")
+]
+RescaleKept = Annotated[bool, Option("rescale what the random masks keep")]
+RescaleBy = Annotated[
+    Literal["probability", "norm"],
+    Option("divide each element by its probability, or scale all to the same sum of magnitudes"),
+]
+
+
+def is_layer_matrix(place: Place, operand: Operand) -> bool:
+    """Whether a tensor is one that merges in singular subspaces decompose: a matrix of a layer."""
+    return place.is_matrix and place.layer is not None and len(operand.shape) == 2

@@ -27,7 +27,7 @@ from .. import operations
 from ..checkpoint.header import DTYPE_WORDS, DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..checkpoint.selection import Selection, parse_layer_map
-from ..errors import RecipeError, UsageError
+from ..errors import RecipeError, UsageError, counted
 from ..operations import Operation
 from ..operations.options import FILTERS, did_you_mean
 from ..text import brief, two_lines
@@ -217,6 +217,12 @@ class Recipe:
                         f"names no {operand.name}, which {operation.command} takes",
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
+                    )
+                if operand.several and not operand.fits(roles):
+                    raise UsageError(
+                        operation.command,
+                        f"cannot work on {counted(len(operation.roles_among(roles)), 'checkpoint')}",
+                        f"Usage: {operation.usage}",
                     )
             is_made = is_made or not operation.edits
         taken = {role for step in self.steps for role in step.operation.roles_among(roles)}

@@ -1,0 +1,86 @@
+"""Arithmetic of merges: which values are kept, which signs are elected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from uvmerge.spectral import vectors
+
+
+def rounded(n: int, seed: int = 0) -> torch.Tensor:
+    """Values of few different sizes, as differences of bfloat16 numbers are."""
+    dice = np.random.default_rng(seed)
+    return torch.tensor(np.round(dice.normal(size=n) * 8) / 1024)
+
+
+@pytest.mark.parametrize("start", [0, 1, 37, 500, 998, 1000])
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e300])
+def test_places_of_the_ascending_order_prefer_lower_indices(start: int, scale: float) -> None:
+    sizes = (rounded(1000) * scale).abs()
+    values = sizes.numpy()
+    for stop in {start, min(start + 1, 1000), (start + 1000) // 2, 1000}:
+        found = vectors.ranked(sizes, start, stop).numpy()
+        inside = np.sort(values)[start:stop]
+        assert np.array_equal(np.sort(values[found]), inside)
+        for value in set(inside):
+            equal = found[values == value]
+            assert equal[: equal.sum()].all()  # those of lower index, and no others
+    if not start:
+        expected = np.zeros(1000, dtype=bool)
+        expected[np.argsort(-values, kind="stable")[:300]] = True
+        assert np.array_equal(vectors.ranked(sizes, 700, 1000).numpy(), expected)
+
+
+def test_values_at_positions_are_those_of_the_sorted_values() -> None:
+    values = torch.cat([rounded(300).abs(), torch.tensor([0.0, -0.0, torch.inf, 5e-324])])
+    positions = [0, 1, 75, 151, 227, 303]
+    ordered = np.sort(values.numpy())
+    assert vectors.in_order(values, positions) == [ordered[p] for p in positions]
+
+
+@pytest.mark.parametrize(
+    ("density", "kept"), [(0, 0), (1e-9, 1), (0.29, 28), (0.5, 50), (0.999, 99), (1, 100)]
+)
+def test_a_density_keeps_whole_numbers_of_values(density: float, kept: int) -> None:
+    delta = rounded(100) + 1  # none is zero
+    found = vectors.keep_largest(delta, density)
+    assert int((found != 0).sum()) == kept
+    assert torch.equal(found[found != 0], delta[found != 0])
+
+
+def test_signs_are_elected_by_weighted_sums() -> None:
+    one, two, three = (
+        torch.tensor(values, dtype=torch.float64)
+        for values in ([1.0, 1, 1, 0, -2], [-3.0, -1, 2, 0, 4], [1.0, 0, -9, 0, -2])
+    )
+    found = vectors.agreeing_sum([one, two, three], [1.0, 1.0, 0.5], normalize=True)
+    # −1.5: minus; 0: plus; −1.5: minus; nothing agrees; 1: plus
+    assert found.tolist() == [-3.0, 1.0, -9.0, 0.0, 4.0]
+    found = vectors.agreeing_sum([one, two, three], [1.0, 1.0, 0.5], normalize=False)
+    assert found.tolist() == [-3.0, 1.0, -4.5, 0.0, 4.0]
+
+
+def test_negative_weights_turn_the_sign_and_count_in_the_divisor() -> None:
+    one, two = torch.tensor([2.0]).double(), torch.tensor([3.0]).double()
+    assert vectors.agreeing_sum([one, two], [1.0, -1.0], normalize=True).tolist() == [3.0]
+    assert vectors.weighted_sum([one, two], [1.0, -1.0], normalize=True).tolist() == [-1.0]
+    assert vectors.weighted_sum([one, two], [1.0, -0.5], normalize=True).tolist() == [1.0]
+
+
+def test_what_is_kept_is_rescaled_to_the_same_sum_of_magnitudes() -> None:
+    delta = rounded(100)
+    kept = vectors.keep_largest(delta, 0.3)
+    found = vectors.rescaled(kept, delta)
+    assert float(found.abs().sum()) == pytest.approx(float(delta.abs().sum()), rel=1e-14)
+    nothing = torch.zeros_like(delta)
+    assert torch.equal(vectors.rescaled(nothing, delta), nothing)
+    assert torch.equal(vectors.rescaled(nothing, nothing), nothing)
+
+
+def test_a_unit_vector_of_zeros_is_zeros() -> None:
+    direction, size = vectors.unit(torch.zeros(3, 2).double())
+    assert size == 0 and not direction.any()
+    direction, size = vectors.unit(torch.tensor([[3e-200, 4e-200]], dtype=torch.float64))
+    assert size == pytest.approx(5e-200) and direction.tolist()[0] == pytest.approx([0.6, 0.8])
