@@ -21,7 +21,7 @@ from ..output.places import Reference, check_apart, made_parents, report_folder,
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
-from . import diff
+from . import diff, vocabularies
 from .finished import finished_runs
 from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -183,7 +183,9 @@ def run_all(
     """
     started = time.monotonic()
     surgery = Surgery(settings, watch)
-    with surgery.opened([out for _, out in tasks], references) as checkpoints:
+    rule = vocabularies.rule_of(tasks[0][0], settings, references)
+    tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
+    with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
         planned = surgery.planned(tasks, checkpoints)
         if settings.dry_run:
             surgery.announce(planned.runs, planned.engine)

@@ -37,7 +37,7 @@ from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from . import fetching
+from . import fetching, vocabularies
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .runs import Planned, Run, head_of, refuse_full_disk
@@ -59,9 +59,15 @@ class Surgery:
 
     @contextmanager
     def opened(
-        self, outs: Sequence[Reference], references: Mapping[str, Reference]
+        self,
+        outs: Sequence[Reference],
+        references: Mapping[str, Reference],
+        recipe: Recipe,
     ) -> Iterator[dict[str, Checkpoint]]:
-        """The checkpoints by role, after a check that outputs and inputs do not overlap."""
+        """The checkpoints by role, after a check that outputs and inputs do not overlap.
+
+        They have the vocabulary that the recipe asks for.
+        """
         self.references = references
         for role, reference in references.items():
             if hides_a_model(reference):
@@ -74,11 +80,15 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                own = (mirrored(references),)
-                opening = opened(references, self.settings, whole=own, by_ranges=True)
+                whole = (mirrored(references),) if recipe.tokenizer is None else tuple(references)
+                opening = opened(
+                    references, self.settings, whole=whole, by_ranges=recipe.tokenizer is None
+                )
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
+            with self.phases.timed("open"):
+                checkpoints = vocabularies.aligned(checkpoints, recipe, force=self.settings.force)
             yield checkpoints
 
     def planned(

@@ -31,7 +31,7 @@ Read = Callable[[Tensor], bytearray]
 # Makes the bytes of tensors of the base that belong together, by name.
 Merger = Callable[[Adapter, Sequence[Merge], Mapping[str, Tensor], Read], Mapping[str, memoryview]]
 # Files of a tokenizer, which are taken from one folder only.
-_TOKENIZER = re.compile(
+TOKENIZER_FILES = re.compile(
     r"tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt"
     r"|chat_template.*|.*\.(model|tiktoken|jinja)"
 )
@@ -257,7 +257,7 @@ class MergedCheckpoint(Checkpoint):
         own = set(self._own_sides())
         if "tokenizer_config.json" not in own:
             return set()
-        return {name for name in self.base.side_names() if _TOKENIZER.fullmatch(name)} - own
+        return {name for name in self.base.side_names() if TOKENIZER_FILES.fullmatch(name)} - own
 
 
 def patched(base: Checkpoint, results: Results) -> dict[str, Source]:

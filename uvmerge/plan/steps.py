@@ -14,6 +14,7 @@ from ..checkpoint.roles import BASE, mirrored
 from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..recipe.recipe import Recipe
+from ..recipe.tokenizer import rule_as_data
 from ..text import html_table, inert, safe, size, table, two_lines
 from .layout import OutputFile
 
@@ -231,6 +232,7 @@ class Plan:
         layout = [(file.name, file.digest) for file in self.files]
         asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
+        asked += [rule_as_data(self.recipe.tokenizer)] if self.recipe.tokenizer else []
         material = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 

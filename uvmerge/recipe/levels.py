@@ -59,6 +59,8 @@ class Levels(Varying):
             self._value(
                 span.name_in(source, name, place), position, (source.settings, *above), source.where
             )
+            if self.about.of_base or source.model != part.base
+            else 1.0  # the weight of a base is not used
             for source in self.layout.models_of(part)
         ]
         if self.nonzero and abs(sum(found)) < 1e-12:

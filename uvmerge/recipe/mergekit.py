@@ -15,14 +15,14 @@ import yaml
 from .. import operations
 from ..errors import UsageError
 from ..operations import Operation
-from ..operations.options import Parameter, did_you_mean
+from ..operations.options import did_you_mean
 from ..operations.varying import EVERYTHING, Rule
 from ..text import brief
 from . import mergekit_words as words
 from .levels import Levels
 from .mergekit_layout import DEFAULT, Layout, Module, Settings
 from .mergekit_sources import SourceReader
-from .mergekit_tokens import tokenizer_rule
+from .mergekit_tokens import rule_data, tokenizer_rule
 from .mergekit_values import MergingReader, checked
 from .mergekit_words import NEEDED, REQUIRED, Method, Word
 from .tokenizer_rule import TokenizerRule
@@ -55,6 +55,21 @@ class Merge:
     name: str | None
     notes: tuple[str, ...] = field(compare=False)
     content: Mapping[str, Any]
+
+    def as_data(self, dtype: str | None, tokenizer: TokenizerRule | None) -> dict[str, Any]:
+        """The file as plain data.
+
+        Args:
+            dtype: of the output, which the caller may have changed.
+            tokenizer: a rule that replaces the file's; None to keep that.
+        """
+        data = dict(self.content)
+        if dtype != self.dtype:
+            data["out_dtype"] = dtype
+        if tokenizer is not None:
+            data.pop("tokenizer_source", None)
+            data["tokenizer"] = rule_data(tokenizer)
+        return {key: data[key] for key in words.TOP if key in data}
 
 
 def is_mergekit(node: yaml.Node) -> bool:
@@ -189,28 +204,57 @@ class _Parser:
         self, layout: Layout, method: Method, operation: Operation, name: str
     ) -> dict[str, Any]:
         """The options of the operation: a value that is the same everywhere as it is."""
-        found: dict[str, Any] = {}
+        known = {each.name: each for each in operation.parameters}
+        found = {key: value for key, value in method.fixed.items() if key in known}
+        if "deltas" in known and any(part.base for part in layout.slices):
+            found["deltas"] = True
+        if "vectors" in known:
+            found["vectors"] = self._vectors(layout)
         for word, about in method.words.items():
-            rules = tuple(r for each in _levels(layout) for r in each.get(word, ()))
-            parameter = _parameter(operation, about)
+            rules = tuple(r for each in levels_of(layout) for r in each.get(word, ()))
+            parameter = known.get(about.option)
             if parameter is None:
                 self._refuse_without_option(rules, word, about, name)
-                continue
-            checked(rules, parameter.parse)
-            self._refuse_missing(layout, word, about)
-            nonzero = word == "weight" and method.divides
-            levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
-            is_plain = not rules and about.default is not REQUIRED
-            found[parameter.name] = about.default if is_plain else _simplest(levels)
-        return found
+            elif about.option != "vectors":
+                checked(rules, parameter.parse)
+                self._refuse_missing(layout, word, about)
+                nonzero = word == "weight" and method.divides and self._divides(layout)
+                levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
+                is_plain = not rules and about.default is not REQUIRED
+                found[parameter.name] = about.default if is_plain else _simplest(levels)
+        return {key: value for key, value in found.items() if value != known[key].default}
+
+    def _divides(self, layout: Layout) -> bool:
+        """Whether no level says that the weights are not divided by their sum."""
+        words_ = ("normalize", "normalize_weights")
+        given = (
+            rule for each in levels_of(layout) for word in words_ for rule in each.get(word, ())
+        )
+        return all(all(rule.values) for rule in given)
+
+    def _vectors(self, layout: Layout) -> str:
+        """What counts as one vector for nuslerp, by the peer's two switches."""
+        switches = {"nuslerp_flatten": True, "nuslerp_row_wise": False}
+        for word in switches:
+            for settings in levels_of(layout):
+                for rule in settings.get(word, ()):
+                    is_global = settings is layout.settings and rule.filter == EVERYTHING
+                    if not is_global or len(rule.values) > 1:
+                        do = f"Write `{word}: true` or false under `parameters:` of the file."
+                        raise self._at(rule.where, f"{word} must be one value for everything", do)
+                    switches[word] = rule.values[0]
+        if switches["nuslerp_flatten"]:
+            return "whole"
+        return "columns" if switches["nuslerp_row_wise"] else "rows"
 
     def _refuse_missing(self, layout: Layout, word: str, about: Word) -> None:
         """Refuse a parameter that must have a value and has none in any level; note an idle one."""
         for module in layout.modules:
             above = word in layout.settings or word in module.settings
             for part in module.slices:
-                base = layout.base_of(part)
-                if about.per_model and base is not None and word in base.settings:
+                base = next((s for s in part.sources if s.model == part.base), None)
+                idle = about.per_model and not about.of_base
+                if idle and base is not None and word in base.settings:
                     line = base.settings[word][0].where.rpartition(":")[2]
                     self.notes.append(f"line {line}: {word} of the base is not used")
                 if about.default is not REQUIRED or above or word in part.settings:
@@ -219,7 +263,7 @@ class _Parser:
                 if not about.per_model:
                     raise self._at(part.where, f"{word} has no value", do)
                 for each in layout.models_of(part):
-                    if word not in each.settings:
+                    if word not in each.settings and (each is not base or about.of_base):
                         raise self._at(
                             each.where, f"{word} has no value for {brief(each.model)}", do
                         )
@@ -228,7 +272,7 @@ class _Parser:
         self, rules: tuple[Rule, ...], word: str, about: Word, name: str
     ) -> None:
         """Refuse a value that would have an effect, of a parameter that the operation has not."""
-        for rule in rules if about.options else ():
+        for rule in rules if about.option else ():
             if any(value != about.default for value in rule.values):
                 what = f"{word} other than {about.default} is not supported for {name}"
                 raise self._at(rule.where, what, f"Leave {word} out.")
@@ -268,7 +312,7 @@ class _Parser:
         return self.reader.text(self.fields[key], key)
 
 
-def _levels(layout: Layout) -> Iterator[Settings]:
+def levels_of(layout: Layout) -> Iterator[Settings]:
     """The settings of every level, from that of everything down to the sources."""
     yield layout.settings
     for module in layout.modules:
@@ -277,12 +321,6 @@ def _levels(layout: Layout) -> Iterator[Settings]:
             yield part.settings
             for source in part.sources:
                 yield source.settings
-
-
-def _parameter(operation: Operation, about: Word) -> Parameter | None:
-    """The option of the operation that a parameter is; None where it has none."""
-    known = {each.name: each for each in operation.parameters}
-    return next((known[name] for name in about.options if name in known), None)
 
 
 def _simplest(levels: Levels) -> Any:

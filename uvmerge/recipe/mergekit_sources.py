@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -16,6 +17,7 @@ from .reader import Field
 
 _PARTS = ("model", "lora", "override_architecture")
 _PATH = ("path", "revision")
+_REFERENCES = ("model", "base_model", "tokenizer_source", "source")  # keys whose value may be one
 
 
 class SourceReader:
@@ -69,7 +71,7 @@ class SourceReader:
             about = self.words.get(name)
             if about is None:
                 self._unused(name, each)
-            elif not per_model and not about.per_model and about.options:
+            elif not per_model and not about.per_model and about.option:
                 raise self.reader.fail(
                     each.line, f"{name} of {of} is never read: {self.method} has one {name} for all",
                     "Write it under `parameters:` of the file or of the slice.",
@@ -190,3 +192,29 @@ class SourceReader:
 
     def _where(self, given: Field) -> str:
         return f"{self.reader.source}:{given.line}"
+
+
+def renamed(key: str, value: Any, names: Mapping[str, str]) -> Any:
+    """Plain data of a file in which references to models are replaced.
+
+    Args:
+        key: the key that has the value.
+        names: by reference, what stands in its place.
+    """
+    if key in _REFERENCES and (text := _as_text(value)) is not None:
+        return names.get(text, value)
+    if isinstance(value, Mapping):
+        return {name: renamed(name, each, names) for name, each in value.items()}
+    return [renamed("", each, names) for each in value] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> str | None:
+    """A reference in one text; None where the data is none."""
+    if isinstance(value, str) or not isinstance(value, Mapping) or "kind" in value:
+        return value if isinstance(value, str) else None
+    parts = [value[key] for key in ("model", "lora") if key in value]
+    paths = [
+        part if isinstance(part, str) else "@".join(str(part[key]) for key in _PATH if key in part)
+        for part in parts
+    ]
+    return "+".join(paths) if paths else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 from ..text import brief
@@ -99,3 +101,23 @@ def _switch(given: Field, reader: MergingReader) -> bool:
         return bool(coerced(value, bool))
     except ValueError:
         raise reader.fail(given.line, f"force is '{brief(value)}', not true or false") from None
+
+
+def rule_data(rule: TokenizerRule) -> dict[str, Any]:
+    """A rule as the value of `tokenizer`; the inverse of `tokenizer_rule`."""
+    data: dict[str, Any] = {"source": rule.source}
+    if rule.tokens:
+        data["tokens"] = {token: row and _row_data(row) for token, row in rule.tokens.items()}
+    if rule.pad_to_multiple_of is not None:
+        data["pad_to_multiple_of"] = rule.pad_to_multiple_of
+    return data
+
+
+def _row_data(row: TokenRow) -> dict[str, Any]:
+    source: Any = row.model
+    if row.model is None:
+        source = {"kind": "zero"}
+    elif row.token is not None:
+        key = "token_id" if isinstance(row.token, int) else "token"
+        source = {"kind": "model_token", "model": row.model, key: row.token}
+    return {"source": source, **({"force": True} if row.force else {})}

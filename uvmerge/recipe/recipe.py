@@ -35,6 +35,8 @@ from .file import as_text, read_recipe
 from .mergekit import Merge, is_mergekit, merge_of
 from .mergekit_words import MARKS
 from .reader import Field, Reader, anchored_lines, compose
+from .tokenizer import read_rule, rule_as_data, with_roles
+from .tokenizer_rule import TokenizerRule
 
 FORMAT_VERSION = 1
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
@@ -106,6 +108,7 @@ class Recipe:
         dtype: `float32`, `float16`, `bfloat16`, or None to keep the dtype of each tensor.
         layer_map: where depths differ, which base layer each fine-tuned layer is, written
             FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
+        tokenizer: the tokens of the output, where they are not those of the mirrored checkpoint.
         name, description: for people.
         merge: what a file of mergekit says, of which the recipe was made; else None.
     """
@@ -114,6 +117,7 @@ class Recipe:
     references: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     dtype: str | None = None
     layer_map: str | None = None
+    tokenizer: TokenizerRule | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
     merge: Merge | None = None
@@ -156,12 +160,21 @@ class Recipe:
     def of_merge(cls, merge: Merge) -> Recipe:
         """The recipe that a file of mergekit is: one step, on all tensors."""
         step = RecipeStep(merge.operation, merge.options, Selection())
-        return cls((step,), merge.layout.references(), merge.dtype, name=merge.name, merge=merge)
+        references = merge.layout.references()
+        rule = merge.tokenizer
+        if rule is not None:
+            roles = by_role(references)
+            names = {reference: role for role, reference in roles.items()}
+            try:
+                rule = with_roles(rule, roles, names.get)
+            except UsageError as error:
+                raise RecipeError(merge.source, f"{error.where}: {error.what}", error.do) from None
+        return cls((step,), references, merge.dtype, tokenizer=rule, name=merge.name, merge=merge)
 
     @classmethod
     def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
         """The recipe in the root node of a YAML document."""
-        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
+        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "tokenizer", "steps")
         return _build(reader.mapping(node, keys), reader)
 
     @classmethod
@@ -170,15 +183,23 @@ class Recipe:
         return cls.parse(as_text(data))
 
     def as_data(self) -> dict[str, Any]:
-        """The recipe as plain data, in the order of a recipe file."""
+        """The recipe as plain data, in the order of a recipe file; one of mergekit as it was."""
+        if self.merge is not None:
+            return self.merge.as_data(self.dtype, self._other_tokenizer())
         names = (name for name in operations.operand_names() if name in self.references)
         data = {
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
             **{name: _plain(self.references[name]) for name in names},
             "dtype": self.dtype, "layer-map": self.layer_map,
+            "tokenizer": self.tokenizer and rule_as_data(self.tokenizer),
             "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
+
+    def _other_tokenizer(self) -> TokenizerRule | None:
+        """The rule for the tokens, where it is not that of the file of mergekit."""
+        own = self.of_merge(self.merge).tokenizer if self.merge else None
+        return self.tokenizer if self.tokenizer != own else None
 
     def inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """References by role, in the order in which the steps take them.
@@ -248,8 +269,10 @@ def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
     }
     names = [name for name in operations.operand_names() if name in fields]
     references = {name: _reference(name, fields[name], reader) for name in names}
+    rule = read_rule(fields["tokenizer"], reader) if "tokenizer" in fields else None
     try:
-        return Recipe(tuple(_steps(fields["steps"], reader)), references, **texts)
+        steps = tuple(_steps(fields["steps"], reader))
+        return Recipe(steps, references, tokenizer=rule, **texts)
     except RecipeError:
         raise
     except UsageError as error:
