@@ -19,10 +19,12 @@ import torch
 from uvmerge import errors
 from uvmerge.checkpoint.anatomy import Place
 from uvmerge.checkpoint.roles import by_role, mirrored
+from uvmerge.checkpoint.selection import Selection
 from uvmerge.operations import DOCSTRING_PARTS, HELPERS, Operation, operations
 from uvmerge.operations.options import Parameter
 from uvmerge.plan.outline import NeedsValues, Outline
-from uvmerge.spectral import Log
+from uvmerge.recipe.step import RecipeStep
+from uvmerge.spectral import Draw, Log
 from uvmerge.spectral.matrix import DenseMatrix
 from uvmerge.spectral.precision import EXACT, FAST, Precision
 
@@ -86,16 +88,21 @@ def all_options(operation: Operation) -> Iterator[Options]:
 
 def call(operation: Operation, inputs: Sequence[Any], options: Options) -> Any:
     """The result, or None where outlines do not suffice."""
-    place = {"place": PLACE} if operation.wants_place else {}
+    step = RecipeStep(operation, options, Selection())
+    given = step.arguments("name", PLACE, len(inputs))
+    more = step.given(PLACE, Draw(given.get("seed", 0), "name"))
     try:
-        return operation.function(*inputs, **options, **place)
+        return operation.function(*inputs, **given, **more)
     except NeedsValues:
         return None
 
 
 def roles(operation: Operation) -> list[str]:
-    """What the operation takes, three of a parameter that takes several."""
-    several = {each.name: [None] * 3 if each.several else None for each in operation.operands}
+    """What the operation takes, up to three of a parameter that takes several."""
+    several = {
+        each.name: [None] * min(3, each.most or 3) if each.several else None
+        for each in operation.operands
+    }
     return list(by_role(several))
 
 

@@ -16,7 +16,8 @@ import uvmerge
 from uvmerge.checkpoint.folder import Checkpoint
 from uvmerge.operations import operations
 from uvmerge.plan import planner, words
-from uvmerge.recipe.recipe import Recipe, RecipeStep
+from uvmerge.recipe.recipe import Recipe
+from uvmerge.recipe.step import RecipeStep
 
 STACKS = {"model.encoder.layers": 4, "model.decoder.layers": 2}
 

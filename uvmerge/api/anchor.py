@@ -12,7 +12,7 @@ from typing import Any
 
 from ..operations.options import FILTERS, exclusive
 from ..output.places import Reference
-from ..recipe.recipe import RecipeStep
+from ..recipe.step import RecipeStep
 from ..text import expanded
 from ..training.anchor_file import AnchorFile
 from .anchored import AnchorContents, Anchored

@@ -34,7 +34,7 @@ from ..output.places import (
 from ..output.single import FileStaging, staged_file
 from ..output.writer import CHUNK_BYTES, clear_up
 from ..plan.anchor import AnchorPlan, plan_anchor, working_set
-from ..recipe.recipe import RecipeStep
+from ..recipe.step import RecipeStep
 from ..text import duration, expanded, size
 from ..training.anchor_file import NO_HASH, AnchoredMatrix, AnchorFile, is_anchor, metadata, section
 from .anchored import Anchored

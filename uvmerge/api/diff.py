@@ -31,7 +31,8 @@ from ..output import manifest
 from ..output.places import Reference, check_apart
 from ..plan import preflight
 from ..plan.pairing import Pairing, pair, roles
-from ..recipe.recipe import Recipe, RecipeStep
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .results import Compared, Diff, Entry, Listing

@@ -10,7 +10,8 @@ from typing import Any
 from ..operations import Operation
 from ..operations.options import FILTERS, Parameter
 from ..output.places import Reference
-from ..recipe.recipe import Recipe, RecipeStep
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from .run import Result, run_one
 from .settings import RunSettings, shows, split
 

@@ -13,7 +13,8 @@ from ..output import manifest
 from ..output.places import local_folders
 from ..output.tree import Tree
 from ..recipe.file import as_text
-from ..recipe.recipe import Recipe, RecipeStep
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from ..tasks import margins
 from ..tasks.goals import Goal, front
 from ..tasks.scores import Score

@@ -27,7 +27,8 @@ from ..output import manifest
 from ..output.commands import Command, after_sweep
 from ..output.disk import disk_errors
 from ..output.places import Reference, local_folders, made_parents, refuse_read_only, target_of
-from ..recipe.recipe import Recipe, RecipeStep
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from ..text import brief, expanded, inert, two_lines
 from .run import Result, run_all
 from .series import series

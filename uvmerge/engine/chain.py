@@ -12,8 +12,8 @@ from torch import Tensor
 from ..checkpoint.roles import FINETUNED
 from ..errors import RunFailed, UvmergeError
 from ..plan.steps import Block, Plan, Step
-from ..recipe.recipe import RecipeStep
-from ..spectral import Log
+from ..recipe.step import RecipeStep
+from ..spectral import Draw, Log
 from .reading import equal
 
 Equality: TypeAlias = Callable[[Sequence[str]], bool]  # do these roles hold equal values?
@@ -43,6 +43,10 @@ class Chain:
     def _steps(self) -> dict[int, RecipeStep]:
         return {index: self.plan.recipe.steps[index] for index in self.block.chain}
 
+    @property
+    def _options(self) -> dict[int, Mapping[str, Any]]:
+        return dict(zip(self.block.chain, self.block.options, strict=True))
+
     def result_role(self, are_equal: Equality) -> str | None:
         """The role whose values are the result without any computing: every step declares that it
         leaves equal inputs alone, and gets equal ones. None where a step has to be computed."""
@@ -60,6 +64,7 @@ class Chain:
         are_equal: Equality,
         wrap: Callable[[Tensor], Any],
         log: Log | None = None,
+        device: str = "cpu",
     ) -> Any:
         """The result of the chain: an operand, of the same kind as those given.
 
@@ -68,9 +73,11 @@ class Chain:
             are_equal: tells whether several roles hold equal values.
             wrap: makes an operand of a tensor that an operation returned.
             log: its `step` is set to each step before that step runs.
+            device: where the operands are.
         """
         at = self.block.start_role  # the role that holds `current`; None where steps computed it
         current = None if at is None else operands[at]
+        options = self._options
         for index, step in self._steps.items():
             if log is not None:
                 log.step = index
@@ -80,10 +87,48 @@ class Chain:
                     at, current = roles[0], operands[str(roles[0])]
                 continue
             inputs = [current if role is None else operands[role] for role in roles]
-            result = _apply(step, self.step, inputs)
+            result = self._apply(step, inputs, options[index], device)
             current = wrap(result) if isinstance(result, Tensor) else result
             at = next((role for role, operand in operands.items() if operand is current), None)
         return current
+
+    def _apply(
+        self, step: RecipeStep, inputs: Sequence[Any], options: Mapping[str, Any], device: str
+    ) -> Any:
+        """The result of an operation, which has the shape of its inputs.
+
+        Raises:
+            RunFailed: the operation failed or returned another shape; the message names the tensor.
+        """
+        operation, to = step.operation, self.step
+        draw = (
+            Draw(options["seed"], self.block.view.label, device) if operation.wants_draw else None
+        )
+        try:
+            result = operation.function(*inputs, **options, **step.given(to.place, draw))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of linear algebra in the operation itself
+            raise RunFailed(
+                to.tensor,
+                f"{operation.command} did not converge: {error}",
+                "Leave the tensor out with --exclude and report the matrix.",
+            ) from error
+        except (UvmergeError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "allocate memory" in str(error):
+                raise
+            raise RunFailed(
+                to.tensor,
+                f"{operation.command} failed: {type(error).__name__}: {error}",
+                "UVMERGE_DEBUG=1 shows where.",
+            ) from error
+        shape = tuple(inputs[0].shape)
+        if tuple(result.shape) != shape:
+            raise RunFailed(
+                to.tensor,
+                f"{operation.command} returned shape {list(result.shape)} instead of {list(shape)}",
+            )
+        return result
 
 
 def equality_of(stored: Mapping[str, Tensor]) -> Equality:
@@ -116,38 +161,3 @@ def _left_alone(step: RecipeStep, roles: Sequence[str | None], are_equal: Equali
         return False
     held = [role for role in roles if role is not None]
     return len(held) == len(roles) and are_equal(held)
-
-
-def _apply(step: RecipeStep, to: Step, inputs: Sequence[Any]) -> Any:
-    """The result of an operation, which has the shape of its inputs.
-
-    Raises:
-        RunFailed: the operation failed or returned another shape; the message names the tensor.
-    """
-    operation = step.operation
-    extra = {"place": step.selection.seen(to.place)} if operation.wants_place else {}
-    try:
-        result = operation.function(*inputs, **step.options, **extra)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # of linear algebra in the operation itself
-        raise RunFailed(
-            to.tensor,
-            f"{operation.command} did not converge: {error}",
-            "Leave the tensor out with --exclude and report the matrix.",
-        ) from error
-    except (UvmergeError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, RuntimeError) and "allocate memory" in str(error):
-            raise
-        raise RunFailed(
-            to.tensor,
-            f"{operation.command} failed: {type(error).__name__}: {error}",
-            "UVMERGE_DEBUG=1 shows where.",
-        ) from error
-    shape = tuple(inputs[0].shape)
-    if tuple(result.shape) != shape:
-        raise RunFailed(
-            to.tensor,
-            f"{operation.command} returned shape {list(result.shape)} instead of {list(shape)}",
-        )
-    return result

@@ -150,23 +150,27 @@ class Editor(Reader):
                 _refuse_nonfinite(stored)
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._by_element(chain, stored, equality_of(stored))], out)
+                    _store(step, [self._on_tensors(chain, stored, equality_of(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
             entry.update(change.entry)
 
         return pieces(), {block.view.label: entry}
 
-    def _by_element(
-        self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality
+    def _on_tensors(
+        self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality, device: str = "cpu"
     ) -> Tensor:
-        """The result of a chain of elementwise operations on tensors, or pieces of them, by role."""
+        """The result of a chain that decomposes nothing, on tensors or pieces of them, by role."""
         precision = self.precision_for(stored.values(), [chain.entry])
-        operands = {role: DenseOperand(role, V, precision) for role, V in stored.items()}
-        result = chain.result(
-            operands, are_equal, lambda values: DenseOperand("result", values, precision)
-        )
-        return result.stored
+        operands = {
+            role: DenseOperand(role, values.to(device), precision)
+            for role, values in stored.items()
+        }
+
+        def wrap(values: Tensor) -> DenseOperand:
+            return DenseOperand("result", values, precision)
+
+        return chain.result(operands, are_equal, wrap, device=device).stored
 
     def _compute(
         self, requests: Sequence[Request], number: int, device: str
@@ -191,7 +195,9 @@ class Editor(Reader):
                 busy.append(chain)
             else:
                 with self.phases.timed("recombine"):
-                    _store(chain.step, [self._by_element(chain, stored, are_equal)], chain.out)
+                    on = device if chain.block.is_whole else "cpu"
+                    result = self._on_tensors(chain, stored, are_equal, on)
+                    _store(chain.step, _panels(result), chain.out)
         self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:
@@ -272,6 +278,13 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
         out[position : position + len(panel)] = rounded.to(out.device)
         position += len(panel)
     return position
+
+
+def _panels(values: Tensor) -> Iterable[Tensor]:
+    """A tensor in pieces of whole rows, which are rounded one after the other."""
+    if values.dim() == 0:
+        return [values]
+    return values.split(max(1, PANEL_ELEMENTS * len(values) // max(values.numel(), 1)))
 
 
 def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:

@@ -15,7 +15,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -23,17 +23,12 @@ from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
 from ..spectral import Matrix, Whole
 from ..text import closest
-from .inputs import Input, read_inputs
 from .options import Option, Parameter, did_you_mean
+from .signature import Input, inputs_of, options_of
 
-HELPERS = (
-    "inputs",
-    "options",
-    "merging_options",
-    "varying",
-)  # modules in this folder that are no operation
+# Modules in this folder that are no operation.
+HELPERS = ("merging_options", "options", "signature", "varying")
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
-GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
 
@@ -80,6 +75,11 @@ class Operation:
     def takes_several(self) -> bool:
         """Whether the operation takes any number of checkpoints: a sub-command of `merge`."""
         return any(operand.several for operand in self.operands)
+
+    @property
+    def group(self) -> str:
+        """The heading under which `merge --help` has the operation; empty for most operations."""
+        return getattr(self.function, "group", "")
 
     @property
     def edits(self) -> bool:
@@ -142,7 +142,8 @@ class Operation:
             elif rest:
                 assigned[operand.name] = rest.pop(0)
         found: dict[str, T] = by_role(assigned)
-        if rest or given.keys() != {"out"} or not all(each.fits(found) for each in self.operands):
+        names = {name_of(role) for role in found}
+        if rest or given.keys() != {"out"} or len(names) < len(self.operands):
             count = counted(len(found) + len(rest) + len(given) - ("out" in given), "checkpoint")
             raise UsageError(self.command, f"cannot work on {count}", f"Usage: {self.usage}")
         return found, given["out"]
@@ -274,33 +275,16 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     # `typing.get_type_hints` of Python 3.10 hides an `Annotated` behind `Optional` where the default
     # is None.
     signature = inspect.signature(function, eval_str=True)
-    options = [
-        _option(name, parameter)
-        for name, parameter in signature.parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
-    ]
-    operands = tuple(read_inputs(function, signature))
-    if not operands:
-        raise TypeError("takes no checkpoint: its positional parameters are the operands")
-    if "draw" in signature.parameters and "seed" not in signature.parameters:
-        raise TypeError("draws without an option seed")
     return Operation(
         function.__name__,
         function,
-        operands,
-        tuple(options),
+        tuple(inputs_of(signature, getattr(function, "models", (1, None)))),
+        tuple(options_of(signature)),
         "place" in signature.parameters,
         "draw" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
     )
-
-
-def _option(name: str, parameter: inspect.Parameter) -> Parameter:
-    """An option, which may differ between tensors where it is a number or a switch."""
-    found = Parameter.read(name, parameter.annotation, parameter.default)
-    varies = found.type in (int, float, bool) and name != "seed"
-    return replace(found, varies=varies)
 
 
 __all__ = [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from ..checkpoint.anatomy import Place
+from ..errors import UsageError
 from ..spectral import Operand
-from .options import Option
+from .options import Function, Option
 from .varying import PerModel
 
 WEIGHT = "weight of each model: one number for all, or one for each, in their order"
@@ -45,3 +48,47 @@ RescaleBy = Annotated[
 def is_layer_matrix(place: Place, operand: Operand) -> bool:
     """Whether a tensor is one that merges in singular subspaces decompose: a matrix of a layer."""
     return place.is_matrix and place.layer is not None and len(operand.shape) == 2
+
+
+# The headings of `uvmerge merge --help`. The last one is for methods that decompose the differences.
+MEANS, DIFFERENCES = "Between models", "Differences from a base"
+SUBSPACES = (
+    "Singular subspaces (a systematic study on LLMs, arXiv 2511.21437, finds only task arithmetic"
+    " reliable)"
+)
+GROUPS = (MEANS, DIFFERENCES, SUBSPACES)
+
+
+def of_group(group: str) -> Callable[[Function], Function]:
+    """Declare under which heading of `uvmerge merge --help` a way of merging stands."""
+
+    def declare(operation: Function) -> Function:
+        operation.group = group  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
+def takes(least: int, most: int | None = None) -> Callable[[Function], Function]:
+    """Declare how many checkpoints the `*models` of an operation are; without it, 1 or more."""
+
+    def declare(operation: Function) -> Function:
+        operation.models = least, most  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
+def total_of(weight: Sequence[float]) -> float:
+    """The sum of the weights, by which a mean is divided.
+
+    Raises:
+        UsageError: the sum is 0.
+    """
+    total = math.fsum(weight)
+    if total == 0:
+        raise UsageError(
+            "--weight", f"the weights sum to 0 ({'/'.join(f'{each:g}' for each in weight)})",
+            "Give weights with another sum, or do not divide by it: --no-normalize.",
+        )  # fmt: skip
+    return total

@@ -10,12 +10,12 @@ that fits decides. Operations never see such a value: they get the one that hold
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ..checkpoint.anatomy import Place
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..text import brief
 
 EVERYTHING = "*"  # the filter that fits every tensor
@@ -80,10 +80,11 @@ class Varying:
     """A value that each tensor gets from the first rule that fits its name."""
 
     rules: tuple[Rule, ...]
+    everywhere: ClassVar[bool] = False  # whether layers count in every stack, those left alone too
 
     def __str__(self) -> str:
-        """The value in a line, as `parse_text` reads it if it is one gradient."""
-        parts = ("..".join(map(_digits, rule.values)) for rule in self.rules)
+        """The value in a line: `0.2..0.8`, or each filter with its value."""
+        parts = ("..".join(map(in_a_line, rule.values)) for rule in self.rules)
         if self.is_gradient:
             return next(parts)
         return ", ".join(f"{rule.filter} {part}" for rule, part in zip(self.rules, parts))
@@ -94,7 +95,10 @@ class Varying:
         return len(self.rules) == 1 and self.rules[0].filter == EVERYTHING
 
     def at(self, name: str, place: Place) -> Any:
-        """The value for the tensor `name` at `place`; None where no rule fits."""
+        """The value for the tensor `name` at `place`; None where no rule fits.
+
+        Of an option with a number for each model, a subclass may return a tuple of them.
+        """
         return next((rule.at(place) for rule in self.rules if rule.fits(name)), None)
 
     def as_data(self) -> Any:
@@ -146,7 +150,7 @@ def _of_one_model(value: object, one: One) -> Any:
     if not isinstance(value, (list, tuple)):
         return one(value)
     if not _are_rules(value):
-        raise UsageError("", f"'{brief(list(value), 80)}' is no number, but a list", _HOW)
+        raise UsageError("", f"'{brief(list(value), 80)}' is not a number", _HOW)
     return Varying(tuple(_rule(each, one) for each in value))
 
 
@@ -176,21 +180,70 @@ def as_data(value: Any) -> Any:
     return [as_data(each) for each in value] if isinstance(value, tuple) else value
 
 
-def as_text(value: Any) -> str | None:
-    """The value as `parse_text` reads it; None where a command line cannot say it."""
-    if isinstance(value, tuple):
-        texts = [as_text(each) for each in value]
-        return None if None in texts else "/".join(map(str, texts))
-    if isinstance(value, Varying) and not value.is_gradient:
-        return None
-    return str(value)
+def in_a_line(value: Any, per_model: bool = False) -> str:
+    """The value of an option in a line, as the command line takes it where it can."""
+    if isinstance(value, (tuple, list)):
+        return ("/" if per_model else ",").join(map(in_a_line, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def each_of(value: object) -> Iterator[Varying]:
-    """The varying values in the value of an option, which may hold one for each model."""
-    for one in value if isinstance(value, tuple) else (value,):
-        if isinstance(one, Varying):
-            yield one
+def arguments(
+    parameters: Sequence[Parameter],
+    options: Mapping[str, Any],
+    name: str,
+    place: Place,
+    models: int,
+) -> dict[str, Any]:
+    """Every option that has a value, as an operation takes it for one tensor, by Python name.
+
+    Args:
+        parameters: the options of the operation.
+        options: what was given of them.
+        name: of the tensor, for filters; where no filter fits, an option has its default.
+        place: where the tensor stands, for gradients.
+        models: number of checkpoints among `*models`.
+    """
+    found = {}
+    for parameter in parameters:
+        value = options.get(parameter.name, parameter.default)
+        several = value if parameter.per_model and isinstance(value, tuple) else (value,)
+        resolved = [each.at(name, place) if isinstance(each, Varying) else each for each in several]
+        resolved = [parameter.default if each is None else each for each in resolved]
+        if parameter.per_model and len(resolved) == 1 and isinstance(resolved[0], tuple):
+            found[parameter.name] = resolved[0]
+        elif parameter.per_model:
+            found[parameter.name] = tuple(resolved * models if len(resolved) == 1 else resolved)
+        elif resolved != [None]:
+            found[parameter.name] = resolved[0]
+    return found
+
+
+def varying(options: Mapping[str, Any]) -> dict[str, list[Varying]]:
+    """The values among `options` that differ between tensors, by option."""
+    found = {}
+    for name, value in options.items():
+        several = value if isinstance(value, tuple) else (value,)
+        if those := [each for each in several if isinstance(each, Varying)]:
+            found[name] = those
+    return found
+
+
+def refuse_other_counts(
+    command: str, parameters: Sequence[Parameter], options: Mapping[str, Any], models: int
+) -> None:
+    """Refuse lists that have another length than the models.
+
+    Raises:
+        UsageError: names both counts.
+    """
+    for parameter in parameters:
+        value = options.get(parameter.name)
+        if parameter.per_model and isinstance(value, tuple) and len(value) not in (1, models):
+            raise UsageError(
+                f"{command}: --{parameter.key}",
+                f"has {counted(len(value), 'value')} for {counted(models, 'model')}",
+                "Write one number for all models, or one for each, in their order.",
+            )
 
 
 def _rule(data: Mapping[str, Any], one: One) -> Rule:
@@ -210,7 +263,3 @@ def _gradient(data: Mapping[str, Any], one: One) -> tuple[Any, ...]:
     if not values:
         raise UsageError("gradient", "has no values", _HOW)
     return tuple(map(one, values))
-
-
-def _digits(value: object) -> str:
-    return repr(value) if isinstance(value, float) else str(value)

@@ -19,7 +19,7 @@ from ..operations.options import FILTERS
 from ..plan import words
 from ..plan.steps import Plan
 from ..recipe.reader import Reader, compose
-from ..recipe.recipe import RecipeStep
+from ..recipe.step import RecipeStep
 from ..text import as_code, brief, inert
 from .commands import Command, after_edit
 from .manifest import CARD, NAME

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import FINETUNED
 from ..errors import UsageError, UvmergeError
 from ..operations import Operation
-from ..recipe.recipe import RecipeStep
+from ..recipe.step import RecipeStep
 from ..spectral import Factors, Log, Matrix, Term, leading_count
 
 
@@ -51,32 +52,48 @@ class Outline:
         return Outline(f"{self.name} - {other.name}", self.shape, self.log)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What steps will have to compute of operands: see `Block`."""
+
+    start: int | None
+    chain: tuple[int, ...]
+    ranks: tuple[int | None, ...]
+    options: tuple[Mapping[str, Any], ...]
+
+
 def try_chain(
-    operands: Sequence[tuple[str, View]], steps: Mapping[int, RecipeStep], place: Place
-) -> tuple[int | None, tuple[int, ...], tuple[int | None, ...]]:
-    """What steps will have to compute of operands: start, chain and ranks of a `Block`.
+    operands: Sequence[tuple[str, View]],
+    steps: Mapping[int, RecipeStep],
+    place: Place,
+    name: str,
+) -> Outcome:
+    """What steps will have to compute of operands.
 
     Args:
         operands: (role, view) of each operand; the output mirrors the first.
         steps: the steps that edit the operands, by their index in the recipe.
         place: where the tensor stands in the model.
+        name: of the tensor, for options that differ between tensors.
 
     Raises:
         UsageError: a step has nothing to edit, drops what an earlier step made, or fails.
     """
-    log, name = Log(), operands[0][1].label
+    log, label = Log(), operands[0][1].label
     outlines = {role: Outline(view.label, view.shape, log) for role, view in operands}
     start = current = outlines.get(FINETUNED)
-    chain: dict[int, int | None] = {}  # k of each step that must compute something
+    chain: dict[int, Mapping[str, Any]] = {}  # options of each step that must compute something
+    ranks: dict[int, int | None] = {}
     last = ""  # the last operation that changed something
     for index, step in steps.items():
         log.step, operation = index, step.operation
         if last and not operation.edits:
-            raise _drops(operation, last, name)
-        inputs = _inputs(operation, outlines, current, name)
+            raise _drops(operation, last, label)
+        inputs = _inputs(operation, outlines, current, label)
         if operation.leaves_equal_inputs_alone and _are_one(inputs):
             continue
-        result = _try(step, inputs, place, name)
+        options = step.arguments(name, place, len(inputs))
+        result = _try(step, inputs, options, place, label)
         if result is not None and result is current:
             continue
         if any(result is outline for outline in outlines.values()):
@@ -84,11 +101,17 @@ def try_chain(
             chain = {}
         else:
             start = start if operation.edits else None
-            chain[index] = log.ranks.get(index)
-            current = Outline(name, operands[0][1].shape, log)  # stands for what the step computes
+            chain[index], ranks[index] = options, log.ranks.get(index)
+            current = Outline(label, operands[0][1].shape, log)  # stands for what the step computes
         last = operation.command
     at = [i for i, role in enumerate(outlines) if outlines[role] is start]
-    return at[0] if at else None, tuple(chain), tuple(chain.values())
+    found = tuple(ranks[index] for index in chain)
+    return Outcome(at[0] if at else None, tuple(chain), found, tuple(chain.values()))
+
+
+def _no_numbers(*_: object) -> NoReturn:
+    """What draws random numbers for an outline, whose result must be computed then."""
+    raise NeedsValues
 
 
 def _are_one(inputs: Sequence[object]) -> bool:
@@ -119,11 +142,16 @@ def _drops(operation: Operation, last: str, name: str) -> UsageError:
     )
 
 
-def _try(step: RecipeStep, inputs: Sequence[Outline], place: Place, name: str) -> Any:
+def _try(
+    step: RecipeStep,
+    inputs: Sequence[Outline],
+    options: Mapping[str, Any],
+    place: Place,
+    label: str,
+) -> Any:
     """What the operation returns for outlines; None where its result must be computed."""
-    extra = {"place": step.selection.seen(place)} if step.operation.wants_place else {}
     try:
-        return step.operation.function(*inputs, **step.options, **extra)
+        return step.operation.function(*inputs, **options, **step.given(place, _no_numbers))
     except NeedsValues:
         return None
     except UvmergeError:
@@ -131,6 +159,6 @@ def _try(step: RecipeStep, inputs: Sequence[Outline], place: Place, name: str) -
     except Exception as error:
         raise UsageError(
             step.operation.command,
-            f"failed on {name}: {type(error).__name__}: {error}",
+            f"failed on {label}: {type(error).__name__}: {error}",
             "UVMERGE_DEBUG=1 shows where.",
         ) from error

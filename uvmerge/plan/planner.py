@@ -15,11 +15,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
-from ..checkpoint.anatomy import Place, View, anatomy_of
+from ..checkpoint.anatomy import View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
-from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.roles import mirrored, number_of, spelled
 from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
@@ -27,7 +27,7 @@ from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
 from . import preflight
 from .layout import OutputFile, layout
-from .outline import try_chain
+from .outline import Outcome, try_chain
 from .roster import Consequences, Roster, alike
 from .steps import Block, Plan, Step
 from .stretches import Stretches
@@ -136,7 +136,9 @@ class _Planner:
         self.packed = {role: quantisation(each) for role, each in checkpoints.items()}
         self._some_packed = any(each.packed for each in self.packed.values())
         self.packed_chosen: dict[str, list[str]] = defaultdict(list)  # by role
-        self._outcomes: dict[tuple[object, ...], Any] = {}
+        self._outcomes: dict[tuple[object, ...], Outcome] = {}
+        self._by_name = any(step.depends_on_names for step in recipe.steps)
+        self._asked_as: dict[str, str] = {}  # names on which options depend, of tied tensors
         self._taken: dict[tuple[int, ...], list[str]] = {}
         self.touched: set[str] = set()  # names of stacks in which something changes
 
@@ -157,17 +159,18 @@ class _Planner:
     def _as_one(self, members: Sequence[Subject], own: Subject, chosen: Sequence[int]) -> Subject:
         """A member of a group of names that hold one tensor, edited as the whole group is.
 
-        It gets the partners of the group's first member, and the place of the first member that a
-        chosen step changes.
+        It gets the partners of the group's first member; place and name, on which options may
+        depend, are those of the first member that a chosen step changes.
         """
-        places = (member.place for member in members if self._changes(member, chosen))
-        return replace(own, partners=members[0].partners, place=next(places, own.place))
+        changed = next((m for m in members if self._changes(m, chosen)), own)
+        self._asked_as[own.tensor.name] = changed.tensor.name
+        return replace(own, partners=members[0].partners, place=changed.place)
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether the chosen steps would change a subject, if its partners had its shape."""
-        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
-        start, chain, _ = self._outcome(operands, subject.place, chosen)
-        return bool(chain) or start != 0
+        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen, subject))]
+        outcome = self._outcome(operands, subject, chosen)
+        return bool(outcome.chain) or outcome.start != 0
 
     def _chosen(self, subject: Subject) -> list[int]:
         """Indices of the recipe's steps that select a subject."""
@@ -250,7 +253,7 @@ class _Planner:
         tensor, place = subject.tensor, subject.place
         whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
-        roles = self._roles(chosen)
+        roles = self._roles(chosen, subject)
         if self._some_packed:
             self._note_packed(subject)
         if not self.roster.admits(subject, roles if chosen else None, by_name):
@@ -296,14 +299,18 @@ class _Planner:
             return False
         return self._changes(subject, on_any)
 
-    def _roles(self, chosen: Sequence[int]) -> list[str]:
-        """The other roles that the chosen steps take."""
+    def _roles(self, chosen: Sequence[int], subject: Subject) -> list[str]:
+        """The other roles that the chosen steps take for a subject."""
         key = tuple(chosen)
         if key not in self._taken:
             operations = [self.recipe.steps[i].operation for i in chosen]
             taken = {r for operation in operations for r in operation.roles_among(self.checkpoints)}
             self._taken[key] = [role for role in self.roster.others if role in taken]
-        return self._taken[key]
+        merge, name = self.recipe.merge, subject.tensor.name
+        if merge is None:
+            return self._taken[key]
+        count = merge.layout.count_at(name, subject.place)
+        return [role for role in self._taken[key] if number_of(role) < count]
 
     def _block(
         self, subject: Subject, roles: Sequence[str], number: int, chosen: Sequence[int]
@@ -314,15 +321,18 @@ class _Planner:
             view = subject.partners[role].views[number]
             assert view is not None  # the roster admits only complete partners
             operands.append((role, view))
-        return Block(tuple(operands), *self._outcome(operands, subject.place, chosen))
+        found = self._outcome(operands, subject, chosen)
+        whole = any(self.recipe.steps[i].operation.wants_whole for i in found.chain)
+        return Block(tuple(operands), found.start, found.chain, found.ranks, found.options, whole)
 
     def _outcome(
-        self, operands: Sequence[tuple[str, View]], place: Place, chosen: Sequence[int]
-    ) -> tuple[int | None, tuple[int, ...], tuple[int | None, ...]]:
+        self, operands: Sequence[tuple[str, View]], subject: Subject, chosen: Sequence[int]
+    ) -> Outcome:
         """`try_chain`, called once for all operands of the same shapes at the same place."""
         shapes = tuple((role, view.shape) for role, view in operands)
-        key = (shapes, place, tuple(chosen))
+        name = self._asked_as.get(subject.tensor.name, subject.tensor.name)
+        key = (shapes, subject.place, tuple(chosen), name if self._by_name else "")
         if key not in self._outcomes:
             steps = {i: self.recipe.steps[i] for i in chosen}
-            self._outcomes[key] = try_chain(operands, steps, place)
+            self._outcomes[key] = try_chain(operands, steps, subject.place, name)
         return self._outcomes[key]

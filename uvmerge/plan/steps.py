@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from .layout import OutputFile
 
 # Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
 _MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
+# The same of an operation on whole tensors, which sorts or masks one of its operands at a time.
+_WHOLE_COPIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,16 @@ class Block:
             makes a tensor of operands alone.
         chain: indices of the recipe's steps that change the matrix, in order.
         ranks: the k of each step in `chain`; None where values decide it, or the step has none.
+        options: the options of each step in `chain`, as they are for this tensor.
+        is_whole: whether an operation of the chain needs all of a tensor of any shape at once.
     """
 
     operands: tuple[tuple[str, View], ...]
     start: int | None
     chain: tuple[int, ...]
     ranks: tuple[int | None, ...]
+    options: tuple[Mapping[str, Any], ...]
+    is_whole: bool = False
 
     @property
     def own(self) -> str:
@@ -300,7 +306,7 @@ class Plan:
         (block,) = step.blocks
         operations = [self.recipe.steps[i].operation for i in block.chain]
         together = all(not v.transposed and v.part is None for _, v in block.operands)
-        return together and not any(operation.matrices_only for operation in operations)
+        return together and not block.is_whole and not any(o.matrices_only for o in operations)
 
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""
@@ -314,6 +320,8 @@ class Plan:
 
 def _working_set(block: Block) -> int:
     count = len(block.operands)
+    if block.is_whole:
+        return math.prod(block.view.shape) * 8 * (count + _WHOLE_COPIES)
     if len(block.view.shape) != 2:
         return math.prod(block.view.shape) * 8 * 2 * count
     m, n = block.view.shape

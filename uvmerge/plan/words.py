@@ -9,7 +9,9 @@ from typing import Any
 from ..checkpoint.roles import FINETUNED, by_name
 from ..errors import counted
 from ..operations.options import FILTERS
-from ..recipe.recipe import Recipe, RecipeStep
+from ..operations.varying import Varying, in_a_line
+from ..recipe.recipe import Recipe
+from ..recipe.step import RecipeStep
 from ..text import as_ranges
 from .steps import Plan
 
@@ -90,6 +92,8 @@ def _option(key: str, value: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, tuple) and any(isinstance(each, (float, Varying)) for each in value):
+        return in_a_line(value, per_model=True)
     if isinstance(value, (list, tuple)):
         whole = value and all(type(each) is int for each in value)
         return as_ranges(value) if whole else ", ".join(map(_value, value))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..checkpoint.anatomy import Place
 from ..errors import RecipeError
@@ -38,6 +38,12 @@ class Levels(Varying):
     layout: Layout = field(repr=False, hash=False)
     is_tuple: bool = False
     nonzero: bool = False
+    everywhere: ClassVar[bool] = True
+
+    @property
+    def is_gradient(self) -> bool:
+        """No: which level counts depends on the tensor."""
+        return False
 
     def __str__(self) -> str:
         told = dict.fromkeys(str(Varying((rule,))) for rule in self.rules)

@@ -141,6 +141,10 @@ class Layout:
         inside = (span for span in spans if span.stop is None or place.layer < span.stop)
         return next(inside, spans[-1])
 
+    def count_at(self, name: str, place: Place) -> int:
+        """How many of the operands `models` make the tensor `name` of the output at `place`."""
+        return len(self.models_of(self.span_of(name, place).part))
+
     def base_of(self, part: Slice) -> Source | None:
         """The source that a slice gives as the operand `base`."""
         if not self.takes_base:

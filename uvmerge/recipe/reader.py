@@ -64,6 +64,14 @@ class Reader:
             fields[key] = Field(value, line)
         return fields
 
+    def data(self, node: yaml.Node) -> Any:
+        """The scalar, list or mapping that a node holds, to any depth."""
+        if isinstance(node, yaml.SequenceNode):
+            return [self.data(child) for child in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return {key: self.data(field.value) for key, field in self.mapping(node).items()}
+        return self.value(node)
+
     def value(self, node: yaml.Node) -> Any:
         """The scalar or list that a node holds."""
         if isinstance(node, yaml.SequenceNode):

@@ -27,74 +27,23 @@ from .. import operations
 from ..checkpoint.header import DTYPE_WORDS, DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..checkpoint.selection import Selection, parse_layer_map
-from ..errors import RecipeError, UsageError, counted
-from ..operations import Operation
-from ..operations.options import FILTERS, did_you_mean
+from ..errors import RecipeError, UsageError
+from ..operations.options import did_you_mean
+from ..operations.varying import (
+    as_data,
+    refuse_other_counts,
+)
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
 from .mergekit import Merge, is_mergekit, merge_of
 from .mergekit_words import MARKS
 from .reader import Field, Reader, anchored_lines, compose
+from .step import RecipeStep, step_of_fields
 from .tokenizer import read_rule, rule_as_data, with_roles
 from .tokenizer_rule import TokenizerRule
 
 FORMAT_VERSION = 1
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
-
-
-@dataclass(frozen=True)
-class RecipeStep:
-    """One operation with its options, on a selection of tensors."""
-
-    operation: Operation
-    options: Mapping[str, Any]
-    selection: Selection
-
-    def __repr__(self) -> str:
-        return f"<RecipeStep {brief(self, 400)}>"
-
-    def __str__(self) -> str:
-        ((command, settings),) = self.as_data().items()
-        told = (f"{key} {_in_a_line(value)}" for key, value in settings.items())
-        return f"{command} {', '.join(told)}".rstrip()
-
-    @classmethod
-    def parse(cls, name: str, settings: Mapping[str, object]) -> RecipeStep:
-        """A step from the name of an operation, and its options and filters together.
-
-        Raises:
-            UsageError: the operation or an option is unknown, or a value is out of range.
-        """
-        operation = operations.get(name)
-        own = {word for p in operation.parameters for word in p.names}
-        given = {k: v for k, v in settings.items() if v is not None and v != ()}
-        filters = {
-            p.name: p.parse(given.pop(p.name))
-            for p in FILTERS
-            if p.name in given and p.name not in own
-        }
-        unknown = [key for key in given if key not in own]
-        if unknown:
-            known = sorted({p.key for p in (*operation.parameters, *FILTERS)})
-            raise UsageError(
-                f"{operation.command}: {brief(unknown[0])}",
-                "is not an option",
-                operations.option_hint(operation.command, unknown[0], known),
-            )
-        return cls(operation, operation.parse(given), Selection(**filters))
-
-    def as_data(self) -> dict[str, Any]:
-        """The step as a recipe file has it, options in the order of the operation's signature."""
-        data = {
-            p.key: _plain(self.options[p.name])
-            for p in self.operation.parameters
-            if p.name in self.options
-        }
-        for parameter in FILTERS:
-            value = getattr(self.selection, parameter.name)
-            if value is not None and value != ():
-                data[parameter.key] = _plain(value)
-        return {self.operation.command: data}
 
 
 @dataclass(frozen=True)
@@ -189,7 +138,7 @@ class Recipe:
         names = (name for name in operations.operand_names() if name in self.references)
         data = {
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
-            **{name: _plain(self.references[name]) for name in names},
+            **{name: as_data(self.references[name]) for name in names},
             "dtype": self.dtype, "layer-map": self.layer_map,
             "tokenizer": self.tokenizer and rule_as_data(self.tokenizer),
             "steps": [step.as_data() for step in self.steps],
@@ -239,15 +188,16 @@ class Recipe:
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
                     )
-                if operand.several and not operand.fits(roles):
-                    raise UsageError(
-                        operation.command,
-                        f"cannot work on {counted(len(operation.roles_among(roles)), 'checkpoint')}",
-                        f"Usage: {operation.usage}",
-                    )
             is_made = is_made or not operation.edits
-        taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
-        if idle := [role for role in roles if role not in taken]:
+        for step in self.steps:
+            operation, taken = step.operation, step.operation.roles_among(roles)
+            models = len(taken) - sum(not operand.several for operand in operation.operands)
+            for operand in operation.operands:
+                if operand.several:
+                    operand.refuse_other_count(operation.command, models, operation.usage)
+            refuse_other_counts(operation.command, operation.parameters, step.options, models)
+        all_taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
+        if idle := [role for role in roles if role not in all_taken]:
             usage = "; ".join(dict.fromkeys(step.operation.usage for step in self.steps))
             raise UsageError(
                 "recipe", f"names {', '.join(idle)}, which no step takes", f"Usage: {usage}."
@@ -311,33 +261,3 @@ def _steps(steps: Field, reader: Reader) -> Iterator[RecipeStep]:
         empty = isinstance(body.value, yaml.ScalarNode) and reader.value(body.value) is None
         settings = {} if empty else reader.mapping(body.value)
         yield step_of_fields(name, settings, line, reader)
-
-
-def step_of_fields(
-    name: str, settings: Mapping[str, Field], line: int, reader: Reader
-) -> RecipeStep:
-    """The step of an operation and its options, of which each has its own line."""
-    given = {}
-    for key, setting in settings.items():
-        given[key] = reader.value(setting.value)
-        if given[key] is None:
-            raise reader.fail(
-                setting.line,
-                f"{brief(key)} has no value",
-                'A value with a comma needs quotes: layers: "0-9,12".',
-            )
-    lines = {key: setting.line for key, setting in settings.items()}
-    try:
-        return RecipeStep.parse(name, given)
-    except UsageError as error:
-        option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
-        where = lines.get(option, lines.get(option.replace("-", "_"), line))
-        raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
-
-
-def _in_a_line(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

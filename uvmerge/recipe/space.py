@@ -28,7 +28,8 @@ from ..operations.options import FILTERS, Parameter
 from ..text import brief
 from .file import as_text, read_recipe
 from .reader import Field, Reader, compose
-from .recipe import Recipe, step_of_fields
+from .recipe import Recipe
+from .step import step_of_fields
 
 RANGE, CHOICE = ("from", "to", "step", "log"), ("any",)
 DIGITS = 4  # significant ones of a number that is drawn from a range
@@ -182,7 +183,7 @@ class _Parser:
         return Space(tuple(dimension for dimension, _, _ in self.found), template, places)
 
     def _slots(self) -> Iterator[_Slot]:
-        """Every value of a step that is a mapping."""
+        """Every value of a step that is free."""
         if not isinstance(self.node, yaml.MappingNode):
             return
         steps = next((v for k, v in self.node.value if k.value == "steps"), None)
@@ -193,7 +194,7 @@ class _Parser:
                 continue
             (command, body), *_ = item.value
             for place, (key, value) in enumerate(body.value):
-                if isinstance(value, yaml.MappingNode):
+                if _is_free(value):
                     first = "" if commands.count(command.value) == 1 else f"{number + 1}."
                     option = str(key.value).replace("_", "-")
                     name = f"{first}{str(command.value).replace('_', '-')}.{option}"
@@ -222,7 +223,7 @@ class _Parser:
     def _refuse_wrong(self, slot: _Slot) -> None:
         """Read the step of the slot, with the values that are there so far."""
         fields = self.reader.mapping(slot.body)
-        settled = {k: f for k, f in fields.items() if not isinstance(f.value, yaml.MappingNode)}
+        settled = {k: f for k, f in fields.items() if not _is_free(f.value)}
         step_of_fields(slot.command, settled, slot.line, self.reader)
 
     def _choice(self, slot: _Slot, fields: Mapping[str, Field]) -> Choice:
@@ -295,6 +296,12 @@ class _Slot:
     command: str
     option: str
     line: int
+
+
+def _is_free(value: yaml.Node) -> bool:
+    """Whether a value is a range or a choice: a mapping, but no gradient over the layers."""
+    keys = [str(k.value) for k, _ in value.value] if isinstance(value, yaml.MappingNode) else []
+    return isinstance(value, yaml.MappingNode) and keys != ["gradient"]
 
 
 def _is_step(item: yaml.Node) -> bool:

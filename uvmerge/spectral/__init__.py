@@ -4,8 +4,9 @@ These modules know nothing of files. The names imported here come without torch;
 import it.
 """
 
+from .draw import Draw
 from .log import Log
-from .operand import Draw, Edited, Factors, Matrix, Operand, Term, Whole
+from .operand import Edited, Factors, Matrix, Operand, Term, Whole
 from .rank import leading_count
 
 __all__ = [

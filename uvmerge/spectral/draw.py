@@ -26,13 +26,15 @@ class Draw:
     Attributes:
         seed: the option of the operation.
         label: name of the tensor in the output.
+        device: where the numbers are put; the numbers are the same on each.
     """
 
     seed: int
     label: str
+    device: str = "cpu"
 
     def __call__(self, model: int, shape: Sequence[int]) -> Tensor:
-        """Numbers in [0, 1) of `shape` in float64 on the CPU, multiples of 2^-53, in row-major order.
+        """Numbers in [0, 1) of `shape` in float64, multiples of 2^-53, in row-major order.
 
         Args:
             model: place of the model among `*models`, from 0 on.
@@ -45,7 +47,7 @@ class Draw:
             raw = philox.random_raw(len(piece))
             raw >>= 11
             piece.copy_(torch.from_numpy(raw.view("int64"))).mul_(2.0**-53)
-        return numbers
+        return numbers.to(self.device)
 
     def _philox(self, model: int) -> Philox:
         from numpy.random import Philox

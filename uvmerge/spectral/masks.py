@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .operand import Draw, Operand
+from .draw import Draw
+from .operand import Operand
 
 if TYPE_CHECKING:
     from torch import Tensor

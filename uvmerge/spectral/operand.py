@@ -76,22 +76,6 @@ class Whole(Operand, Protocol):
     """
 
 
-class Draw(Protocol):
-    """Random numbers of one tensor: the keyword `draw` of an operation.
-
-    They depend on the seed, the tensor's label, the model and the position alone: not on shards,
-    workers, resumes or devices.
-    """
-
-    def __call__(self, model: int, shape: tuple[int, ...]) -> Tensor:
-        """float64 (shape) from the uniform distribution on [0, 1), the same at each call.
-
-        Args:
-            model: index of the model, from 0.
-        """
-        ...
-
-
 class Matrix(Operand, Protocol):
     """A matrix W (out, in) = (m, n) with r = min(m, n), which decomposes itself at most once."""
 
