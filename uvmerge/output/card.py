@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import BASE, FINETUNED, by_name
 from ..errors import RecipeError, counted
 from ..operations.options import FILTERS
 from ..plan import words
 from ..plan.steps import Plan
+from ..recipe.file import as_text
 from ..recipe.reader import Reader, compose
 from ..recipe.step import RecipeStep
 from ..text import as_code, brief, inert
@@ -62,7 +63,9 @@ def card(
     names = {role: known.get(role, checkpoints[role].label) for role in roles}
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    steps = {"steps": [_effective(step) for step in plan.recipe.steps]}
+    asked: Mapping[str, Any] = {"steps": [_effective(step) for step in plan.recipe.steps]}
+    if plan.recipe.merge is not None:
+        asked = plan.recipe.with_references(by_name(names))
     lines = [
         "---",
         yaml.safe_dump(_metadata(plan, own, list(known.values())), sort_keys=False).strip(),
@@ -73,7 +76,7 @@ def card(
         f"{_how_made(plan, list(names.values()))} with uvmerge: {words.summary(plan)}"
         f" ({rest}).", "",
         *_table(plan), "",
-        *_fenced("yaml", yaml.safe_dump(steps, sort_keys=False).strip()), "",
+        *_fenced("yaml", as_text(asked).strip()), "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file; it is also a"
         " recipe:", "",
         *_fenced("sh", "\n".join(_commands(names, title))),

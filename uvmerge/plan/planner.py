@@ -49,6 +49,7 @@ def build(
     left_alone: Collection[str] = (),
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
+    opened: Mapping[str, Checkpoint] | None = None,
 ) -> Plan:
     """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
@@ -61,6 +62,7 @@ def build(
         tied: groups of names in that checkpoint that hold one tensor; either all names of a group
             change alike or none does.
         notes: what the user should know beyond what headers tell, as sentences.
+        opened: by role, the checkpoints of which those are made, where these are others.
 
     Raises:
         InputRefused: the checkpoints do not fit each other or the recipe.
@@ -76,7 +78,7 @@ def build(
     index = None
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
         index = _index(own, steps)
-    inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
+    inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said)
 
@@ -198,6 +200,7 @@ class _Planner:
 
     def notes(self) -> Iterator[str]:
         """What the user should know from headers, as sentences."""
+        yield from self.recipe.merge.notes if self.recipe.merge else ()
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
         yield from self.anatomy.notes

@@ -13,10 +13,12 @@ from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
 from ..checkpoint.stacks import one_name
 from ..errors import counted
+from ..operations.varying import varying
 from ..recipe.recipe import Recipe
 from ..recipe.tokenizer import rule_as_data
 from ..text import html_table, inert, safe, size, table, two_lines
 from .layout import OutputFile
+from .resolved import resolved_text
 
 # Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
 _MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
@@ -236,7 +238,7 @@ class Plan:
     def digest(self) -> str:
         """Identifies the plan: what is done to which inputs, and into which layout."""
         layout = [(file.name, file.digest) for file in self.files]
-        asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
+        asked: list[Any] = [self.recipe.asked, self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
         asked += [rule_as_data(self.recipe.tokenizer)] if self.recipe.tokenizer else []
         material = json.dumps(asked, sort_keys=True)
@@ -257,6 +259,7 @@ class Plan:
                     "shape": list(block.view.shape),
                     "steps": list(block.chain),
                     "k": list(block.ranks),
+                    "options": [dict(options) for options in block.options],
                 }
                 for step in self.edits
                 for block in step.blocks
@@ -271,7 +274,7 @@ class Plan:
 
     def change_rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         """The head and the rows of `as_table`."""
-        groups: dict[tuple[str, str, str, str], int] = {}
+        groups: dict[tuple[str, str, str, str], list[Block | None]] = {}
         for step in self.changes:
             name = step.tensor
             if step.place.layer is not None:
@@ -280,9 +283,14 @@ class Plan:
                 shape = " × ".join(map(str, block.view.shape if block else step.elements))
                 ranks = ", ".join(self._rank_text(block)) if block else ""
                 key = (name, "edit" if block else "reset", shape, ranks)
-                groups[key] = groups.get(key, 0) + 1
-        rows: list[tuple[object, ...]] = [(*key, count) for key, count in groups.items()]
-        return ("tensor", "action", "shape", "k", "count"), rows
+                groups.setdefault(key, []).append(block)
+        rows: list[tuple[object, ...]] = [(*key, len(each)) for key, each in groups.items()]
+        head = ("tensor", "action", "shape", "k", "count")
+        if not any(varying(step.options) for step in self.recipe.steps):
+            return head, rows
+        several = ([b.options for b in each if b] for each in groups.values())
+        told = [(*row, resolved_text(options)) for row, options in zip(rows, several)]
+        return (*head, "options"), told
 
     def _rank_text(self, block: Block) -> Iterator[str]:
         """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""

@@ -21,7 +21,7 @@ from ..text import brief
 from . import mergekit_words as words
 from .levels import Levels
 from .mergekit_layout import DEFAULT, Layout, Module, Settings
-from .mergekit_sources import SourceReader
+from .mergekit_sources import SourceReader, renamed
 from .mergekit_tokens import rule_data, tokenizer_rule
 from .mergekit_values import MergingReader, checked
 from .mergekit_words import NEEDED, REQUIRED, Method, Word
@@ -70,6 +70,22 @@ class Merge:
             data.pop("tokenizer_source", None)
             data["tokenizer"] = rule_data(tokenizer)
         return {key: data[key] for key in words.TOP if key in data}
+
+    @staticmethod
+    def named(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+        """A file as plain data, in which references to models are replaced by `names`."""
+        return {key: renamed(key, value, names) for key, value in data.items()}
+
+
+def distinct(references: Mapping[str, Any]) -> dict[str, str]:
+    """References by role as texts, a number behind each that is the name of two models."""
+    found: dict[str, str] = {}
+    for role, reference in references.items():
+        text, number = str(reference), 2
+        while text in found.values():
+            text, number = f"{reference} ({number})", number + 1
+        found[role] = text
+    return found
 
 
 def is_mergekit(node: yaml.Node) -> bool:

@@ -35,7 +35,7 @@ from ..operations.varying import (
 )
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
-from .mergekit import Merge, is_mergekit, merge_of
+from .mergekit import Merge, distinct, is_mergekit, merge_of
 from .mergekit_words import MARKS
 from .reader import Field, Reader, anchored_lines, compose
 from .step import RecipeStep, step_of_fields
@@ -144,6 +144,29 @@ class Recipe:
             "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
+
+    @property
+    def asked(self) -> Any:
+        """What is done, without the names of the models: the steps, as data."""
+        if self.merge is None:
+            return self.as_data()["steps"]
+        roles = {
+            reference: role for role, reference in by_role(self.merge.layout.references()).items()
+        }
+        return self.merge.named(self.as_data(), roles)
+
+    def with_references(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe as data with other references for its models.
+
+        Args:
+            named: the references by parameter, as `by_name` gives them.
+        """
+        if self.merge is None:
+            return {**self.as_data(), **named}
+        before = by_role(self.merge.layout.references())
+        now = distinct(by_role(named))
+        names = {reference: now.get(role, reference) for role, reference in before.items()}
+        return self.merge.named(self.as_data(), names)
 
     def _other_tokenizer(self) -> TokenizerRule | None:
         """The rule for the tokens, where it is not that of the file of mergekit."""
