@@ -216,7 +216,7 @@ class Recipe:
             operation, taken = step.operation, step.operation.roles_among(roles)
             models = len(taken) - sum(not operand.several for operand in operation.operands)
             for operand in operation.operands:
-                if operand.several:
+                if operand.several and self.merge is None:  # there, each slice has its own number
                     operand.refuse_other_count(operation.command, models, operation.usage)
             refuse_other_counts(operation.command, operation.parameters, step.options, models)
         all_taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
