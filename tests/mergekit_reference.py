@@ -102,7 +102,9 @@ def _tensor(
     def inside(source: dict[str, Any]) -> str:
         return out if offset is None else _renumbered(out, source["layer_range"][0] + offset)
 
-    tensors = [models[source["model"].rpartition("/")[2]][inside(source)] for source in each["sources"]]
+    tensors = [
+        models[source["model"].rpartition("/")[2]][inside(source)] for source in each["sources"]
+    ]
     at = [source["model"] for source in each["sources"]].index(base) if base in [
         source["model"] for source in each["sources"]] else None  # fmt: skip
     return METHODS[config["merge_method"]](each["sources"], tensors, at, setting, out)
@@ -272,7 +274,7 @@ def _arithmetic(method: str, normalize: bool) -> Callable[..., Tensor]:
             weighted = torch.stack([w * d for w, d in zip(weights, thinned)])
             mask = (weighted.sign() == ((weighted.sum(0) >= 0).double() * 2 - 1)).double()
             total = (weighted * mask).sum(0)
-            each = torch.tensor(weights).double().reshape(-1, *[1] * start.dim())
+            each = torch.tensor(weights, dtype=torch.float64).reshape(-1, *[1] * start.dim())
             share = (each * mask).sum(0)
         else:
             total = sum(w * d for w, d in zip(weights, thinned))

@@ -42,16 +42,27 @@ def _with_tokens(folder: Path, tokens: tuple[str, ...]) -> None:
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.add_special_tokens([AddedToken(t, special=True) for t in tokens[:2]])
     made.save(str(folder / "tokenizer.json"))
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": tokens[0], "bos_token": "<s>"}
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": tokens[0],
+        "bos_token": "<s>",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     path = folder / "model.safetensors"
     cut = {
-        name: tensor[: len(tokens)].clone() if name in ("lm_head.weight", "model.embed_tokens.weight") else tensor
+        name: tensor[: len(tokens)].clone()
+        if name in ("lm_head.weight", "model.embed_tokens.weight")
+        else tensor
         for name, tensor in load_file(path).items()
     }
     save_file(cut, path, metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    config |= {"vocab_size": len(tokens), "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": None}
+    config |= {
+        "vocab_size": len(tokens),
+        "bos_token_id": 1,
+        "eos_token_id": 0,
+        "pad_token_id": None,
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 

@@ -314,7 +314,7 @@ def test_the_card_lists_every_model_that_has_an_id(
     done = uvmerge.arithmetic(base, *models, tmp_path / "out", base_id="org/base")
     assert [command.words[1] for command in done.next] == ["check", "run"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "base_model:\n- org/base\nbase_model_relation: finetune\n" in card
+    assert "base_model:\n- org/base\nbase_model_relation: merge\n" in card
     assert "`org/base` and `a` and `b` and `c` merged with uvmerge" in card
     assert "\n# out\n" in card and "`a` and `b` and `c` came from local folders" in card
     assert f"{len(zoo.tensors(base))} tensors edited" in card

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import merging
 import mergekit_reference
+import merging
 import pytest
 import torch
 import zoo
@@ -71,5 +71,8 @@ def test_a_frankenmerge_loads_and_generates(name: str, tmp_path: Path) -> None:
 
 
 def test_copies_that_begin_as_no_ops_change_nothing(tmp_path: Path) -> None:
-    before, after = zoo.logits(Path("models/chat")), zoo.logits(run("repeated-layers", tmp_path / "o"))
+    before, after = (
+        zoo.logits(Path("models/chat")),
+        zoo.logits(run("repeated-layers", tmp_path / "o")),
+    )
     assert torch.allclose(before, after, atol=1e-5)

@@ -151,6 +151,39 @@ class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
 class _OptionsButLayers(_RunSettings, _Others, _Watch, total=False): ...
 
+def arcee_fusion(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    gamma: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def breadcrumbs_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    gamma: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def damp_intruders(
     base: _Reference,
     finetuned: _Reference,
@@ -159,6 +192,64 @@ def damp_intruders(
     threshold: float = ...,
     damping: float = ...,
     first: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def dare_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def dare_ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    epsilon: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def della_linear(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    epsilon: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    rescale_by: Literal["probability", "norm"] = ...,
+    seed: int = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def denoise(
@@ -175,6 +266,52 @@ def interpolate(
     scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def iso_c(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def iso_cts(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    common: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def karcher(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    max_iter: int = ...,
+    tol: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def knots(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["ties", "task-arithmetic"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def linear(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    normalize: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def lines(
     base: _Reference,
     finetuned: _Reference,
@@ -182,6 +319,47 @@ def lines(
     *,
     start: float = ...,
     slope: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def model_stock(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    filter_wise: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def multislerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    normalize: bool = ...,
+    deltas: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nearswap(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def nuslerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    deltas: bool = ...,
+    vectors: Literal["whole", "rows", "columns"] = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def passthrough(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def project(
@@ -222,6 +400,45 @@ def restore(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def sce(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    select_topk: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def slerp(
+    *places: _Reference,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    t: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def subspace_boosting(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    share: float | str = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def svc(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    method: Literal["task-arithmetic", "ties", "tsv", "iso-c"] = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    alpha: float = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def swap(
     base: _Reference,
     finetuned: _Reference,
@@ -236,6 +453,28 @@ def swap(
     alpha: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
+def task_arithmetic(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def ties(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    density: float | str = ...,
+    scale: float = ...,
+    normalize: bool = ...,
+    rescale: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
 def truncate(
     base: _Reference,
     finetuned: _Reference,
@@ -244,6 +483,15 @@ def truncate(
     top: float | str | None = ...,
     rank: int | None = ...,
     drop: bool = ...,
+    **options: Unpack[_Options],
+) -> Result: ...
+def tsv(
+    *places: _Reference,
+    base: _Reference = ...,
+    models: Sequence[_Reference] = ...,
+    out: _Reference = ...,
+    weight: float = ...,
+    scale: float = ...,
     **options: Unpack[_Options],
 ) -> Result: ...
 def values(

@@ -34,7 +34,7 @@ from ..output.places import (
     target_of,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
-from ..plan import planner as planning, preflight, words
+from ..plan import merges, planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import fetching, vocabularies
@@ -109,6 +109,8 @@ class Surgery:
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
+            if dtype == "keep" and (stored := merges.dtype_of_models(checkpoints)):
+                recipes = [replace(each, dtype=each.dtype or stored) for each in recipes]
             if layers := self.settings.layer_map:
                 recipes = [replace(recipe, layer_map=layers) for recipe in recipes]
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
@@ -277,6 +279,9 @@ class Surgery:
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
             notes.append(manifest.nonfinite_note(own, nonfinite))
+        if not self.settings.force:
+            merges.refuse_twins(self.inputs)
+            merges.refuse_other_kinds(self.inputs)
         is_told = recipe.layer_map or (recipe.merge and not recipe.merge.layout.is_whole)
         if not self.settings.force and not is_told:
             preflight.refuse_other_depths(checkpoints)

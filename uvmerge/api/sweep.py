@@ -23,6 +23,7 @@ from ..checkpoint.bounded import CONFIG_BYTES, read_json
 from ..checkpoint.roles import BASE, FINETUNED
 from ..errors import UsageError, counted
 from ..operations import Operation
+from ..operations.varying import as_data
 from ..output import manifest
 from ..output.commands import Command, after_sweep
 from ..output.disk import disk_errors
@@ -221,7 +222,8 @@ def grid(operation: Operation, options: Mapping[str, Any]) -> list[Setting]:
         name = "_".join(f"{key}-{_word(value)}" for key, value in words.items())
         if name in settings:
             raise UsageError("sweep", f"the setting {name} is there twice", "Name it once.")
-        settings[name] = Setting(name, words, Recipe((step,)))
+        said = {key: as_data(value) for key, value in words.items()}
+        settings[name] = Setting(name, said, Recipe((step,)))
     return list(settings.values())
 
 

@@ -19,6 +19,7 @@ import click
 from .. import __version__
 from ..errors import Interrupted, ProblemsFound, UvmergeError, counted
 from ..operations import operations
+from ..operations.merging_options import GROUPS
 from ..text import inert
 from .anchor import anchor_group, build_command as anchor_build_command, build_options
 from .ccci import ccci_group
@@ -139,11 +140,13 @@ def _assemble() -> UvmergeError | None:
         anchor_build_command.params += build_options()
         merge = merge_group()
         for operation in operations().values():
-            if operation.takes_several:
-                merge.add_command(command_for(operation))
-            else:
+            if not operation.takes_several:
                 _add(REPAIR, command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))
+        ways = [operation for operation in operations().values() if operation.takes_several]
+        for operation in sorted(ways, key=lambda way: GROUPS.index(way.group)):
+            merge.add_command(command_for(operation))
+            merge.headings[operation.command] = operation.group
         if merge.commands:
             _add(REPAIR, merge)
     except UvmergeError as failure:

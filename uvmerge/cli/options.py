@@ -25,6 +25,9 @@ def option_for(parameter: Parameter, default: str = "") -> Option:
     """
     flag, about = [f"--{parameter.key}", parameter.name], parameter.option
     text = about.help[:1].upper() + about.help[1:]
+    if parameter.type is bool and parameter.default is True:
+        flag[0] = f"--{parameter.key}/--no-{parameter.key}"
+        return Option(flag, default=None, help=f"{text}. [default: yes]", group=about.group)
     if parameter.type is bool:
         return Option(flag, is_flag=True, default=None, help=f"{text}.", group=about.group)
     if parameter.range:

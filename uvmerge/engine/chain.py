@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checkpoint.roles import FINETUNED
 from ..errors import RunFailed, UvmergeError
+from ..plan.rows import resolved_options
 from ..plan.steps import Block, Plan, Step
 from ..recipe.step import RecipeStep
 from ..spectral import Draw, Log
@@ -33,6 +34,11 @@ class Chain:
     block: Block
     out: Tensor
     entry: dict[str, Any]
+
+    @classmethod
+    def of(cls, plan: Plan, step: Step, block: Block, out: Tensor) -> Chain:
+        """The chain of a block, with a record that holds the options which differ between tensors."""
+        return cls(plan, step, block, out, resolved_options(plan.recipe, block))
 
     @property
     def on_matrices(self) -> bool:

@@ -137,8 +137,7 @@ class Editor(Reader):
     def _stream(self, plan: int, step: Step) -> Product:
         """An edit in pieces that fit a processor cache; its record is complete after the last piece."""
         (block,) = step.blocks
-        entry: dict[str, Any] = {}
-        chain = Chain(self.plans[plan], step, block, torch.empty(0), entry)
+        chain = Chain.of(self.plans[plan], step, block, torch.empty(0))
 
         def pieces() -> Iterator[memoryview]:
             change = Change()
@@ -153,9 +152,9 @@ class Editor(Reader):
                     _store(step, [self._on_tensors(chain, stored, equality_of(stored))], out)
                     change.add(out, before)
                 yield as_bytes(out)
-            entry.update(change.entry)
+            chain.entry.update(change.entry)
 
-        return pieces(), {block.view.label: entry}
+        return pieces(), {block.view.label: chain.entry}
 
     def _on_tensors(
         self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality, device: str = "cpu"
@@ -184,7 +183,7 @@ class Editor(Reader):
         before, view, are_equal = stored[blocks[0].own], blocks[0].view, equality_of(stored)
         outs = [torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype]) for _, step in requests]
         chains = [
-            Chain(self.plans[plan], step, block, out, {})
+            Chain.of(self.plans[plan], step, block, out)
             for (plan, step), block, out in zip(requests, blocks, outs)
         ]
         busy = []

@@ -15,20 +15,22 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
-from ..checkpoint.roles import FINETUNED, by_role, name_of
+from ..checkpoint.roles import BASE, FINETUNED, by_role, name_of
 from ..errors import UsageError, counted
 from ..spectral import Matrix, Whole
 from ..text import closest
+from .inputs import Input, read_inputs
+from .merging_options import DIFFERENCES, MEANS
 from .options import Option, Parameter, did_you_mean
-from .signature import Input, inputs_of, options_of
 
 # Modules in this folder that are no operation.
-HELPERS = ("merging_options", "options", "signature", "varying")
+HELPERS = ("inputs", "merging_options", "options", "varying")
 DOCSTRING_PARTS = ("Formula:", "Exact:", "Cost:", "Source:")
+GIVEN = ("place", "draw")  # keywords of an operation that are no options
 
 T = TypeVar("T")
 
@@ -78,8 +80,9 @@ class Operation:
 
     @property
     def group(self) -> str:
-        """The heading under which `merge --help` has the operation; empty for most operations."""
-        return getattr(self.function, "group", "")
+        """The heading under which `merge --help` has the operation."""
+        has_base = any(operand.name == BASE for operand in self.operands)
+        return getattr(self.function, "group", DIFFERENCES if has_base else MEANS)
 
     @property
     def edits(self) -> bool:
@@ -142,8 +145,7 @@ class Operation:
             elif rest:
                 assigned[operand.name] = rest.pop(0)
         found: dict[str, T] = by_role(assigned)
-        names = {name_of(role) for role in found}
-        if rest or given.keys() != {"out"} or len(names) < len(self.operands):
+        if rest or given.keys() != {"out"} or not all(each.fits(found) for each in self.operands):
             count = counted(len(found) + len(rest) + len(given) - ("out" in given), "checkpoint")
             raise UsageError(self.command, f"cannot work on {count}", f"Usage: {self.usage}")
         return found, given["out"]
@@ -231,7 +233,8 @@ def get(name: str) -> Operation:
 # What other tools call their ways to make one model of several.
 _MERGES = re.compile(
     "merge|slerp|ties|dare(-ties|-linear)?|linear|average|mean|soup|model-soup|model-stock|karcher"
-    "|task-arithmetic|della(-linear)?|breadcrumbs(-ties)?|nearswap|passthrough|fisher|regmean"
+    "|(nu|multi)slerp|task-arithmetic|della(-linear)?|breadcrumbs(-ties)?|nearswap|arcee-fusion|sce"
+    "|passthrough|fisher|regmean|ram|tsv(-m)?|iso-c|iso-cts|knots|subspace-boosting|svc"
 )
 
 
@@ -239,7 +242,10 @@ def merge_hint(word: str) -> str:
     """What there is instead of the way of merging models that `word` names; else an empty string."""
     if not _MERGES.fullmatch(word.lower().replace("_", "-")):
         return ""
-    several = [each.command for each in operations().values() if each.takes_several]
+    ways = {each.command: each for each in operations().values() if each.takes_several}
+    if way := ways.get(word.lower().replace("_", "-")):
+        return f"It makes one checkpoint of several: `{way.usage}`."
+    several = list(ways)
     there = f"`uvmerge merge` has {', '.join(several)}. " if several else ""
     return (
         f"{there}Of a base and a fine-tuned checkpoint there are interpolate (the straight line"
@@ -275,16 +281,33 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     # `typing.get_type_hints` of Python 3.10 hides an `Annotated` behind `Optional` where the default
     # is None.
     signature = inspect.signature(function, eval_str=True)
+    options = [
+        _option(name, parameter)
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in GIVEN
+    ]
+    operands = tuple(read_inputs(function, signature))
+    if not operands:
+        raise TypeError("takes no checkpoint: its positional parameters are the operands")
+    if "draw" in signature.parameters and "seed" not in signature.parameters:
+        raise TypeError("draws without an option seed")
     return Operation(
         function.__name__,
         function,
-        tuple(inputs_of(signature, getattr(function, "models", (1, None)))),
-        tuple(options_of(signature)),
+        operands,
+        tuple(options),
         "place" in signature.parameters,
         "draw" in signature.parameters,
         getattr(function, "leaves_equal_inputs_alone", False),
         getattr(function, "fallback", {}),
     )
+
+
+def _option(name: str, parameter: inspect.Parameter) -> Parameter:
+    """An option, which may differ between tensors where it is a number or a switch."""
+    found = Parameter.read(name, parameter.annotation, parameter.default)
+    varies = found.type in (int, float, bool) and name != "seed"
+    return replace(found, varies=varies)
 
 
 __all__ = [

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Whole
-from .merging_options import takes
+from .inputs import for_models
 from .options import leaves_equal_inputs_alone
 
 
 @leaves_equal_inputs_alone
-@takes(1, 1)
+@for_models(1, 1)
 def arcee_fusion(base: Whole, *models: Whole) -> Edited:
     """Take the elements of a model that are of outstanding importance, and the base's for the rest.
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Whole
-from .merging_options import Scale, Weight, is_layer_matrix
+from .merging_options import Scale, Weight, in_subspaces, is_layer_matrix
 from .options import Option, leaves_equal_inputs_alone
 
 Common = Annotated[
@@ -14,6 +14,7 @@ Common = Annotated[
 ]  # fmt: skip
 
 
+@in_subspaces
 @leaves_equal_inputs_alone
 def iso_cts(
     base: Whole,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from ..checkpoint.anatomy import Place
@@ -50,33 +50,18 @@ def is_layer_matrix(place: Place, operand: Operand) -> bool:
     return place.is_matrix and place.layer is not None and len(operand.shape) == 2
 
 
-# The headings of `uvmerge merge --help`. The last one is for methods that decompose the differences.
+# The headings of `uvmerge merge --help`.
 MEANS, DIFFERENCES = "Between models", "Differences from a base"
 SUBSPACES = (
-    "Singular subspaces (a systematic study on LLMs, arXiv 2511.21437, finds only task arithmetic"
-    " reliable)"
+    "Singular subspaces (on LLMs a study found only task-arithmetic reliable: arXiv 2511.21437)"
 )
 GROUPS = (MEANS, DIFFERENCES, SUBSPACES)
 
 
-def of_group(group: str) -> Callable[[Function], Function]:
-    """Declare under which heading of `uvmerge merge --help` a way of merging stands."""
-
-    def declare(operation: Function) -> Function:
-        operation.group = group  # type: ignore[attr-defined]
-        return operation
-
-    return declare
-
-
-def takes(least: int, most: int | None = None) -> Callable[[Function], Function]:
-    """Declare how many checkpoints the `*models` of an operation are; without it, 1 or more."""
-
-    def declare(operation: Function) -> Function:
-        operation.models = least, most  # type: ignore[attr-defined]
-        return operation
-
-    return declare
+def in_subspaces(operation: Function) -> Function:
+    """Declare that a way of merging decomposes the differences, for the headings of the help."""
+    operation.group = SUBSPACES  # type: ignore[attr-defined]
+    return operation
 
 
 def total_of(weight: Sequence[float]) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Whole
-from .merging_options import takes
+from .inputs import for_models
 from .options import Option, leaves_equal_inputs_alone
 
 FilterWise = Annotated[
@@ -12,7 +12,7 @@ FilterWise = Annotated[
 
 
 @leaves_equal_inputs_alone
-@takes(2)
+@for_models(2)
 def model_stock(base: Whole, *models: Whole, filter_wise: FilterWise = False) -> Edited:
     """Move the base towards the models' mean, the farther the more their changes point one way.
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Operand
-from .merging_options import takes
+from .inputs import for_models
 from .options import Option, leaves_equal_inputs_alone
 
 T = Annotated[
@@ -13,7 +13,7 @@ T = Annotated[
 
 
 @leaves_equal_inputs_alone
-@takes(1, 1)
+@for_models(1, 1)
 def nearswap(base: Operand, *models: Operand, t: T = 0.0001) -> Edited:
     """Take the elements of a model that are near the base's, and move the base by t towards the rest.
 

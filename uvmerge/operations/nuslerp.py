@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from ..errors import UsageError
 from ..spectral import Edited, Whole
-from .merging_options import WEIGHT, Deltas, takes
+from .inputs import for_models
+from .merging_options import WEIGHT, Deltas
 from .options import Option, leaves_equal_inputs_alone
 from .varying import PerModel
 
@@ -18,7 +19,7 @@ STRAIGHT = 1e-8
 
 
 @leaves_equal_inputs_alone
-@takes(2, 3)
+@for_models(2, 3)
 def nuslerp(
     *models: Whole, weight: Weight = 1.0, deltas: Deltas = False, vectors: Vectors = "whole"
 ) -> Edited:

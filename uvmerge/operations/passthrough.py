@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Operand
-from .merging_options import MEANS, of_group, takes
+from .inputs import for_models
 from .options import Option
 from .varying import PerModel
 
@@ -11,8 +11,7 @@ Scale = Annotated[PerModel, Option("factor on the model's values", metavar="a",
                                    example="--scale 1.1")]  # fmt: skip
 
 
-@of_group(MEANS)
-@takes(1, 1)
+@for_models(1, 1)
 def passthrough(*models: Operand, scale: Scale = 1.0) -> Edited:
     """Take one model as it is, or scaled: what slices of several models are put together by.
 

@@ -36,4 +36,5 @@ def sce(base: Whole, *models: Whole, select_topk: SelectTopk = 1.0) -> Edited:
     weights = [float(delta.square().mean()) if delta.numel() else 0.0 for delta in deltas]
     total = sum(weights)
     shares = [weight / total if total else 1.0 for weight in weights]
-    return agreeing_sum(deltas, shares, normalize=True).add_(start)
+    votes = [1.0] * len(deltas)
+    return agreeing_sum(deltas, shares, normalize=True, votes=votes).add_(start)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Whole
-from .merging_options import takes
+from .inputs import for_models
 from .options import Option, leaves_equal_inputs_alone
 
 T = Annotated[
@@ -16,7 +16,7 @@ STRAIGHT = (1 - 0.9995**2) ** 0.5
 
 
 @leaves_equal_inputs_alone
-@takes(2, 2)
+@for_models(2, 2)
 def slerp(*models: Whole, t: T = 0.5) -> Edited:
     """Mix two models along the arc between them, every tensor as one vector.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Whole
-from .merging_options import Density, Scale, Weight, is_layer_matrix
+from .merging_options import Density, Scale, Weight, in_subspaces, is_layer_matrix
 from .options import Option, leaves_equal_inputs_alone
 
 Method = Annotated[
@@ -17,6 +17,7 @@ Share = Annotated[
 ]  # fmt: skip
 
 
+@in_subspaces
 @leaves_equal_inputs_alone
 def subspace_boosting(
     base: Whole,

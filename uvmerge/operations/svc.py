@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Whole
-from .merging_options import Density, Scale, Weight, is_layer_matrix
+from .merging_options import Density, Scale, Weight, in_subspaces, is_layer_matrix
 from .options import Option, leaves_equal_inputs_alone
 
 Method = Annotated[
@@ -18,6 +18,7 @@ Alpha = Annotated[
 ]  # fmt: skip
 
 
+@in_subspaces
 @leaves_equal_inputs_alone
 def svc(
     base: Whole,

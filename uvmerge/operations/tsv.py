@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from ..checkpoint.anatomy import Place
 from ..spectral import Edited, Whole
-from .merging_options import Scale, Weight, is_layer_matrix
+from .merging_options import Scale, Weight, in_subspaces, is_layer_matrix
 from .options import leaves_equal_inputs_alone
 
 
+@in_subspaces
 @leaves_equal_inputs_alone
 def tsv(
     base: Whole, *models: Whole, place: Place, weight: Weight = 1.0, scale: Scale = 1.0

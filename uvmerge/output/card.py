@@ -16,6 +16,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE, FINETUNED, by_name
 from ..errors import RecipeError, counted
 from ..operations.options import FILTERS
+from ..operations.varying import as_data
 from ..plan import words
 from ..plan.steps import Plan
 from ..recipe.file import as_text
@@ -96,7 +97,8 @@ def _metadata(plan: Plan, own: Checkpoint, known: Sequence[str]) -> dict[str, An
     metadata: dict[str, Any] = {}
     if known:
         metadata["base_model"] = list(dict.fromkeys(known))
-        metadata["base_model_relation"] = "merge" if len(known) > 1 else "finetune"
+        merges = len(known) > 1 or any(s.operation.takes_several for s in plan.recipe.steps)
+        metadata["base_model_relation"] = "merge" if merges else "finetune"
     modules = "modules.json" in own.side_names()
     metadata["library_name"] = "sentence-transformers" if modules else "transformers"
     tags = ["uvmerge", "merge", *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps)]
@@ -184,7 +186,7 @@ def _effective(step: RecipeStep) -> dict[str, Any]:
     filters = {parameter.key for parameter in FILTERS}
     ((command, said),) = step.as_data().items()
     options = {p.key: effective[p.name] for p in operation.parameters if p.name in effective}
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    plain = {key: as_data(value) for key, value in options.items()}
     return {command: plain | {key: value for key, value in said.items() if key in filters}}
 
 

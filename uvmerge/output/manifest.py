@@ -31,6 +31,7 @@ HASH = "content_xxh3_128"
 _RECORD: dict[str, tuple[type, ...]] = {
     "changed": (bool,), "relative_change": (int, float), "zero": (bool,), "device": (str,),
     "steps": (list,), "k": (list,), "gap": (dict,), "method": (list,), "precision": (str,),
+    "options": (list,),
 }  # fmt: skip
 
 

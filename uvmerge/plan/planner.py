@@ -27,6 +27,7 @@ from ..errors import InputRefused, RunFailed, listed
 from ..recipe.recipe import Recipe
 from . import preflight
 from .layout import OutputFile, layout
+from .merges import refuse_idle_filters
 from .outline import Outcome, try_chain
 from .roster import Consequences, Roster, alike
 from .steps import Block, Plan, Step
@@ -127,6 +128,7 @@ class _Planner:
         self.anatomy = anatomies[self.own]
         for step in recipe.steps:
             step.selection.check(self.anatomy.stacks.all, self.anatomy.main)
+        refuse_idle_filters(recipe.steps, checkpoints[self.own].tensors)
         self.tied = {name: group for group in tied for name in group}
         layers = parse_layer_map(recipe.layer_map) if recipe.layer_map else None
         self.subjects = correspond(self.own, anatomies, layers)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
-from ..checkpoint.stacks import one_name
 from ..errors import counted
-from ..operations.varying import varying
 from ..recipe.recipe import Recipe
 from ..recipe.tokenizer import rule_as_data
 from ..text import html_table, inert, safe, size, table, two_lines
 from .layout import OutputFile
-from .resolved import resolved_text
+from .rows import change_rows, resolved_options
 
 # Estimated working set of an edit per operand, in m × n and in r × r matrices of float64.
 _MATRIX_COPIES, _SQUARE_COPIES = 0.75, 3.0
@@ -259,7 +257,7 @@ class Plan:
                     "shape": list(block.view.shape),
                     "steps": list(block.chain),
                     "k": list(block.ranks),
-                    "options": [dict(options) for options in block.options],
+                    **resolved_options(self.recipe, block),
                 }
                 for step in self.edits
                 for block in step.blocks
@@ -274,29 +272,7 @@ class Plan:
 
     def change_rows(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
         """The head and the rows of `as_table`."""
-        groups: dict[tuple[str, str, str, str], list[Block | None]] = {}
-        for step in self.changes:
-            name = step.tensor
-            if step.place.layer is not None:
-                name = one_name(name, step.place.layer)
-            for block in step.blocks or (None,):
-                shape = " × ".join(map(str, block.view.shape if block else step.elements))
-                ranks = ", ".join(self._rank_text(block)) if block else ""
-                key = (name, "edit" if block else "reset", shape, ranks)
-                groups.setdefault(key, []).append(block)
-        rows: list[tuple[object, ...]] = [(*key, len(each)) for key, each in groups.items()]
-        head = ("tensor", "action", "shape", "k", "count")
-        if not any(varying(step.options) for step in self.recipe.steps):
-            return head, rows
-        several = ([b.options for b in each if b] for each in groups.values())
-        told = [(*row, resolved_text(options)) for row, options in zip(rows, several)]
-        return (*head, "options"), told
-
-    def _rank_text(self, block: Block) -> Iterator[str]:
-        """k of each step in a chain; `energy` where values will decide, `-` where there is no k."""
-        for index, k in zip(block.chain, block.ranks, strict=True):
-            by_energy = "energy" in self.recipe.steps[index].options
-            yield str(k) if k is not None else "energy" if by_energy else "-"
+        return change_rows(self)
 
     @property
     def edited_kind(self) -> str:

@@ -27,12 +27,9 @@ from .. import operations
 from ..checkpoint.header import DTYPE_WORDS, DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
 from ..checkpoint.selection import Selection, parse_layer_map
-from ..errors import RecipeError, UsageError
+from ..errors import RecipeError, UsageError, counted
 from ..operations.options import did_you_mean
-from ..operations.varying import (
-    as_data,
-    refuse_other_counts,
-)
+from ..operations.varying import as_data, refuse_other_counts
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
 from .mergekit import Merge, distinct, is_mergekit, merge_of
@@ -211,13 +208,17 @@ class Recipe:
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
                     )
+                fits = self.merge is not None or operand.fits(roles)  # there, each slice is checked
+                if operand.several and not fits:
+                    raise UsageError(
+                        operation.command,
+                        f"cannot work on {counted(len(operation.roles_among(roles)), 'checkpoint')}",
+                        f"Usage: {operation.usage}",
+                    )
             is_made = is_made or not operation.edits
         for step in self.steps:
             operation, taken = step.operation, step.operation.roles_among(roles)
             models = len(taken) - sum(not operand.several for operand in operation.operands)
-            for operand in operation.operands:
-                if operand.several and self.merge is None:  # there, each slice has its own number
-                    operand.refuse_other_count(operation.command, models, operation.usage)
             refuse_other_counts(operation.command, operation.parameters, step.options, models)
         all_taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
         if idle := [role for role in roles if role not in all_taken]:

@@ -19,6 +19,8 @@ from .operand import Operand
 
 # A sum of weights as small as that is no divisor.
 NO_WEIGHT = 1e-8
+# Sums of opposite terms that would be zero are less than this times the sum of their magnitudes.
+ROUNDING = 2.0**-48
 # Magnitudes are counted by their leading bits (11 of exponent, 5 of fraction) before any are compared.
 LEADING_BITS = 16
 
@@ -50,26 +52,41 @@ def weighted_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: 
     return total.div_(divisor) if normalize and abs(divisor) >= NO_WEIGHT else total
 
 
-def agreeing_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
+def agreeing_sum(
+    deltas: Sequence[Tensor],
+    weights: Sequence[float],
+    normalize: bool,
+    votes: Sequence[float] | None = None,
+) -> Tensor:
     """Σ w_i δ_i of those that have the elected sign, over Σ w_i of the same where `normalize` is set.
 
-    The sign of Σ w_i δ_i is elected for each element; a sum of zero elects plus, and a w_i δ_i of zero
-    agrees with nothing. A sum of weights of zero divides nothing.
+    The sign of Σ w_i δ_i is elected for each element; a sum that is zero but for rounding elects plus,
+    so that the order of the models does not matter, and a w_i δ_i of zero agrees with nothing. A sum of
+    weights of zero divides nothing.
 
     Args:
         deltas: tensors of one shape, at least one.
         weights: one for each of them, which may be negative.
+        votes: what to elect with in place of the weights.
     """
-    elected = weighted_sum(deltas, weights, normalize=False) >= 0
+    elected = _elected(deltas, weights if votes is None else votes)
     total, divisor = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
-        if weight == 0:
-            continue
         part = weight * delta
         agrees = torch.where(elected, part > 0, part < 0)
         total += part.mul_(agrees)
         divisor.add_(agrees, alpha=weight)
     return total.div_(divisor.masked_fill_(divisor == 0, 1)) if normalize else total
+
+
+def _elected(deltas: Sequence[Tensor], votes: Sequence[float]) -> Tensor:
+    """Where plus is elected: Σ w_i δ_i ≥ 0, to rounding."""
+    total, size = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
+    for delta, vote in zip(deltas, votes, strict=True):
+        part = vote * delta
+        total += part
+        size += part.abs_()
+    return total >= size.mul_(-ROUNDING)
 
 
 def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
@@ -153,12 +170,13 @@ def select_varied(deltas: Sequence[Tensor], share: float) -> list[Tensor]:
 
     Of n elements whose variance is not zero, int(share · n) are kept.
     """
-    first = deltas[0]
-    apart = [delta - first for delta in deltas]  # exactly zero where all are equal
-    mean = sum(apart[1:], apart[0]) / len(apart)
-    variance = torch.zeros_like(first)
-    for each in apart:
-        variance += (each - mean).square_()
+    total, squares = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
+    for delta in deltas[1:]:
+        apart = delta - deltas[0]  # exactly zero where all are equal
+        total += apart
+        squares += apart.square_()
+    # N² times the variance; among numbers of few bits it is exact, and equal ones are equal.
+    variance = squares.mul_(len(deltas)).sub_(total.square_())
     n = variance.numel()
     taken = ranked(variance, n - int(share * int(variance.count_nonzero())), n)
     return [delta * taken for delta in deltas]
@@ -214,10 +232,10 @@ def mean_direction(units: Sequence[Tensor], rounds: int, shortest: float) -> Ten
     Args:
         units: unit vectors, at least one.
         rounds: the most steps towards the mean.
-        shortest: a step shorter than this, in radians, is not taken, and ends the search.
+        shortest: a step no longer than this, in radians, is not taken, and ends the search.
     """
     mean, size = unit(sum(units[1:], units[0]) / len(units))
-    if size < shortest:
+    if size <= shortest:
         mean = units[0]
     for _ in range(rounds):
         tangent = torch.zeros_like(mean)
@@ -228,7 +246,7 @@ def mean_direction(units: Sequence[Tensor], rounds: int, shortest: float) -> Ten
             if sine > 0:
                 tangent.add_(across, alpha=math.atan2(sine, cosine) / sine / len(units))
         step = norm(tangent)
-        if step < shortest:
+        if step <= shortest:
             break
         mean, _ = unit(math.cos(step) * mean + (math.sin(step) / step) * tangent)
     return mean
