@@ -12,8 +12,11 @@ from tokenizers import AddedToken, Tokenizer, models as kinds, pre_tokenizers
 
 EXAMPLES = Path(__file__).parent / "mergekit"
 DEPTH = 4
-# Models that see images: the second one's language was fine-tuned, its tower too.
+# Models that see images, with as many connections to the tower as the released ones have.
 WITH_IMAGES = ("see", "look")
+_TOWER = zoo.TOWER3 | {"depth": 4, "deepstack_visual_indexes": [0, 1, 2]}
+_OPTIONS = zoo.QWEN3_VL | zoo.UNTIED | {"vision_config": _TOWER}
+zoo.FAMILIES["seeing"] = ("Qwen3VLForConditionalGeneration", "Qwen3VLConfig", _OPTIONS)
 WITH_WORDS = {"words": ("<unk>", "<s>", "the", "cat", "sat"),
               "names": ("<unk>", "<s>", "the", "Ada", "Bo", "cat")}  # fmt: skip
 
@@ -29,7 +32,7 @@ def make(folder: Path) -> Path:
     base = zoo.make("llama", models / "base", dtype="float32")
     for seed, name in enumerate(("chat", "code", "math"), 1):
         zoo.finetune(base, models / name, seed=seed, strength=0.1)
-    see = zoo.make("qwen3_vl", models / "see", dtype="float32")
+    see = zoo.make("seeing", models / "see", dtype="float32")
     zoo.finetune(see, models / "look", seed=5, strength=0.1)
     for seed, (name, tokens) in enumerate(WITH_WORDS.items(), 7):
         _with_tokens(zoo.finetune(base, models / name, seed=seed, strength=0.1), tokens)
