@@ -220,26 +220,30 @@ def test_choices_do_not_hang_on_the_precision(name: str) -> None:
     [
         ("slerp", 3, "Usage: uvmerge merge slerp MODEL MODEL OUT"),
         ("slerp", 1, "Usage: uvmerge merge slerp MODEL MODEL OUT"),
-        ("nuslerp", 4, "Usage: uvmerge merge nuslerp MODEL... OUT"),
+        ("nuslerp", 4, "Usage: uvmerge merge nuslerp MODEL MODEL [MODEL] OUT"),
         ("nearswap", 3, "Usage: uvmerge merge nearswap BASE MODEL OUT"),
         ("arcee-fusion", 1, "Usage: uvmerge merge arcee-fusion BASE MODEL OUT"),
-        ("model-stock", 2, "Usage: uvmerge merge model-stock BASE MODEL... OUT"),
+        ("model-stock", 2, "Usage: uvmerge merge model-stock BASE MODEL MODEL... OUT"),
         ("ties", 1, "Usage: uvmerge merge ties BASE MODEL... OUT"),
     ],
 )
 def test_too_many_or_too_few_models_are_refused(name: str, count: int, usage: str) -> None:
     given = [str(i) for i in range(count)]
-    with pytest.raises(
-        errors.UsageError, match=f"{name}: cannot work on {count} checkpoint"
-    ) as one:
-        get(name).assign([*given, "out"])
-    assert usage in str(one.value)
-    recipe = Recipe.from_data({"uvmerge": 1, "steps": [name]})
     has_base = get(name).operands[0].name == "base"
     named = {"base": given[0], "models": given[1:]} if has_base else {"models": given}
-    with pytest.raises(errors.UsageError) as other:
+    recipe = Recipe.from_data({"uvmerge": 1, "steps": [name]})
+    with pytest.raises(errors.UsageError) as one:
         recipe.inputs(named)
-    assert usage in str(other.value)
+    assert usage in str(one.value) and f"{name}" in str(one.value)
+
+
+def test_weights_that_sum_to_nothing_divide_nothing() -> None:
+    outlines = [Outline("", (3,), Log()) for _ in range(3)]
+    for name in ("multislerp", "breadcrumbs"):
+        weight = (1.0, 0.5, -1.5)[-len(outlines) + (name == "breadcrumbs") :]
+        weight = (*weight[:-1], -sum(weight[:-1]))
+        with pytest.raises(errors.UsageError, match="sum to 0"):
+            get(name).function(*outlines, weight=weight, normalize=True)
 
 
 def test_differences_need_a_base_before_the_models() -> None:

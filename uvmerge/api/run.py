@@ -20,6 +20,7 @@ from ..errors import counted
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
 from ..plan import words
+from ..plan.arranged import arranged
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
@@ -191,6 +192,9 @@ def run_all(
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
     with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
+        if tasks[0][0].merge is not None:
+            recipe, checkpoints = arranged(tasks[0][0], checkpoints)
+            tasks = [(recipe, out) for _, out in tasks]
         return run_opened(surgery, tasks, checkpoints, keep_same=keep_same)
 
 

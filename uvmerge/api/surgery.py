@@ -58,6 +58,7 @@ class Surgery:
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
+        self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
 
     @contextmanager
     def opened(
@@ -82,7 +83,8 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                at_once = recipe.tokenizer is not None or recipe.mixture is not None
+                rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
+                at_once = rearranged or recipe.tokenizer or recipe.mixture
                 whole = tuple(references) if at_once else (mirrored(references),)
                 opening = opened(references, self.settings, whole=whole, by_ranges=not at_once)
                 checkpoints = stack.enter_context(opening)
@@ -90,6 +92,7 @@ class Surgery:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
             with self.phases.timed("open"):
                 checkpoints = vocabularies.aligned(checkpoints, recipe, force=self.settings.force)
+            self.inputs = checkpoints
             yield checkpoints
 
     def planned(
@@ -100,7 +103,7 @@ class Surgery:
         Everything that headers alone can show to be wrong is refused here.
         """
         dtype = self.settings.dtype
-        if unknown := self.settings.ids.keys() - checkpoints.keys():
+        if unknown := self.settings.ids.keys() - self.inputs.keys():
             role = min(unknown)
             raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
@@ -118,7 +121,7 @@ class Surgery:
             computes = needs_torch and not self.settings.dry_run  # a plan needs no torch
             engine = self.settings.engine(needs_torch=computes)
         with self.phases.timed("plan"):
-            samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
+            samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
             self.shares = fetching.to_fetch(plans, checkpoints)
         runs = [
             Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
@@ -227,7 +230,7 @@ class Surgery:
         """Add side files and manifest, verify, rename to OUT; returns where an old OUT is."""
         bytes_out = run.plan.bytes_out
         with self.phases.timed("publish"):
-            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
+            text = card(run.plan, self.inputs, run.target.name, self.settings.ids)
             staging.drop_side_files()
             for side in [SideFile.of(manifest.CARD, text), *sides]:
                 staging.add_side_file(side.name, side.read)
@@ -273,15 +276,16 @@ class Surgery:
         nonfinite: Sequence[str] = (),
     ) -> Plan:
         """The plan of one recipe; tensors named in `nonfinite` are not edited."""
-        notes, own = [*preflight.same_files(checkpoints), *sides.notes], mirrored(checkpoints)
+        notes, own = [*preflight.same_files(self.inputs), *sides.notes], mirrored(checkpoints)
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
             notes.append(manifest.nonfinite_note(own, nonfinite))
         if not self.settings.force:
-            merges.refuse_twins(checkpoints)
-            merges.refuse_other_kinds(checkpoints)
-        if not self.settings.force and recipe.layer_map is None:
+            merges.refuse_twins(self.inputs)
+            merges.refuse_other_kinds(self.inputs)
+        is_told = recipe.layer_map or (recipe.merge and not recipe.merge.layout.is_whole)
+        if not self.settings.force and not is_told:
             preflight.refuse_other_depths(checkpoints)
         unread = [r for r, c in checkpoints.items() if c.is_remote and self.settings.dry_run]
         tied = (
@@ -298,6 +302,7 @@ class Surgery:
             left_alone=nonfinite,
             tied=tied,
             notes=notes,
+            opened=self.inputs,
         )
         if self.settings.force or unread:
             return plan

@@ -26,6 +26,10 @@ class Part:
     shape: tuple[int, ...]
     fill: Fill = field(repr=False)
 
+    @property
+    def size_bytes(self) -> int:
+        return header.size_bytes(self.dtype, self.shape)
+
 
 def stored(checkpoint: Checkpoint, tensor: Tensor) -> Fill:
     """The bytes of a tensor of a checkpoint, as they are."""
@@ -88,7 +92,8 @@ class ComposedCheckpoint(Checkpoint):
         """A checkpoint with these parts.
 
         Args:
-            files: the parts by weight file of the first parent, in the order of their bytes.
+            files: the parts by weight file, in the order of their bytes. A file that the first parent
+                has too gets its metadata from there.
             apart: see `Checkpoint`.
         """
         own = parents[0]
@@ -96,11 +101,12 @@ class ComposedCheckpoint(Checkpoint):
         sources: dict[str, Source] = {}
         for file, parts in files.items():
             name = file if len(files) > 1 else SINGLE_FILE
-            metadata = own.headers[file].metadata
+            like = file if file in own.headers else next(iter(own.headers))
+            metadata = own.headers[like].metadata
             section, entries = header.build([(p.name, p.dtype, p.shape) for p in parts], metadata)
             digest = xxhash.xxh3_128_hexdigest(section)
             headers[name] = Header(tuple(entries), metadata, len(section), digest)
-            sources[name] = _file(own.sources[file], section, parts, entries)
+            sources[name] = _file(own.sources[like], section, parts, entries)
         return cls(
             own.label, own.on_disk(), own.commit, headers, sources, dict(beside.config), None,
             [*own.notes, *beside.notes], frozenset(own.sources), apart=frozenset(apart),

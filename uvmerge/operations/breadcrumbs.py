@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ..spectral import Edited, Whole
-from .merging_options import Density, Gamma, Normalize, Rescale, Scale, Weight
+from .merging_options import Density, Gamma, Normalize, Rescale, Scale, Weight, total_of
 from .options import leaves_equal_inputs_alone
 
 
@@ -18,9 +18,9 @@ def breadcrumbs(
 ) -> Edited:
     """Add the models' changes without the largest and the smallest ones.
 
-    Formula: W_b + a Σ w_i d_i; d_i = W_i - W_b with zeros in place of its int(gamma · n) largest of n
-        elements, and of the smallest ones until int(density · n) are left. Where density + gamma is
-        more than 1, fewer of the largest go; at density 1 nothing goes.
+    Formula: W_b + a Σ w_i d_i, over Σ w_i under `--normalize`; d_i = W_i - W_b with zeros in place of its
+        int(gamma · n) largest of n elements, and of the smallest ones until int(density · n) are left.
+        Where density + gamma is more than 1, fewer of the largest go; at density 1 nothing goes.
     Exact: a = 0 copies the base's bytes. Exactly so many elements are kept; of equal magnitudes those
         of lower index first, at both ends. float64 inside.
     Cost: reading and writing; two selections (no sort) in each model's difference.
@@ -29,10 +29,11 @@ def breadcrumbs(
     """
     from ..spectral.vectors import differences, keep_middle, rescaled, weighted_sum
 
+    total = total_of(weight) if normalize else 1.0
     if scale == 0:
         return base
     start, deltas = differences(base, models)
     kept = [keep_middle(d, share, top) for d, share, top in zip(deltas, density, gamma)]
     if rescale:
         kept = [rescaled(part, delta) for part, delta in zip(kept, deltas)]
-    return weighted_sum(kept, weight, normalize).mul_(scale).add_(start)
+    return weighted_sum(kept, weight, normalize=False).div_(total).mul_(scale).add_(start)

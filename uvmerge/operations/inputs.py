@@ -42,12 +42,14 @@ class Input:
 
     @property
     def metavar(self) -> str:
-        """The parameter in a usage line: `BASE`, `MODEL...`, `MODEL MODEL`."""
+        """The parameter in a usage line: `BASE`, `MODEL...`, `MODEL MODEL [MODEL]`."""
         name = self.name.upper()
         if not self.several:
             return name
         one = name.removesuffix("S")
-        return " ".join([one] * self.fewest) if self.fewest == self.most else f"{one}..."
+        if self.most is None:
+            return " ".join([*[one] * (self.fewest - 1), f"{one}..."])
+        return " ".join([*[one] * self.fewest, *[f"[{one}]"] * (self.most - self.fewest)])
 
     def fits(self, roles: Collection[str]) -> bool:
         """Whether as many roles are the parameter's as it takes."""

@@ -13,11 +13,10 @@ def linear(*models: Operand, weight: Weight = 1.0, normalize: Normalize = True) 
     Source: model soups (Wortsman et al. 2022, arXiv 2203.05482), whose weights are equal.
     """
     total = total_of(weight) if normalize else 1.0
-    shares = [each / total for each in weight]
-    used = [(share, model) for share, model in zip(shares, models) if share != 0]
-    if len(used) == 1 and used[0][0] == 1:
+    used = [(each, model) for each, model in zip(weight, models) if each != 0]
+    if len(used) == 1 and used[0][0] == total:
         return used[0][1]
-    merged = models[0].tensor * shares[0]
-    for share, model in zip(shares[1:], models[1:]):
-        merged = merged.add_(model.tensor, alpha=share)
-    return merged
+    merged = models[0].tensor * weight[0]
+    for each, model in zip(weight[1:], models[1:]):
+        merged = merged.add_(model.tensor, alpha=each)
+    return merged.div_(total)

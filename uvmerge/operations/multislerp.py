@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..spectral import Edited, Whole
-from .merging_options import Deltas, Normalize, Weight
+from .merging_options import Deltas, Normalize, Weight, total_of
 
 
 def multislerp(
@@ -28,11 +28,10 @@ def multislerp(
     merged, weights = models[deltas:], weight[deltas:]
     if len(merged) == 1:
         return merged[0]
+    total = total_of(weights) if normalize else 1.0
+    weights = tuple(each / total for each in weights)
     start = exact(models[0]) if deltas else 0.0
     tensors = [exact(model) - start for model in merged]
-    total = sum(weights)
-    if normalize and total:
-        weights = tuple(each / total for each in weights)
     pairs = [unit(each) for each in tensors]
     direction, size = unit(weighted_sum([u for u, _ in pairs], weights, normalize=False))
     if size < 1e-8:

@@ -18,13 +18,13 @@ def task_arithmetic(
     Cost: reading and writing.
     Source: Ilharco et al. 2022, arXiv 2212.04089, where every weight is 1.
     """
-    factor = scale / total_of(weight) if normalize else scale
+    total = total_of(weight) if normalize else 1.0
     used = [(each, model) for each, model in zip(weight, models) if each != 0]
-    if factor == 0 or not used:
+    if scale == 0 or not used:
         return base
     start = base.tensor
     (first, model), *others = used
     merged = (model.tensor - start).mul_(first)
     for each, model in others:
         merged = merged.add_((model.tensor - start).mul_(each))
-    return merged.mul_(factor).add_(start)
+    return merged.div_(total).mul_(scale).add_(start)

@@ -14,12 +14,13 @@ import yaml
 
 from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import BASE, FINETUNED, by_name
 from ..errors import RecipeError, counted
 from ..operations.options import FILTERS
 from ..operations.varying import as_data
 from ..plan import words
 from ..plan.steps import Plan
+from ..recipe.file import as_text
 from ..recipe.reader import Reader, compose
 from ..recipe.step import RecipeStep
 from ..text import as_code, brief, inert
@@ -59,13 +60,15 @@ def card(
         ids: Hub ids by role that the user gave; they replace those of the checkpoints.
     """
     own, mixture = checkpoints[plan.own], plan.recipe.mixture
-    checkpoints = {role: each for pair in checkpoints.items() for role, each in _parents(*pair)}
+    checkpoints = _with_parents(checkpoints)
     roles = [plan.own, *(role for role in checkpoints if role != plan.own)]
     known = {role: hub_id for role in roles if (hub_id := _hub_id(role, checkpoints, ids))}
     names = {role: known.get(role, checkpoints[role].label) for role in roles}
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
     asked = mixture or {"steps": [_effective(step) for step in plan.recipe.steps]}
+    if plan.recipe.merge is not None:
+        asked = plan.recipe.with_references(by_name({role: names[role] for role in plan.inputs}))
     lines = [
         "---",
         yaml.safe_dump(_metadata(plan, own, list(known.values())), sort_keys=False).strip(),
@@ -76,7 +79,7 @@ def card(
         f"{_how_made(plan, list(names.values()))} with uvmerge: {words.summary(plan)}"
         f" ({rest}).", "",
         *_table(plan), "",
-        *_fenced("yaml", yaml.safe_dump(asked, sort_keys=False).strip()), "",
+        *_fenced("yaml", as_text(asked).strip()), "",
         f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file"
         + (":" if mixture else "; it is also a recipe:"), "",
         *_fenced("sh", "\n".join(_commands(names, title, mixture is not None))),
@@ -85,11 +88,17 @@ def card(
     return ("\n".join(lines) + "\n").encode()
 
 
-def _parents(role: str, checkpoint: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
-    """An input under its role; of one that is put together, what it is made of, the first under it."""
-    several = checkpoint.parents if isinstance(checkpoint, ComposedCheckpoint) else (checkpoint,)
-    yield role, checkpoint
-    yield from ((f"{role}, {number}", each) for number, each in enumerate(several[1:], 1))
+def _with_parents(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """The inputs by role, then what those are made of that are put together, as far as it is no input."""
+    found = dict(checkpoints)
+    labels = {each.label for each in found.values()}
+    for role, checkpoint in checkpoints.items():
+        several = checkpoint.parents if isinstance(checkpoint, ComposedCheckpoint) else ()
+        for number, each in enumerate(several):
+            if each.label not in labels:
+                labels.add(each.label)
+                found[f"{role}, {number}"] = each
+    return found
 
 
 def _hub_id(role: str, checkpoints: Mapping[str, Checkpoint], ids: Mapping[str, str]) -> str | None:

@@ -19,7 +19,7 @@ from ..checkpoint.anatomy import View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
-from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.roles import mirrored, number_of, spelled
 from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
@@ -51,6 +51,7 @@ def build(
     left_alone: Collection[str] = (),
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
+    opened: Mapping[str, Checkpoint] | None = None,
 ) -> Plan:
     """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
@@ -63,6 +64,7 @@ def build(
         tied: groups of names in that checkpoint that hold one tensor; either all names of a group
             change alike or none does.
         notes: what the user should know beyond what headers tell, as sentences.
+        opened: by role, the checkpoints of which those are made, where these are others.
 
     Raises:
         InputRefused: the checkpoints do not fit each other or the recipe.
@@ -78,7 +80,7 @@ def build(
     index = None
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
         index = _index(own, steps)
-    inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
+    inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said)
 
@@ -171,7 +173,7 @@ class _Planner:
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether the chosen steps would change a subject, if its partners had its shape."""
-        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
+        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen, subject))]
         outcome = self._outcome(operands, subject, chosen)
         return bool(outcome.chain) or outcome.start != 0
 
@@ -201,6 +203,7 @@ class _Planner:
 
     def notes(self) -> Iterator[str]:
         """What the user should know from headers, as sentences."""
+        yield from self.recipe.merge.notes if self.recipe.merge else ()
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
         yield from self.anatomy.notes
@@ -256,7 +259,7 @@ class _Planner:
         tensor, place = subject.tensor, subject.place
         whole = self.stretches.copy(subject)
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
-        roles = self._roles(chosen)
+        roles = self._roles(chosen, subject)
         if self._some_packed:
             self._note_packed(subject)
         if not self.roster.admits(subject, roles if chosen else None, by_name):
@@ -302,14 +305,18 @@ class _Planner:
             return False
         return self._changes(subject, on_any)
 
-    def _roles(self, chosen: Sequence[int]) -> list[str]:
-        """The other roles that the chosen steps take."""
+    def _roles(self, chosen: Sequence[int], subject: Subject) -> list[str]:
+        """The other roles that the chosen steps take for a subject."""
         key = tuple(chosen)
         if key not in self._taken:
             operations = [self.recipe.steps[i].operation for i in chosen]
             taken = {r for operation in operations for r in operation.roles_among(self.checkpoints)}
             self._taken[key] = [role for role in self.roster.others if role in taken]
-        return self._taken[key]
+        merge, name = self.recipe.merge, subject.tensor.name
+        if merge is None:
+            return self._taken[key]
+        count = merge.layout.count_at(name, subject.place)
+        return [role for role in self._taken[key] if number_of(role) < count]
 
     def _block(
         self, subject: Subject, roles: Sequence[str], number: int, chosen: Sequence[int]

@@ -239,7 +239,7 @@ class Plan:
     def digest(self) -> str:
         """Identifies the plan: what is done to which inputs, and into which layout."""
         layout = [(file.name, file.digest) for file in self.files]
-        asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
+        asked: list[Any] = [self.recipe.asked, self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
         asked += [rule_as_data(self.recipe.tokenizer)] if self.recipe.tokenizer else []
         asked += [self.recipe.mixture] if self.recipe.mixture else []

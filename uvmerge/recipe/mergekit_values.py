@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection
+from itertools import pairwise
 from typing import Any
 
 import yaml
 
-from ..errors import RecipeError
+from ..errors import RecipeError, UsageError
 from ..operations.options import did_you_mean
 from ..operations.varying import EVERYTHING, Rule
 from ..text import brief
@@ -22,7 +23,20 @@ _KINDS = {float: "a number like 0.5", int: "a whole number", bool: "true or fals
 
 
 class MergingReader(Reader):
-    """A reader of documents with merge keys (`<<`), in which own keys win."""
+    """A reader of documents with merge keys (`<<`), in which own keys win.
+
+    Args:
+        anchored: lines of the document in which an anchor stands.
+    """
+
+    def __init__(self, source: str, anchored: Collection[int] = ()) -> None:
+        super().__init__(source)
+        self._anchored = anchored
+
+    def holds_anchor(self, given: Field) -> bool:
+        """Whether an anchor stands in the value of a field."""
+        last = given.value.end_mark.line + 1
+        return any(given.line <= line <= last for line in self._anchored)
 
     def mapping(self, node: yaml.Node, known: Any = None) -> dict[str, Field]:
         """The fields of a mapping; those that `<<` brings come last."""
@@ -132,7 +146,7 @@ def rules_of(given: Field, kind: type, name: str, reader: MergingReader) -> tupl
 
 def _refuse_hidden(rules: tuple[Rule, ...], name: str) -> None:
     """Refuse conditions behind one that fits everything, which nothing could reach."""
-    for before, rule in zip(rules, rules[1:]):
+    for before, rule in pairwise(rules):
         if before.filter == EVERYTHING:
             raise RecipeError(
                 rule.where, f"{name}: nothing reaches this condition",
@@ -174,26 +188,11 @@ def _where(node: yaml.Node, reader: Reader) -> str:
     return f"{reader.source}:{node.start_mark.line + 1}"
 
 
-def checked(rules: tuple[Rule, ...], check: Any) -> None:
+def checked(rules: tuple[Rule, ...], check: Callable[[object], object]) -> None:
     """Call `check` with each value of some rules; its refusal gets the line of the rule."""
     for rule in rules:
         for value in rule.values:
             try:
                 check(value)
-            except RecipeError:
-                raise
-            except Exception as error:
-                what, do = getattr(error, "what", str(error)), getattr(error, "do", "")
-                raise RecipeError(rule.where, what, do) from None
-
-
-def texts_in(data: Any) -> Iterator[str]:
-    """Every text in plain data."""
-    if isinstance(data, Mapping):
-        for value in data.values():
-            yield from texts_in(value)
-    elif isinstance(data, list):
-        for value in data:
-            yield from texts_in(value)
-    elif isinstance(data, str):
-        yield data
+            except UsageError as error:
+                raise RecipeError(rule.where, f"{error.where}: {error.what}", error.do) from None

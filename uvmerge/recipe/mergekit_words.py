@@ -21,13 +21,15 @@ class Word:
         kind: type of its values.
         per_model: whether each model has its own value.
         default: the value where none is given; `REQUIRED` for none.
-        options: names that the option may have in the operation; none where it changes no byte.
+        option: the option that it is; empty where it changes no byte.
+        of_base: whether a base has a value too.
     """
 
     kind: type
     per_model: bool = False
     default: Any = REQUIRED
-    options: tuple[str, ...] = ()
+    option: str = ""
+    of_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,19 @@ class Method:
         words: its parameters by name.
         base: one of `NEEDED`, `OPTIONAL`, and `COUNTED` (a base is one more model).
         least, most: how many inputs it takes, the base counted.
+        divides: whether it divides by the sum of the weights, which must not be 0.
+        fixed: options that the method always has.
     """
 
     words: Mapping[str, Word]
     base: str = NEEDED
     least: int = 1
     most: int | None = None
-    divides: bool = field(default=False)  # by the sum of the weights, which must not be 0
+    divides: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-_WEIGHT = Word(float, True, REQUIRED, ("weight",))
+_WEIGHT = Word(float, True, REQUIRED, "weight")
 _NO_EFFECT = Word(bool, False, False)
 
 
@@ -55,41 +60,40 @@ def _arithmetic(normalize: bool, rescale: bool, **more: Word) -> Method:
     """A member of the family of task arithmetic."""
     words = {
         "int8_mask": _NO_EFFECT,
-        "normalize": Word(bool, False, normalize, ("normalize",)),
-        "rescale": Word(bool, False, rescale, ("rescale",)),
-        "lambda": Word(float, False, 1.0, ("scale",)),
+        "normalize": Word(bool, False, normalize, "normalize"),
+        "rescale": Word(bool, False, rescale, "rescale"),
+        "lambda": Word(float, False, 1.0, "scale"),
         "weight": _WEIGHT,
         "density": Word(float, True, 1.0),
     }
-    return Method(words | more)
+    return Method(words | more, fixed={"rescale_by": "norm"} if rescale else {})
 
 
-_DENSITY = Word(float, True, 1.0, ("density",))
-_GAMMA = Word(float, True, 0.01, ("gamma",))
-_EPSILON = Word(float, True, 0.15, ("epsilon",))
-_T = Word(float, False, REQUIRED, ("t",))
+_DENSITY = Word(float, True, 1.0, "density")
+_GAMMA = Word(float, True, 0.01, "gamma")
+_EPSILON = Word(float, True, 0.15, "epsilon")
+_T = Word(float, False, REQUIRED, "t")
 
 METHODS = {
     "linear": Method(
-        {"weight": _WEIGHT, "normalize": Word(bool, False, True, ("normalize",))},
+        {"weight": Word(float, True, REQUIRED, "weight", of_base=True),
+         "normalize": Word(bool, False, True, "normalize")},
         COUNTED, divides=True,
     ),
     "slerp": Method({"t": _T}, least=2, most=2),
     "nuslerp": Method(
         {"weight": _WEIGHT,
-         "nuslerp_row_wise": Word(bool, False, False, ("nuslerp_row_wise", "columns")),
-         "nuslerp_flatten": Word(bool, False, True, ("nuslerp_flatten", "flatten"))},
+         "nuslerp_row_wise": Word(bool, False, False, "vectors"),
+         "nuslerp_flatten": Word(bool, False, True, "vectors")},
         OPTIONAL, least=2, most=3,
     ),
     "multislerp": Method(
-        {"weight": _WEIGHT,
-         "normalize_weights": Word(bool, False, True, ("normalize_weights", "normalize")),
-         "eps": Word(float, False, 1e-8, ("eps",))},
+        {"weight": _WEIGHT, "normalize_weights": Word(bool, False, True, "normalize"),
+         "eps": Word(float, False, 1e-8)},
         OPTIONAL, divides=True,
     ),
     "karcher": Method(
-        {"max_iter": Word(int, False, 10, ("max_iter", "rounds", "iterations")),
-         "tol": Word(float, False, 1e-5, ("tol", "tolerance"))},
+        {"max_iter": Word(int, False, 10, "max_iter"), "tol": Word(float, False, 1e-5, "tol")},
         COUNTED,
     ),
     "task_arithmetic": _arithmetic(False, False),
@@ -100,16 +104,13 @@ METHODS = {
     "della_linear": _arithmetic(False, True, density=_DENSITY, epsilon=_EPSILON),
     "breadcrumbs": _arithmetic(False, False, density=_DENSITY, gamma=_GAMMA),
     "breadcrumbs_ties": _arithmetic(False, False, density=_DENSITY, gamma=_GAMMA),
-    "model_stock": Method(
-        {"filter_wise": Word(bool, False, False, ("filter_wise", "row_wise", "rows"))}, least=3
-    ),
+    "model_stock": Method({"filter_wise": Word(bool, False, False, "filter_wise")}, least=3),
     "sce": Method(
-        {"int8_mask": _NO_EFFECT,
-         "select_topk": Word(float, False, 1.0, ("select_topk", "density", "top"))},
+        {"int8_mask": _NO_EFFECT, "select_topk": Word(float, False, 1.0, "select_topk")},
     ),
     "nearswap": Method({"t": _T}, least=2, most=2),
     "arcee_fusion": Method({}, least=2, most=2),
-    "passthrough": Method({"scale": Word(float, True, 1.0, ("scale",))}, COUNTED, most=1),
+    "passthrough": Method({"scale": Word(float, True, 1.0, "scale", of_base=True)}, COUNTED, most=1),
 }  # fmt: skip
 # What the peer has and uvmerge has not, and the nearest way to do it.
 OTHER_METHODS = {

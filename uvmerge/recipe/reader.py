@@ -137,6 +137,13 @@ def _refuse_unusual(text: str | bytes, reader: Reader, merged_by: Collection[str
         raise reader.fail(line, wrong)
 
 
+def anchored_lines(text: str | bytes) -> frozenset[int]:
+    """The lines of a document that can be parsed, counted from 1, in which an anchor stands."""
+    events = yaml.parse(text, Loader=_Loader)
+    named = (e for e in events if getattr(e, "anchor", None) and not isinstance(e, yaml.AliasEvent))
+    return frozenset(event.start_mark.line + 1 for event in named if event.start_mark)
+
+
 class _Size:
     """Items and depth of a document, each alias counted as what it stands for.
 
@@ -169,7 +176,9 @@ class _Size:
             self._child(None)
             if event.anchor in (name for name, *_ in self._open):
                 return f"*{brief(event.anchor)} stands inside of what it names"
-            items, depth = self._known.get(event.anchor, (1, 0))  # the parser refuses unknown ones
+            items, depth = self._known.get(
+                event.anchor or "", (1, 0)
+            )  # the parser refuses unknown ones
             self._items += items
             self._deepen(depth)
         deepest = max((i + depth for i, (*_, depth) in enumerate(self._open, 1)), default=0)

@@ -232,10 +232,10 @@ def mean_direction(units: Sequence[Tensor], rounds: int, shortest: float) -> Ten
     Args:
         units: unit vectors, at least one.
         rounds: the most steps towards the mean.
-        shortest: a step shorter than this, in radians, is not taken, and ends the search.
+        shortest: a step no longer than this, in radians, is not taken, and ends the search.
     """
     mean, size = unit(sum(units[1:], units[0]) / len(units))
-    if size < shortest:
+    if size <= shortest:
         mean = units[0]
     for _ in range(rounds):
         tangent = torch.zeros_like(mean)
@@ -246,7 +246,7 @@ def mean_direction(units: Sequence[Tensor], rounds: int, shortest: float) -> Ten
             if sine > 0:
                 tangent.add_(across, alpha=math.atan2(sine, cosine) / sine / len(units))
         step = norm(tangent)
-        if step < shortest:
+        if step <= shortest:
             break
         mean, _ = unit(math.cos(step) * mean + (math.sin(step) / step) * tangent)
     return mean

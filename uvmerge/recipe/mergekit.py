@@ -1,0 +1,347 @@
+"""mergekit's YAML: read with its own meaning, refused where it means nothing.
+
+What a file says is `Merge`; `recipe.py` makes a step of it. The schema is that of mergekit 0.1.5, which
+ignores unknown keys and filters that match nothing: here they are errors with their line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from .. import operations
+from ..errors import UsageError
+from ..operations import Operation
+from ..operations.options import did_you_mean
+from ..operations.varying import EVERYTHING, Rule
+from ..text import brief
+from . import mergekit_words as words
+from .levels import Levels
+from .mergekit_layout import DEFAULT, Layout, Module, Settings
+from .mergekit_sources import SourceReader, renamed
+from .mergekit_tokens import rule_data, tokenizer_rule
+from .mergekit_values import MergingReader, checked
+from .mergekit_words import NEEDED, REQUIRED, Method, Word
+from .tokenizer_rule import TokenizerRule
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a file of mergekit asks for.
+
+    Attributes:
+        source: the file's name in messages.
+        operation: what merges the tensors.
+        options: its options, as a recipe step has them.
+        layout: which models make which part of the output.
+        dtype: of the output, or None where the file does not say.
+        tokenizer: whose tokens the output has; None for those of the base, or of the first model.
+        chat_template: `auto`, a name, or the template itself; None to keep the one there is.
+        name: what the file calls itself.
+        notes: what the user should know, as sentences.
+        content: the file as plain data.
+    """
+
+    source: str = field(compare=False)
+    operation: Operation
+    options: Mapping[str, Any]
+    layout: Layout
+    dtype: str | None
+    tokenizer: TokenizerRule | None
+    chat_template: str | None
+    name: str | None
+    notes: tuple[str, ...] = field(compare=False)
+    content: Mapping[str, Any]
+
+    def as_data(self, dtype: str | None, tokenizer: TokenizerRule | None) -> dict[str, Any]:
+        """The file as plain data.
+
+        Args:
+            dtype: of the output, which the caller may have changed.
+            tokenizer: a rule that replaces the file's; None to keep that.
+        """
+        data = dict(self.content)
+        if dtype != self.dtype:
+            data["out_dtype"] = dtype
+        if tokenizer is not None:
+            data.pop("tokenizer_source", None)
+            data["tokenizer"] = rule_data(tokenizer)
+        return {key: data[key] for key in words.TOP if key in data}
+
+    @staticmethod
+    def named(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+        """A file as plain data, in which references to models are replaced by `names`."""
+        return {key: renamed(key, value, names) for key, value in data.items()}
+
+
+def distinct(references: Mapping[str, Any]) -> dict[str, str]:
+    """References by role as texts, a number behind each that is the name of two models."""
+    found: dict[str, str] = {}
+    for role, reference in references.items():
+        text, number = str(reference), 2
+        while text in found.values():
+            text, number = f"{reference} ({number})", number + 1
+        found[role] = text
+    return found
+
+
+def is_mergekit(node: yaml.Node) -> bool:
+    """Whether the root of a document has keys of mergekit, and none of uvmerge's own."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    keys = {str(key.value) for key, _ in pairs}
+    return "uvmerge" not in keys and not keys.isdisjoint(words.MARKS)
+
+
+def merge_of(node: yaml.Node, source: str, anchored: Collection[int]) -> Merge:
+    """What the root node of a file of mergekit says.
+
+    Args:
+        source: the file's name in messages.
+        anchored: lines of the file in which an anchor stands.
+
+    Raises:
+        RecipeError: with the line, where the file is refused.
+    """
+    return _Parser(node, MergingReader(source, anchored)).merge()
+
+
+class _Parser:
+    def __init__(self, node: yaml.Node, reader: MergingReader) -> None:
+        self.node, self.reader = node, reader
+        self.fields = self.reader.mapping(node)
+        self.notes: list[str] = []
+
+    def merge(self) -> Merge:
+        self._refuse_other_tools()
+        name = self._method_name()
+        method, operation = words.METHODS[name], self._operation(name)
+        self._refuse_unknown_keys()
+        reader = SourceReader(self.reader, name, self.notes)
+        layout = self._layout(reader, method, operation)
+        self._refuse_misfits(layout, method, name)
+        content = self.reader.plain(self.node)
+        return Merge(
+            self.reader.source, operation, self._options(layout, method, operation, name), layout,
+            self._dtype(), self._tokenizer(), self._text("chat_template"), self._text("name"),
+            tuple(self.notes), {key: content[key] for key in content if key in words.TOP},
+        )  # fmt: skip
+
+    def _refuse_other_tools(self) -> None:
+        for key, what in words.OTHER_TOOLS.items():
+            if key in self.fields:
+                raise self.reader.fail(self.fields[key].line, what, "`uvmerge --help` lists both.")
+
+    def _method_name(self) -> str:
+        if "merge_method" not in self.fields:
+            hint = next(
+                (k for k in self.fields if did_you_mean(k, ["merge_method"])[:3] == "Did"), ""
+            )
+            line = self.fields[hint].line if hint else 1
+            raise self.reader.fail(
+                line, "the key 'merge_method' is missing", f"Known: {', '.join(words.METHODS)}."
+            )
+        given = self.fields["merge_method"]
+        name = self.reader.text(given, "merge_method").replace("-", "_")
+        if name in words.METHODS:
+            return name
+        hint = words.OTHER_METHODS.get(name) or did_you_mean(name, words.METHODS)
+        what = "is not supported" if name in words.OTHER_METHODS else "is unknown"
+        raise self.reader.fail(given.line, f"the merge_method '{brief(name)}' {what}", hint)
+
+    def _operation(self, name: str) -> Operation:
+        try:
+            return operations.get(name)
+        except UsageError as error:
+            line = self.fields["merge_method"].line
+            raise self.reader.fail(line, f"{error.where} {error.what}", error.do) from None
+
+    def _refuse_unknown_keys(self) -> None:
+        for key, found in self.fields.items():
+            if key == "name":
+                self.notes.append(f"line {found.line}: name is only for people")
+            elif key not in words.TOP:
+                if not self.reader.holds_anchor(found):
+                    hint = words.misplaced(key, "top") or did_you_mean(key, words.TOP)
+                    raise self.reader.fail(found.line, f"unknown key '{brief(key)}'", hint)
+                self.notes.append(f"line {found.line}: '{brief(key)}' only holds an anchor")
+
+    def _layout(self, reader: SourceReader, method: Method, operation: Operation) -> Layout:
+        there = [key for key in words.LAYOUTS if key in self.fields]
+        if len(there) != 1:
+            first, *others = there or [""]
+            line = self.fields[others[0]].line if others else self.fields["merge_method"].line
+            what = (
+                f"has both {first} and {others[0]}" if others
+                else "names no models: one of models, slices and modules must be there"
+            )  # fmt: skip
+            raise self.reader.fail(line, what, "Keep one: `models:` a list of `- model: …`.")
+        base = None
+        if "base_model" in self.fields:
+            base = reader.reference(self.fields["base_model"], "base_model")
+        takes_base = any(operand.name == "base" for operand in operation.operands)
+        if there == ["modules"]:
+            modules = reader.modules(self.fields["modules"], base)
+        else:
+            line = self.fields[there[0]].line
+            slices = reader.slices_of(there[0], self.fields[there[0]], base)
+            modules = (Module(DEFAULT, slices, {}, f"{self.reader.source}:{line}"),)
+        settings: Settings = {}
+        if "parameters" in self.fields:
+            settings = reader.settings(self.fields["parameters"], "the file")
+        uses_base = takes_base and (base is not None or method.base == NEEDED)
+        return Layout(uses_base, modules, settings)
+
+    def _refuse_misfits(self, layout: Layout, method: Method, name: str) -> None:
+        """Refuse slices with too few or too many models, or without the base that they need."""
+        for part in layout.slices:
+            count = len(part.sources)
+            named = [source.model for source in part.sources]
+            if method.base == NEEDED and part.base is None:
+                what = f"{name} needs a base_model, and none is named"
+                raise self._at(part.where, what, "Add `base_model: …` at the top.")
+            if method.base == NEEDED and part.base not in named:
+                what = f"the base_model {brief(part.base)} is no source of this slice"
+                raise self._at(part.where, what, "Add it to the sources, with its layer_range.")
+            most = method.most
+            if count < method.least or (most is not None and count > most):
+                wanted = f"at least {method.least}" if most is None else str(most)
+                wanted = wanted if most is None or most == method.least else f"at most {most}"
+                what = f"{name} takes {wanted} models, the base counted, and gets {count}: {', '.join(map(brief, named))}"
+                do = "Leave models out, or choose another merge_method."
+                raise self._at(part.where, what, do)
+
+    def _at(self, where: str, what: str, do: str) -> Exception:
+        return self.reader.fail(int(where.rpartition(":")[2]), what, do)
+
+    def _options(
+        self, layout: Layout, method: Method, operation: Operation, name: str
+    ) -> dict[str, Any]:
+        """The options of the operation: a value that is the same everywhere as it is."""
+        known = {each.name: each for each in operation.parameters}
+        found = {key: value for key, value in method.fixed.items() if key in known}
+        if "deltas" in known and any(part.base for part in layout.slices):
+            found["deltas"] = True
+        if "vectors" in known:
+            found["vectors"] = self._vectors(layout)
+        for word, about in method.words.items():
+            rules = tuple(r for each in levels_of(layout) for r in each.get(word, ()))
+            parameter = known.get(about.option)
+            if parameter is None:
+                self._refuse_without_option(rules, word, about, name)
+            elif about.option != "vectors":
+                checked(rules, parameter.parse)
+                self._refuse_missing(layout, word, about)
+                nonzero = word == "weight" and method.divides and self._divides(layout)
+                levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
+                is_plain = not rules and about.default is not REQUIRED
+                found[parameter.name] = about.default if is_plain else _simplest(levels)
+        return {key: value for key, value in found.items() if value != known[key].default}
+
+    def _divides(self, layout: Layout) -> bool:
+        """Whether no level says that the weights are not divided by their sum."""
+        words_ = ("normalize", "normalize_weights")
+        given = (
+            rule for each in levels_of(layout) for word in words_ for rule in each.get(word, ())
+        )
+        return all(all(rule.values) for rule in given)
+
+    def _vectors(self, layout: Layout) -> str:
+        """What counts as one vector for nuslerp, by the peer's two switches."""
+        switches = {"nuslerp_flatten": True, "nuslerp_row_wise": False}
+        for word in switches:
+            for settings in levels_of(layout):
+                for rule in settings.get(word, ()):
+                    is_global = settings is layout.settings and rule.filter == EVERYTHING
+                    if not is_global or len(rule.values) > 1:
+                        do = f"Write `{word}: true` or false under `parameters:` of the file."
+                        raise self._at(rule.where, f"{word} must be one value for everything", do)
+                    switches[word] = rule.values[0]
+        if switches["nuslerp_flatten"]:
+            return "whole"
+        return "columns" if switches["nuslerp_row_wise"] else "rows"
+
+    def _refuse_missing(self, layout: Layout, word: str, about: Word) -> None:
+        """Refuse a parameter that must have a value and has none in any level; note an idle one."""
+        for module in layout.modules:
+            above = word in layout.settings or word in module.settings
+            for part in module.slices:
+                base = next((s for s in part.sources if s.model == part.base), None)
+                idle = about.per_model and not about.of_base
+                if idle and base is not None and word in base.settings:
+                    line = base.settings[word][0].where.rpartition(":")[2]
+                    self.notes.append(f"line {line}: {word} of the base is not used")
+                if about.default is not REQUIRED or above or word in part.settings:
+                    continue
+                do = f"Add `{word}: …` under `parameters:`, there or for all of them."
+                if not about.per_model:
+                    raise self._at(part.where, f"{word} has no value", do)
+                for each in layout.models_of(part):
+                    if word not in each.settings and (each is not base or about.of_base):
+                        raise self._at(
+                            each.where, f"{word} has no value for {brief(each.model)}", do
+                        )
+
+    def _refuse_without_option(
+        self, rules: tuple[Rule, ...], word: str, about: Word, name: str
+    ) -> None:
+        """Refuse a value that would have an effect, of a parameter that the operation has not."""
+        for rule in rules if about.option else ():
+            if any(value != about.default for value in rule.values):
+                what = f"{word} other than {about.default} is not supported for {name}"
+                raise self._at(rule.where, what, f"Leave {word} out.")
+
+    def _dtype(self) -> str | None:
+        """The dtype of the output: `out_dtype`, else `dtype`."""
+        found: str | None = None
+        for key in ("dtype", "out_dtype"):
+            if key not in self.fields or self.reader.value(self.fields[key].value) is None:
+                continue
+            given = self.fields[key]
+            found = self.reader.text(given, key).removeprefix("torch.")
+            if found not in words.DTYPE_NAMES:
+                raise self.reader.fail(
+                    given.line, f"{key} '{brief(found)}' is unknown",
+                    did_you_mean(found, words.DTYPE_NAMES),
+                )  # fmt: skip
+        if found == "float64":
+            line = self.fields["out_dtype" if "out_dtype" in self.fields else "dtype"].line
+            raise self.reader.fail(
+                line, "an output in float64 is not supported",
+                "Add `out_dtype: float32`; everything is computed in float32 or float64 anyway.",
+            )  # fmt: skip
+        return found
+
+    def _tokenizer(self) -> TokenizerRule | None:
+        given, plain = self.fields.get("tokenizer"), self.fields.get("tokenizer_source")
+        if given and plain:
+            what = "has both tokenizer and tokenizer_source"
+            raise self.reader.fail(max(given.line, plain.line), what, "Keep `tokenizer:`.")
+        return tokenizer_rule(given, plain, self.reader)
+
+    def _text(self, key: str) -> str | None:
+        """The text of a key at the top; None where it is not given."""
+        if key not in self.fields or self.reader.value(self.fields[key].value) is None:
+            return None
+        return self.reader.text(self.fields[key], key)
+
+
+def levels_of(layout: Layout) -> Iterator[Settings]:
+    """The settings of every level, from that of everything down to the sources."""
+    yield layout.settings
+    for module in layout.modules:
+        yield module.settings
+        for part in module.slices:
+            yield part.settings
+            for source in part.sources:
+                yield source.settings
+
+
+def _simplest(levels: Levels) -> Any:
+    """The plain value where one holds for everything, else the levels."""
+    rules = levels.rules
+    is_one = levels.word in levels.layout.settings and len(rules) == 1
+    is_plain = is_one and len(rules[0].values) == 1 and rules[0].filter == EVERYTHING
+    return rules[0].values[0] if is_plain and not levels.nonzero else levels
