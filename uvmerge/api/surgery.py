@@ -85,7 +85,8 @@ class Surgery:
             with self.phases.timed("open"), collected_later():
                 rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
                 at_once = rearranged or recipe.tokenizer or recipe.mixture
-                whole = tuple(references) if at_once else (mirrored(references),)
+                is_merge = any(step.operation.takes_several for step in recipe.steps)
+                whole = tuple(references) if at_once or is_merge else (mirrored(references),)
                 opening = opened(references, self.settings, whole=whole, by_ranges=not at_once)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
