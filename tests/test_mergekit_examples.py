@@ -19,7 +19,7 @@ FAMILY = [name for name in merging.names() if name not in ("tokenizer-union",)]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models of the examples."""
-    return merging.make(tmp_path_factory.mktemp("merging"))
+    return merging.make(tmp_path_factory.mktemp("merging"), others=True)
 
 
 @pytest.fixture(autouse=True)

@@ -125,7 +125,7 @@ class _Parser:
         content = self.reader.plain(self.node)
         return Merge(
             self.reader.source, operation, self._options(layout, method, operation, name), layout,
-            self._dtype(), self._tokenizer(), self._text("chat_template"), self._text("name"),
+            self._dtype(), self._tokenizer(), self._chat_template(), self._text("name"),
             tuple(self.notes), {key: content[key] for key in content if key in words.TOP},
         )  # fmt: skip
 
@@ -320,6 +320,17 @@ class _Parser:
             what = "has both tokenizer and tokenizer_source"
             raise self.reader.fail(max(given.line, plain.line), what, "Keep `tokenizer:`.")
         return tokenizer_rule(given, plain, self.reader)
+
+    def _chat_template(self) -> str | None:
+        """`auto`, a name, or a template."""
+        found = self._text("chat_template")
+        if found is not None and "{" not in found and found not in words.TEMPLATES:
+            raise self.reader.fail(
+                self.fields["chat_template"].line,
+                f"the chat_template '{brief(found)}' is neither known nor a template",
+                f"Known: {', '.join(words.TEMPLATES)}; or write the template itself.",
+            )
+        return found
 
     def _text(self, key: str) -> str | None:
         """The text of a key at the top; None where it is not given."""
