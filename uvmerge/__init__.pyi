@@ -61,6 +61,8 @@ class _ComputeSettings(_OpenSettings, total=False):
 
 class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
+    tokenizer: str | None
+    pad_to_multiple_of: int | None
     max_shard_size: str | int | None
     nonfinite: Literal["refuse", "copy"]
     base_id: str | None
