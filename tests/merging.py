@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models as kinds, pre_tokenizers
 
 EXAMPLES = Path(__file__).parent / "mergekit"
 DEPTH = 4
+TUNED = ("chat", "code", "math")
 # Models that see images, with as many connections to the tower as the released ones have.
 WITH_IMAGES = ("see", "look")
 _TOWER = zoo.TOWER3 | {"depth": 4, "deepstack_visual_indexes": [0, 1, 2]}
@@ -26,16 +28,17 @@ def names() -> list[str]:
     return sorted(path.stem for path in EXAMPLES.glob("*.yml"))
 
 
-def make(folder: Path) -> Path:
-    """The models of all examples in `folder`/models, in float32."""
+def make(folder: Path, tuned: Sequence[str] = TUNED, others: bool = False) -> Path:
+    """Models in `folder`/models, in float32: a base, fine-tunes of it, and the others of the examples."""
     models = folder / "models"
     base = zoo.make("llama", models / "base", dtype="float32")
-    for seed, name in enumerate(("chat", "code", "math"), 1):
-        zoo.finetune(base, models / name, seed=seed, strength=0.1)
-    see = zoo.make("seeing", models / "see", dtype="float32")
-    zoo.finetune(see, models / "look", seed=5, strength=0.1)
-    for seed, (name, tokens) in enumerate(WITH_WORDS.items(), 7):
-        _with_tokens(zoo.finetune(base, models / name, seed=seed, strength=0.1), tokens)
+    for name in tuned:
+        zoo.finetune(base, models / name, seed=1 + TUNED.index(name), strength=0.1)
+    if others:
+        see = zoo.make("seeing", models / "see", dtype="float32")
+        zoo.finetune(see, models / "look", seed=5, strength=0.1)
+        for seed, (name, tokens) in enumerate(WITH_WORDS.items(), 7):
+            _with_tokens(zoo.finetune(base, models / name, seed=seed, strength=0.1), tokens)
     return folder
 
 

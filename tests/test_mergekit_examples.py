@@ -13,13 +13,14 @@ import zoo
 
 import uvmerge
 
+LAYER = "model.layers.2.mlp.up_proj.weight"
 FAMILY = [name for name in merging.names() if name not in ("tokenizer-union",)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models of the examples."""
-    return merging.make(tmp_path_factory.mktemp("merging"))
+    return merging.make(tmp_path_factory.mktemp("merging"), others=True)
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +77,24 @@ def test_copies_that_begin_as_no_ops_change_nothing(tmp_path: Path) -> None:
         zoo.logits(run("repeated-layers", tmp_path / "o")),
     )
     assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_a_union_of_tokens_has_the_rows_of_both_models(tmp_path: Path) -> None:
+    found = zoo.tensors(run("tokenizer-union", tmp_path / "out"))
+    vocabulary = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    ids = vocabulary["model"]["vocab"] | {t["content"]: t["id"] for t in vocabulary["added_tokens"]}
+    assert len(ids) == 8 == json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"]
+    models = {each: merging.tensors(Path("models") / each) for each in merging.WITH_WORDS}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        for token, at in ids.items():
+            like = "<s>" if token == "<|new|>" else token
+            rows = {
+                each: models[each][name][tokens.index(like)]
+                for each, tokens in merging.WITH_WORDS.items() if like in tokens
+            }  # fmt: skip
+            rows = {"names": rows["names"]} if token == "<|new|>" else rows
+            one = next(iter(rows.values()))
+            expected = 0.6 * rows.get("words", one) + 0.4 * rows.get("names", one)
+            assert_close(found[name][at], expected, f"{name} {token}")
+    expected = 0.6 * models["words"][LAYER] + 0.4 * models["names"][LAYER]
+    assert_close(found[LAYER], expected, LAYER)

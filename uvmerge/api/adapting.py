@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checkpoint.adapter import Adapter
+from ..checkpoint.adapter import Adapter, is_adapter
 from ..checkpoint.folder import Checkpoint, folder_label
 from ..checkpoint.inner import has_inner_adapter, merged_inside
 from ..checkpoint.merged import MergedCheckpoint
@@ -54,6 +54,30 @@ def open_adapter(
         raise
     if note:
         found.notes.append(note)
+    return found
+
+
+def open_named_pair(base: Checkpoint, place: Local, *, allow_pickle: bool) -> MergedCheckpoint:
+    """The adapter in `place`, merged into the model that was named with it: `model+adapter`.
+
+    Args:
+        base: that model; it is closed with the result, and here where this fails.
+
+    Raises:
+        InputRefused: `place` holds no adapter, or one that does not fit the model.
+        UsageError: peft is not installed.
+    """
+    try:
+        if not is_adapter(place.folder):
+            raise InputRefused(
+                place.label, "is no adapter: it has no adapter_config.json",
+                "Name an adapter behind the `+`.",
+            )  # fmt: skip
+        found = open_adapter(place, base, allow_pickle=allow_pickle, force=True)
+    except BaseException:
+        base.close()
+        raise
+    found.owns_base = True
     return found
 
 

@@ -14,9 +14,10 @@ from ..checkpoint.source import LocalFile
 from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
+from ..hub.references import with_adapter
 from ..output.places import Reference
 from ..plan import preflight
-from .adapting import open_adapter, without_inner_adapter
+from .adapting import open_adapter, open_named_pair, without_inner_adapter
 from .settings import OpenSettings
 
 
@@ -70,6 +71,11 @@ def open_checkpoint(
         whole, by_ranges: see `opened`.
         base: the model that an adapter is merged into; by default the one that its config names.
     """
+    if parts := with_adapter(reference):
+        model, adapter = parts
+        of = open_checkpoint(model, settings, whole=whole)
+        beside = locate(adapter, weights_only=not whole)
+        return open_named_pair(of, beside, allow_pickle=settings.allow_pickle)
     pickled = load_pickles if settings.allow_pickle else None
     if by_ranges:
         place = remote.opened(reference, weights_only=not whole)

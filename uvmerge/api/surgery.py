@@ -21,7 +21,7 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
-from ..hub.references import hides_a_model
+from ..hub.references import hides_a_model, with_adapter
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
@@ -35,6 +35,7 @@ from ..output.places import (
     target_of,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
+from ..output.templates import with_chat_template
 from ..plan import merges, planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
@@ -80,7 +81,8 @@ class Surgery:
                 )
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
-            check_all_apart(targets, factors, local_folders(list(references.values())))
+            named = [p for each in references.values() for p in with_adapter(each) or (each,)]
+            check_all_apart(targets, factors, local_folders(named))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
                 rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
@@ -109,6 +111,8 @@ class Surgery:
             raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
+            if (merge := tasks[0][0].merge) and merge.chat_template is not None:
+                sides = with_chat_template(sides, merge.chat_template, self.inputs.values())
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]

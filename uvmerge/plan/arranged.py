@@ -20,8 +20,9 @@ from ..errors import RecipeError, counted
 from ..operations.options import did_you_mean
 from ..operations.varying import EVERYTHING
 from ..recipe.levels import Levels
-from ..recipe.mergekit import Merge, levels_of
+from ..recipe.mergekit import Merge
 from ..recipe.mergekit_layout import DEFAULT, Layout, Module, Slice, Source
+from ..recipe.mergekit_options import levels_of
 from ..recipe.recipe import Recipe
 from ..text import brief
 

@@ -6,7 +6,7 @@ ignores unknown keys and filters that match nothing: here they are errors with t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,14 @@ from .. import operations
 from ..errors import UsageError
 from ..operations import Operation
 from ..operations.options import did_you_mean
-from ..operations.varying import EVERYTHING, Rule
 from ..text import brief
 from . import mergekit_words as words
-from .levels import Levels
 from .mergekit_layout import DEFAULT, Layout, Module, Settings
+from .mergekit_options import options_of
 from .mergekit_sources import SourceReader, renamed
 from .mergekit_tokens import rule_data, tokenizer_rule
-from .mergekit_values import MergingReader, checked
-from .mergekit_words import NEEDED, REQUIRED, Method, Word
+from .mergekit_values import MergingReader
+from .mergekit_words import NEEDED, Method
 from .tokenizer_rule import TokenizerRule
 
 
@@ -124,8 +123,8 @@ class _Parser:
         self._refuse_misfits(layout, method, name)
         content = self.reader.plain(self.node)
         return Merge(
-            self.reader.source, operation, self._options(layout, method, operation, name), layout,
-            self._dtype(), self._tokenizer(), self._text("chat_template"), self._text("name"),
+            self.reader.source, operation, options_of(layout, name, operation, self.notes), layout,
+            self._dtype(), self._tokenizer(), self._chat_template(), self._text("name"),
             tuple(self.notes), {key: content[key] for key in content if key in words.TOP},
         )  # fmt: skip
 
@@ -216,83 +215,6 @@ class _Parser:
     def _at(self, where: str, what: str, do: str) -> Exception:
         return self.reader.fail(int(where.rpartition(":")[2]), what, do)
 
-    def _options(
-        self, layout: Layout, method: Method, operation: Operation, name: str
-    ) -> dict[str, Any]:
-        """The options of the operation: a value that is the same everywhere as it is."""
-        known = {each.name: each for each in operation.parameters}
-        found = {key: value for key, value in method.fixed.items() if key in known}
-        if "deltas" in known and any(part.base for part in layout.slices):
-            found["deltas"] = True
-        if "vectors" in known:
-            found["vectors"] = self._vectors(layout)
-        for word, about in method.words.items():
-            rules = tuple(r for each in levels_of(layout) for r in each.get(word, ()))
-            parameter = known.get(about.option)
-            if parameter is None:
-                self._refuse_without_option(rules, word, about, name)
-            elif about.option != "vectors":
-                checked(rules, parameter.parse)
-                self._refuse_missing(layout, word, about)
-                nonzero = word == "weight" and method.divides and self._divides(layout)
-                levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
-                is_plain = not rules and about.default is not REQUIRED
-                found[parameter.name] = about.default if is_plain else _simplest(levels)
-        return {key: value for key, value in found.items() if value != known[key].default}
-
-    def _divides(self, layout: Layout) -> bool:
-        """Whether no level says that the weights are not divided by their sum."""
-        words_ = ("normalize", "normalize_weights")
-        given = (
-            rule for each in levels_of(layout) for word in words_ for rule in each.get(word, ())
-        )
-        return all(all(rule.values) for rule in given)
-
-    def _vectors(self, layout: Layout) -> str:
-        """What counts as one vector for nuslerp, by the peer's two switches."""
-        switches = {"nuslerp_flatten": True, "nuslerp_row_wise": False}
-        for word in switches:
-            for settings in levels_of(layout):
-                for rule in settings.get(word, ()):
-                    is_global = settings is layout.settings and rule.filter == EVERYTHING
-                    if not is_global or len(rule.values) > 1:
-                        do = f"Write `{word}: true` or false under `parameters:` of the file."
-                        raise self._at(rule.where, f"{word} must be one value for everything", do)
-                    switches[word] = rule.values[0]
-        if switches["nuslerp_flatten"]:
-            return "whole"
-        return "columns" if switches["nuslerp_row_wise"] else "rows"
-
-    def _refuse_missing(self, layout: Layout, word: str, about: Word) -> None:
-        """Refuse a parameter that must have a value and has none in any level; note an idle one."""
-        for module in layout.modules:
-            above = word in layout.settings or word in module.settings
-            for part in module.slices:
-                base = next((s for s in part.sources if s.model == part.base), None)
-                idle = about.per_model and not about.of_base
-                if idle and base is not None and word in base.settings:
-                    line = base.settings[word][0].where.rpartition(":")[2]
-                    self.notes.append(f"line {line}: {word} of the base is not used")
-                if about.default is not REQUIRED or above or word in part.settings:
-                    continue
-                do = f"Add `{word}: …` under `parameters:`, there or for all of them."
-                if not about.per_model:
-                    raise self._at(part.where, f"{word} has no value", do)
-                for each in layout.models_of(part):
-                    if word not in each.settings and (each is not base or about.of_base):
-                        raise self._at(
-                            each.where, f"{word} has no value for {brief(each.model)}", do
-                        )
-
-    def _refuse_without_option(
-        self, rules: tuple[Rule, ...], word: str, about: Word, name: str
-    ) -> None:
-        """Refuse a value that would have an effect, of a parameter that the operation has not."""
-        for rule in rules if about.option else ():
-            if any(value != about.default for value in rule.values):
-                what = f"{word} other than {about.default} is not supported for {name}"
-                raise self._at(rule.where, what, f"Leave {word} out.")
-
     def _dtype(self) -> str | None:
         """The dtype of the output: `out_dtype`, else `dtype`."""
         found: str | None = None
@@ -321,27 +243,19 @@ class _Parser:
             raise self.reader.fail(max(given.line, plain.line), what, "Keep `tokenizer:`.")
         return tokenizer_rule(given, plain, self.reader)
 
+    def _chat_template(self) -> str | None:
+        """`auto`, a name, or a template."""
+        found = self._text("chat_template")
+        if found is not None and "{" not in found and found not in words.TEMPLATES:
+            raise self.reader.fail(
+                self.fields["chat_template"].line,
+                f"the chat_template '{brief(found)}' is neither known nor a template",
+                f"Known: {', '.join(words.TEMPLATES)}; or write the template itself.",
+            )
+        return found
+
     def _text(self, key: str) -> str | None:
         """The text of a key at the top; None where it is not given."""
         if key not in self.fields or self.reader.value(self.fields[key].value) is None:
             return None
         return self.reader.text(self.fields[key], key)
-
-
-def levels_of(layout: Layout) -> Iterator[Settings]:
-    """The settings of every level, from that of everything down to the sources."""
-    yield layout.settings
-    for module in layout.modules:
-        yield module.settings
-        for part in module.slices:
-            yield part.settings
-            for source in part.sources:
-                yield source.settings
-
-
-def _simplest(levels: Levels) -> Any:
-    """The plain value where one holds for everything, else the levels."""
-    rules = levels.rules
-    is_one = levels.word in levels.layout.settings and len(rules) == 1
-    is_plain = is_one and len(rules[0].values) == 1 and rules[0].filter == EVERYTHING
-    return rules[0].values[0] if is_plain and not levels.nonzero else levels
