@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS, is_adapter
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import BASE, spelled
+from ..checkpoint.roles import BASE, mirrored, spelled
 from ..checkpoint.source import LocalFile
 from ..errors import RunFailed, listed
 from ..hub import remote
@@ -17,6 +17,7 @@ from ..hub.locate import Local, locate
 from ..hub.references import with_adapter
 from ..output.places import Reference
 from ..plan import preflight
+from ..recipe.recipe import Recipe
 from .adapting import open_adapter, open_named_pair, without_inner_adapter
 from .settings import OpenSettings
 
@@ -55,6 +56,18 @@ def opened(
     finally:
         for checkpoint in found.values():
             checkpoint.close()
+
+
+def opened_for(
+    recipe: Recipe, references: Mapping[str, Reference], settings: OpenSettings
+) -> AbstractContextManager[dict[str, Checkpoint]]:
+    """`opened`, with what a recipe needs: all tokenizers for a merge, and whole files where tensors are
+    put together anew."""
+    rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
+    at_once = rearranged or recipe.tokenizer is not None or recipe.mixture is not None
+    is_merge = any(step.operation.takes_several for step in recipe.steps)
+    whole = tuple(references) if at_once or is_merge else (mirrored(references),)
+    return opened(references, settings, whole=whole, by_ranges=not at_once)
 
 
 def open_checkpoint(

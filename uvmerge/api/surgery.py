@@ -41,7 +41,7 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import fetching, vocabularies
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs
+from .opening import opened_for, refuse_changed_inputs
 from .runs import Planned, Run, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
 
@@ -85,11 +85,7 @@ class Surgery:
             check_all_apart(targets, factors, local_folders(named))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
-                at_once = rearranged or recipe.tokenizer or recipe.mixture
-                is_merge = any(step.operation.takes_several for step in recipe.steps)
-                whole = tuple(references) if at_once or is_merge else (mirrored(references),)
-                opening = opened(references, self.settings, whole=whole, by_ranges=not at_once)
+                opening = opened_for(recipe, references, self.settings)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
