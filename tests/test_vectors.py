@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from uvmerge.spectral import vectors
+from uvmerge.spectral import pieces, vectors
 
 
 def rounded(n: int, seed: int = 0) -> torch.Tensor:
@@ -21,7 +21,7 @@ def test_places_of_the_ascending_order_prefer_lower_indices(start: int, scale: f
     sizes = (rounded(1000) * scale).abs()
     values = sizes.numpy()
     for stop in {start, min(start + 1, 1000), (start + 1000) // 2, 1000}:
-        found = vectors.ranked(sizes, start, stop).numpy()
+        found = vectors.ranked(sizes, start, stop).bool().numpy()
         inside = np.sort(values)[start:stop]
         assert np.array_equal(np.sort(values[found]), inside)
         for value in set(inside):
@@ -30,7 +30,20 @@ def test_places_of_the_ascending_order_prefer_lower_indices(start: int, scale: f
     if not start:
         expected = np.zeros(1000, dtype=bool)
         expected[np.argsort(-values, kind="stable")[:300]] = True
-        assert np.array_equal(vectors.ranked(sizes, 700, 1000).numpy(), expected)
+        assert np.array_equal(vectors.ranked(sizes, 700, 1000).bool().numpy(), expected)
+
+
+@pytest.mark.parametrize("start", [0, 1, 333, 999])
+def test_values_are_found_bit_by_bit_too(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a tensor of many values: all bits are counted, in several pieces."""
+    sizes = torch.cat([rounded(900).abs(), torch.tensor([0.0, -0.0, 5e-324, 1e300] * 25).double()])
+    parts = lambda: iter(sizes.split(64))  # noqa: E731
+    expected = pieces.value_at(parts, 1000, start)
+    monkeypatch.setattr(pieces, "TINY", 0)
+    for few in (0, 1, 40):
+        monkeypatch.setattr(pieces, "FEW", few)
+        assert pieces.value_at(parts, 1000, start) == expected
+    assert expected.value == float(sizes.abs().sort().values[start])
 
 
 def test_values_at_positions_are_those_of_the_sorted_values() -> None:
