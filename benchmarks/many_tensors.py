@@ -19,7 +19,7 @@ import torch
 from measure import about, medians, process, settle, table, write_result
 from safetensors.torch import save_file
 
-from uvmerge.plan.layout import partition, shard_names
+from uvmerge.checkpoint.weight_files import partition, shard_names
 
 EXPERTS = 128
 SHARD_TENSORS = 4000

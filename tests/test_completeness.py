@@ -19,7 +19,7 @@ from uvmerge.engine import crew, local
 from uvmerge.engine.crew import SMALL_BYTES, Crew, large_and_small
 from uvmerge.engine.settings import Control, Settings
 from uvmerge.output import writer
-from uvmerge.plan import planner as planning
+from uvmerge.plan import gaps
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,14 @@ def test_a_file_in_staging_that_nobody_added_is_seen(tmp_path: Path) -> None:
 
 def test_a_plan_with_a_gap_is_no_plan(pair: faults.Pair) -> None:
     plan = uvmerge.interpolate(*pair, scale=0.5, dry_run=True).plan
-    planning._refuse_gaps(plan.files, plan.steps)
+    gaps.refuse_gaps(plan.files, plan.steps)
     with pytest.raises(uvmerge.RunFailed):
-        planning._refuse_gaps(plan.files, plan.steps[1:])
+        gaps.refuse_gaps(plan.files, plan.steps[1:])
     with pytest.raises(uvmerge.RunFailed):
-        planning._refuse_gaps(plan.files, plan.steps[:-1])
+        gaps.refuse_gaps(plan.files, plan.steps[:-1])
     moved = replace(plan.steps[0], offset=plan.steps[0].offset + 2)
     with pytest.raises(uvmerge.RunFailed):
-        planning._refuse_gaps(plan.files, (moved, *plan.steps[1:]))
+        gaps.refuse_gaps(plan.files, (moved, *plan.steps[1:]))
 
 
 def test_check_finds_zeros_that_no_edit_made(pair: faults.Pair) -> None:

@@ -20,7 +20,7 @@ OUTCOMES = {
     "index": {"accepted", "refused"},
     "config": {"accepted", "refused"},
     "recipe": {"accepted", "refused"},
-    "mergekit": {"refused"},
+    "mergekit": {"accepted", "refused"},
     "manifest": {"accepted", "refused"},
     "journal": {"accepted whole", "accepted in part", "accepted without a piece"},
     "factors": {"recalled", "made anew"},

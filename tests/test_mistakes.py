@@ -104,7 +104,7 @@ MISTAKES = [
     Mistake(RUN, 2, "r.yaml:3", "the list of keys that begins here with {", "Add }",
             STEP + "restore: {top: 0.1\n\n"),
     Mistake(RUN, 2, "r.yaml:1", "the text in quotes that begins", "the other quote", 'name: "x\n\n'),
-    Mistake(RUN, 2, "r.yaml:1", "is a recipe of mergekit (merge_method)", "- interpolate: {scale",
+    Mistake(RUN, 2, "r.yaml:2", "weight has no value for a", "Add `weight",
             "merge_method: ties\nmodels: [{model: a}]\nbase_model: b\n"),
     Mistake(RUN, 2, "r.yaml:3", "slerp: is not an operation", "interpolate", STEP + "slerp: {t: 1}\n"),
     Mistake(RUN, 2, "r.yaml:3", "restore: frac: is not an option", "`frac` is an option of reset-la",

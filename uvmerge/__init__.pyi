@@ -61,6 +61,8 @@ class _ComputeSettings(_OpenSettings, total=False):
 
 class _SweepSettings(_ComputeSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
+    tokenizer: str | None
+    pad_to_multiple_of: int | None
     max_shard_size: str | int | None
     emit: Literal["checkpoint", "adapter"]
     adapter_rank: int | None
@@ -104,6 +106,15 @@ class _AnchorSettings(TypedDict, total=False):
     memory: str | int | None
     factors: str | Path | None
     dtype: Literal["bfloat16", "float32", "bf16", "fp32"]
+    overwrite: bool
+    dry_run: bool
+
+class _MoeSettings(TypedDict, total=False):
+    allow_pickle: bool
+    merge_inner_adapters: bool
+    device: str
+    dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
+    max_shard_size: str | int | None
     overwrite: bool
     dry_run: bool
 
@@ -151,6 +162,7 @@ class _Filters(_Others, total=False):
 class _Run(_RunSettings, _Watch, total=False): ...
 class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Moe(_MoeSettings, _Watch, total=False): ...
 class _Reproduce(_ReproduceSettings, _Watch, total=False): ...
 class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
@@ -521,6 +533,9 @@ def anchor_build(
     **settings: Unpack[_Anchor],
 ) -> _Anchored: ...
 def anchor_show(file: _Reference) -> _AnchorContents: ...
+def moe(
+    config: _Reference | Mapping[str, Any], out: _Reference, **settings: Unpack[_Moe]
+) -> Result: ...
 def recipe_list() -> _Recipes: ...
 def recipe_show(recipe: _Reference) -> _RecipeContent: ...
 def push(

@@ -281,6 +281,13 @@ class OtherRecipes(Recipes):
             b"  - model: org/b # comment\n    parameters:\n      density: [1, 0.7, 0.1]\n"
             b"merge_method: dare_ties\nbase_model: &base org/a\ntokenizer_source: union\n",
             b"uvmerge: 1\nmodels: [a, b, c]\nsteps:\n- restore: {top: 0.2}\nmerge_method: linear\n",
+            b"x: &x {weight: 0.5, density: 1e-1}\nmerge_method: ties\nbase_model: o/b\nmodules:\n"
+            b"  text_decoder:\n    slices:\n    - base_model: o/b\n      sources:\n"
+            b"      - {model: o/a@v1+o/l, layer_range: [0, 2], parameters: {<<: *x, weight: 1}}\n"
+            b"      - {model: o/b, layer_range: [1, 3]}\n  default: {models: [{model: o/c,"
+            b" parameters: *x}]}\ntokenizer: {source: union, pad_to_multiple_of: 8, tokens: {q:"
+            b" {source: {kind: model_token, model: o/b, token_id: 1}, force: true}}}\nout_dtype:"
+            b" float16\nchat_template: chatml\nparameters: {lambda: [1, 0.5]}\n",
         ]
 
 

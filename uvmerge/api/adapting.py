@@ -105,6 +105,30 @@ def open_adapter(
     return found
 
 
+def open_named_pair(base: Checkpoint, place: Local, *, allow_pickle: bool) -> MergedCheckpoint:
+    """The adapter in `place`, merged into the model that was named with it: `model+adapter`.
+
+    Args:
+        base: that model; it is closed with the result, and here where this fails.
+
+    Raises:
+        InputRefused: `place` holds no adapter, or one that does not fit the model.
+        UsageError: peft is not installed.
+    """
+    try:
+        if not is_adapter(place.folder):
+            raise InputRefused(
+                place.label, "is no adapter: it has no adapter_config.json",
+                "Name an adapter behind the `+`.",
+            )  # fmt: skip
+        found = open_adapter(place, base, allow_pickle=allow_pickle, force=True)
+    except BaseException:
+        base.close()
+        raise
+    found.owns_base = True
+    return found
+
+
 def without_inner_adapter(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint with the LoRA that it stores merged as it is read; itself where it stores none.
 

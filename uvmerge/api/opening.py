@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..checkpoint.adapter import WEIGHTS as ADAPTER_WEIGHTS, is_adapter
 from ..checkpoint.adapter_sums import terms_of
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.pickled import load_pickles
-from ..checkpoint.roles import BASE, spelled
+from ..checkpoint.roles import BASE, mirrored, spelled
 from ..checkpoint.source import LocalFile
 from ..engine.progress import Progress
 from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
-from ..hub.references import hides_a_model
+from ..hub.references import hides_a_model, with_adapter
 from ..output.places import Reference
 from ..plan import preflight
-from .adapting import open_adapter, open_sum, without_inner_adapter
+from ..recipe.recipe import Recipe
+from .adapting import open_adapter, open_named_pair, open_sum, without_inner_adapter
 from .settings import OpenSettings
 
 
@@ -59,6 +60,18 @@ def opened(
             checkpoint.close()
 
 
+def opened_for(
+    recipe: Recipe, references: Mapping[str, Reference], settings: OpenSettings
+) -> AbstractContextManager[dict[str, Checkpoint]]:
+    """`opened`, with what a recipe needs: all tokenizers for a merge, and whole files where tensors are
+    put together anew."""
+    rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
+    at_once = rearranged or recipe.tokenizer is not None or recipe.mixture is not None
+    is_merge = any(step.operation.takes_several for step in recipe.steps)
+    whole = tuple(references) if at_once or is_merge else (mirrored(references),)
+    return opened(references, settings, whole=whole, by_ranges=not at_once)
+
+
 def open_checkpoint(
     reference: Reference,
     settings: OpenSettings,
@@ -73,6 +86,11 @@ def open_checkpoint(
         whole, by_ranges: see `opened`.
         base: the model that an adapter is merged into; by default the one that its config names.
     """
+    if parts := with_adapter(reference):
+        model, adapter = parts
+        of = open_checkpoint(model, settings, whole=whole)
+        beside = locate(adapter, weights_only=not whole)
+        return open_named_pair(of, beside, allow_pickle=settings.allow_pickle)
     pickled = load_pickles if settings.allow_pickle else None
     force = bool(getattr(settings, "force", False))
     if terms := terms_of(reference):

@@ -181,6 +181,16 @@ class SweepSettings(ComputeSettings):
         Option("store floating point tensors in this dtype; bf16, fp16, fp32 are read too",
                aliases=DTYPE_WORDS, group=OUTPUT),
     ] = "keep"  # fmt: skip
+    tokenizer: Annotated[
+        str | None,
+        Option("tokens of the output: base, union (those of all models), or one of the models",
+               metavar="WHOSE", group=OUTPUT, unset="the tokens must be the same"),
+    ] = None  # fmt: skip
+    pad_to_multiple_of: Annotated[
+        int | None,
+        Option("with --tokenizer: fill the embeddings with rows up to a multiple of N", 1, 1 << 20,
+               metavar="N", group=OUTPUT, unset="no rows beyond the tokens"),
+    ] = None  # fmt: skip
     max_shard_size: Annotated[
         int | None,
         Option("reshard the output, like 5GB", parse=_parse_shard_size, accepts="str | int",

@@ -5,6 +5,7 @@ Each phase takes the results of the phases before it; `run.run_all` calls the ph
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,25 +21,21 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
+from ..hub.references import with_adapter
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_adapter, after_edit
 from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
-from ..output.places import (
-    Reference,
-    check_all_apart,
-    check_out,
-    local_folders,
-    target_of,
-)
+from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
+from ..output.templates import with_chat_template
 from ..plan import merges, planner as planning, preflight, reads, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from . import emitting, fetching
+from . import emitting, fetching, vocabularies
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs, say_folders
+from .opening import opened_for, refuse_changed_inputs, say_folders
 from .runs import Planned, Run, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
 
@@ -50,29 +47,40 @@ class Surgery:
     """The phases of a surgery, with what they share: settings, watch and the clock."""
 
     def __init__(self, settings: SweepSettings, watch: Watch) -> None:
+        self.started = time.monotonic()
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
+        self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
 
     @contextmanager
     def opened(
-        self, outs: Sequence[Reference], references: Mapping[str, Reference]
+        self,
+        outs: Sequence[Reference],
+        references: Mapping[str, Reference],
+        recipe: Recipe,
     ) -> Iterator[dict[str, Checkpoint]]:
-        """The checkpoints by role, after a check that outputs and inputs do not overlap."""
+        """The checkpoints by role, after a check that outputs and inputs do not overlap.
+
+        They have the vocabulary that the recipe asks for.
+        """
         self.references = references
         say_folders(references, self.progress)
         targets, factors = [target_of(out) for out in outs], self.settings.factors
         if not self.settings.dry_run:
-            check_all_apart(targets, factors, local_folders(list(references.values())))
+            named = [p for each in references.values() for p in with_adapter(each) or (each,)]
+            check_all_apart(targets, factors, local_folders(named))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
-                own = (mirrored(references),)
-                opening = opened(references, self.settings, whole=own, by_ranges=True)
+                opening = opened_for(recipe, references, self.settings)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])
+            with self.phases.timed("open"):
+                checkpoints = vocabularies.aligned(checkpoints, recipe, force=self.settings.force)
+            self.inputs = checkpoints
             yield checkpoints
 
     def planned(
@@ -84,11 +92,13 @@ class Surgery:
         """
         dtype = self.settings.dtype
         emitting.refuse_options(self.settings)
-        if unknown := self.settings.ids.keys() - checkpoints.keys():
+        if unknown := self.settings.ids.keys() - self.inputs.keys():
             role = min(unknown)
             raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
             sides = sides_of(checkpoints[mirrored(checkpoints)])
+            if (merge := tasks[0][0].merge) and merge.chat_template is not None:
+                sides = with_chat_template(sides, merge.chat_template, self.inputs.values())
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
@@ -102,7 +112,7 @@ class Surgery:
             computes = needs_torch and not self.settings.dry_run  # a plan needs no torch
             engine = self.settings.engine(needs_torch=computes)
         with self.phases.timed("plan"):
-            samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
+            samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
             self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
         runs = [
             Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
@@ -216,7 +226,7 @@ class Surgery:
                 hub_id = self.settings.ids.get(emission.against)
                 made = emitting.put_together(run.plan, staging, edits, checkpoints, hub_id)
                 sides = [*sides, *made]
-            text = card(run.plan, checkpoints, run.target.name, self.settings.ids)
+            text = card(run.plan, self.inputs, run.target.name, self.settings.ids)
             for side in [SideFile.of(manifest.CARD, text), *sides]:
                 staging.add_side_file(side.name, side.read)
             with self.progress.phase("verifying", bytes_out) as advance:
@@ -264,15 +274,16 @@ class Surgery:
         nonfinite: Sequence[str] = (),
     ) -> Plan:
         """The plan of one recipe; tensors named in `nonfinite` are not edited."""
-        notes, own = [*preflight.same_files(checkpoints), *sides.notes], mirrored(checkpoints)
+        notes, own = [*preflight.same_files(self.inputs), *sides.notes], mirrored(checkpoints)
         if runs_code(checkpoints[own]):
             notes.append("brings Python files (auto_map): they are copied and never run here")
         if nonfinite:
             notes.append(manifest.nonfinite_note(own, nonfinite))
         if not self.settings.force:
-            merges.refuse_twins(checkpoints)
-            merges.refuse_other_kinds(checkpoints)
-        if not self.settings.force and recipe.layer_map is None:
+            merges.refuse_twins(self.inputs)
+            merges.refuse_other_kinds(self.inputs)
+        is_told = recipe.layer_map or (recipe.merge and not recipe.merge.layout.is_whole)
+        if not self.settings.force and not is_told:
             preflight.refuse_other_depths(checkpoints)
         unread = [r for r, c in checkpoints.items() if c.is_remote and self.settings.dry_run]
         tied = (
@@ -290,6 +301,7 @@ class Surgery:
             tied=tied,
             notes=notes,
             emission=emitting.emission_of(self.settings, recipe, checkpoints),
+            opened=self.inputs,
         )
         if self.settings.force or unread:
             return plan

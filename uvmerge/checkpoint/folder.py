@@ -41,6 +41,7 @@ class Checkpoint:
         config: the parsed config.json, empty where there is none.
         index: the parsed index of a sharded checkpoint.
         notes: what is odd but acceptable, as sentences for the plan.
+        apart: names of tensors that are tied to no other, although they may be equal.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
     _weights: frozenset[str] = frozenset()  # names on disk of the weight files
     _watched: Watched = field(default_factory=Watched)  # the other files that are read
+    apart: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         about = f"{sum(len(h.entries) for h in self.headers.values()):,} tensors in {len(self.headers):,} files"

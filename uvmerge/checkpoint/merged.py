@@ -32,7 +32,7 @@ Read = Callable[[Tensor], bytearray]
 # Makes the bytes of tensors of the base that belong together, by name.
 Merger = Callable[..., Mapping[str, memoryview]]  # (adapter, merges, tensors, read, scale=1)
 # Files of a tokenizer, which are taken from one folder only.
-TOKENIZER = re.compile(
+TOKENIZER_FILES = re.compile(
     r"tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt"
     r"|chat_template.*|.*\.(model|tiktoken|jinja)"
 )
@@ -234,7 +234,7 @@ class MergedCheckpoint(Checkpoint):
         own = set(self._own_sides())
         if "tokenizer_config.json" not in own:
             return set()
-        return {name for name in self.base.side_names() if TOKENIZER.fullmatch(name)} - own
+        return {name for name in self.base.side_names() if TOKENIZER_FILES.fullmatch(name)} - own
 
 
 def patched(base: Checkpoint, results: Results) -> dict[str, Source]:

@@ -54,6 +54,11 @@ def name_of(role: str) -> str:
     return role.partition("[")[0]
 
 
+def number_of(role: str) -> int:
+    """The number of a role among those of its parameter: 1 of `models[1]`, and 0 of `base`."""
+    return int(role.partition("[")[2].removesuffix("]") or 0)
+
+
 def spelled(role: str) -> str:
     """A role as messages spell it: `fine-tuned` for `finetuned`, every other role as it is."""
     return "fine-tuned" if role == FINETUNED else role

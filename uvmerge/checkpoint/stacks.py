@@ -204,6 +204,18 @@ def config_depths(
             yield where, value
 
 
+def depth_keys(config: Mapping[str, Any], stack: Stack) -> list[str]:
+    """The dotted keys of a config that state the depth of a stack.
+
+    Of an encoder-decoder, a key that names the stack's side counts before one that names none.
+    """
+    stated = [path for path, depth in config_depths(config) if depth == stack.depth]
+    found = [path for path in stated if _states_depth_of(path, stack)]
+    side = next((word for word in ("encoder", "decoder") if word in stack.name), "")
+    own = [path for path in found if side and side in path.rpartition(".")[2]]
+    return own or found
+
+
 def _states_depth_of(path: str, stack: Stack) -> bool:
     """Whether a key of the config states the depth of this stack rather than of another part."""
     scope, _, key = path.rpartition(".")

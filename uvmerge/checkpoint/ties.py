@@ -104,6 +104,7 @@ def equal_tensors(checkpoint: Checkpoint, anatomy: Anatomy) -> list[list[str]]:
     a quarter of its bytes.
     """
     ends = [tensor.name for tensor in [*token_embeddings(anatomy), *heads(anatomy)]]
+    ends = [name for name in ends if name not in checkpoint.apart]
     grouped = set(ends)
     sets = [ends]
     for own in tie_table.tied_sets(anatomy.config, anatomy.tensors):

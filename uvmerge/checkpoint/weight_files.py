@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,23 @@ def _check_same_keys(
 def json_file(folder: Path, name: str, most: int) -> dict[str, Any] | None:
     """The JSON object in a file of at most `most` bytes; None where there is no such file."""
     return read_json(inside(folder, name), most) if (folder / name).exists() else None
+
+
+def partition(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Consecutive groups of indices whose sizes sum to `most` or less; a larger item is alone."""
+    groups: list[list[int]] = []
+    filled = math.inf
+    for i, size in enumerate(sizes):
+        if filled + size > most:
+            groups.append([])
+            filled = 0
+        groups[-1].append(i)
+        filled += size
+    return groups
+
+
+def shard_names(count: int) -> list[str]:
+    """`model.safetensors`, or `model-00001-of-00003.safetensors` and so on."""
+    if count == 1:
+        return [SINGLE_FILE]
+    return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]

@@ -33,6 +33,7 @@ from .help import CONTEXT, Group, help_command
 from .hub import push_command, reproduce_command
 from .look import check_command, demo_command, show_command
 from .lora import extract_lora_command, merge_lora_command
+from .moe import moe_command
 from .recipe import recipe_group
 from .search import search_command
 from .signals import stopping_at_once
@@ -149,7 +150,7 @@ def _assemble() -> UvmergeError | None:
             merge.add_command(command_for(operation))
             merge.headings[operation.command] = operation.group
         if merge.commands:
-            _add(REPAIR, merge)
+            _add(REPAIR, merge, moe_command)
         _add(REPAIR, extract_lora_command, merge_lora_command)
     except UvmergeError as failure:
         error = failure

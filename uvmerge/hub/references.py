@@ -58,6 +58,28 @@ def model_named(text: str) -> Model | None:
     return None if match is None or ".." in text else Model(match[1], match[2])
 
 
+def with_adapter(reference: str | Path) -> tuple[str, str] | None:
+    """Model and adapter of a reference like `model+adapter`; None where it names one thing.
+
+    A folder whose name has a `+` is one thing. Each part may have a revision of its own.
+    """
+    text = str(reference)
+    if "+" not in text or _is_there(text):
+        return None
+    splits = [(text[:at], text[at + 1 :]) for at, letter in enumerate(text) if letter == "+"]
+    whole = [(model, adapter) for model, adapter in splits if model and adapter]
+    there = (each for each in whole if _is_there(each[0]))
+    return next(there, whole[0] if whole else None)
+
+
+def _is_there(text: str) -> bool:
+    """Whether a folder of this name is on this disk."""
+    try:
+        return Path(text).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def hides_a_model(reference: str | Path) -> bool:
     """Whether a reference is a folder here, and is also spelled like `org/name` of the Hub."""
     text = str(reference)

@@ -23,6 +23,16 @@ def for_models(fewest: int, most: int | None = None) -> Callable[[Function], Fun
     return declare
 
 
+def starts_from_base(*, unless: str) -> Callable[[Function], Function]:
+    """Declare that the result is the base and a small edit, unless the option `unless` is given."""
+
+    def declare(operation: Function) -> Function:
+        operation.starts_from_base = lambda options: not options.get(unless)  # type: ignore[attr-defined]
+        return operation
+
+    return declare
+
+
 @dataclass(frozen=True)
 class Input:
     """A positional parameter of an operation, which takes one checkpoint or several.

@@ -49,16 +49,6 @@ def where_none_is_given(**values: Any) -> Callable[[Function], Function]:
     return declare
 
 
-def starts_from_base(*, unless: str) -> Callable[[Function], Function]:
-    """Declare that the result is the base and a small edit, unless the option `unless` is given."""
-
-    def declare(operation: Function) -> Function:
-        operation.starts_from_base = lambda options: not options.get(unless)  # type: ignore[attr-defined]
-        return operation
-
-    return declare
-
-
 @dataclass(frozen=True)
 class Option:
     """What an annotation says about an option beyond its type.

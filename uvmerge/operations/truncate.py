@@ -3,13 +3,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..spectral import Edited, Matrix
+from .inputs import starts_from_base
 from .options import (
     Energy,
     Option,
     Rank,
     chosen_rank,
     leaves_equal_inputs_alone,
-    starts_from_base,
     top_option,
     where_none_is_given,
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ..checkpoint.anatomy import Place
 from ..errors import UsageError, counted
@@ -80,6 +80,7 @@ class Varying:
     """A value that each tensor gets from the first rule that fits its name."""
 
     rules: tuple[Rule, ...]
+    everywhere: ClassVar[bool] = False  # whether layers count in every stack, those left alone too
 
     def __str__(self) -> str:
         """The value in a line: `0.2..0.8`, or each filter with its value."""
@@ -94,7 +95,10 @@ class Varying:
         return len(self.rules) == 1 and self.rules[0].filter == EVERYTHING
 
     def at(self, name: str, place: Place) -> Any:
-        """The value for the tensor `name` at `place`; None where no rule fits."""
+        """The value for the tensor `name` at `place`; None where no rule fits.
+
+        Of an option with a number for each model, a subclass may return a tuple of them.
+        """
         return next((rule.at(place) for rule in self.rules if rule.fits(name)), None)
 
     def as_data(self) -> Any:
@@ -212,7 +216,9 @@ def arguments(
         several = value if parameter.per_model and isinstance(value, tuple) else (value,)
         resolved = [each.at(name, place) if isinstance(each, Varying) else each for each in several]
         resolved = [parameter.default if each is None else each for each in resolved]
-        if parameter.per_model:
+        if parameter.per_model and len(resolved) == 1 and isinstance(resolved[0], tuple):
+            found[parameter.name] = resolved[0]
+        elif parameter.per_model:
             found[parameter.name] = tuple(resolved * models if len(resolved) == 1 else resolved)
         elif resolved != [None]:
             found[parameter.name] = resolved[0]

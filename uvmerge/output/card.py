@@ -12,13 +12,15 @@ from typing import Any
 
 import yaml
 
+from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import BASE, FINETUNED
+from ..checkpoint.roles import BASE, FINETUNED, by_name
 from ..errors import RecipeError, counted
 from ..operations.options import FILTERS
 from ..operations.varying import as_data
 from ..plan import words
 from ..plan.steps import Plan
+from ..recipe.file import as_text
 from ..recipe.reader import Reader, compose
 from ..recipe.step import RecipeStep
 from ..text import as_code, brief, inert
@@ -57,7 +59,8 @@ def card(
         title: name of the output's folder.
         ids: Hub ids by role that the user gave; they replace those of the checkpoints.
     """
-    own, emission = checkpoints[plan.own], plan.emission
+    own, emission, mixture = checkpoints[plan.own], plan.emission, plan.recipe.mixture
+    checkpoints = _with_parents(checkpoints)
     first = plan.own if emission is None else emission.against
     roles = [first, *(role for role in checkpoints if role != first)]
     known = {role: hub_id for role in roles if (hub_id := _hub_id(role, checkpoints, ids))}
@@ -65,7 +68,9 @@ def card(
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
     rest = rest if emission is None else "a PEFT adapter, every scaling 1"
-    steps = {"steps": [_effective(step) for step in plan.recipe.steps]}
+    asked = mixture or {"steps": [_effective(step) for step in plan.recipe.steps]}
+    if plan.recipe.merge is not None:
+        asked = plan.recipe.with_references(by_name({role: names[role] for role in plan.inputs}))
     lines = [
         "---",
         yaml.safe_dump(_metadata(plan, own, known), sort_keys=False).strip(),
@@ -76,13 +81,26 @@ def card(
         f"{_how_made(plan, list(names.values()))} with uvmerge: {words.summary(plan)}"
         f" ({rest}).", "",
         *_table(plan), "",
-        *_fenced("yaml", yaml.safe_dump(steps, sort_keys=False).strip()), "",
-        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file; it is also a"
-        " recipe:", "",
+        *_fenced("yaml", as_text(asked).strip()), "",
+        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file"
+        + (":" if mixture else "; it is also a recipe:"), "",
         *_fenced("sh", "\n".join(_commands(plan, names, title))),
         *_unknown([checkpoints[role].label for role in roles if role not in known]),
     ]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()
+
+
+def _with_parents(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """The inputs by role, then what those are made of that are put together, as far as it is no input."""
+    found = dict(checkpoints)
+    labels = {each.label for each in found.values()}
+    for role, checkpoint in checkpoints.items():
+        several = checkpoint.parents if isinstance(checkpoint, ComposedCheckpoint) else ()
+        for number, each in enumerate(several):
+            if each.label not in labels:
+                labels.add(each.label)
+                found[f"{role}, {number}"] = each
+    return found
 
 
 def _hub_id(role: str, checkpoints: Mapping[str, Checkpoint], ids: Mapping[str, str]) -> str | None:
@@ -106,7 +124,8 @@ def _metadata(plan: Plan, own: Checkpoint, known: Mapping[str, str]) -> dict[str
         metadata["base_model_relation"] = "merge" if merges else "finetune"
     modules = "modules.json" in own.side_names()
     metadata["library_name"] = "sentence-transformers" if modules else "transformers"
-    tags = ["uvmerge", "merge", *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps)]
+    made = ["moe"] if plan.recipe.mixture else [s.operation.command for s in plan.recipe.steps]
+    tags = ["uvmerge", "merge", *(f"uvmerge-{command}" for command in made)]
     metadata["tags"] = list(dict.fromkeys([*tags, *found.pop("tags", ())]))
     return metadata | found
 
@@ -203,6 +222,9 @@ def _commands(plan: Plan, names: Mapping[str, str], title: str) -> Iterator[str]
         told, settings = after_adapter(names[plan.emission.against], title), plan.emission.options
     words = ("uvmerge", "run", f"{title}/{NAME}", f"{title}-again", *settings)
     again = Command("make it again", words)
+    if plan.recipe.mixture is not None:
+        words = ("uvmerge", "moe", "config.yml", f"{title}-again")
+        again = Command("make it again, from a file with the lines above", words)
     for command in (*told, again):
         yield f"# {command.why}"
         yield inert(command.line)

@@ -70,17 +70,15 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _heading(plan: Plan, settings: Mapping[str, str], samples: Mapping[str, str]) -> dict[str, Any]:
     """The part of the manifest that determines the bytes of an output."""
-    recipe = plan.recipe.as_data()
     references = {
         role: f"{identity['reference']}@{commit}"
         if (commit := identity["commit"])
         else identity["reference"]
         for role, identity in plan.inputs.items()
     }
-    recipe |= by_name(references)
     return {
         "format": FORMAT,
-        "recipe": recipe,
+        "recipe": plan.recipe.with_references(by_name(references)),
         "inputs": plan.inputs,
         "samples": dict(samples),
         "settings": dict(settings),

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..checkpoint.roles import by_name, name_of
 from ..recipe.file import as_text
+from ..recipe.recipe import Recipe
 from .manifest import bytes_identity, sealed, to_bytes
 
 LOCK, RECIPE = "lock", "uvmerge.yaml"
@@ -47,7 +48,7 @@ def with_origins(content: Mapping[str, Any], origins: Mapping[str, Origin]) -> d
         role: f"{each['reference']}@{each['commit']}" if each["commit"] else each["reference"]
         for role, each in found["inputs"].items()
     }
-    found["recipe"] |= by_name(references)
+    found["recipe"] = Recipe.from_data(found["recipe"]).with_references(by_name(references))
     return found
 
 
@@ -59,7 +60,10 @@ def recipe_text(content: Mapping[str, Any], missing: list[str]) -> bytes:
         missing: what `reasons` returned.
     """
     local = {name_of(role) for role, each in content["inputs"].items() if not each["commit"]}
-    recipe = {key: value for key, value in content["recipe"].items() if key not in local}
+    names_models = Recipe.from_data(content["recipe"]).merge is not None  # everywhere in it
+    recipe = {
+        key: value for key, value in content["recipe"].items() if names_models or key not in local
+    }
     return "".join([*(f"# {line}\n" for line in missing), as_text(recipe)]).encode()
 
 

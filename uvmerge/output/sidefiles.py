@@ -14,7 +14,7 @@ from functools import partial
 
 from ..checkpoint.bounded import CONFIG_BYTES, parse_json
 from ..checkpoint.folder import INDEX, Checkpoint
-from ..checkpoint.merged import TOKENIZER
+from ..checkpoint.merged import TOKENIZER_FILES
 from ..errors import InputRefused
 from ..plan.steps import Plan
 from ..text import brief, size
@@ -104,7 +104,7 @@ def side_files(sides: Sides, checkpoint: Checkpoint, plan: Plan) -> list[SideFil
     """
     if plan.emission is not None:  # a model has the rest of them
         brings = plan.emission.against != plan.own
-        return [s for s in sides.files if brings and TOKENIZER.fullmatch(s.name)]
+        return [s for s in sides.files if brings and TOKENIZER_FILES.fullmatch(s.name)]
     *others, last = sides.files or (None,)
     files = [side for side in others if side is not None]
     index = list(_index(checkpoint, plan))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..checkpoint import header
-from ..checkpoint.folder import SINGLE_FILE, Checkpoint
+from ..checkpoint.folder import Checkpoint
 from ..checkpoint.header import DTYPES, FLOATS
+from ..checkpoint.weight_files import partition, shard_names
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,3 @@ def layout(
         outputs.append(OutputFile(name, section, len(section) + sum(e.size_bytes for e in entries)))
         places.update({entry.name: (name, entry.offset) for entry in entries})
     return tuple(outputs), places
-
-
-def partition(sizes: Sequence[int], most: int) -> list[list[int]]:
-    """Consecutive groups of indices whose sizes sum to `most` or less; a larger item is alone."""
-    groups: list[list[int]] = []
-    filled = math.inf
-    for i, size in enumerate(sizes):
-        if filled + size > most:
-            groups.append([])
-            filled = 0
-        groups[-1].append(i)
-        filled += size
-    return groups
-
-
-def shard_names(count: int) -> list[str]:
-    """`model.safetensors`, or `model-00001-of-00003.safetensors` and so on."""
-    if count == 1:
-        return [SINGLE_FILE]
-    return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]

@@ -74,7 +74,8 @@ def refuse_idle_filters(steps: Sequence[RecipeStep], names: Iterable[str]) -> No
     names = list(names)
     for step in steps:
         for option, values in varying(step.options).items():
-            for rule in (rule for value in values for rule in value.rules):
+            # Those of a file of mergekit are matched in its models too, and checked with its lines.
+            for rule in (rule for value in values if not value.everywhere for rule in value.rules):
                 if rule.filter != EVERYTHING and not any(map(rule.fits, names)):
                     raise _idle(step, option, rule, names)
 

@@ -19,17 +19,18 @@ from ..checkpoint.anatomy import View, anatomy_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPES, FLOATS
 from ..checkpoint.quantisation import quantisation
-from ..checkpoint.roles import mirrored, spelled
+from ..checkpoint.roles import mirrored, number_of, spelled
 from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
-from ..errors import InputRefused, RunFailed, listed
+from ..errors import InputRefused, listed
 from ..operations.merging_options import SUBSPACES
 from ..recipe.recipe import Recipe
 from . import preflight
 from .emission import Emission
 from .factored import Factored
-from .layout import OutputFile, layout
+from .gaps import refuse_gaps
+from .layout import layout
 from .merges import refuse_idle_filters
 from .outline import Outcome, try_chain
 from .roster import Consequences, Roster, alike
@@ -54,6 +55,7 @@ def build(
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
     emission: Emission | None = None,
+    opened: Mapping[str, Checkpoint] | None = None,
 ) -> Plan:
     """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
@@ -67,6 +69,7 @@ def build(
             change alike or none does.
         notes: what the user should know beyond what headers tell, as sentences.
         emission: how the edit is written as an adapter; by default the output is a checkpoint.
+        opened: by role, the checkpoints of which those are made, where these are others.
 
     Raises:
         InputRefused: the checkpoints do not fit each other or the recipe.
@@ -85,7 +88,7 @@ def build(
     if factored is not None:
         files = factored.files()
         notes = [*notes, *factored.notes]
-    _refuse_gaps(files, steps)
+    refuse_gaps(files, steps)
     index = None
     if (
         factored is None
@@ -93,7 +96,7 @@ def build(
         and (recipe.dtype or max_shard_bytes or not own.has_right_index)
     ):
         index = _index(own, steps)
-    inputs = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
+    inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said, emission)
 
@@ -105,24 +108,6 @@ def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
         "total_size": sum(step.size_bytes for step in steps),
     }
     return {"metadata": metadata, "weight_map": dict(sorted((s.tensor, s.file) for s in steps))}
-
-
-def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
-    """Fail unless header and steps cover every byte of every file exactly once."""
-    reached = {file.name: len(file.header) for file in files}
-    for step in sorted(steps, key=lambda step: step.offset):
-        if step.size_bytes and step.offset != reached[step.file]:
-            raise RunFailed(
-                step.tensor,
-                f"is planned at byte {step.offset:,} of {step.file}, where"
-                f" {reached[step.file]:,} was to come",
-            )
-        reached[step.file] += step.size_bytes
-    for file in files:
-        if reached[file.name] != file.size_bytes:
-            raise RunFailed(
-                file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes are planned"
-            )
 
 
 class _Planner:
@@ -185,7 +170,7 @@ class _Planner:
 
     def _changes(self, subject: Subject, chosen: Sequence[int]) -> bool:
         """Whether the chosen steps would change a subject, if its partners had its shape."""
-        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen))]
+        operands = [(role, subject.views[0]) for role in (self.own, *self._roles(chosen, subject))]
         outcome = self._outcome(operands, subject, chosen)
         return bool(outcome.chain) or outcome.start != 0
 
@@ -215,6 +200,7 @@ class _Planner:
 
     def notes(self) -> Iterator[str]:
         """What the user should know from headers, as sentences."""
+        yield from self.recipe.merge.notes if self.recipe.merge else ()
         for checkpoint in self.checkpoints.values():
             yield from checkpoint.notes
         yield from self.anatomy.notes
@@ -269,7 +255,7 @@ class _Planner:
         """The steps that make one output tensor, edited by the chosen steps of the recipe."""
         tensor, place = subject.tensor, subject.place
         by_name = any(self.recipe.steps[i].selection.names_module(place.module) for i in chosen)
-        roles = self._roles(chosen)
+        roles = self._roles(chosen, subject)
         if self._some_packed:
             self._note_packed(subject)
         if not self.roster.admits(subject, roles if chosen else None, by_name):
@@ -315,14 +301,18 @@ class _Planner:
             return False
         return self._changes(subject, on_any)
 
-    def _roles(self, chosen: Sequence[int]) -> list[str]:
-        """The other roles that the chosen steps take."""
+    def _roles(self, chosen: Sequence[int], subject: Subject) -> list[str]:
+        """The other roles that the chosen steps take for a subject."""
         key = tuple(chosen)
         if key not in self._taken:
             operations = [self.recipe.steps[i].operation for i in chosen]
             taken = {r for operation in operations for r in operation.roles_among(self.checkpoints)}
             self._taken[key] = [role for role in self.roster.others if role in taken]
-        return self._taken[key]
+        merge, name = self.recipe.merge, subject.tensor.name
+        if merge is None:
+            return self._taken[key]
+        count = merge.layout.count_at(name, subject.place)
+        return [role for role in self._taken[key] if number_of(role) < count]
 
     def _block(
         self, subject: Subject, roles: Sequence[str], number: int, chosen: Sequence[int]

@@ -13,6 +13,7 @@ from ..checkpoint.anatomy import Place, View
 from ..checkpoint.roles import BASE, mirrored
 from ..errors import counted
 from ..recipe.recipe import Recipe
+from ..recipe.tokenizer import rule_as_data
 from ..text import html_table, inert, safe, size, table, two_lines
 from .effort import effort, whole_working_set, working_set
 from .emission import Emission, Target
@@ -267,9 +268,11 @@ class Plan:
     def digest(self) -> str:
         """Identifies the plan: what is done to which inputs, and into which layout."""
         layout = [(file.name, file.digest) for file in self.files]
-        asked: list[Any] = [self.recipe.as_data()["steps"], self.inputs, layout]
+        asked: list[Any] = [self.recipe.asked, self.inputs, layout]
         asked += [self.recipe.layer_map] if self.recipe.layer_map else []
         asked += [self.emission.as_data()] if self.emission else []
+        asked += [rule_as_data(self.recipe.tokenizer)] if self.recipe.tokenizer else []
+        asked += [self.recipe.mixture] if self.recipe.mixture else []
         material = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(material.encode()).hexdigest()[:16]
 

@@ -26,6 +26,9 @@ def summary(plan: Plan) -> str:
         )
         others = counted(count["compared"], "tensor")
         return f"{told}, {others} compared" if count["compared"] else told
+    if plan.recipe.mixture is not None:
+        experts = counted(len(plan.recipe.mixture["experts"]), "expert")
+        return f"{experts} put together, {counted(count['copied'], 'tensor')} copied"
     return (
         f"{counted(count['edited'], plan.edited_kind)} edited, {counted(count['reset'], 'tensor')}"
         f" reset to {plan.reset_to}, {counted(count['copied'], 'tensor')} copied"

@@ -1,11 +1,11 @@
-"""Untrusted YAML as nodes with their lines: no aliases, no tags, nothing deep or large.
+"""Untrusted YAML as nodes with their lines: no tags, nothing deep or large, no aliases of our own.
 
 This module knows nothing of operations; `recipe.py` makes a recipe of the nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,32 +91,22 @@ class Reader:
             raise self.fail(line, f"'{brief(node.value)}' cannot be read") from None
 
 
-def compose(text: str | bytes, source: str) -> yaml.Node:
+def compose(text: str | bytes, source: str, merged_by: Collection[str] = ()) -> yaml.Node:
     """The root node of the one YAML document in `text`.
 
-    A first pass over its events refuses anchors, aliases, unusual tags, and a document that is too
+    A first pass over its events refuses unusual tags, anchors and aliases, and a document that is too
     deep or too large.
+
+    Args:
+        merged_by: keys of the root; with one of them and without `uvmerge`, the document may have
+            anchors and aliases, and counts as deep and as large as it is when they are written out.
 
     Raises:
         RecipeError: with the line, where the document is refused or is not valid YAML.
     """
-    depth = items = 0
     reader = Reader(source)
     try:
-        for event in yaml.parse(text, Loader=_Loader):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            tag = getattr(event, "tag", None)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise reader.fail(line, "anchors and aliases are not allowed", OUT_IN_FULL)
-            if tag and tag not in _SAFE_TAGS:
-                raise reader.fail(line, f"the tag {inert(tag)} is not allowed", OUT_IN_FULL)
-            items += 1
-            if items > LIMIT_ITEMS:
-                raise reader.fail(line, f"has more than {LIMIT_ITEMS:,} items")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > LIMIT_DEPTH:
-                raise reader.fail(line, f"nested deeper than {LIMIT_DEPTH} levels")
+        _refuse_unusual(text, reader, merged_by)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _of_yaml(error, text, reader) from None
@@ -126,6 +116,93 @@ def compose(text: str | bytes, source: str) -> yaml.Node:
     if node is None:
         raise reader.fail(1, "is empty", "Start with `uvmerge: 1`.")
     return node
+
+
+def _refuse_unusual(text: str | bytes, reader: Reader, merged_by: Collection[str]) -> None:
+    """The pass over the events of a document."""
+    size = _Size()
+    anchored, wrong = 0, ""  # the first line with an anchor or an alias; what is wrong at `line`
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        tag = getattr(event, "tag", None)
+        if tag and tag not in _SAFE_TAGS:
+            raise reader.fail(line, f"the tag {inert(tag)} is not allowed", OUT_IN_FULL)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            anchored = anchored or line
+        if wrong := size.add(event):
+            break
+    if anchored and ("uvmerge" in size.keys or size.keys.isdisjoint(merged_by)):
+        raise reader.fail(anchored, "anchors and aliases are not allowed", OUT_IN_FULL)
+    if wrong:
+        raise reader.fail(line, wrong)
+
+
+def anchored_lines(text: str | bytes) -> frozenset[int]:
+    """The lines of a document that can be parsed, counted from 1, in which an anchor stands."""
+    events = yaml.parse(text, Loader=_Loader)
+    named = (e for e in events if getattr(e, "anchor", None) and not isinstance(e, yaml.AliasEvent))
+    return frozenset(event.start_mark.line + 1 for event in named if event.start_mark)
+
+
+class _Size:
+    """Items and depth of a document, each alias counted as what it stands for.
+
+    Attributes:
+        keys: the keys of the root.
+    """
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self._open: list[tuple[str | None, int, int]] = []  # anchor, items before, depth inside
+        self._items = 0
+        self._children = 0  # of the root
+        self._known: dict[str, tuple[int, int]] = {}  # by anchor: items, depth
+
+    def add(self, event: yaml.Event) -> str:
+        """Count one event; returns what is wrong with the document, or an empty text."""
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before, depth = self._open.pop()
+            self._close(anchor, self._items - before, depth + 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._child(None)
+            self._open.append((event.anchor, self._items, 0))
+            self._items += 1
+        elif isinstance(event, yaml.ScalarEvent):
+            self._child(event.value)
+            self._items += 1
+            if event.anchor:
+                self._known[event.anchor] = 1, 0
+        elif isinstance(event, yaml.AliasEvent):
+            self._child(None)
+            if event.anchor in (name for name, *_ in self._open):
+                return f"*{brief(event.anchor)} stands inside of what it names"
+            items, depth = self._known.get(
+                event.anchor or "", (1, 0)
+            )  # the parser refuses unknown ones
+            self._items += items
+            self._deepen(depth)
+        deepest = max((i + depth for i, (*_, depth) in enumerate(self._open, 1)), default=0)
+        if deepest > LIMIT_DEPTH:
+            return f"nested deeper than {LIMIT_DEPTH} levels"
+        return f"has more than {LIMIT_ITEMS:,} items" if self._items > LIMIT_ITEMS else ""
+
+    def _child(self, text: str | None) -> None:
+        """Note what stands directly in the root: its keys are every other child."""
+        if len(self._open) == 1:
+            if text is not None and self._children % 2 == 0:
+                self.keys.add(text)
+            self._children += 1
+
+    def _close(self, anchor: str | None, items: int, depth: int) -> None:
+        self._deepen(depth)
+        if anchor:
+            self._known[anchor] = items, depth
+
+    def _deepen(self, depth: int) -> None:
+        """Let the innermost open collection be at least as deep as something in it."""
+        if self._open:
+            anchor, before, inside = self._open[-1]
+            self._open[-1] = anchor, before, max(inside, depth)
 
 
 # What YAML was reading → what it is called, and what closes it.

@@ -26,14 +26,18 @@ import yaml
 from .. import operations
 from ..checkpoint.header import DTYPE_WORDS, DTYPES
 from ..checkpoint.roles import FINETUNED, by_role, name_of
-from ..checkpoint.selection import parse_layer_map
+from ..checkpoint.selection import Selection, parse_layer_map
 from ..errors import RecipeError, UsageError, counted
 from ..operations.options import did_you_mean
 from ..operations.varying import as_data, refuse_other_counts
 from ..text import brief, two_lines
 from .file import as_text, read_recipe
-from .reader import Field, Reader, compose
+from .mergekit import Merge, distinct, is_mergekit, merge_of
+from .mergekit_words import MARKS
+from .reader import Field, Reader, anchored_lines, compose
 from .step import RecipeStep, step_of_fields
+from .tokenizer import read_rule, rule_as_data, with_roles
+from .tokenizer_rule import TokenizerRule
 
 FORMAT_VERSION = 1
 TEXT_KEYS = ("name", "description", "dtype", "layer-map")
@@ -50,15 +54,22 @@ class Recipe:
         dtype: `float32`, `float16`, `bfloat16`, or None to keep the dtype of each tensor.
         layer_map: where depths differ, which base layer each fine-tuned layer is, written
             FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
+        tokenizer: the tokens of the output, where they are not those of the mirrored checkpoint.
+        mixture: what `uvmerge moe` was asked for, where the checkpoint is a mixture of experts that it
+            puts together; only it makes such recipes.
         name, description: for people.
+        merge: what a file of mergekit says, of which the recipe was made; else None.
     """
 
     steps: tuple[RecipeStep, ...]
     references: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     dtype: str | None = None
     layer_map: str | None = None
+    tokenizer: TokenizerRule | None = None
+    mixture: Mapping[str, Any] | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
+    merge: Merge | None = None
 
     def __repr__(self) -> str:
         inputs = (f"{name} {reference}" for name, reference in self.references.items())
@@ -89,13 +100,31 @@ class Recipe:
     @classmethod
     def parse(cls, text: str | bytes, source: str = "recipe") -> Recipe:
         """Read the text of a recipe; `source` names it in messages."""
-        return cls.of_nodes(compose(text, source), Reader(source))
+        node = compose(text, source, MARKS)
+        if is_mergekit(node):
+            return cls.of_merge(merge_of(node, source, anchored_lines(text)))
+        return cls.of_nodes(node, Reader(source))
+
+    @classmethod
+    def of_merge(cls, merge: Merge) -> Recipe:
+        """The recipe that a file of mergekit is: one step, on all tensors."""
+        step = RecipeStep(merge.operation, merge.options, Selection())
+        references = merge.layout.references()
+        rule = merge.tokenizer
+        if rule is not None:
+            roles = by_role(references)
+            names = {reference: role for role, reference in roles.items()}
+            try:
+                rule = with_roles(rule, roles, names.get)
+            except UsageError as error:
+                raise RecipeError(merge.source, f"{error.where}: {error.what}", error.do) from None
+        return cls((step,), references, merge.dtype, tokenizer=rule, name=merge.name, merge=merge)
 
     @classmethod
     def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
         """The recipe in the root node of a YAML document."""
-        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "steps")
-        _refuse_mergekit(node, reader)
+        keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "tokenizer", "steps")
+        _refuse_mixture(node, reader)
         return _build(reader.mapping(node, keys), reader)
 
     @classmethod
@@ -104,15 +133,47 @@ class Recipe:
         return cls.parse(as_text(data))
 
     def as_data(self) -> dict[str, Any]:
-        """The recipe as plain data, in the order of a recipe file."""
+        """The recipe as plain data, in the order of a recipe file; one of mergekit as it was."""
+        if self.merge is not None:
+            return self.merge.as_data(self.dtype, self._other_tokenizer())
         names = (name for name in operations.operand_names() if name in self.references)
         data = {
             "uvmerge": FORMAT_VERSION, "name": self.name, "description": self.description,
             **{name: as_data(self.references[name]) for name in names},
             "dtype": self.dtype, "layer-map": self.layer_map,
+            "tokenizer": self.tokenizer and rule_as_data(self.tokenizer),
+            "mixture": self.mixture,
             "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
+
+    @property
+    def asked(self) -> Any:
+        """What is done, without the names of the models: the steps, as data."""
+        if self.merge is None:
+            return self.as_data()["steps"]
+        roles = {
+            reference: role for role, reference in by_role(self.merge.layout.references()).items()
+        }
+        return self.merge.named(self.as_data(), roles)
+
+    def with_references(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe as data with other references for its models.
+
+        Args:
+            named: the references by parameter, as `by_name` gives them.
+        """
+        if self.merge is None:
+            return {**self.as_data(), **named}
+        before = by_role(self.merge.layout.references())
+        now = distinct(by_role(named))
+        names = {reference: now.get(role, reference) for role, reference in before.items()}
+        return self.merge.named(self.as_data(), names)
+
+    def _other_tokenizer(self) -> TokenizerRule | None:
+        """The rule for the tokens, where it is not that of the file of mergekit."""
+        own = self.of_merge(self.merge).tokenizer if self.merge else None
+        return self.tokenizer if self.tokenizer != own else None
 
     def inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """References by role, in the order in which the steps take them.
@@ -152,7 +213,8 @@ class Recipe:
                         f"Usage: {operation.usage}. In a recipe `{operand.name}: {values}`, or"
                         f" --{operand.name} on the command line.",
                     )
-                if operand.several and not operand.fits(roles):
+                fits = self.merge is not None or operand.fits(roles)  # there, each slice is checked
+                if operand.several and not fits:
                     raise UsageError(
                         operation.command,
                         f"cannot work on {counted(len(operation.roles_among(roles)), 'checkpoint')}",
@@ -171,17 +233,13 @@ class Recipe:
             )
 
 
-def _refuse_mergekit(node: yaml.Node, reader: Reader) -> None:
-    """Refuse the YAML of mergekit, saying which key gives it away."""
-    keys = {str(k.value): k for k, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
-    found = next((keys[k] for k in ("merge_method", "slices", "base_model") if k in keys), None)
-    if found is not None and "uvmerge" not in keys:
-        raise reader.fail(
-            found.start_mark.line + 1,
-            f"is a recipe of mergekit ({found.value}), which uvmerge does not read",
-            "Write `uvmerge: 1`, base, finetuned and steps; `- interpolate: {scale: 0.3}` is its"
-            " linear merge of two.",
-        )
+def _refuse_mixture(node: yaml.Node, reader: Reader) -> None:
+    """Refuse the recipe in the manifest of a mixture of experts."""
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == "mixture":
+            what = "is the recipe of a mixture of experts, which `uvmerge moe` makes"
+            do = "Write what stands under `mixture` to a file: `uvmerge moe FILE OUT`."
+            raise reader.fail(key.start_mark.line + 1, what, do)
 
 
 def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
@@ -194,13 +252,15 @@ def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:
             fields["uvmerge"].line,
             f"recipe format {version!r}, this uvmerge reads {FORMAT_VERSION}",
         )
-    texts = {
+    texts: dict[str, Any] = {
         key.replace("-", "_"): _text(key, fields[key], reader) for key in TEXT_KEYS if key in fields
     }
     names = [name for name in operations.operand_names() if name in fields]
     references = {name: _reference(name, fields[name], reader) for name in names}
+    rule = read_rule(fields["tokenizer"], reader) if "tokenizer" in fields else None
     try:
-        return Recipe(tuple(_steps(fields["steps"], reader)), references, **texts)
+        steps = tuple(_steps(fields["steps"], reader))
+        return Recipe(steps, references, tokenizer=rule, **texts)
     except RecipeError:
         raise
     except UsageError as error:

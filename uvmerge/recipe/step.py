@@ -77,7 +77,8 @@ class RecipeStep:
         """
         operation = self.operation
         models = inputs - sum(not operand.several for operand in operation.operands)
-        seen = self.selection.seen(place)
+        values = (each for several in varying(self.options).values() for each in several)
+        seen = place if any(v.everywhere for v in values) else self.selection.seen(place)
         found = arguments(operation.parameters, self.options, name, seen, models)
         if not any(p.name in found for p in operation.parameters if p.default is None):
             found |= operation.fallback
