@@ -11,6 +11,7 @@ from typing import Any
 from ..checkpoint.anatomy import Anatomy, tensor_of
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import DTYPE_BITS, FLOATS
+from ..checkpoint.revocabulary import vocabulary_tensors
 from ..checkpoint.roles import mirrored
 from ..checkpoint.stacks import layer_counts
 from ..errors import InputRefused, ProblemsFound, UsageError, listed
@@ -210,7 +211,9 @@ def _changed(
     problems: list[str],
 ) -> list[str]:
     """Names of tensors whose bytes differ from the fine-tuned ones; adds to `problems`."""
-    ours, theirs = checkpoint.tensors, finetuned.tensors
+    left = _of_another_vocabulary(checkpoint, content)
+    ours = {name: t for name, t in checkpoint.tensors.items() if name not in left}
+    theirs = {name: t for name, t in finetuned.tensors.items() if name not in left}
     if ours.keys() != theirs.keys():
         odd = sorted(ours.keys() ^ theirs.keys())
         problems.append(
@@ -236,7 +239,7 @@ def _changed(
         edited = {tensor_of(label): False for label in content["edited"]}
         for label, entry in content["edited"].items():
             edited[tensor_of(label)] |= entry["changed"]
-        planned = {name for name, moved in edited.items() if moved}
+        planned = {name for name, moved in edited.items() if moved and name not in left}
         allowed = planned | set(content["reset"])
         if stray := [name for name in changed if name not in allowed]:
             problems.append(f"changed without being planned: {listed(stray, 'tensor')}")
@@ -246,6 +249,17 @@ def _changed(
                 f"edited according to the manifest, yet unchanged: {listed(still, 'tensor')}"
             )
     return changed
+
+
+def _of_another_vocabulary(checkpoint: Checkpoint, content: dict[str, Any] | None) -> set[str]:
+    """Names of tensors whose rows, or whose being there, hang on a rule for the vocabulary."""
+    if content is None:
+        return set()
+    heads = (each.get("head") for each in content["inputs"].values() if isinstance(each, dict))
+    found = {head for head in heads if isinstance(head, str)}
+    if "tokenizer" in content["recipe"]:
+        found |= {t.name for several in vocabulary_tensors(checkpoint).values() for t in several}
+    return found
 
 
 def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -> bool:

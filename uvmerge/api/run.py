@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
 from ..errors import counted
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
+from ..plan import words
 from ..plan.arranged import arranged
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
@@ -88,6 +90,8 @@ class Result:
         """What was done, in a sentence."""
         if self.was_there:
             return "was there already: the whole output of this command; nothing was written"
+        if self.plan.recipe.mixture is not None:
+            return f"done in {duration(self.seconds)}: {size(self.plan.bytes_out)} written, {words.summary(self.plan)}"
         edited = sum(entry["changed"] for entry in self.edits.values())
         reset = self.plan.counts()["reset"]
         changed = [f"{edited:,} changed"] if edited or not reset else []
@@ -96,6 +100,8 @@ class Result:
         rest = "everything else byte-identical"
         if any(step.action == "convert" for step in self.plan.steps):
             rest = f"everything else converted to {self.plan.recipe.dtype}"
+        elif self.plan.recipe.tokenizer is not None:
+            rest = "embeddings by the rule for the vocabulary, everything else byte-identical"
         elif not edited + reset:
             rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"
@@ -182,7 +188,6 @@ def run_all(
         keep_same: whether an OUT that already holds the same output is kept even with `overwrite`;
             its result is then None.
     """
-    started = time.monotonic()
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
@@ -190,30 +195,42 @@ def run_all(
         if tasks[0][0].merge is not None:
             recipe, checkpoints = arranged(tasks[0][0], checkpoints)
             tasks = [(recipe, out) for _, out in tasks]
-        planned = surgery.planned(tasks, checkpoints)
-        if settings.dry_run:
-            surgery.announce(planned.runs, planned.engine)
-            return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
-        finished = finished_runs(planned, checkpoints, settings, keep_same)
-        todo = [each for each in planned.runs if each.target not in finished]
-        results: dict[Path, Result] = {}
-        if todo:
-            with made_parents(each.target for each in todo):
-                checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
-                with surgery.staged(checked) as stagings:
-                    records = surgery.edited(checked, checkpoints, stagings, planned.engine)
-                    for each, staging, record in zip(checked, stagings, records, strict=True):
-                        kept = surgery.published(each, checkpoints, staging, record, sides)
-                        results[each.target] = Result(
-                            expanded(each.out), each.plan, record, 0.0, kept, False,
-                            surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
-                        )  # fmt: skip
-        for each in planned.runs if not keep_same else ():
-            if there := finished.get(each.target):
-                results[each.target] = Result(
-                    expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True,
-                    next=surgery.following(each, checkpoints),
-                )  # fmt: skip
+        return run_opened(surgery, tasks, checkpoints, keep_same=keep_same)
+
+
+def run_opened(
+    surgery: Surgery,
+    tasks: Sequence[tuple[Recipe, Reference]],
+    checkpoints: dict[str, Checkpoint],
+    *,
+    keep_same: bool = False,
+) -> list[Result | None]:
+    """`run_all` on checkpoints that are open."""
+    started, settings = surgery.started, surgery.settings
+    planned = surgery.planned(tasks, checkpoints)
+    if settings.dry_run:
+        surgery.announce(planned.runs, planned.engine)
+        return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
+    finished = finished_runs(planned, checkpoints, settings, keep_same)
+    todo = [each for each in planned.runs if each.target not in finished]
+    results: dict[Path, Result] = {}
+    if todo:
+        with made_parents(each.target for each in todo):
+            checked, sides = surgery.checked(replace(planned, runs=todo), checkpoints)
+            with surgery.staged(checked) as stagings:
+                records = surgery.edited(checked, checkpoints, stagings, planned.engine)
+                for each, staging, record in zip(checked, stagings, records, strict=True):
+                    kept = surgery.published(each, checkpoints, staging, record, sides)
+                    results[each.target] = Result(
+                        expanded(each.out), each.plan, record, 0.0, kept, False,
+                        surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
+                    )  # fmt: skip
+    for each in planned.runs if not keep_same else ():
+        if there := finished.get(each.target):
+            results[each.target] = Result(
+                expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True,
+                next=surgery.following(each, checkpoints),
+            )  # fmt: skip
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]

@@ -13,6 +13,7 @@ from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
 from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
+from .moe_settings import MoeSettings
 from .settings import (
     AnchorSettings,
     ComputeSettings,
@@ -95,6 +96,9 @@ _CALLS = """def anchor_build(
     **settings: Unpack[_Anchor],
 ) -> _Anchored: ...
 def anchor_show(file: _Reference) -> _AnchorContents: ...
+def moe(
+    config: _Reference | Mapping[str, Any], out: _Reference, **settings: Unpack[_Moe]
+) -> Result: ...
 def recipe_list() -> _Recipes: ...
 def recipe_show(recipe: _Reference) -> _RecipeContent: ...
 def push(
@@ -213,6 +217,7 @@ def stub() -> str:
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
         _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
         _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
+        _typed_dict("_MoeSettings", "TypedDict", parameters(MoeSettings)),
         _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
         _typed_dict("_RecipePushSettings", "TypedDict", parameters(RecipePushSettings)),
         _typed_dict("_PushSettings", "TypedDict", parameters(PushSettings)),
@@ -226,6 +231,7 @@ def stub() -> str:
             "_Run": "_RunSettings, _Watch",
             "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Moe": "_MoeSettings, _Watch",
             "_Reproduce": "_ReproduceSettings, _Watch",
             "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",

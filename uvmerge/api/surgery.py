@@ -5,6 +5,7 @@ Each phase takes the results of the phases before it; `run.run_all` calls the ph
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -52,6 +53,7 @@ class Surgery:
     """The phases of a surgery, with what they share: settings, watch and the clock."""
 
     def __init__(self, settings: SweepSettings, watch: Watch) -> None:
+        self.started = time.monotonic()
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases = Phases()
@@ -84,10 +86,10 @@ class Surgery:
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
                 rearranged = recipe.merge is not None and not recipe.merge.layout.is_whole
-                reads_all = recipe.merge is not None and recipe.merge.chat_template is not None
-                by_ranges = recipe.tokenizer is None and not rearranged and not reads_all
-                whole = (mirrored(references),) if by_ranges else tuple(references)
-                opening = opened(references, self.settings, whole=whole, by_ranges=by_ranges)
+                at_once = rearranged or recipe.tokenizer or recipe.mixture
+                is_merge = any(step.operation.takes_several for step in recipe.steps)
+                whole = tuple(references) if at_once or is_merge else (mirrored(references),)
+                opening = opened(references, self.settings, whole=whole, by_ranges=not at_once)
                 checkpoints = stack.enter_context(opening)
             if not self.settings.dry_run:
                 check_all_apart(targets, factors, [c.on_disk() for c in checkpoints.values()])

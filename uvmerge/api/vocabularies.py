@@ -9,7 +9,7 @@ from typing import Any
 import xxhash
 
 from ..checkpoint.bounded import CONFIG_BYTES, parse_json
-from ..checkpoint.composed import ComposedCheckpoint
+from ..checkpoint.composed import Beside, ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.merged import TOKENIZER_FILES
 from ..checkpoint.revocabulary import head_to_add, realigned, rows_of
@@ -21,6 +21,7 @@ from ..errors import InputRefused, UsageError, counted
 from ..models import vocabularies as reading
 from ..models.vocabularies import FILE, Vocabulary
 from ..output.places import Reference
+from ..output.sidefiles import LARGEST_BYTES
 from ..recipe.recipe import Recipe
 from ..recipe.tokenizer import with_roles
 from ..recipe.tokenizer_rule import UNION, TokenizerRule
@@ -75,7 +76,7 @@ def aligned(
 ) -> dict[str, Checkpoint]:
     """The checkpoints with the vocabulary of the output, side files of the mirrored one included.
 
-    A merge without a rule takes models of one vocabulary. Where the mirrored checkpoint uses its
+    A merge without a rule takes models of one vocabulary; the experts of a mixture may have any. Where the mirrored checkpoint uses its
     embeddings as its head and another model does not, the output gets a head.
 
     Args:
@@ -87,7 +88,7 @@ def aligned(
             embeddings, or tokenizers cannot be united.
         UsageError: the rule names a token that a model does not have.
     """
-    merges = any(step.operation.takes_several for step in recipe.steps)
+    merges = recipe.mixture is None and any(s.operation.takes_several for s in recipe.steps)
     own = mirrored(checkpoints)
     if recipe.tokenizer is not None:
         head = head_to_add(own, checkpoints) if merges else ""
@@ -104,11 +105,9 @@ def _with_head(role: str, checkpoints: Mapping[str, Checkpoint], head: str) -> C
     """A checkpoint with a head of its own, equal to its embeddings."""
     checkpoint, rows = checkpoints[role], rows_of(checkpoints[role])
     sides = {CONFIG: as_bytes(untied(checkpoint.config))} if checkpoint.config else {}
-    return realigned(
-        role, checkpoints, [((role, row),) for row in range(rows)], rows,
-        config=untied(checkpoint.config), about={"head": head}, sides=sides,
-        notes=[_head_note(role, head)], head=head,
-    )  # fmt: skip
+    beside = Beside(untied(checkpoint.config), {"head": head}, sides, [_head_note(role, head)])
+    as_they_are = [((role, row),) for row in range(rows)]
+    return realigned(role, checkpoints, as_they_are, rows, beside, head)
 
 
 def _head_note(role: str, head: str) -> str:
@@ -187,10 +186,9 @@ class _Alignment:
             config = resized(config, rows_of(checkpoint), self.rows)
         digest = xxhash.xxh3_128_hexdigest(repr((self.ids, rows, self.rows)).encode())
         about = {"vocabulary": {"tokens": len(self.ids), "rows": self.rows, "xxh3_128": digest}}
-        return realigned(
-            role, self.inputs, rows, self.rows, config=config, about=about, sides=sides,
-            notes=[*self._notes(role)], head=self.head if role == mirrored(self.inputs) else "",
-        )  # fmt: skip
+        beside = Beside(config, about, sides, [*self._notes(role)])
+        head = self.head if role == mirrored(self.inputs) else ""
+        return realigned(role, self.inputs, rows, self.rows, beside, head)
 
     def _notes(self, role: str) -> Iterator[str]:
         """What the plan says of a checkpoint."""
@@ -215,7 +213,11 @@ class _Alignment:
         if role != self.source:
             names = [name for name in source.side_names() if TOKENIZER_FILES.fullmatch(name)]
             found = dict.fromkeys(n for n in own.side_names() if TOKENIZER_FILES.fullmatch(n))
-            found |= {name: source.side_bytes(name) for name in names}
+            found |= {
+                name: source.side_bytes(name)
+                for name in names
+                if source.side_size(name) <= LARGEST_BYTES
+            }
         if self.came:
             found |= self._extended(source)
         for name in (CONFIG, GENERATION):
@@ -269,7 +271,9 @@ def _read(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Vocabulary]:
     known: dict[bytes, Vocabulary] = {}
     found: dict[str, Vocabulary] = {}
     for role, checkpoint in checkpoints.items():
-        raw = checkpoint.side_bytes(FILE) if FILE in checkpoint.side_names() else b""
+        raw = b""
+        if FILE in checkpoint.side_names() and checkpoint.side_size(FILE) <= LARGEST_BYTES:
+            raw = checkpoint.side_bytes(FILE)
         if raw and raw in known:
             found[role] = known[raw]
             continue

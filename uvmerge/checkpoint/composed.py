@@ -51,31 +51,42 @@ def constant(content: bytes) -> Fill:
     return fill
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a composed checkpoint has beside its tensors.
+
+    Attributes:
+        config: the content of its config.json; `sides` holds the bytes.
+        about: what tells it from its first parent, for its identity.
+        sides: by name, the content of side files that are not as in the first parent; None where the
+            file is left out.
+        notes: sentences for the plan, besides those of the first parent.
+    """
+
+    config: Mapping[str, Any]
+    about: Mapping[str, Any]
+    sides: Mapping[str, bytes | None]
+    notes: Sequence[str] = ()
+
+
 @dataclass(eq=False)
 class ComposedCheckpoint(Checkpoint):
     """A checkpoint of parts; see `Checkpoint` for what it does. Whoever opened its parents closes them.
 
     Attributes:
         parents: the checkpoints that it is made of; the first has the side files.
-        about: what tells it from its first parent, for its identity.
-        sides: by name, the content of side files that are not as in the first parent; None where the
-            file is left out.
+        beside: what it has beside its tensors.
     """
 
     parents: tuple[Checkpoint, ...] = field(kw_only=True)
-    about: Mapping[str, Any] = field(kw_only=True)
-    sides: Mapping[str, bytes | None] = field(kw_only=True)
+    beside: Beside = field(kw_only=True)
 
     @classmethod
     def of(
         cls,
         parents: Sequence[Checkpoint],
         files: Mapping[str, Sequence[Part]],
-        *,
-        config: Mapping[str, Any],
-        about: Mapping[str, Any],
-        sides: Mapping[str, bytes | None],
-        notes: Sequence[str] = (),
+        beside: Beside,
         apart: Collection[str] = (),
     ) -> ComposedCheckpoint:
         """A checkpoint with these parts.
@@ -83,8 +94,6 @@ class ComposedCheckpoint(Checkpoint):
         Args:
             files: the parts by weight file, in the order of their bytes. A file that the first parent
                 has too gets its metadata from there.
-            config: the content of its config.json; `sides` holds the bytes.
-            notes: sentences for the plan, besides those of the first parent.
             apart: see `Checkpoint`.
         """
         own = parents[0]
@@ -99,14 +108,14 @@ class ComposedCheckpoint(Checkpoint):
             headers[name] = Header(tuple(entries), metadata, len(section), digest)
             sources[name] = _file(own.sources[like], section, parts, entries)
         return cls(
-            own.label, own.on_disk(), own.commit, headers, sources, dict(config), None,
-            [*own.notes, *notes], frozenset(own.sources), apart=frozenset(apart),
-            parents=tuple(parents), about=about, sides=sides,
+            own.label, own.on_disk(), own.commit, headers, sources, dict(beside.config), None,
+            [*own.notes, *beside.notes], frozenset(own.sources), apart=frozenset(apart),
+            parents=tuple(parents), beside=beside,
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
         """That of the first parent, and what tells it from that one."""
-        return self.parents[0].identity() | dict(self.about)
+        return self.parents[0].identity() | dict(self.beside.about)
 
     def states(self) -> dict[str, list[Any]]:
         first, *others = self.parents
@@ -121,19 +130,19 @@ class ComposedCheckpoint(Checkpoint):
         return [name for parent in once.values() for name in parent.changed_files()]
 
     def side_names(self) -> list[str]:
-        left = {name for name, content in self.sides.items() if content is None}
-        return sorted(({*self.parents[0].side_names()} - left) | (self.sides.keys() - left))
+        left = {name for name, content in self.beside.sides.items() if content is None}
+        return sorted(({*self.parents[0].side_names()} - left) | (self.beside.sides.keys() - left))
 
     def side_size(self, name: str) -> int:
-        content = self.sides.get(name)
+        content = self.beside.sides.get(name)
         return self.parents[0].side_size(name) if content is None else len(content)
 
     def side_bytes(self, name: str) -> bytes:
-        content = self.sides.get(name)
+        content = self.beside.sides.get(name)
         return self.parents[0].side_bytes(name) if content is None else content
 
     def side_start(self, name: str, most: int) -> bytes:
-        content = self.sides.get(name)
+        content = self.beside.sides.get(name)
         return self.parents[0].side_start(name, most) if content is None else content[:most]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputRefused
 from .anatomy import Anatomy, anatomy_of
-from .composed import ComposedCheckpoint, Part as Stored, same
+from .composed import Beside, ComposedCheckpoint, Part as Stored, same
 from .folder import Checkpoint, Tensor
 from .restacked_config import Layer, restacked_config
 from .stacks import Stack
@@ -79,10 +79,8 @@ def restacked(parts: Sequence[Part], donor: Checkpoint) -> ComposedCheckpoint:
         [each.checkpoint.label, each.first, each.stop]
         for part in parts for each in part.pieces if each.checkpoint is not None
     ]  # fmt: skip
-    return ComposedCheckpoint.of(
-        parents, _files(_tensors(parts, donor), donor), config=config, about={"layers_of": taken},
-        sides=sides, notes=notes,
-    )  # fmt: skip
+    beside = Beside(config, {"layers_of": taken}, sides, notes)
+    return ComposedCheckpoint.of(parents, _files(_tensors(parts, donor), donor), beside)
 
 
 def _tensors(parts: Sequence[Part], donor: Checkpoint) -> list[Stored]:

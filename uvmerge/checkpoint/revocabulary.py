@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputRefused
 from .anatomy import anatomy_of
-from .composed import ComposedCheckpoint, Part, same
+from .composed import Beside, ComposedCheckpoint, Part, same
 from .folder import Checkpoint, Tensor
 from .header import DTYPE_BITS, FLOATS
 from .ties import heads, is_tied, token_embeddings
@@ -57,11 +57,7 @@ def realigned(
     checkpoints: Mapping[str, Checkpoint],
     origins: Sequence[Origin],
     rows: int,
-    *,
-    config: Mapping[str, Any],
-    about: Mapping[str, Any],
-    sides: Mapping[str, bytes | None],
-    notes: Sequence[str] = (),
+    beside: Beside,
     head: str = "",
 ) -> ComposedCheckpoint:
     """The checkpoint of a role with other rows in its embeddings and heads.
@@ -69,7 +65,7 @@ def realigned(
     Args:
         origins: what each row is made of.
         rows: how many rows there are; those after `origins` are the mean of those before.
-        config, about, sides, notes: see `ComposedCheckpoint`.
+        beside: what the checkpoint has beside its tensors.
         head: name of a head that the checkpoint gets, since its embeddings alone were its head; or an
             empty text.
 
@@ -91,10 +87,7 @@ def realigned(
                 yield replace(_aligned(tensor, "head", checkpoints, origins, rows), name=head)
 
     files = {file: [*parts(file)] for file in own.headers}
-    return ComposedCheckpoint.of(
-        [own], files, config=config, about=about, sides=sides, notes=notes,
-        apart=[head] if head else (),
-    )  # fmt: skip
+    return ComposedCheckpoint.of([own], files, beside, apart=[head] if head else ())
 
 
 def head_to_add(role: str, checkpoints: Mapping[str, Checkpoint]) -> str:

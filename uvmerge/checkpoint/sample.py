@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xxhash
 
+from .composed import ComposedCheckpoint
 from .folder import Checkpoint
 from .header import Header
 from .merged import MergedCheckpoint
@@ -16,7 +17,8 @@ def sample_digest(checkpoint: Checkpoint) -> str:
     """xxh3-128 of a window in the middle of each tensor; of evenly chosen tensors where many are.
 
     A few hundred reads tell the results of two fine-tunings apart, since these change all of a
-    tensor. Of a merged adapter, base and adapter are sampled. The hash proves nothing about values outside of the windows.
+    tensor. Of a merged adapter, base and adapter are sampled; of what is put together, all that it is
+    made of. The hash proves nothing about values outside of the windows.
     """
     stored = [(source, e) for head, source in _stored(checkpoint) for e in head.entries]
     tensors = [(source, entry) for source, entry in stored if entry.size_bytes]
@@ -31,6 +33,8 @@ def sample_digest(checkpoint: Checkpoint) -> str:
 
 def _stored(checkpoint: Checkpoint) -> list[tuple[Header, Source]]:
     """Header and source of every file on disk that the weights are made from."""
+    if isinstance(checkpoint, ComposedCheckpoint):
+        return [pair for parent in checkpoint.parents for pair in _stored(parent)]
     if isinstance(checkpoint, MergedCheckpoint):
         return [*_stored(checkpoint.base), (checkpoint.adapter.header, checkpoint.adapter.source)]
     return [(head, checkpoint.sources[name]) for name, head in checkpoint.headers.items()]

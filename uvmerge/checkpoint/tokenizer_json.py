@@ -67,6 +67,7 @@ def extended(
             its tokens cannot be numbered.
     """
     content = deepcopy(first.content)
+    content["added_tokens"] = list(content.get("added_tokens") or ())
     ordinary: dict[str, list[str]] = {}
     for token, role in came.items():
         if role and token not in others[role].added:

@@ -32,6 +32,7 @@ from .heap import set_thresholds
 from .help import CONTEXT, Group, help_command
 from .hub import push_command, reproduce_command
 from .look import check_command, demo_command, show_command
+from .moe import moe_command
 from .recipe import recipe_group
 from .search import search_command
 from .signals import stopping_at_once
@@ -148,7 +149,7 @@ def _assemble() -> UvmergeError | None:
             merge.add_command(command_for(operation))
             merge.headings[operation.command] = operation.group
         if merge.commands:
-            _add(REPAIR, merge)
+            _add(REPAIR, merge, moe_command)
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)

@@ -35,7 +35,7 @@ def command_for(operation: Operation) -> click.Command:
         def call(**options: Any) -> Any:
             return operate(operation, *assigned, **options)
 
-        _perform(call, settings)
+        perform(call, settings)
 
     return Command(
         operation.command,
@@ -65,7 +65,7 @@ def _example(operation: Operation, *groups: str) -> str:
     return " ".join(words)
 
 
-def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
+def perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     """Run `call` with the command's settings and print its result."""
     result, as_json, progress = called(call, settings)
     if as_json:
@@ -299,7 +299,7 @@ def run_command(recipe: str, places: tuple[str, ...], out: str | None, **setting
     def call(**options: Any) -> Any:
         return run(recipe, out, **options)
 
-    _perform(call, settings)
+    perform(call, settings)
 
 
 run_command.params += [*setting_options(RunSettings), *talk_options()]

@@ -63,16 +63,25 @@ class Runner:
 
         The first is the input of the first layer, the last what the output head reads.
         """
+        return self.pooled_states(ids, "--hidden", average=False)
+
+    def pooled_states(self, ids: Sequence[int], option: str, *, average: bool) -> Tensor:
+        """Like `last_states`; or the mean over the tokens of the prompt.
+
+        Args:
+            option: what a message advises to leave out.
+        """
         import torch
 
-        states = self._output(ids, "--hidden", output_hidden_states=True).hidden_states
+        states = self._output(ids, option, output_hidden_states=True).hidden_states
         if not states:
             what = f"its model class {type(self.model).__name__} gives no hidden states"
-            raise InputRefused(self.folder, what, "Leave out --hidden.")
-        last = torch.stack([state[0, -1].to("cpu", torch.float32) for state in states])
-        if not bool(last.isfinite().all()):
+            raise InputRefused(self.folder, what, f"Leave out {option}.")
+        wide = (state[0].to("cpu", torch.float32) for state in states)
+        pooled = torch.stack([each.mean(dim=0) if average else each[-1] for each in wide])
+        if not bool(pooled.isfinite().all()):
             raise self._not_finite()
-        return last
+        return pooled
 
     def _output(self, ids: Sequence[int], option: str, **more: Any) -> Any:
         import torch

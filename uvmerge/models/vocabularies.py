@@ -11,10 +11,12 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.tokenizer_json import Tokenizer
 from ..errors import InputRefused, UvmergeError
 from . import limited
+from .clean import LARGEST_BYTES
 from .load import import_transformers, load_tokenizer
 from .sealing import first_line
 
 FILE = "tokenizer.json"
+MOST_TOKENS = 1 << 22
 _DO = "Add the model's tokenizer files."
 
 
@@ -23,7 +25,7 @@ class Vocabulary:
     """The tokens of a checkpoint.
 
     Attributes:
-        tokens: id by token, added tokens included.
+        tokens: id by token, added tokens included, in the order of the ids.
         tokenizer: its `tokenizer.json`; converted where the checkpoint has an older format.
     """
 
@@ -50,12 +52,18 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
         raise _refused(checkpoint, f"its tokenizer {exceeded}") from None
     if "error" in found:
         raise InputRefused(*found["error"])
+    largest = max(found["tokens"].values(), default=0)
+    if largest >= MOST_TOKENS:
+        raise _refused(checkpoint, f"its tokenizer has a token with the id {largest:,}")
     content = parse_json((text or found["text"]).encode(), FILE, "it", depth=0)
     return Vocabulary(found["tokens"], Tokenizer(checkpoint.label, content))
 
 
 def _text(checkpoint: Checkpoint) -> str:
     """The content of `tokenizer.json`."""
+    if (size := checkpoint.side_size(FILE)) > LARGEST_BYTES:
+        what = f"its {FILE} has {size:,} bytes, none has more than {LARGEST_BYTES:,}"
+        raise _refused(checkpoint, what)
     try:
         return checkpoint.side_bytes(FILE).decode()
     except UnicodeDecodeError:
@@ -74,7 +82,8 @@ def _work(checkpoint: Checkpoint, text: str) -> Iterator[dict[str, Any]]:
             text = backend.to_str()
             yield {"text": text}
         limited.limit_memory()
-        yield {"tokens": Backend.from_str(text).get_vocab(with_added_tokens=True)}
+        found = Backend.from_str(text).get_vocab(with_added_tokens=True)
+        yield {"tokens": dict(sorted(found.items(), key=lambda each: (each[1], each[0])))}
     except UvmergeError as error:
         yield {"error": [str(error.where), error.what, error.do]}
     except MemoryError:

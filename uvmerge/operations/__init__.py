@@ -290,7 +290,7 @@ def read_operation(function: Callable[..., Any]) -> Operation:
     if not operands:
         raise TypeError("takes no checkpoint: its positional parameters are the operands")
     if "draw" in signature.parameters and "seed" not in signature.parameters:
-        raise TypeError("draws without an option seed")
+        raise TypeError("draws random numbers without an option seed")
     return Operation(
         function.__name__,
         function,

@@ -116,7 +116,7 @@ class Varying:
         ]
 
 
-def parse_value(value: object, one: One, text: OneText, option: Parameter) -> Any:
+def parse_value(value: Any, one: One, text: OneText, option: Parameter) -> Any:
     """The value of an option that may differ between tensors: plain, `Varying`, or a tuple of either.
 
     Args:
@@ -127,21 +127,19 @@ def parse_value(value: object, one: One, text: OneText, option: Parameter) -> An
         UsageError: a value is refused by `one`, or a gradient or a list of filters is malformed.
     """
     try:
-        if isinstance(value, str) and (".." in value or "/" in value):
-            return parse_text(value, text, option.per_model)
-        if (
-            option.per_model
-            and isinstance(value, (list, tuple))
-            and value
-            and not _are_rules(value)
-        ):
-            return tuple(_of_one_model(each, one) for each in value)
-        return _of_one_model(value, one)
+        if isinstance(value, str) and option.per_model and "/" in value:
+            return parse_text(value, text, per_model=True)
+        is_list = isinstance(value, (list, tuple)) and len(value) > 0
+        if is_list and option.per_model and not _are_rules(value):
+            return tuple(_of_one_model(each, one, text) for each in value)
+        return _of_one_model(value, one, text)
     except UsageError as error:
         raise UsageError(f"--{option.key}", error.what, error.do) from None
 
 
-def _of_one_model(value: object, one: One) -> Any:
+def _of_one_model(value: object, one: One, text: OneText) -> Any:
+    if isinstance(value, str) and ".." in value:
+        return parse_text(value, text)
     if isinstance(value, Varying):
         rules = (replace(rule, values=tuple(map(one, rule.values))) for rule in value.rules)
         return Varying(tuple(rules))
@@ -154,7 +152,7 @@ def _of_one_model(value: object, one: One) -> Any:
     return Varying(tuple(_rule(each, one) for each in value))
 
 
-def _are_rules(value: Sequence[object]) -> bool:
+def _are_rules(value: Any) -> bool:
     """Whether a list is one of filters, rather than of a value for each model."""
     return bool(value) and all(isinstance(each, Mapping) and "value" in each for each in value)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE, FINETUNED, by_name
 from ..errors import RecipeError, counted
@@ -58,15 +59,16 @@ def card(
         title: name of the output's folder.
         ids: Hub ids by role that the user gave; they replace those of the checkpoints.
     """
-    own = checkpoints[plan.own]
+    own, mixture = checkpoints[plan.own], plan.recipe.mixture
+    checkpoints = _with_parents(checkpoints)
     roles = [plan.own, *(role for role in checkpoints if role != plan.own)]
     known = {role: hub_id for role in roles if (hub_id := _hub_id(role, checkpoints, ids))}
     names = {role: known.get(role, checkpoints[role].label) for role in roles}
     converted = any(s.action == "convert" for s in plan.steps)
     rest = f"converted to {plan.recipe.dtype}" if converted else "copied byte for byte"
-    asked: Mapping[str, Any] = {"steps": [_effective(step) for step in plan.recipe.steps]}
+    asked = mixture or {"steps": [_effective(step) for step in plan.recipe.steps]}
     if plan.recipe.merge is not None:
-        asked = plan.recipe.with_references(by_name(names))
+        asked = plan.recipe.with_references(by_name({role: names[role] for role in plan.inputs}))
     lines = [
         "---",
         yaml.safe_dump(_metadata(plan, own, list(known.values())), sort_keys=False).strip(),
@@ -78,12 +80,25 @@ def card(
         f" ({rest}).", "",
         *_table(plan), "",
         *_fenced("yaml", as_text(asked).strip()), "",
-        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file; it is also a"
-        " recipe:", "",
-        *_fenced("sh", "\n".join(_commands(names, title))),
+        f"`{NAME}` holds the inputs, the rank of every edit, and a hash of every file"
+        + (":" if mixture else "; it is also a recipe:"), "",
+        *_fenced("sh", "\n".join(_commands(names, title, mixture is not None))),
         *_unknown([checkpoints[role].label for role in roles if role not in known]),
     ]  # fmt: skip
     return ("\n".join(lines) + "\n").encode()
+
+
+def _with_parents(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """The inputs by role, then what those are made of that are put together, as far as it is no input."""
+    found = dict(checkpoints)
+    labels = {each.label for each in found.values()}
+    for role, checkpoint in checkpoints.items():
+        several = checkpoint.parents if isinstance(checkpoint, ComposedCheckpoint) else ()
+        for number, each in enumerate(several):
+            if each.label not in labels:
+                labels.add(each.label)
+                found[f"{role}, {number}"] = each
+    return found
 
 
 def _hub_id(role: str, checkpoints: Mapping[str, Checkpoint], ids: Mapping[str, str]) -> str | None:
@@ -101,7 +116,8 @@ def _metadata(plan: Plan, own: Checkpoint, known: Sequence[str]) -> dict[str, An
         metadata["base_model_relation"] = "merge" if merges else "finetune"
     modules = "modules.json" in own.side_names()
     metadata["library_name"] = "sentence-transformers" if modules else "transformers"
-    tags = ["uvmerge", "merge", *(f"uvmerge-{s.operation.command}" for s in plan.recipe.steps)]
+    made = ["moe"] if plan.recipe.mixture else [s.operation.command for s in plan.recipe.steps]
+    tags = ["uvmerge", "merge", *(f"uvmerge-{command}" for command in made)]
     metadata["tags"] = list(dict.fromkeys([*tags, *found.pop("tags", ())]))
     return metadata | found
 
@@ -190,10 +206,13 @@ def _effective(step: RecipeStep) -> dict[str, Any]:
     return {command: plain | {key: value for key, value in said.items() if key in filters}}
 
 
-def _commands(names: Mapping[str, str], title: str) -> Iterator[str]:
+def _commands(names: Mapping[str, str], title: str, is_mixture: bool) -> Iterator[str]:
     """The commands to go on with, beside the folder of the output."""
     told: tuple[Command, ...] = after_edit(names.get(BASE), names.get(FINETUNED), title)
     again = Command("make it again", ("uvmerge", "run", f"{title}/{NAME}", f"{title}-again"))
+    if is_mixture:
+        words = ("uvmerge", "moe", "config.yml", f"{title}-again")
+        again = Command("make it again, from a file with the lines above", words)
     for command in (*told, again):
         yield f"# {command.why}"
         yield inert(command.line)

@@ -24,6 +24,7 @@ from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
 from ..errors import InputRefused, RunFailed, listed
+from ..operations.merging_options import SUBSPACES
 from ..recipe.recipe import Recipe
 from . import preflight
 from .layout import OutputFile, layout
@@ -327,8 +328,17 @@ class _Planner:
             assert view is not None  # the roster admits only complete partners
             operands.append((role, view))
         found = self._outcome(operands, subject, chosen)
-        whole = any(self.recipe.steps[i].operation.wants_whole for i in found.chain)
-        return Block(tuple(operands), found.start, found.chain, found.ranks, found.options, whole)
+        whole = [o for i in found.chain if (o := self.recipe.steps[i].operation).wants_whole]
+        decomposes = len(subject.views[0].shape) == 2 and any(o.group == SUBSPACES for o in whole)
+        return Block(
+            tuple(operands),
+            found.start,
+            found.chain,
+            found.ranks,
+            found.options,
+            bool(whole),
+            decomposes,
+        )
 
     def _outcome(
         self, operands: Sequence[tuple[str, View]], subject: Subject, chosen: Sequence[int]

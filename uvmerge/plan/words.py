@@ -19,6 +19,9 @@ from .steps import Plan
 def summary(plan: Plan) -> str:
     """`28 matrices edited, 0 tensors reset to base, 11 tensors copied`."""
     count = plan.counts()
+    if plan.recipe.mixture is not None:
+        experts = counted(len(plan.recipe.mixture["experts"]), "expert")
+        return f"{experts} put together, {counted(count['copied'], 'tensor')} copied"
     return (
         f"{counted(count['edited'], plan.edited_kind)} edited, {counted(count['reset'], 'tensor')}"
         f" reset to {plan.reset_to}, {counted(count['copied'], 'tensor')} copied"

@@ -55,6 +55,8 @@ class Recipe:
         layer_map: where depths differ, which base layer each fine-tuned layer is, written
             FINETUNED:BASE (`0-2:0-2,3-5:5-7`).
         tokenizer: the tokens of the output, where they are not those of the mirrored checkpoint.
+        mixture: what `uvmerge moe` was asked for, where the checkpoint is a mixture of experts that it
+            puts together; only it makes such recipes.
         name, description: for people.
         merge: what a file of mergekit says, of which the recipe was made; else None.
     """
@@ -64,6 +66,7 @@ class Recipe:
     dtype: str | None = None
     layer_map: str | None = None
     tokenizer: TokenizerRule | None = None
+    mixture: Mapping[str, Any] | None = None
     name: str | None = None
     description: str | None = field(default=None, compare=False)
     merge: Merge | None = None
@@ -121,6 +124,7 @@ class Recipe:
     def of_nodes(cls, node: yaml.Node, reader: Reader) -> Recipe:
         """The recipe in the root node of a YAML document."""
         keys = ("uvmerge", *TEXT_KEYS, *operations.operand_names(), "tokenizer", "steps")
+        _refuse_mixture(node, reader)
         return _build(reader.mapping(node, keys), reader)
 
     @classmethod
@@ -138,6 +142,7 @@ class Recipe:
             **{name: as_data(self.references[name]) for name in names},
             "dtype": self.dtype, "layer-map": self.layer_map,
             "tokenizer": self.tokenizer and rule_as_data(self.tokenizer),
+            "mixture": self.mixture,
             "steps": [step.as_data() for step in self.steps],
         }  # fmt: skip
         return {key: value for key, value in data.items() if value is not None}
@@ -226,6 +231,15 @@ class Recipe:
             raise UsageError(
                 "recipe", f"names {', '.join(idle)}, which no step takes", f"Usage: {usage}."
             )
+
+
+def _refuse_mixture(node: yaml.Node, reader: Reader) -> None:
+    """Refuse the recipe in the manifest of a mixture of experts."""
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == "mixture":
+            what = "is the recipe of a mixture of experts, which `uvmerge moe` makes"
+            do = "Write what stands under `mixture` to a file: `uvmerge moe FILE OUT`."
+            raise reader.fail(key.start_mark.line + 1, what, do)
 
 
 def _build(fields: Mapping[str, Field], reader: Reader) -> Recipe:

@@ -142,7 +142,8 @@ def _with_lines(value: Any, node: yaml.Node, reader: Reader) -> Any:
         return tuple(_with_lines(one, child, reader) for one, child in zip(value, node.value))
     if not isinstance(value, Varying):
         return value
-    lines = [node, *node.value][-len(value.rules) :] if isinstance(node.value, list) else [node]
+    several = node.value if isinstance(node, yaml.SequenceNode) else []
+    lines = several if len(several) == len(value.rules) else [node]
     rules = [
         replace(rule, where=f"{reader.source}:{at.start_mark.line + 1}")
         for rule, at in zip(value.rules, lines)
