@@ -12,7 +12,7 @@ import zoo
 from command import uv
 
 import uvmerge
-from uvmerge.api import stub
+from uvmerge.api import merge_docs, stub
 from uvmerge.api.settings import ComputeSettings, OpenSettings, RunSettings, parameters
 from uvmerge.operations import operations
 
@@ -57,6 +57,9 @@ def test_the_stub_is_what_the_operations_and_settings_make_of_it() -> None:
 
 def test_the_tables_of_the_options_are_what_the_operations_and_settings_make_of_them() -> None:
     assert stub.DOCS.read_text() == stub.docs(), "run `python -m uvmerge.api.stub`"
+    assert merge_docs.DOCS.read_text() == merge_docs.merges_docs(), (
+        "run `python -m uvmerge.api.stub`"
+    )
 
 
 def test_the_stub_sees_an_operation_or_an_option_that_is_missing(

@@ -135,7 +135,7 @@ def test_a_wrong_option_in_a_block_is_refused_with_its_own_line(tmp_path: Path) 
         ("top: .inf", "--top: 'inf' is not a finite number"),
         ("top: true", "--top: 'True' is not a number"),
         ("top: [0.1]", "--top: '[0.1]' is not a number"),
-        ("top: {a: 1}", "keys and values are not expected here"),
+        ("top: {a: 1}", "is no gradient"),
         ("top: 2024-05-01", "--top: '2024-05-01' is not a number"),
         ("top: 2024-99-01", "'2024-99-01' cannot be read"),
         ("top: ", "has no value"),

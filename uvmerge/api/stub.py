@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..operations import Operation, operations
 from ..operations.options import FILTERS, Parameter
+from . import merge_docs
 from .asking_settings import CcciSettings, EvalSettings
 from .functions import by_name
 from .moe_settings import MoeSettings
@@ -333,3 +334,4 @@ if __name__ == "__main__":
     STUB.write_text(stub(), encoding="utf-8")
     DOCS.write_text(docs(), encoding="utf-8")
     REPORT_DOCS.write_text(report_docs(), encoding="utf-8")
+    merge_docs.DOCS.write_text(merge_docs.merges_docs(), encoding="utf-8")

@@ -18,7 +18,7 @@ from ..checkpoint.selection import parse_globs, parse_layers, parse_modules, par
 from ..errors import UsageError
 from ..spectral import Matrix
 from ..text import brief, closest
-from .varying import PerModel, parse_text, parse_value
+from . import varying
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -116,7 +116,7 @@ class Parameter:
         elif self.type is None:
             words = self.option.accepts
         else:
-            words = self.type.__name__ + (" | str" if self.option.percent else "")
+            words = self.type.__name__ + varying.also_typed(self)
         return f"{words} | None" if self.default is None else words
 
     @property
@@ -147,7 +147,7 @@ class Parameter:
                 f"option {name} lacks its help: annotate it with Annotated[type, Option(…)]"
             )
         inner, option = get_args(annotation)[:2]
-        if inner is PerModel:
+        if inner is varying.PerModel:
             return cls(name, float, (), default, option, per_model=True)
         kinds = [a for a in (get_args(inner) or (inner,)) if a is not type(None)]
         if get_origin(inner) is Literal or isinstance(kinds[0], str):
@@ -163,7 +163,7 @@ class Parameter:
             return self.default
         if not self.varies:
             return self._plain(value)
-        return parse_value(value, self._plain, self._plain_text, self)
+        return varying.parse_value(value, self._plain, self._plain_text, self)
 
     def _plain(self, value: object) -> Any:
         if self.option.parse is not None:
@@ -190,7 +190,7 @@ class Parameter:
         """The value of text from a command line: like `parse`, but digits are a number."""
         if not self.varies:
             return self._plain_text(text)
-        return parse_text(text, self._plain_text, self.per_model)
+        return varying.parse_text(text, self._plain_text, self.per_model)
 
     def _plain_text(self, text: str) -> Any:
         if self.type is bool and text in ("true", "false"):

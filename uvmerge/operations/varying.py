@@ -116,6 +116,15 @@ class Varying:
         ]
 
 
+def also_typed(option: Parameter) -> str:
+    """What a Python call may pass beside a plain value, as source text: ` | Mapping[str, Any]`."""
+    share = " | str" if option.option.percent else ""
+    if not option.varies or option.type is bool:
+        return share
+    several = " | tuple[Any, ...]" if option.per_model else ""
+    return f"{share} | Mapping[str, Any] | list[Any]{several}"
+
+
 def parse_value(value: Any, one: One, text: OneText, option: Parameter) -> Any:
     """The value of an option that may differ between tensors: plain, `Varying`, or a tuple of either.
 
