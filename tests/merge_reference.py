@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -14,7 +15,7 @@ Weights = Sequence[float]
 
 def linear(models: Sequence[Array], weight: Weights, normalize: bool = True) -> Array:
     total = sum(w * x for w, x in zip(weight, models))
-    return np.asarray(total / sum(weight) if normalize else total)
+    return np.asarray(total / math.fsum(weight) if normalize else total)
 
 
 def task_arithmetic(

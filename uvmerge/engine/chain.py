@@ -15,6 +15,7 @@ from ..plan.rows import resolved_options
 from ..plan.steps import Block, Plan, Step
 from ..recipe.step import RecipeStep
 from ..spectral import Draw, Log
+from ..spectral.pieces import Piecewise
 from .reading import equal
 
 Equality: TypeAlias = Callable[[Sequence[str]], bool]  # do these roles hold equal values?
@@ -94,6 +95,8 @@ class Chain:
                 continue
             inputs = [current if role is None else operands[role] for role in roles]
             result = self._apply(step, inputs, options[index], device)
+            if isinstance(result, Piecewise) and self.on_matrices:
+                result = result.tensor
             current = wrap(result) if isinstance(result, Tensor) else result
             at = next((role for role, operand in operands.items() if operand is current), None)
         return current

@@ -16,6 +16,7 @@ from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed
 from ..plan.steps import Plan, Range, Step
 from ..spectral.matrix import DenseOperand
+from ..spectral.pieces import Piecewise
 from ..spectral.precision import Precision, single_threaded
 from ..spectral.recombine import Sum, rows_of
 from .chain import Chain, Equality, equality_of
@@ -149,7 +150,7 @@ class Editor(Reader):
                 _refuse_nonfinite(stored)
                 out = torch.empty(before.shape, dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
-                    _store(step, [self._on_tensors(chain, stored, equality_of(stored))], out)
+                    _store(step, [self._on_tensors(chain, stored, equality_of(stored)).kept], out)
                     change.add(out, before)
                 yield as_bytes(out)
             chain.entry.update(change.entry)
@@ -158,7 +159,7 @@ class Editor(Reader):
 
     def _on_tensors(
         self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality, device: str = "cpu"
-    ) -> Tensor:
+    ) -> DenseOperand | Piecewise:
         """The result of a chain that decomposes nothing, on tensors or pieces of them, by role."""
         precision = self.precision_for(stored.values(), [chain.entry])
         operands = {
@@ -169,7 +170,8 @@ class Editor(Reader):
         def wrap(values: Tensor) -> DenseOperand:
             return DenseOperand("result", values, precision)
 
-        return chain.result(operands, are_equal, wrap, device=device).stored
+        found: DenseOperand | Piecewise = chain.result(operands, are_equal, wrap, device=device)
+        return found
 
     def _compute(
         self, requests: Sequence[Request], number: int, device: str
@@ -196,7 +198,10 @@ class Editor(Reader):
                 with self.phases.timed("recombine"):
                     on = device if chain.block.is_whole else "cpu"
                     result = self._on_tensors(chain, stored, are_equal, on)
-                    _store(chain.step, _panels(result), chain.out)
+                    if isinstance(result, Piecewise):
+                        _store(chain.step, result.pieces(), chain.out.view(-1))
+                    else:
+                        _store(chain.step, _panels(result.kept), chain.out)
         self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:

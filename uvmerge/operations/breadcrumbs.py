@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from ..spectral import Edited, Whole
 from .merging_options import Density, Gamma, Normalize, Rescale, Scale, Weight, total_of
 from .options import leaves_equal_inputs_alone
@@ -27,13 +29,18 @@ def breadcrumbs(
     Source: Model Breadcrumbs (Davari & Belilovsky 2023, arXiv 2312.06795). mergekit 0.1.5 keeps
         whichever equal magnitude its sort puts first, and rounds to the models' dtype.
     """
-    from ..spectral.vectors import differences, keep_middle, rescaled, weighted_sum
+    from ..spectral.pieces import merged, middle_places
+    from ..spectral.vectors import weighted_sum
 
     total = total_of(weight) if normalize else 1.0
     if scale == 0:
         return base
-    start, deltas = differences(base, models)
-    kept = [keep_middle(d, share, top) for d, share, top in zip(deltas, density, gamma)]
-    if rescale:
-        kept = [rescaled(part, delta) for part, delta in zip(kept, deltas)]
-    return weighted_sum(kept, weight, normalize=False).div_(total).mul_(scale).add_(start)
+    count = math.prod(base.shape)
+    places = [middle_places(count, *each) for each in zip(density, gamma, strict=True)]
+    return merged(
+        base,
+        models,
+        places,
+        rescale,
+        lambda deltas: weighted_sum(deltas, weight, normalize=False).div_(total).mul_(scale),
+    )

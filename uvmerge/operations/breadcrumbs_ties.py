@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from ..spectral import Edited, Whole
 from .merging_options import Density, Gamma, Normalize, Rescale, Scale, Weight
 from .options import leaves_equal_inputs_alone
@@ -28,12 +30,17 @@ def breadcrumbs_ties(
         TIES-Merging (arXiv 2306.01708), a combination of mergekit. Its release 0.1.5 keeps whichever
         equal magnitude its sort puts first, and rounds to the models' dtype.
     """
-    from ..spectral.vectors import agreeing_sum, differences, keep_middle, rescaled
+    from ..spectral.pieces import merged, middle_places
+    from ..spectral.vectors import agreeing_sum
 
     if scale == 0:
         return base
-    start, deltas = differences(base, models)
-    kept = [keep_middle(d, share, top) for d, share, top in zip(deltas, density, gamma)]
-    if rescale:
-        kept = [rescaled(part, delta) for part, delta in zip(kept, deltas)]
-    return agreeing_sum(kept, weight, normalize).mul_(scale).add_(start)
+    count = math.prod(base.shape)
+    places = [middle_places(count, *each) for each in zip(density, gamma, strict=True)]
+    return merged(
+        base,
+        models,
+        places,
+        rescale,
+        lambda deltas: agreeing_sum(deltas, weight, normalize).mul_(scale),
+    )

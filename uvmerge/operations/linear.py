@@ -18,5 +18,5 @@ def linear(*models: Operand, weight: Weight = 1.0, normalize: Normalize = True) 
         return used[0][1]
     merged = models[0].tensor * weight[0]
     for each, model in zip(weight[1:], models[1:]):
-        merged = merged.add_(model.tensor, alpha=each)
+        merged = merged.add_(model.tensor * each)
     return merged.div_(total)

@@ -23,8 +23,8 @@ def sce(base: Whole, *models: Whole, select_topk: SelectTopk = 1.0) -> Edited:
         first. float64 inside.
     Cost: reading and writing; one selection (no sort) for each tensor.
     Source: SCE of FuseChat-3.0 (Wan et al. 2024, arXiv 2408.07990). mergekit 0.1.5 takes equal weights
-        where the means of d_i² add up to less than 1e-6, as in most fine-tunes, and rounds to the
-        models' dtype.
+        where the means of d_i² add up to less than 1e-6 (values that moved by less than about 0.001), and
+        rounds to the models' dtype.
     """
     from ..spectral.vectors import agreeing_sum, differences, select_varied
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from ..spectral import Edited, Whole
 from .merging_options import Density, Normalize, Rescale, Scale, Weight
 from .options import leaves_equal_inputs_alone
@@ -27,12 +29,17 @@ def ties(
         by layer or model, here by tensor as the field does. mergekit 0.1.5 keeps whichever equal
         magnitude its sort puts first, and rounds differences and sums to the models' dtype.
     """
-    from ..spectral.vectors import agreeing_sum, differences, keep_largest, rescaled
+    from ..spectral.pieces import largest_places, merged
+    from ..spectral.vectors import agreeing_sum
 
     if scale == 0:
         return base
-    start, deltas = differences(base, models)
-    kept = [keep_largest(delta, share) for delta, share in zip(deltas, density)]
-    if rescale:
-        kept = [rescaled(part, delta) for part, delta in zip(kept, deltas)]
-    return agreeing_sum(kept, weight, normalize).mul_(scale).add_(start)
+    count = math.prod(base.shape)
+    places = [largest_places(count, share) for share in density]
+    return merged(
+        base,
+        models,
+        places,
+        rescale,
+        lambda deltas: agreeing_sum(deltas, weight, normalize).mul_(scale),
+    )

@@ -37,6 +37,8 @@ class Outline:
     def tensor(self) -> NoReturn:
         raise NeedsValues
 
+    kept = tensor
+
     def top(self, k: int) -> Factors:
         raise NeedsValues
 

@@ -35,6 +35,10 @@ class DenseOperand:
     def tensor(self) -> Tensor:
         return converted(self.stored, self.precision.combine)
 
+    @property
+    def kept(self) -> Tensor:
+        return self.stored
+
 
 class DenseMatrix(DenseOperand):
     """A matrix W (m, n) with r = min(m, n); see `operand.Matrix`.
@@ -69,6 +73,10 @@ class DenseMatrix(DenseOperand):
     @property
     def tensor(self) -> Tensor:
         return self.sum.tensor(self.precision.combine)
+
+    @property
+    def kept(self) -> Tensor:
+        return self.tensor if self.sum.terms else self.stored
 
     def panels(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """W, or Wᵀ where W is wide, in row panels (rows, r) of `dtype`."""

@@ -75,6 +75,11 @@ class Whole(Operand, Protocol):
     `name` is the label of the tensor or of that matrix.
     """
 
+    @property
+    def kept(self) -> Tensor:
+        """The values in the dtype in which they are held, often the stored one; never modify them."""
+        ...
+
 
 class Matrix(Operand, Protocol):
     """A matrix W (out, in) = (m, n) with r = min(m, n), which decomposes itself at most once."""

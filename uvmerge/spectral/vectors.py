@@ -16,13 +16,12 @@ from torch import Tensor
 
 from .magnitude import exponent_of, largest, norm
 from .operand import Operand
+from .pieces import Places, largest_places, value_at
 
 # A sum of weights as small as that is no divisor.
 NO_WEIGHT = 1e-8
 # Sums of opposite terms that would be zero are less than this times the sum of their magnitudes.
 ROUNDING = 2.0**-48
-# Magnitudes are counted by their leading bits (11 of exponent, 5 of fraction) before any are compared.
-LEADING_BITS = 16
 
 
 def exact(operand: Operand) -> Tensor:
@@ -47,7 +46,7 @@ def weighted_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: 
     """
     total = torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
-        total.add_(delta, alpha=weight)
+        total += weight * delta  # as two steps, which every processor rounds alike
     divisor = sum(weights)
     return total.div_(divisor) if normalize and abs(divisor) >= NO_WEIGHT else total
 
@@ -73,20 +72,20 @@ def agreeing_sum(
     total, divisor = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
         part = weight * delta
-        agrees = torch.where(elected, part > 0, part < 0)
-        total += part.mul_(agrees)
-        divisor.add_(agrees, alpha=weight)
-    return total.div_(divisor.masked_fill_(divisor == 0, 1)) if normalize else total
+        agreeing = part.clamp(max=0).addcmul_(elected, part.abs_())  # the part itself, or exactly 0
+        total += agreeing
+        divisor.add_(agreeing.ne_(0), alpha=weight)
+    return total.div_(divisor.add_(divisor.clone().eq_(0))) if normalize else total
 
 
 def _elected(deltas: Sequence[Tensor], votes: Sequence[float]) -> Tensor:
-    """Where plus is elected: Σ w_i δ_i ≥ 0, to rounding."""
+    """1.0 where plus is elected: Σ w_i δ_i ≥ 0, to rounding; else 0.0."""
     total, size = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, vote in zip(deltas, votes, strict=True):
         part = vote * delta
         total += part
         size += part.abs_()
-    return total >= size.mul_(-ROUNDING)
+    return total.add_(size, alpha=ROUNDING).ge_(0)
 
 
 def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
@@ -99,70 +98,25 @@ def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
         start, stop: 0 ≤ start ≤ stop ≤ n.
 
     Returns:
-        A mask of the same shape that is true exactly stop − start times.
+        A mask of the same shape that is 1.0 exactly stop − start times, else 0.0.
     """
     flat = magnitudes.reshape(-1)
-    if start == stop or stop - start == len(flat):
-        return torch.full_like(magnitudes, stop > start, dtype=torch.bool)
-    taken = torch.ones_like(flat, dtype=torch.bool)
-    counts: dict[float, int] = {}  # how many of the values at an end are taken
-    if start > 0:
-        low = _value_at(flat, start)
-        taken &= flat > low
-        counts[float(low)] = int((flat <= low).sum()) - start
-    if stop < len(flat):
-        high = _value_at(flat, stop - 1)
-        taken &= flat < high
-        both = float(high) in counts  # one value fills every place between the ends
-        counts[float(high)] = stop - (start if both else int((flat < high).sum()))
-    for value, count in counts.items():
-        taken[(flat == value).nonzero().squeeze(1)[:count]] = True
-    return taken.reshape(magnitudes.shape)
+    if stop - start == len(flat):
+        return torch.ones_like(magnitudes)
+    chosen = Places.of(lambda: [flat], len(flat), start, stop)
+    return chosen.mask()(flat).reshape(magnitudes.shape)
 
 
-def in_order(values: Tensor, positions: Sequence[int]) -> list[float]:
-    """The values at some positions of the ascending order, counted from 0."""
+def in_order(values: Tensor, places: Sequence[int]) -> list[float]:
+    """The values at some places of the ascending order, counted from 0; none is less than 0."""
     flat = values.reshape(-1)
-    return [float(_value_at(flat, position)) for position in positions]
-
-
-def _value_at(flat: Tensor, position: int) -> Tensor:
-    """The value at a position of the ascending order of values of at least 0.
-
-    Bits of such floating-point numbers are ordered like the numbers, so that counting the leading bits
-    leaves few values to be compared.
-    """
-    bins = flat.abs().view(torch.int64) >> (63 - LEADING_BITS)
-    up_to = torch.bincount(bins, minlength=2**LEADING_BITS).cumsum(0)
-    chosen = int(torch.searchsorted(up_to, position, right=True))
-    below = int(up_to[chosen - 1]) if chosen else 0
-    return flat[bins == chosen].kthvalue(position - below + 1).values
+    return [value_at(lambda: [flat], place).value for place in places]
 
 
 def keep_largest(delta: Tensor, density: float) -> Tensor:
-    """δ with zeros in place of all but its largest share of values by magnitude.
-
-    As many as int(density · n) of n values are kept, and at least one; all where the density is 1 or
-    more, none where it is 0 or less.
-    """
-    if density >= 1 or delta.numel() == 0:
-        return delta
-    count = max(1, int(density * delta.numel())) if density > 0 else 0
-    return delta * ranked(delta.abs(), delta.numel() - count, delta.numel())
-
-
-def keep_middle(delta: Tensor, density: float, gamma: float) -> Tensor:
-    """δ with zeros in place of its int(gamma · n) largest values of n, and of the smallest until
-    int(density · n) are left.
-
-    Where both are more than n, fewer of the largest are left out; at a density of 1, none.
-    """
-    if density >= 1:
-        return delta
-    n = delta.numel()
-    kept = int(density * n)
-    start = max(0, n - kept - int(gamma * n))
-    return delta * ranked(delta.abs(), start, start + kept)
+    """δ with zeros in place of all but its largest values by magnitude (see `largest_places`)."""
+    count = delta.numel()
+    return delta * ranked(delta.abs(), *largest_places(count, density))
 
 
 def select_varied(deltas: Sequence[Tensor], share: float) -> list[Tensor]:
