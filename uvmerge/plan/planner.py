@@ -7,12 +7,10 @@ bytes; where it asks for values, the plan has an edit. Most refusals happen here
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
 from ..checkpoint.anatomy import View, anatomy_of
@@ -23,11 +21,12 @@ from ..checkpoint.roles import mirrored, number_of, spelled
 from ..checkpoint.selection import parse_layer_map
 from ..checkpoint.stacks import Stack
 from ..checkpoint.ties import config_ties_head, heads
-from ..errors import InputRefused, RunFailed, listed
+from ..errors import InputRefused, listed
 from ..operations.merging_options import SUBSPACES
 from ..recipe.recipe import Recipe
 from . import preflight
-from .layout import OutputFile, layout
+from .covered import index_of, refuse_gaps
+from .layout import layout
 from .merges import refuse_idle_filters
 from .outline import Outcome, try_chain
 from .roster import Consequences, Roster, alike
@@ -76,40 +75,13 @@ def build(
     planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, places)
     steps = tuple(planner.output_steps())
     planner.refuse_mismatches(force)
-    _refuse_gaps(files, steps)
+    refuse_gaps(files, steps)
     index = None
     if len(files) > 1 and (recipe.dtype or max_shard_bytes or not own.has_right_index):
-        index = _index(own, steps)
+        index = index_of(own, steps)
     inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said)
-
-
-def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """A new index, for an output that the mirrored checkpoint's index does not fit."""
-    metadata = {
-        "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
-        "total_size": sum(step.size_bytes for step in steps),
-    }
-    return {"metadata": metadata, "weight_map": dict(sorted((s.tensor, s.file) for s in steps))}
-
-
-def _refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
-    """Fail unless header and steps cover every byte of every file exactly once."""
-    reached = {file.name: len(file.header) for file in files}
-    for step in sorted(steps, key=lambda step: step.offset):
-        if step.size_bytes and step.offset != reached[step.file]:
-            raise RunFailed(
-                step.tensor,
-                f"is planned at byte {step.offset:,} of {step.file}, where"
-                f" {reached[step.file]:,} was to come",
-            )
-        reached[step.file] += step.size_bytes
-    for file in files:
-        if reached[file.name] != file.size_bytes:
-            raise RunFailed(
-                file.name, f"{reached[file.name]:,} of its {file.size_bytes:,} bytes are planned"
-            )
 
 
 class _Planner:
