@@ -228,7 +228,7 @@ def test_anchors_and_merge_keys_are_read_and_own_keys_win() -> None:
 def test_a_bomb_of_aliases_is_refused() -> None:
     bomb = "merge_method: linear\nb0: &b0 [x, x]\n"
     bomb += "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 30))
-    with pytest.raises(RecipeError, match="more than 5,000 items"):
+    with pytest.raises(RecipeError, match="more than 20,000 items"):
         Recipe.parse(bomb)
     with pytest.raises(RecipeError, match=r"recipe:2: \*x stands inside of what it names"):
         Recipe.parse("merge_method: linear\nx: &x [*x]\n")
@@ -297,3 +297,17 @@ def test_the_recipe_of_a_run_names_no_folder(tmp_path: Path) -> None:
     assert "/secret" not in str(data) and "/other" not in str(data)
     again = Recipe.from_data(data)
     assert again.references == {"models": ("a", "a (2)")} and again.asked == recipe.asked
+
+
+def test_a_key_without_a_value_counts_as_not_given() -> None:
+    text = SLERP % "{filter: , value: 0.5}" + "dtype:\ntokenizer:\nchat_template: null\n"
+    recipe = Recipe.parse(text.replace("{model: b}", "{model: b, parameters: }"))
+    assert recipe.dtype is None and recipe.tokenizer is None
+    assert t("{filter: , value: 0.5}", Q.format(0)) == 0.5
+
+
+def test_a_stack_of_many_slices_is_no_bomb() -> None:
+    each = "  - sources:\n      - {model: a, layer_range: [%d, %d], parameters: *p}\n"
+    text = "p: &p {scale: [{filter: o_proj, value: 0.5}, {value: 1}]}\nmerge_method: passthrough\nslices:\n"
+    recipe = Recipe.parse(text + "".join(each % (i, i + 1) for i in range(240)))
+    assert recipe.merge is not None and len(list(recipe.merge.layout.slices)) == 240

@@ -19,7 +19,7 @@ from uvmerge.checkpoint.folder import Checkpoint
 from uvmerge.checkpoint.restacked_config import restacked_config
 from uvmerge.checkpoint.stacks import Stack
 from uvmerge.engine.settings import Control
-from uvmerge.errors import InputRefused, Interrupted, RecipeError
+from uvmerge.errors import InputRefused, Interrupted, RecipeError, UsageError
 from uvmerge.output.templates import CHATML
 
 Q = "model.layers.{}.self_attn.q_proj.weight"
@@ -259,3 +259,10 @@ def test_shards_of_a_frankenmerge_are_no_larger_than_its_models(tmp_path: Path) 
         not uvmerge.check(tmp_path / "out").problems if hasattr(uvmerge.check, "problems") else True
     )
     assert zoo.load(tmp_path / "out")[0].config.num_hidden_layers == 6
+
+
+def test_a_report_of_layers_with_other_numbers_is_refused(tmp_path: Path) -> None:
+    content = yaml.safe_load((merging.EXAMPLES / "passthrough.yml").read_text())
+    with pytest.raises(UsageError, match="here layers get other numbers"):
+        run(content, tmp_path / "out", report=tmp_path / "report")
+    assert not (tmp_path / "out").exists()

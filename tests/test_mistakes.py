@@ -37,9 +37,9 @@ STEP = "uvmerge: 1\nsteps:\n  - "
 MISTAKES = [
     # a command
     Mistake("restor BASE SFT OUT", 2, "restor", "is not a command", "Did you mean 'restore'?"),
-    Mistake("slerp BASE SFT OUT", 2, "slerp", "is not a command", "interpolate (the straight line"),
-    Mistake("merge ties a b OUT", 2, "merge", "is not a command", "interpolate (the straight line"),
-    Mistake("TIES a b OUT", 2, "TIES", "is not a command", "truncate (the leading part"),
+    Mistake("slerp BASE SFT OUT", 2, "slerp", "is not a command", "`uvmerge merge slerp"),
+    Mistake("TIES a b OUT", 2, "TIES", "is not a command", "`uvmerge merge ties BASE MODEL..."),
+    Mistake("soup a b OUT", 2, "soup", "is not a command", "interpolate (the straight line"),
     Mistake("sweep diff BASE SFT", 2, "sweep diff", "is not a command", "`uvmerge sweep --help`"),
     # checkpoints and the output
     Mistake("restore BASE", 2, "restore", "FINETUNED is missing", USAGE),
@@ -106,7 +106,7 @@ MISTAKES = [
     Mistake(RUN, 2, "r.yaml:1", "the text in quotes that begins", "the other quote", 'name: "x\n\n'),
     Mistake(RUN, 2, "r.yaml:2", "weight has no value for a", "Add `weight",
             "merge_method: ties\nmodels: [{model: a}]\nbase_model: b\n"),
-    Mistake(RUN, 2, "r.yaml:3", "slerp: is not an operation", "interpolate", STEP + "slerp: {t: 1}\n"),
+    Mistake(RUN, 2, "r.yaml:3", "soup: is not an operation", "interpolate", STEP + "soup: {t: 1}\n"),
     Mistake(RUN, 2, "r.yaml:3", "restore: frac: is not an option", "`frac` is an option of reset-la",
             STEP + "restore: {frac: 0.1}\n"),
     Mistake(RUN, 2, "r.yaml:2", "'half' is unknown", "Known: bf16", f"uvmerge: 1\ndtype: half\n{STEP[11:]}swap\n"),

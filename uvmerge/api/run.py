@@ -16,7 +16,7 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..checkpoint.stacks import one_name
-from ..errors import counted
+from ..errors import UsageError, counted
 from ..output import adapter
 from ..output.commands import Command
 from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
@@ -174,6 +174,9 @@ def run_one(
     watch: Watch,
 ) -> Result:
     """Run one recipe on checkpoints by role, and write a report where one is asked for."""
+    if chosen.report is not None and recipe.merge and not recipe.merge.layout.is_whole:
+        what = "compares layers of the same number, and here layers get other numbers"
+        raise UsageError("--report", what, "Leave it out.")
     if chosen.report is not None:
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors

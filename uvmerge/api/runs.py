@@ -16,6 +16,9 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from .opening import states
 
+# Ends of the names of classes that generate text.
+GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,3 +67,10 @@ def refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
         wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
         there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest).rglob("*"))
     disk.refuse_full(runs[0].target, wanted, there)
+
+
+def generates_text(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a `config.json` generates text."""
+    classes = config.get("architectures")
+    named = classes if isinstance(classes, list) else []
+    return any(str(each).endswith(GENERATING) for each in named)

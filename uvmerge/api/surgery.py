@@ -36,11 +36,8 @@ from ..recipe.recipe import Recipe
 from . import emitting, fetching, vocabularies
 from .heap import collected_later
 from .opening import opened_for, refuse_changed_inputs, say_folders
-from .runs import Planned, Run, head_of, refuse_full_disk
+from .runs import Planned, Run, generates_text, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
-
-# Ends of the names of classes that generate text.
-GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
 class Surgery:
@@ -335,10 +332,3 @@ class Surgery:
         for note in dict.fromkeys(notes):
             self.progress.say(f"note: {note}")
         return left
-
-
-def generates_text(config: Mapping[str, Any]) -> bool:
-    """Whether the model of a `config.json` generates text."""
-    classes = config.get("architectures")
-    named = classes if isinstance(classes, list) else []
-    return any(str(each).endswith(GENERATING) for each in named)

@@ -32,9 +32,9 @@ from ..recipe.recipe import Recipe
 from ..recipe.step import RecipeStep
 from ..text import brief, expanded, inert, two_lines
 from .run import Result, run_all
+from .runs import generates_text
 from .series import series
 from .settings import SweepSettings, split
-from .surgery import generates_text
 
 NAME, FORMAT = "sweep.json", 1
 MOST_SETTINGS = 200

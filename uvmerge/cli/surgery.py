@@ -283,7 +283,8 @@ def run_command(recipe: str, places: tuple[str, ...], out: str | None, **setting
     """Run a recipe: several operations, chained per tensor, as one YAML file.
 
     RECIPE is a file, the name of a bundled recipe (`--list` shows them), or a file on the Hub:
-    org/name/file@revision, or org/name for its recipe.yaml.
+    org/name/file@revision, or org/name for its recipe.yaml. A configuration of mergekit is run as
+    it is.
     """
     from ..api.run import run
 

@@ -7,12 +7,10 @@ bytes; where it asks for values, the plan has an edit. Most refusals happen here
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..checkpoint.alignment import Subject, correspond
 from ..checkpoint.anatomy import View, anatomy_of
@@ -27,9 +25,9 @@ from ..errors import InputRefused, listed
 from ..operations.merging_options import SUBSPACES
 from ..recipe.recipe import Recipe
 from . import preflight
+from .covered import index_of, refuse_gaps
 from .emission import Emission
 from .factored import Factored
-from .gaps import refuse_gaps
 from .layout import layout
 from .merges import refuse_idle_filters
 from .outline import Outcome, try_chain
@@ -95,19 +93,10 @@ def build(
         and len(files) > 1
         and (recipe.dtype or max_shard_bytes or not own.has_right_index)
     ):
-        index = _index(own, steps)
+        index = index_of(own, steps)
     inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said, emission)
-
-
-def _index(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
-    """A new index, for an output that the mirrored checkpoint's index does not fit."""
-    metadata = {
-        "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
-        "total_size": sum(step.size_bytes for step in steps),
-    }
-    return {"metadata": metadata, "weight_map": dict(sorted((s.tensor, s.file) for s in steps))}
 
 
 class _Planner:

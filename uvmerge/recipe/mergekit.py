@@ -110,7 +110,7 @@ def merge_of(node: yaml.Node, source: str, anchored: Collection[int]) -> Merge:
 class _Parser:
     def __init__(self, node: yaml.Node, reader: MergingReader) -> None:
         self.node, self.reader = node, reader
-        self.fields = self.reader.mapping(node)
+        self.fields = self.reader.without_empty(self.reader.mapping(node))
         self.notes: list[str] = []
 
     def merge(self) -> Merge:
@@ -219,7 +219,7 @@ class _Parser:
         """The dtype of the output: `out_dtype`, else `dtype`."""
         found: str | None = None
         for key in ("dtype", "out_dtype"):
-            if key not in self.fields or self.reader.value(self.fields[key].value) is None:
+            if key not in self.fields:
                 continue
             given = self.fields[key]
             found = self.reader.text(given, key).removeprefix("torch.")
@@ -256,6 +256,4 @@ class _Parser:
 
     def _text(self, key: str) -> str | None:
         """The text of a key at the top; None where it is not given."""
-        if key not in self.fields or self.reader.value(self.fields[key].value) is None:
-            return None
-        return self.reader.text(self.fields[key], key)
+        return self.reader.text(self.fields[key], key) if key in self.fields else None

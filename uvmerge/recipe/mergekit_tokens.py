@@ -25,11 +25,9 @@ def tokenizer_rule(
         given: the field `tokenizer`.
         plain: the field `tokenizer_source`.
     """
-    if plain is not None and reader.value(plain.value) is not None:
+    if plain is not None:
         return TokenizerRule(reader.text(plain, "tokenizer_source"))
-    if given is None or (
-        isinstance(given.value, yaml.ScalarNode) and reader.value(given.value) is None
-    ):
+    if given is None:
         return None
     fields = reader.known(given.value, words.TOKENIZER, "tokenizer")
     source = reader.text(fields["source"], "source") if "source" in fields else UNION
@@ -55,10 +53,7 @@ def _row(given: Field, reader: MergingReader) -> TokenRow | None:
     force = False
     if "force" in fields:
         force = _switch(fields["force"], reader)
-    if "source" not in fields or (
-        isinstance(fields["source"].value, yaml.ScalarNode)
-        and reader.value(fields["source"].value) is None
-    ):
+    if "source" not in fields:
         if force:
             raise reader.fail(fields["force"].line, "force needs a source", "Add `source: …`.")
         return None

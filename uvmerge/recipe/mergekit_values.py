@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -43,13 +43,20 @@ class MergingReader(Reader):
         return super().mapping(self._flat(node), known)
 
     def known(self, node: yaml.Node, known: tuple[str, ...], place: str) -> dict[str, Field]:
-        """The fields of a mapping whose keys are all known at this place."""
+        """The fields of a mapping that have a value; its keys are all known at this place."""
         fields = self.mapping(node)
         for key, found in fields.items():
             if key not in known:
                 hint = words.misplaced(key, place) or did_you_mean(key, known)
                 raise self.fail(found.line, f"unknown key '{brief(key)}'", hint)
-        return fields
+        return self.without_empty(fields)
+
+    def without_empty(self, fields: Mapping[str, Field]) -> dict[str, Field]:
+        """The fields whose value is not null, which counts as if the key were not there."""
+        return {key: found for key, found in fields.items() if not self._is_empty(found.value)}
+
+    def _is_empty(self, node: yaml.Node) -> bool:
+        return isinstance(node, yaml.ScalarNode) and self.value(node) is None
 
     def items(self, given: Field, what: str) -> list[yaml.Node]:
         """The items of a list, which must not be empty."""
@@ -160,7 +167,7 @@ def _condition(node: yaml.Node, kind: type, name: str, reader: MergingReader) ->
         raise reader.fail(node.start_mark.line + 1, f"a condition of {name} has no value")
     value, line = fields["value"], fields["value"].line
     text = EVERYTHING
-    if "filter" in fields and reader.value(fields["filter"].value) is not None:
+    if "filter" in fields:
         text = reader.text(fields["filter"], "filter")
     if isinstance(value.value, yaml.SequenceNode):
         if not value.value.value:

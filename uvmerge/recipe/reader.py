@@ -17,6 +17,7 @@ from ..operations.options import did_you_mean
 from ..text import brief, inert
 
 LIMIT_DEPTH, LIMIT_ITEMS = 32, 5_000
+LIMIT_MERGED_ITEMS = 20_000  # of a document that may have aliases, which are written out
 OUT_IN_FULL = "Write every value out, plainly."
 EXAMPLE = "README, Recipes, shows one that can be read."
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times as fast
@@ -120,7 +121,7 @@ def compose(text: str | bytes, source: str, merged_by: Collection[str] = ()) -> 
 
 def _refuse_unusual(text: str | bytes, reader: Reader, merged_by: Collection[str]) -> None:
     """The pass over the events of a document."""
-    size = _Size()
+    size = _Size(merged_by)
     anchored, wrong = 0, ""  # the first line with an anchor or an alias; what is wrong at `line`
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -131,7 +132,7 @@ def _refuse_unusual(text: str | bytes, reader: Reader, merged_by: Collection[str
             anchored = anchored or line
         if wrong := size.add(event):
             break
-    if anchored and ("uvmerge" in size.keys or size.keys.isdisjoint(merged_by)):
+    if anchored and not size.is_merged:
         raise reader.fail(anchored, "anchors and aliases are not allowed", OUT_IN_FULL)
     if wrong:
         raise reader.fail(line, wrong)
@@ -147,12 +148,16 @@ def anchored_lines(text: str | bytes) -> frozenset[int]:
 class _Size:
     """Items and depth of a document, each alias counted as what it stands for.
 
+    Args:
+        merged_by: see `compose`.
+
     Attributes:
         keys: the keys of the root.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, merged_by: Collection[str]) -> None:
         self.keys: set[str] = set()
+        self._merged_by = merged_by
         self._open: list[tuple[str | None, int, int]] = []  # anchor, items before, depth inside
         self._items = 0
         self._children = 0  # of the root
@@ -184,7 +189,13 @@ class _Size:
         deepest = max((i + depth for i, (*_, depth) in enumerate(self._open, 1)), default=0)
         if deepest > LIMIT_DEPTH:
             return f"nested deeper than {LIMIT_DEPTH} levels"
-        return f"has more than {LIMIT_ITEMS:,} items" if self._items > LIMIT_ITEMS else ""
+        most = LIMIT_MERGED_ITEMS if self.is_merged else LIMIT_ITEMS
+        return f"has more than {most:,} items" if self._items > most else ""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the document, as far as it was read, may have aliases."""
+        return "uvmerge" not in self.keys and not self.keys.isdisjoint(self._merged_by)
 
     def _child(self, text: str | None) -> None:
         """Note what stands directly in the root: its keys are every other child."""

@@ -1,12 +1,24 @@
-"""Whether the steps of a plan make every byte of its files, each once. Pure."""
+"""Steps against the files that they fill: every byte is planned once, and an index names every tensor. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
+from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed
 from .layout import OutputFile
 from .steps import Step
+
+
+def index_of(own: Checkpoint, steps: Sequence[Step]) -> dict[str, Any]:
+    """A new index, for an output that the mirrored checkpoint's index does not fit."""
+    metadata = {
+        "total_parameters": sum(math.prod(t.shape) for t in own.tensors.values()),
+        "total_size": sum(step.size_bytes for step in steps),
+    }
+    return {"metadata": metadata, "weight_map": dict(sorted((s.tensor, s.file) for s in steps))}
 
 
 def refuse_gaps(files: Sequence[OutputFile], steps: Sequence[Step]) -> None:
