@@ -57,6 +57,12 @@ def _parse_factors(value: object) -> Path | None:
     return _parse_path(value)
 
 
+def _parse_plan(value: object) -> Path | None:
+    if value == "":
+        raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
+    return _parse_path(value)
+
+
 def parse_hub_id(value: object) -> str | None:
     """A Hub id like `org/name`; a `UsageError` says that a text is none."""
     if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
@@ -100,6 +106,32 @@ class OpenSettings(Declared):
     ] = False
 
 
+Workers = Annotated[
+    int,
+    Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
+           group=MACHINE),
+]  # fmt: skip
+Memory = Annotated[
+    int | None,
+    Option("what all edits together may use, like 8GiB", parse=_parse_memory,
+           accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
+]  # fmt: skip
+FactorsFolder = Annotated[
+    Path | None,
+    Option("keep decompositions in DIR, and use those that are there",
+           parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WorkSettings(Declared):
+    """How a machine does its share of a plan that was made before."""
+
+    workers: Workers = 0
+    memory: Memory = None
+    factors: FactorsFolder = None
+
+
 @dataclass(frozen=True)
 class MachineSettings(OpenSettings):
     """Where and how exactly numbers are computed: for every call that decomposes matrices."""
@@ -114,21 +146,9 @@ class MachineSettings(OpenSettings):
         Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory",
                group=MACHINE),
     ] = "exact"  # fmt: skip
-    workers: Annotated[
-        int,
-        Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
-               group=MACHINE),
-    ] = 0  # fmt: skip
-    memory: Annotated[
-        int | None,
-        Option("what all edits together may use, like 8GiB", parse=_parse_memory,
-               accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
-    ] = None  # fmt: skip
-    factors: Annotated[
-        Path | None,
-        Option("keep decompositions in DIR, and use those that are there",
-               parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
-    ] = None  # fmt: skip
+    workers: Workers = 0
+    memory: Memory = None
+    factors: FactorsFolder = None
 
     def engine(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
@@ -208,6 +228,11 @@ class SweepSettings(ComputeSettings):
         bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
     ] = False
     dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
+    plan: Annotated[
+        Path | None,
+        Option("write the plan to FILE and stop: `uvmerge work FILE` does a share of it",
+               parse=_parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
+    ] = None  # fmt: skip
 
     @property
     def ids(self) -> dict[str, str]:

@@ -32,13 +32,14 @@ from .help import CONTEXT, Group, help_command
 from .hub import push_command, reproduce_command
 from .look import check_command, demo_command, show_command
 from .recipe import recipe_group
+from .scale import finish_command, plan_group, planned, work_command
 from .search import search_command
 from .signals import stopping_at_once
 from .study import study_command
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
 REPAIR, PREVENT, MEASURE, TRY = "Repair", "Prevent", "Measure", "Try"
-SHARE, LOOK = "Share", "Look"
+SHARE, LOOK, SCALE = "Share", "Look", "Many machines"
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -146,12 +147,15 @@ def _assemble() -> UvmergeError | None:
             sweep_group.add_command(sweep_command_for(operation))
         if merge.commands:
             _add(REPAIR, merge)
+        for command in (*cli.commands.values(), sweep_group, run_command):
+            plan_group.add_command(planned(command))
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)
     _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
     _add(TRY, sweep_group, search_command, demo_command, study_command)
     _add(SHARE, run_command, recipe_group, push_command, reproduce_command, check_command)
+    _add(SCALE, plan_group, work_command, finish_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error
 
