@@ -36,6 +36,7 @@ _LAZY = {
     "diff": "api.diff:diff",
     "evaluate_cards": "api.evaluate:evaluate_cards",
     "evaluate_ccci": "api.evaluate_ccci:evaluate_ccci",
+    "finish": "api.work:finish",
     "pack_ccci": "api.pack:pack_ccci",
     "push": "api.push:push",
     "recipe_list": "api.recipes:recipe_list",
@@ -49,6 +50,7 @@ _LAZY = {
     "search_demo": "demo.search:search_demo",
     "show": "api.show:show",
     "sweep": "api.sweep:sweep",
+    "work": "api.work:work",
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "diff",
     "evaluate_cards",
     "evaluate_ccci",
+    "finish",
     "pack_ccci",
     "push",
     "recipe_list",
@@ -87,6 +90,7 @@ __all__ = [
     "search_demo",
     "show",
     "sweep",
+    "work",
 ]
 
 

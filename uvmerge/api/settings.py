@@ -22,7 +22,15 @@ from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
-from ..text import brief, expanded, parse_size
+from ..text import brief
+from .machine_options import (
+    FactorsFolder,
+    Memory,
+    Workers,
+    parse_path,
+    parse_plan,
+    parse_shard_size,
+)
 
 if TYPE_CHECKING:
     from ..engine.progress import Progress
@@ -39,30 +47,6 @@ def parse_device(value: object) -> str:
     return str(value)
 
 
-def _parse_memory(value: object) -> int | None:
-    return None if value is None else parse_size(_text_or_number(value), "memory")
-
-
-def _parse_shard_size(value: object) -> int | None:
-    return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
-
-
-def _text_or_number(value: object) -> str | int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _parse_factors(value: object) -> Path | None:
-    if value == "":
-        raise UsageError("--factors", "is empty", "Name a folder.")
-    return _parse_path(value)
-
-
-def _parse_plan(value: object) -> Path | None:
-    if value == "":
-        raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
-    return _parse_path(value)
-
-
 def parse_hub_id(value: object) -> str | None:
     """A Hub id like `org/name`; a `UsageError` says that a text is none."""
     if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
@@ -74,10 +58,6 @@ def _parse_layer_map(value: object) -> str | None:
     if value is not None:
         parse_layer_map(value)
     return None if value is None else str(value)
-
-
-def _parse_path(value: object) -> Path | None:
-    return None if value is None else expanded(str(value))
 
 
 @dataclass(frozen=True)
@@ -104,23 +84,6 @@ class OpenSettings(Declared):
         bool,
         Option("merge a LoRA that is stored inside a checkpoint (lora_A, lora_B)", group=SAFETY),
     ] = False
-
-
-Workers = Annotated[
-    int,
-    Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
-           group=MACHINE),
-]  # fmt: skip
-Memory = Annotated[
-    int | None,
-    Option("what all edits together may use, like 8GiB", parse=_parse_memory,
-           accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
-]  # fmt: skip
-FactorsFolder = Annotated[
-    Path | None,
-    Option("keep decompositions in DIR, and use those that are there",
-           parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -203,7 +166,7 @@ class SweepSettings(ComputeSettings):
     ] = "keep"  # fmt: skip
     max_shard_size: Annotated[
         int | None,
-        Option("reshard the output, like 5GB", parse=_parse_shard_size, accepts="str | int",
+        Option("reshard the output, like 5GB", parse=parse_shard_size, accepts="str | int",
                metavar="SIZE", group=OUTPUT,
                unset="the files of FINETUNED; of a merge, of BASE or the first model"),
     ] = None  # fmt: skip
@@ -231,7 +194,7 @@ class SweepSettings(ComputeSettings):
     plan: Annotated[
         Path | None,
         Option("write the plan to FILE and stop: `uvmerge work FILE` does a share of it",
-               parse=_parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
+               parse=parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
     ] = None  # fmt: skip
 
     @property
@@ -248,7 +211,7 @@ class RunSettings(SweepSettings):
     report: Annotated[
         Path | None,
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
-               parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
+               parse=parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
 
 

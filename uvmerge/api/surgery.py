@@ -21,7 +21,7 @@ from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
 from ..hub.references import hides_a_model
-from ..output import journal, manifest, ranks, writer
+from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_edit
 from ..output.disk import free_bytes
@@ -173,14 +173,6 @@ class Surgery:
                 )
                 for each in runs
             ]
-
-    @contextmanager
-    def gathered(self, run: Run) -> Iterator[ranks.GatheredStaging]:
-        """The locked staging folder of a run whose weights others have written."""
-        with writer.staged(
-            run.target, run.plan.digest, run.head, self.settings.overwrite, ranks.GatheredStaging
-        ) as staging:
-            yield staging
 
     def edited(
         self,

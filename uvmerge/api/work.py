@@ -19,9 +19,9 @@ from ..checkpoint.roles import mirrored
 from ..engine import shares
 from ..engine.local import Job, jobs, records_of, refuse_other_edits, run as run_jobs
 from ..engine.settings import Control, Phases, Settings
-from ..errors import InputRefused, Interrupted, UsageError, counted, listed
+from ..errors import InputRefused, Interrupted, UsageError, counted
 from ..output.places import Reference, made_parents
-from ..output.ranks import Piece, ranked
+from ..output.ranks import Piece, gathered, ranked
 from ..output.sidefiles import side_files, sides_of
 from ..text import duration, two_lines
 from . import plan_file
@@ -163,7 +163,8 @@ def finish(file: Reference, **settings: Any) -> list[Result]:
         results: dict[Path, Result] = {}
         for run in todo:
             copied = side_files(sides, own, run.plan)
-            with surgery.gathered(run) as staging:
+            overwrite = planned.settings.overwrite
+            with gathered(run.target, run.plan.digest, run.head, overwrite) as staging:
                 if missing := staging.take(pieces_of(run), run.head):
                     raise _unfinished(planned, run, missing, staging.world_sizes)
                 for each in run.plan.files:
@@ -210,7 +211,8 @@ def _unfinished(
     for count in counts:
         found = shares.shares(pending, count)
         ranks = [str(rank) for rank, share in enumerate(found) if lacking & set(share)]
-        said.append(f"{listed(ranks, 'rank')} of {count}")
+        more = ", …" if len(ranks) > 8 else ""
+        said.append(f"rank{'s' * (len(ranks) > 1)} {', '.join(ranks[:8])}{more} of {count}")
     words = f"by {'; or '.join(said)}" if said else "as no rank has begun"
     return InputRefused(
         run.out,

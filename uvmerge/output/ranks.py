@@ -20,7 +20,7 @@ from .lock import lock_of, refuse_held
 from .places import check_out
 from .publishing import RANK_JOURNAL
 from .tree import Tree
-from .writer import Staging
+from .writer import Staging, prepared
 
 Piece = tuple[str, int]  # file, offset
 
@@ -63,6 +63,19 @@ def finished(root: Tree, head: dict[str, Any]) -> dict[Piece, dict[str, Any]]:
         if RANK_JOURNAL.fullmatch(name):
             found |= claims(root, head, name)
     return found
+
+
+@contextmanager
+def gathered(
+    out: Path, digest: str, head: dict[str, Any], overwrite: bool
+) -> Iterator[GatheredStaging]:
+    """The staging folder, locked, of an output whose weights ranks have written."""
+    with prepared(out, digest, head, overwrite, check_out) as root:
+        staging = GatheredStaging(out, root, head, overwrite)
+        try:
+            yield staging
+        finally:
+            staging.close()
 
 
 @contextmanager
