@@ -51,7 +51,8 @@ def test_the_example_of_an_operation_runs(
 ) -> None:
     epilog = commands()[name].epilog or ""
     words = epilog.removeprefix("Example: uvmerge ").split()
-    models = {"base": pair[0], "sft": pair[1], "a": pair[0], "b": pair[1], "c": pair[1]}
+    third = zoo.finetune(pair[0], tmp_path / "third", seed=7) if "c" in words else None
+    models = {"base": pair[0], "sft": pair[1], "a": pair[0], "b": pair[1], "c": third}
     places = models | {"out": tmp_path / "out"}
     assert uv(capsys, *(places.get(word, word) for word in words)).code == 0
     assert uv(capsys, "check", tmp_path / "out").code == 0

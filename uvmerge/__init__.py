@@ -39,6 +39,7 @@ _LAZY = {
     "merge_lora": "api.lora:merge_lora",
     "evaluate_ccci": "api.evaluate_ccci:evaluate_ccci",
     "moe": "api.moe:moe",
+    "finish": "api.work:finish",
     "pack_ccci": "api.pack:pack_ccci",
     "push": "api.push:push",
     "recipe_list": "api.recipes:recipe_list",
@@ -52,6 +53,7 @@ _LAZY = {
     "search_demo": "demo.search:search_demo",
     "show": "api.show:show",
     "sweep": "api.sweep:sweep",
+    "work": "api.work:work",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "evaluate_cards",
     "evaluate_ccci",
     "extract_lora",
+    "finish",
     "merge_lora",
     "moe",
     "pack_ccci",
@@ -93,6 +96,7 @@ __all__ = [
     "search_demo",
     "show",
     "sweep",
+    "work",
 ]
 
 

@@ -75,6 +75,7 @@ class _SweepSettings(_ComputeSettings, total=False):
     overwrite: bool
     force: bool
     dry_run: bool
+    plan: str | Path | None
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None

@@ -25,7 +25,7 @@ from ..plan.arranged import arranged
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
-from . import diff, vocabularies
+from . import diff, plan_file, vocabularies
 from .finished import finished_runs
 from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -44,6 +44,7 @@ class Result:
         kept: where an old OUT with files of others was moved to; None where there was none.
         was_there: whether OUT was the whole output of this run already; then nothing was written.
         next: commands to go on with, like `uvmerge check OUT`.
+        plan_file: where the plan was written that `work` carries out; None where it was not.
         fetched: by role, what was fetched from the Hub, or would be: `bytes`, `of_bytes` (of all its
             weight files), `saved_bytes` and `requests`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
@@ -59,6 +60,7 @@ class Result:
     phases: Mapping[str, float] = field(default_factory=dict, repr=False)
     next: tuple[Command, ...] = field(default=(), repr=False)
     fetched: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    plan_file: Path | None = None
 
     def __repr__(self) -> str:
         place = "a plan, nothing was written" if self.out is None else str(self.out)
@@ -123,6 +125,8 @@ class Result:
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""
         fetched = {"fetched": dict(self.fetched)} if self.fetched else {}
+        if self.plan_file is not None:
+            return fetched | {"plan_file": str(self.plan_file), **self.plan.counts()}
         if self.out is None:
             return self.plan.as_data() | fetched
         return fetched | {
@@ -177,6 +181,8 @@ def run_one(
     if chosen.report is not None and recipe.merge and not recipe.merge.layout.is_whole:
         what = "compares layers of the same number, and here layers get other numbers"
         raise UsageError("--report", what, "Leave it out.")
+    if chosen.report is not None and chosen.plan is not None:
+        raise UsageError("--report", "cannot be written of a plan", "Run uvmerge diff afterwards.")
     if chosen.report is not None:
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors
@@ -228,6 +234,11 @@ def run_opened(
     if settings.dry_run:
         surgery.announce(planned.runs, planned.engine)
         return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
+    if settings.plan is not None:
+        with made_parents(each.target for each in planned.runs):
+            checked, _ = surgery.checked(planned, checkpoints)
+            plan_file.write(settings.plan, checked, surgery.references, settings)
+        return [Result(None, each.plan, plan_file=expanded(settings.plan)) for each in checked]
     finished = finished_runs(planned, checkpoints, settings, keep_same)
     todo = [each for each in planned.runs if each.target not in finished]
     results: dict[Path, Result] = {}

@@ -22,7 +22,15 @@ from ..checkpoint.roles import BASE, FINETUNED
 from ..checkpoint.selection import parse_layer_map
 from ..errors import UsageError
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
-from ..text import brief, expanded, parse_size
+from ..text import brief
+from .machine_options import (
+    FactorsFolder,
+    Memory,
+    Workers,
+    parse_path,
+    parse_plan,
+    parse_shard_size,
+)
 
 if TYPE_CHECKING:
     from ..engine.progress import Progress
@@ -39,24 +47,6 @@ def parse_device(value: object) -> str:
     return str(value)
 
 
-def _parse_memory(value: object) -> int | None:
-    return None if value is None else parse_size(_text_or_number(value), "memory")
-
-
-def _parse_shard_size(value: object) -> int | None:
-    return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
-
-
-def _text_or_number(value: object) -> str | int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _parse_factors(value: object) -> Path | None:
-    if value == "":
-        raise UsageError("--factors", "is empty", "Name a folder.")
-    return _parse_path(value)
-
-
 def parse_hub_id(value: object) -> str | None:
     """A Hub id like `org/name`; a `UsageError` says that a text is none."""
     if value is not None and not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(value)):
@@ -68,10 +58,6 @@ def _parse_layer_map(value: object) -> str | None:
     if value is not None:
         parse_layer_map(value)
     return None if value is None else str(value)
-
-
-def _parse_path(value: object) -> Path | None:
-    return None if value is None else expanded(str(value))
 
 
 @dataclass(frozen=True)
@@ -101,6 +87,15 @@ class OpenSettings(Declared):
 
 
 @dataclass(frozen=True)
+class WorkSettings(Declared):
+    """How a machine does its share of a plan that was made before."""
+
+    workers: Workers = 0
+    memory: Memory = None
+    factors: FactorsFolder = None
+
+
+@dataclass(frozen=True)
 class MachineSettings(OpenSettings):
     """Where and how exactly numbers are computed: for every call that decomposes matrices."""
 
@@ -114,21 +109,9 @@ class MachineSettings(OpenSettings):
         Option("largest error: exact, 1e-6 of the edit; fast, 1e-3, in less time and memory",
                group=MACHINE),
     ] = "exact"  # fmt: skip
-    workers: Annotated[
-        int,
-        Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
-               group=MACHINE),
-    ] = 0  # fmt: skip
-    memory: Annotated[
-        int | None,
-        Option("what all edits together may use, like 8GiB", parse=_parse_memory,
-               accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
-    ] = None  # fmt: skip
-    factors: Annotated[
-        Path | None,
-        Option("keep decompositions in DIR, and use those that are there",
-               parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
-    ] = None  # fmt: skip
+    workers: Workers = 0
+    memory: Memory = None
+    factors: FactorsFolder = None
 
     def engine(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
@@ -193,7 +176,7 @@ class SweepSettings(ComputeSettings):
     ] = None  # fmt: skip
     max_shard_size: Annotated[
         int | None,
-        Option("reshard the output, like 5GB", parse=_parse_shard_size, accepts="str | int",
+        Option("reshard the output, like 5GB", parse=parse_shard_size, accepts="str | int",
                metavar="SIZE", group=OUTPUT,
                unset="the files of FINETUNED; of a merge, of BASE or the first model"),
     ] = None  # fmt: skip
@@ -239,6 +222,11 @@ class SweepSettings(ComputeSettings):
         bool, Option("go on although the checkpoints look unrelated", group=SAFETY)
     ] = False
     dry_run: Annotated[bool, Option("print the plan and write nothing", group=SAFETY)] = False
+    plan: Annotated[
+        Path | None,
+        Option("write the plan to FILE and stop: `uvmerge work FILE` does a share of it",
+               parse=parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
+    ] = None  # fmt: skip
 
     @property
     def ids(self) -> dict[str, str]:
@@ -254,7 +242,7 @@ class RunSettings(SweepSettings):
     report: Annotated[
         Path | None,
         Option("afterwards, measure OUT and the other inputs against BASE (or the first model) into DIR",
-               parse=_parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
+               parse=parse_path, accepts="str | Path", metavar="DIR", group=OUTPUT),
     ] = None  # fmt: skip
 
 

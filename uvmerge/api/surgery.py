@@ -85,7 +85,8 @@ class Surgery:
     ) -> Planned:
         """A plan of each task, the side files, and the settings of the engine.
 
-        Everything that headers alone can show to be wrong is refused here.
+        Everything that headers alone can show to be wrong is refused here. Only a device that is
+        named as `cuda` is not looked for where others carry out the plan.
         """
         dtype = self.settings.dtype
         emitting.refuse_options(self.settings)
@@ -106,7 +107,8 @@ class Surgery:
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
-            computes = needs_torch and not self.settings.dry_run  # a plan needs no torch
+            elsewhere = self.settings.plan is not None and self.settings.device != "auto"
+            computes = needs_torch and not self.settings.dry_run and not elsewhere
             engine = self.settings.engine(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
@@ -153,7 +155,7 @@ class Surgery:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         refuse_full_disk(runs, sides)
         refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
-        if self.shares:
+        if self.shares and self.settings.plan is None:
             with self.phases.timed("fetch"):
                 fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):

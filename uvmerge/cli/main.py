@@ -35,13 +35,14 @@ from .look import check_command, demo_command, show_command
 from .lora import extract_lora_command, merge_lora_command
 from .moe import moe_command
 from .recipe import recipe_group
+from .scale import finish_command, plan_group, planned, work_command
 from .search import search_command
 from .signals import stopping_at_once
 from .study import study_command
 from .surgery import command_for, merge_group, run_command, sweep_command_for, sweep_group
 
 REPAIR, PREVENT, MEASURE, TRY = "Repair", "Prevent", "Measure", "Try"
-SHARE, LOOK = "Share", "Look"
+SHARE, LOOK, SCALE = "Share", "Look", "Many machines"
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -145,6 +146,7 @@ def _assemble() -> UvmergeError | None:
             if not operation.takes_several:
                 _add(REPAIR, command_for(operation))
             sweep_group.add_command(sweep_command_for(operation))
+        edits = list(cli.commands.values())
         ways = [operation for operation in operations().values() if operation.takes_several]
         for operation in sorted(ways, key=lambda way: GROUPS.index(way.group)):
             merge.add_command(command_for(operation))
@@ -152,12 +154,15 @@ def _assemble() -> UvmergeError | None:
         if merge.commands:
             _add(REPAIR, merge, moe_command)
         _add(REPAIR, extract_lora_command, merge_lora_command)
+        for command in (*edits, merge, sweep_group, run_command):
+            plan_group.add_command(planned(command))
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)
     _add(MEASURE, diff_command, compare_command, eval_group, ccci_group, tasks_path_command)
     _add(TRY, sweep_group, search_command, demo_command, study_command)
     _add(SHARE, run_command, recipe_group, push_command, reproduce_command, check_command)
+    _add(SCALE, plan_group, work_command, finish_command)
     _add(LOOK, show_command, help_command, completion_command)
     return error
 

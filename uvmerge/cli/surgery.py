@@ -70,19 +70,26 @@ def perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     result, as_json, progress = called(call, settings)
     if as_json:
         click.echo(json.dumps(result.as_data()))
+    elif result.plan_file is not None:
+        click.echo(inert(result.plan_file))
     elif result.out is None:
         click.echo(result.plan.as_table())
     else:
-        for line in result.lines:
-            progress.say(line)
-        progress.say(result.summary)
-        if result.kept is not None:
-            progress.say(
-                f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
-            )
-        for line in block("next:", result.next):
-            progress.say(line)
-        click.echo(inert(result.out))
+        say_written(result, progress)
+
+
+def say_written(result: Any, progress: Any) -> None:
+    """Say what was written, and print OUT."""
+    for line in result.lines:
+        progress.say(line)
+    progress.say(result.summary)
+    if result.kept is not None:
+        progress.say(
+            f"note: uvmerge had not written all of the old folder, which is now {result.kept}"
+        )
+    for line in block("next:", result.next):
+        progress.say(line)
+    click.echo(inert(result.out))
 
 
 def _reflow(docstring: str) -> str:
@@ -192,6 +199,9 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     done, as_json, progress = called(call, settings)
     if as_json:
         click.echo(json.dumps(done.as_data()))
+        return
+    if settings.get("plan") is not None:
+        click.echo(inert(settings["plan"]))
         return
     for setting in done.settings:
         result = done.results.get(setting.name)

@@ -113,10 +113,14 @@ def run(
     settings: Settings,
     control: Control,
     phases: Phases,
+    share: Sequence[Job] | None = None,
 ) -> list[dict[str, Any]]:
     """Write every weight file of each plan into its staging folder.
 
     The run stops early, without an error, when `control.stop` is set.
+
+    Args:
+        share: the jobs to do, some of `jobs(plans)`; by default all.
 
     Returns:
         Per plan, the records of its edited matrices, by label.
@@ -136,19 +140,19 @@ def run(
 
             editor = stack.enter_context(compute.editor(plans, checkpoints, settings, phases))
         worker = _Worker(checkpoints, stagings, editor, phases)
-        pending = jobs(plans)
+        pending = jobs(plans) if share is None else share
         Crew(
             worker.do, None if editor is None else editor.prepare_thread, settings, control
         ).work_off(
             [job for job in pending if job.action == "copy"],
             [job for job in pending if job.action != "copy"],
         )
-    records = [_records(staging) for staging in stagings]
+    records = [records_of(staging) for staging in stagings]
     if not control.stop.is_set():
         if worker.nonfinite:
             raise _nonfinite_refusal(plans, worker.nonfinite)
-        for plan, record in zip(plans, records, strict=True):
-            _refuse_other_edits(plan, record)
+        for plan, record in zip(plans, records, strict=True) if share is None else ():
+            refuse_other_edits(plan, record)
     return records
 
 
@@ -163,7 +167,7 @@ def _nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> Nonfini
     )
 
 
-def _records(staging: Staging) -> dict[str, Any]:
+def records_of(staging: Staging) -> dict[str, Any]:
     """The record of each edited matrix, by its label."""
     found: dict[str, Any] = {}
     for line in staging.journal.values():
@@ -171,7 +175,7 @@ def _records(staging: Staging) -> dict[str, Any]:
     return found
 
 
-def _refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
+def refuse_other_edits(plan: Plan, record: Mapping[str, Any]) -> None:
     """Fail unless every planned edit has its record, and nothing else has one."""
     planned = {block.view.label for step in plan.edits for block in step.blocks}
     if mismatched := sorted(planned ^ record.keys()):

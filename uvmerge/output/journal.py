@@ -54,7 +54,9 @@ def staging_folders(out: Path) -> list[Path]:
     return sorted(path for path in found if is_ours(path))
 
 
-def read_journal(root: Tree, head: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+def read_journal(
+    root: Tree, head: dict[str, Any], name: str = JOURNAL
+) -> dict[tuple[str, int], dict[str, Any]]:
     """The pieces that an earlier run under the same head claims to have finished, by (file, offset).
 
     The journal is then written anew: without lines that a kill cut off, and with a whole head.
@@ -62,22 +64,29 @@ def read_journal(root: Tree, head: dict[str, Any]) -> dict[tuple[str, int], dict
     Raises:
         InputRefused: the head belongs to another run.
     """
-    before, *entries = _entries(root)
+    claimed = claims(root, head, name)
+    write_journal(root, [head, *claimed.values()], name)
+    return claimed
+
+
+def claims(
+    root: Tree, head: dict[str, Any], name: str = JOURNAL
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """`read_journal` for a journal that another process may be writing, and that stays as it is."""
+    before, *entries = _entries(root, name)
     if before and before != head:
         raise _other_run(root.path, before, head)
     # Without its head, nothing can be trusted.
     pieces = [entry for entry in entries if _is_piece(entry)] if before else []
-    claimed = {(piece["file"], piece["offset"]): piece for piece in pieces}
-    write_journal(root, [head, *claimed.values()])
-    return claimed
+    return {(piece["file"], piece["offset"]): piece for piece in pieces}
 
 
-def write_journal(root: Tree, entries: list[dict[str, Any]]) -> None:
+def write_journal(root: Tree, entries: list[dict[str, Any]], name: str = JOURNAL) -> None:
     """Write a journal of these entries alone, in place of the one that is there.
 
     A loss of power may empty it: the pieces are then made again.
     """
-    root.write_whole(JOURNAL, "".join(map(line_of, entries)).encode(), sync=False)
+    root.write_whole(name, "".join(map(line_of, entries)).encode(), sync=False)
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -86,9 +95,9 @@ def line_of(entry: dict[str, Any]) -> str:
     return f'{text[:-1]},"line_xxh3_64":"{xxhash.xxh3_64_hexdigest(text.encode())}"}}\n'
 
 
-def _entries(root: Tree) -> list[dict[str, Any]]:
-    """What each line of the journal holds, the head first; empty where a line is not whole."""
-    with root.reading(JOURNAL) as file:
+def _entries(root: Tree, name: str) -> list[dict[str, Any]]:
+    """What each line of a journal holds, the head first; empty where a line is not whole."""
+    with root.reading(name) as file:
         if file.seek(0, 2) > LIMIT_BYTES:
             return [{}]
         file.seek(0)

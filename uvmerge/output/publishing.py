@@ -28,7 +28,9 @@ from .tree import Tree
 JOURNAL, FOLDER, _TRASH = "journal.jsonl", "out", "trash"
 _OLD = re.compile(r"new-\d+|old-\d+")
 _FOLDERS = re.compile(rf"{FOLDER}|{_TRASH}|{_OLD.pattern}")
-_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.new)?|{re.escape(FACTORS)}")
+# Of a process that does a share: its rank, the number of ranks, and a number drawn at its start.
+RANK_JOURNAL = re.compile(r"rank-(\d+)-of-(\d+)-[0-9a-f]{8}\.jsonl")
+_FILES = re.compile(rf"({re.escape(JOURNAL)}|{RANK_JOURNAL.pattern})(\.new)?|{re.escape(FACTORS)}")
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -72,7 +74,8 @@ def is_bare(root: Path) -> bool:
     if not is_ours(root):
         return False
     with opened(root, create=False) as tree:
-        return not [n for n in tree.names() if n in (JOURNAL, FOLDER) or _OLD.fullmatch(n)]
+        kept = re.compile(rf"{re.escape(JOURNAL)}|{FOLDER}|{RANK_JOURNAL.pattern}|{_OLD.pattern}")
+        return not any(map(kept.fullmatch, tree.names()))
 
 
 def _refuse_foreign(root: Tree) -> None:
@@ -167,7 +170,8 @@ def clear_up(root: Tree, out: Path) -> Path | None:
             else:
                 kept = out.with_name(_free_name(parent, f"{out.name}.uvmerge-old-"))
                 root.rename(name, parent, kept.name)
-        for name in (FOLDER, FACTORS, f"{JOURNAL}.new", JOURNAL):
+        ranks = [name for name in root.names() if name.startswith("rank-")]
+        for name in (FOLDER, FACTORS, *ranks, f"{JOURNAL}.new", JOURNAL):
             root.remove(name)
         os.rmdir(root.path.name, dir_fd=parent.descriptor)
     return kept

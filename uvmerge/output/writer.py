@@ -54,7 +54,9 @@ class Staging:
         journal: finished pieces by (file, offset), each with its size, hash and record.
     """
 
-    def __init__(self, out: Path, root: Tree, head: dict[str, Any], overwrite: bool) -> None:
+    def __init__(
+        self, out: Path, root: Tree, head: dict[str, Any], overwrite: bool, journal: str = JOURNAL
+    ) -> None:
         self.out, self.root, self.folder = out, root.path, root.path / FOLDER
         self.overwrite = overwrite
         self.journal: dict[tuple[str, int], dict[str, Any]] = {}
@@ -63,14 +65,14 @@ class Staging:
         self._sides: set[str] = set()  # names of the other files
         self._mutex = threading.Lock()
         self._root = root
-        self._resumes = root.status(JOURNAL) is not None
+        self._resumes = root.status(journal) is not None
         if self._resumes:
-            self._claimed = read_journal(root, head)
+            self._claimed = read_journal(root, head, journal)
         else:
-            write_journal(root, [head])
+            write_journal(root, [head], journal)
         publishing.take_up(root)
         self._tree = root.folder(FOLDER, create=True)
-        with root.opened(JOURNAL, os.O_WRONLY | os.O_APPEND) as descriptor:
+        with root.opened(journal, os.O_WRONLY | os.O_APPEND) as descriptor:
             self._journal_file = open(os.dup(descriptor), "a", encoding="utf-8")  # noqa: SIM115
 
     def create_file(self, name: str, header: bytes, size_bytes: int) -> None:
@@ -148,9 +150,8 @@ class Staging:
     def verify(self, advance: Advance = unseen) -> dict[str, dict[str, Any]]:
         """Read everything back; returns `bytes` and `xxh3_128` of each file by its name.
 
-        The planned header and the pieces of the journal have to cover every byte of every weight
-        file exactly once, and the bytes have to have the hashes that were taken while writing. The
-        other files have to be the side files that were added.
+        Planned headers and pieces of the journal have to cover every byte of every weight file once, with
+        the hashes that were taken while writing; the other files have to be the side files that were added.
 
         Args:
             advance: called from any thread with the number of bytes of weight files just verified.
@@ -160,11 +161,9 @@ class Staging:
         """
         pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
         for (file, offset), line in sorted(self.journal.items()):
-            if file == FACTORS:
-                continue
-            if file not in pieces:
+            if file != FACTORS and file not in pieces:
                 raise RunFailed(file, f"holds a piece at byte {offset:,} and was never planned")
-            pieces[file].append(line)
+            pieces.setdefault(file, []).append(line)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             names = list(self._files)
             digests = pool.map(lambda n: self._verify_file(n, pieces[n], advance), names)

@@ -1,0 +1,55 @@
+"""Options of the machine that several classes of settings have, and what reads sizes and paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ..errors import UsageError
+from ..operations.options import MACHINE, Option
+from ..text import expanded, parse_size
+
+
+def _parse_memory(value: object) -> int | None:
+    return None if value is None else parse_size(_text_or_number(value), "memory")
+
+
+def parse_shard_size(value: object) -> int | None:
+    return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
+
+
+def _text_or_number(value: object) -> str | int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _parse_factors(value: object) -> Path | None:
+    if value == "":
+        raise UsageError("--factors", "is empty", "Name a folder.")
+    return parse_path(value)
+
+
+def parse_plan(value: object) -> Path | None:
+    if value == "":
+        raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
+    return parse_path(value)
+
+
+def parse_path(value: object) -> Path | None:
+    return None if value is None else expanded(str(value))
+
+
+Workers = Annotated[
+    int,
+    Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",
+           group=MACHINE),
+]  # fmt: skip
+Memory = Annotated[
+    int | None,
+    Option("what all edits together may use, like 8GiB", parse=_parse_memory,
+           accepts="str | int", metavar="SIZE", group=MACHINE, unset="half of what is free"),
+]  # fmt: skip
+FactorsFolder = Annotated[
+    Path | None,
+    Option("keep decompositions in DIR, and use those that are there",
+           parse=_parse_factors, accepts="str | Path", metavar="DIR", group=MACHINE),
+]  # fmt: skip
