@@ -325,9 +325,11 @@ def verdict(found: Data) -> str:
         for sign in (1, -1)
     )
     model = found["models"]
+    alone = max((model[name]["both"] for name in ("ten", "five")), key=lambda each: each["mean"])
     return (
         f"The best mean of both tasks has `{best}` ({points(ways[best]['both'])}), task arithmetic has"
-        f" {points(ways[BASELINE]['both'])}, training on both tasks at once {points(model['both']['both'])}."
+        f" {points(ways[BASELINE]['both'])}, the better fine-tune alone, not merged at all, {points(alone)},"
+        f" training on both tasks at once {points(model['both']['both'])}."
         f" Better than task arithmetic beyond chance (paired t-tests, adjusted by Holm, p < 0.05):"
         f" {above or 'none'}. Worse beyond chance: {below or 'none'}."
     )  # fmt: skip
