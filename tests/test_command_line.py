@@ -175,8 +175,8 @@ def test_every_option_is_named_in_the_formula_or_has_its_letter_there(name: str)
     doc = operations()[name].function.__doc__ or ""
     formula = doc[doc.index("Formula:") : doc.index("Cost:")]
     for parameter in operations()[name].parameters:
-        letter = parameter.option.metavar or ""
-        is_letter = len(letter) == 1 and re.search(rf"(?<!\w){letter}(?!\w)", formula)
+        letter = (parameter.option.metavar or "").partition("/")[0]  # of each model: w/w for w_i
+        is_letter = len(letter) == 1 and re.search(rf"(?<!\w){letter}(_i)?(?!\w)", formula)
         assert is_letter or f"-{parameter.key}" in formula or parameter.option.parse or (
             any(choice in formula for choice in parameter.choices)
         ) or parameter.type is bool, parameter.key  # fmt: skip

@@ -19,7 +19,7 @@ from uvmerge.engine import crew, local
 from uvmerge.engine.crew import SMALL_BYTES, Crew, large_and_small
 from uvmerge.engine.settings import Control, Settings
 from uvmerge.output import writer
-from uvmerge.plan import gaps
+from uvmerge.plan import covered
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def test_a_piece_that_was_never_written_is_seen_wherever_it_lies(
             real(self, job)
 
     monkeypatch.setattr(local._Worker, "do", forgetful)
-    monkeypatch.setattr(local, "_refuse_other_edits", lambda plan, record: None)
+    monkeypatch.setattr(local, "refuse_other_edits", lambda plan, record: None)
     with pytest.raises(uvmerge.RunFailed, match="were never written"):
         uvmerge.interpolate(*pair, scale=0.5)
     assert not pair[2].exists() and len(seen) == 4
@@ -127,8 +127,8 @@ def test_a_piece_that_was_never_written_is_seen_wherever_it_lies(
 def test_an_edit_without_its_record_is_seen(
     pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = local._records
-    monkeypatch.setattr(local, "_records", lambda staging: dict(list(real(staging).items())[1:]))
+    real = local.records_of
+    monkeypatch.setattr(local, "records_of", lambda staging: dict(list(real(staging).items())[1:]))
     with pytest.raises(uvmerge.RunFailed, match="is not what was planned: 1 matrix"):
         uvmerge.interpolate(*pair, scale=0.5)
     assert not pair[2].exists()
@@ -186,14 +186,14 @@ def test_a_file_in_staging_that_nobody_added_is_seen(tmp_path: Path) -> None:
 
 def test_a_plan_with_a_gap_is_no_plan(pair: faults.Pair) -> None:
     plan = uvmerge.interpolate(*pair, scale=0.5, dry_run=True).plan
-    gaps.refuse_gaps(plan.files, plan.steps)
+    covered.refuse_gaps(plan.files, plan.steps)
     with pytest.raises(uvmerge.RunFailed):
-        gaps.refuse_gaps(plan.files, plan.steps[1:])
+        covered.refuse_gaps(plan.files, plan.steps[1:])
     with pytest.raises(uvmerge.RunFailed):
-        gaps.refuse_gaps(plan.files, plan.steps[:-1])
+        covered.refuse_gaps(plan.files, plan.steps[:-1])
     moved = replace(plan.steps[0], offset=plan.steps[0].offset + 2)
     with pytest.raises(uvmerge.RunFailed):
-        gaps.refuse_gaps(plan.files, (moved, *plan.steps[1:]))
+        covered.refuse_gaps(plan.files, (moved, *plan.steps[1:]))
 
 
 def test_check_finds_zeros_that_no_edit_made(pair: faults.Pair) -> None:

@@ -19,6 +19,7 @@ from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
+from .api.work import Worked as _Worked
 from .checkpoint.folder import Checkpoint as Checkpoint
 from .engine.progress import Progress as _Progress
 from .engine.settings import Control as _Control
@@ -110,6 +111,11 @@ class _AnchorSettings(TypedDict, total=False):
     overwrite: bool
     dry_run: bool
 
+class _WorkSettings(TypedDict, total=False):
+    workers: int
+    memory: str | int | None
+    factors: str | Path | None
+
 class _MoeSettings(TypedDict, total=False):
     allow_pickle: bool
     merge_inner_adapters: bool
@@ -164,6 +170,7 @@ class _Run(_RunSettings, _Watch, total=False): ...
 class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
 class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
 class _Moe(_MoeSettings, _Watch, total=False): ...
+class _Work(_WorkSettings, _Watch, total=False): ...
 class _Reproduce(_ReproduceSettings, _Watch, total=False): ...
 class _Search(_SearchSettings, _Watch, total=False): ...
 class _Options(_RunSettings, _Filters, _Watch, total=False): ...
@@ -653,4 +660,12 @@ def pack_ccci(
     without: str | Iterable[str] = ...,
     depth: int = ...,
 ) -> _Pack: ...
+def work(
+    file: _Reference,
+    *,
+    rank: int | None = ...,
+    world_size: int | None = ...,
+    **settings: Unpack[_Work],
+) -> _Worked: ...
+def finish(file: _Reference, **settings: Unpack[_Work]) -> list[Result]: ...
 def __getattr__(name: str) -> Any: ...

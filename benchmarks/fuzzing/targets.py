@@ -22,7 +22,7 @@ import xxhash
 import yaml
 from safetensors.torch import save, save_file
 
-from uvmerge.api import check
+from uvmerge.api import check, check_files
 from uvmerge.checkpoint import bounded, header
 from uvmerge.checkpoint.folder import INDEX, Checkpoint
 from uvmerge.engine.factors import FactorFolder
@@ -332,7 +332,7 @@ class Manifests(Target):
         assert content is not None
         if content[manifest.HASH] == self.good[manifest.HASH] and content != self.good:
             raise Believed(f"{content} has the old hash")
-        problems = list(check._files(self.folder, content))
+        problems = list(check_files.file_problems(self.folder, content))
         sorted(entry["relative_change"] for entry in content["edited"].values())
         return "accepted, files differ" if problems else "accepted"
 

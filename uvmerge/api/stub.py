@@ -23,6 +23,7 @@ from .settings import (
     OpenSettings,
     RunSettings,
     SweepSettings,
+    WorkSettings,
     parameters,
 )
 from .sharing_settings import PushSettings, RecipePushSettings, ReproduceSettings
@@ -54,6 +55,7 @@ def stub() -> str:
         _typed_dict("_EvalSettings", "TypedDict", parameters(EvalSettings)),
         _typed_dict("_SearchSettings", "_ComputeSettings", _search_options()),
         _typed_dict("_AnchorSettings", "TypedDict", parameters(AnchorSettings)),
+        _typed_dict("_WorkSettings", "TypedDict", parameters(WorkSettings)),
         _typed_dict("_MoeSettings", "TypedDict", parameters(MoeSettings)),
         _typed_dict("_CcciSettings", "TypedDict", parameters(CcciSettings)),
         _typed_dict("_RecipePushSettings", "TypedDict", parameters(RecipePushSettings)),
@@ -69,6 +71,7 @@ def stub() -> str:
             "_Anchor": "_AnchorSettings, _Filters, _Watch",
             "_Diff": "_ComputeSettings, _Filters, _Watch",
             "_Moe": "_MoeSettings, _Watch",
+            "_Work": "_WorkSettings, _Watch",
             "_Reproduce": "_ReproduceSettings, _Watch",
             "_Search": "_SearchSettings, _Watch",
             "_Options": "_RunSettings, _Filters, _Watch",

@@ -23,6 +23,7 @@ from .api.scored import CcciEvaluation as _CcciEvaluation
 from .api.search import SearchResult as SearchResult
 from .api.show import Contents as _Contents
 from .api.sweep import Sweep as _Sweep
+from .api.work import Worked as _Worked
 from .checkpoint.folder import Checkpoint as Checkpoint
 from .engine.progress import Progress as _Progress
 from .engine.settings import Control as _Control
@@ -181,5 +182,13 @@ def pack_ccci(
     without: str | Iterable[str] = ...,
     depth: int = ...,
 ) -> _Pack: ...
+def work(
+    file: _Reference,
+    *,
+    rank: int | None = ...,
+    world_size: int | None = ...,
+    **settings: Unpack[_Work],
+) -> _Worked: ...
+def finish(file: _Reference, **settings: Unpack[_Work]) -> list[Result]: ...
 def __getattr__(name: str) -> Any: ...
 """

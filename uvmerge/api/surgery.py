@@ -299,8 +299,9 @@ class Surgery:
             left_alone=nonfinite,
             tied=tied,
             notes=notes,
-            emission=emitting.emission_of(self.settings, recipe, checkpoints),
-            opened=self.inputs,
+            made=planning.Made(
+                emitting.emission_of(self.settings, recipe, checkpoints), self.inputs
+            ),
         )
         if self.settings.force or unread:
             return plan

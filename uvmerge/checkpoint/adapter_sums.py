@@ -25,9 +25,12 @@ class Term(NamedTuple):
 
 
 def terms_of(reference: str | Path) -> tuple[Term, ...]:
-    """The adapters that a reference sums; empty where it names one checkpoint, without a scale."""
+    """The adapters that a reference sums; empty where it names one checkpoint, without a scale.
+
+    A sum has a `*` somewhere: `a+b` is the model `a` with the adapter `b`.
+    """
     text = str(reference)
-    if not set("*+") & set(text) or os.path.exists(os.path.expanduser(text)):
+    if "*" not in text or os.path.exists(os.path.expanduser(text)):
         return ()
     matches = [_TERM.fullmatch(part) for part in text.split("+")]
     found = [Term(float(match[1] or 1), match[2]) for match in matches if match is not None]
@@ -42,7 +45,8 @@ def sum_of(references: list[str], scales: list[float]) -> str:
             raise UsageError("merge-lora", what, "Rename the folder.")
     if scales == [1.0] and len(references) == 1:
         return references[0]
-    return "+".join(
+    terms = [
         each if scale == 1 else f"{scale!r}*{each}"
         for each, scale in zip(references, scales, strict=True)
-    )
+    ]
+    return "+".join(terms if set(scales) != {1.0} else [f"1*{terms[0]}", *terms[1:]])

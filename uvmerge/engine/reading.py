@@ -62,7 +62,7 @@ def resolve_devices(device: str) -> tuple[str, ...]:
 def _load_linear_algebra(devices: Iterable[str]) -> None:
     """Load the GPU's linear algebra in this thread: torch loads it at its first use, and fails where
     two threads come first (pytorch issue 90613)."""
-    for device in devices:
+    for device in devices if torch.cuda.is_available() else ():
         if device != "cpu":
             torch.linalg.inv(torch.eye(1, device=device))
 

@@ -61,10 +61,11 @@ def model_named(text: str) -> Model | None:
 def with_adapter(reference: str | Path) -> tuple[str, str] | None:
     """Model and adapter of a reference like `model+adapter`; None where it names one thing.
 
-    A folder whose name has a `+` is one thing. Each part may have a revision of its own.
+    A folder whose name has a `+` is one thing. Each part may have a revision of its own. What has a `*`
+    is a sum of adapters (`checkpoint.adapter_sums`).
     """
     text = str(reference)
-    if "+" not in text or _is_there(text):
+    if "+" not in text or "*" in text or _is_there(text):
         return None
     splits = [(text[:at], text[at + 1 :]) for at, letter in enumerate(text) if letter == "+"]
     whole = [(model, adapter) for model, adapter in splits if model and adapter]

@@ -21,7 +21,8 @@ def breadcrumbs(
     """Add the models' changes without the largest and the smallest ones.
 
     Formula: W_b + a Σ w_i d_i, over Σ w_i under `--normalize`; d_i = W_i - W_b with zeros in place of its
-        int(gamma · n) largest of n elements, and of the smallest ones until int(density · n) are left.
+        int(`--gamma` · n) largest of n elements, and of the smallest ones until int(`--density` · n) are
+        left.
         Where density + gamma is more than 1, fewer of the largest go; at density 1 nothing goes.
     Exact: a = 0 copies the base's bytes. Exactly so many elements are kept; of equal magnitudes those
         of lower index first, at both ends. float64 inside.

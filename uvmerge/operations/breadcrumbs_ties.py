@@ -21,7 +21,8 @@ def breadcrumbs_ties(
     """Add those middle-sized changes of the models that have the elected sign.
 
     Formula: W_b + a Σ w_i d_i over the models whose w_i d_i has the sign of Σ w_i d_i, for each element;
-        d_i = W_i - W_b with zeros in place of its largest and smallest elements, as in `breadcrumbs`;
+        d_i = W_i - W_b with zeros in place of its largest and smallest elements, by `--gamma`
+        and `--density` as in `breadcrumbs`;
         signs are elected as in `ties`.
     Exact: a = 0 copies the base's bytes. Of equal magnitudes those of lower index are kept first.
         float64 inside.

@@ -23,7 +23,7 @@ def dare_linear(
 
     Formula: base + a Σ w_i m_i δ_i, with δ_i = W_i - base, a from `--scale`; each element of the mask
         m_i is 1/d with the probability d of `--density`, else 0. With `--normalize` over Σ w_i.
-    Exact: a = 0 copies the base's bytes. The masks depend on seed, tensor and model alone. A
+    Exact: a = 0 copies the base's bytes. The masks depend on `--seed`, tensor and model alone. A
         density of 1 is task arithmetic.
     Cost: reading and writing; one random number for each element of each model.
     Source: DARE (Yu et al. 2023, arXiv 2311.03099). mergekit rescales to the sum of magnitudes that δ_i

@@ -22,9 +22,10 @@ def dare_ties(
     """Drop elements of several models' differences at random, and add those that agree in sign.
 
     Formula: base + a Σ w_i m_i δ_i over the models whose w_i m_i δ_i has the sign of the sum over all of
-        them, element by element, with δ_i = W_i - base and the masks m_i of `dare-linear`. With
+        them, element by element, with δ_i = W_i - base and the masks m_i of `dare-linear`, by
+        `--density`. With
         `--normalize` over the sum of those w_i.
-    Exact: a = 0 copies the base's bytes. The masks depend on seed, tensor and model alone; a sum of
+    Exact: a = 0 copies the base's bytes. The masks depend on `--seed`, tensor and model alone; a sum of
         0 counts as plus.
     Cost: reading and writing; one random number for each element of each model.
     Source: DARE (Yu et al. 2023, arXiv 2311.03099) with TIES (Yadav et al. 2023, arXiv 2306.01708).

@@ -32,9 +32,10 @@ def della(
     """Drop small elements of several models' differences more often, and add those that agree in sign.
 
     Formula: base + a Σ w_i m_i δ_i / Σ w_i over the models whose w_i m_i δ_i has the sign of the sum over
-        all of them, element by element, with the masks m_i of `della-linear`. With `--no-normalize`
+        all of them, element by element, with the masks m_i of `della-linear`, by
+        `--density` and `--epsilon`. With `--no-normalize`
         not over Σ w_i.
-    Exact: a = 0 copies the base's bytes. The masks depend on seed, tensor and model alone; a sum of
+    Exact: a = 0 copies the base's bytes. The masks depend on `--seed`, tensor and model alone; a sum of
         0 counts as plus.
     Cost: one sort of each row of each model; one random number for each element of each model.
     Source: DELLA (Deep et al. 2024, arXiv 2406.11617). mergekit rescales to the sum of magnitudes that

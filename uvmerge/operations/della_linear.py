@@ -35,7 +35,7 @@ def della_linear(
         is 1/p with the probability p, else 0. In a row of δ_i, p runs from d - e (the smallest element)
         to d + e (the largest) by rank of magnitude, with d from `--density` and e from `--epsilon`;
         d = 1 keeps all. With `--normalize` over Σ w_i.
-    Exact: a = 0 copies the base's bytes. The masks depend on seed, tensor and model alone. A
+    Exact: a = 0 copies the base's bytes. The masks depend on `--seed`, tensor and model alone. A
         density of 1 is task arithmetic; equal magnitudes are ranked in their order in the row.
     Cost: one sort of each row of each model; one random number for each element of each model.
     Source: DELLA (Deep et al. 2024, arXiv 2406.11617). mergekit rescales to the sum of magnitudes that

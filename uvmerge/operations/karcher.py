@@ -14,7 +14,8 @@ def karcher(*models: Whole, max_iter: MaxIter = 10, tol: Tol = 1e-5) -> Edited:
     """Average several models on the sphere of directions, and their lengths apart.
 
     Formula: m · mean ‖x_i‖, with m the mean of u_i = x_i / ‖x_i‖ on the sphere: from the normalised
-        mean, m ← exp_m(mean log_m u_i) until a step is shorter than `--tol`. A tensor counts as one
+        mean, m ← exp_m(mean log_m u_i) until a step is shorter than `--tol`,
+        or `--max-iter` times. A tensor counts as one
         vector; one that is zero has no direction, but its length counts.
     Exact: a single model is copied. float64 inside.
     Cost: reading and writing; for each step one inner product of each model and tensor.

@@ -25,10 +25,10 @@ def nuslerp(
 ) -> Edited:
     """Mix two models along the arc between them by weights, or along that of their differences.
 
-    Formula: slerp with t = w_1 / (w_0 + w_1), and t = 0.5 where the weights add up to nothing; with
-        `--deltas` the first of three models is a base, W_b + slerp(x_1 - W_b, x_2 - W_b), and its
-        weight counts for nothing. Rows are vectors along the last axis of a tensor, columns along the
-        first; a tensor of one axis is always one vector.
+    Formula: slerp with t = w_1 / (w_0 + w_1), and t = 0.5 where the weights (`--weight`) add up to
+        nothing; with `--deltas` the first of three models is a base, W_b + slerp(x_1 - W_b, x_2 - W_b), and its
+        weight counts for nothing. `--vectors`: rows are vectors along the last axis of a tensor,
+        columns along the first; a tensor of one axis is always one vector.
     Exact: t = 0 and t = 1 copy a model's bytes. float64 inside; equal and opposite directions, with
         sin² θ of at most 1e-16, are mixed along the straight line.
     Cost: reading and writing; the lengths and the inner products of the vectors.

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..checkpoint.alignment import Subject, correspond
 from ..checkpoint.anatomy import View, anatomy_of
@@ -43,6 +44,19 @@ _BUFFER = re.compile(
 )
 
 
+class Made(NamedTuple):
+    """What a plan makes, and of what.
+
+    Attributes:
+        emission: how the edit is written as an adapter; None where the output is a checkpoint.
+        opened: by role, the checkpoints of which those of the plan are put together; None where
+            they are the same.
+    """
+
+    emission: Emission | None = None
+    opened: Mapping[str, Checkpoint] | None = None
+
+
 def build(
     recipe: Recipe,
     checkpoints: Mapping[str, Checkpoint],
@@ -52,8 +66,7 @@ def build(
     left_alone: Collection[str] = (),
     tied: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
-    emission: Emission | None = None,
-    opened: Mapping[str, Checkpoint] | None = None,
+    made: Made | None = None,
 ) -> Plan:
     """Make the plan for `recipe` on these checkpoints. It is final, and nothing else makes plans.
 
@@ -66,34 +79,29 @@ def build(
         tied: groups of names in that checkpoint that hold one tensor; either all names of a group
             change alike or none does.
         notes: what the user should know beyond what headers tell, as sentences.
-        emission: how the edit is written as an adapter; by default the output is a checkpoint.
-        opened: by role, the checkpoints of which those are made, where these are others.
+        made: what the output is and what the checkpoints are made of, where that is not as usual.
 
     Raises:
         InputRefused: the checkpoints do not fit each other or the recipe.
         UsageError: the recipe takes other checkpoints, or a step cannot be applied.
     """
     recipe.refuse_other_roles(checkpoints)
+    emission, opened = made or Made()
     role = mirrored(checkpoints)
     own = checkpoints[role]
     files, places = layout(own, recipe.dtype, max_shard_bytes)
     dtype = DTYPES[recipe.dtype] if recipe.dtype else None
-    made = Stretches(role, checkpoints, dtype, places)
+    stretches = Stretches(role, checkpoints, dtype, places)
     factored = None if emission is None else Factored(emission, role, checkpoints, tied)
-    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, factored or made)
+    planner = _Planner(recipe, checkpoints, frozenset(left_alone), tied, factored or stretches)
     steps = tuple(planner.output_steps())
     planner.refuse_mismatches(force)
     if factored is not None:
         files = factored.files()
         notes = [*notes, *factored.notes]
     refuse_gaps(files, steps)
-    index = None
-    if (
-        factored is None
-        and len(files) > 1
-        and (recipe.dtype or max_shard_bytes or not own.has_right_index)
-    ):
-        index = index_of(own, steps)
+    is_new = bool(recipe.dtype or max_shard_bytes or not own.has_right_index)
+    index = index_of(own, steps) if factored is None and len(files) > 1 and is_new else None
     inputs = {role: each.identity() for role, each in (opened or checkpoints).items()}
     said = tuple(dict.fromkeys([*planner.notes(), *notes]))
     return Plan(recipe, inputs, files, steps, index, said, emission)

@@ -1,6 +1,6 @@
 """Which way of merging two fine-tunes of one base keeps both tasks? A study on models of the demo.
 
-    python benchmarks/merging.py FOLDER --seeds 10 --jobs 8 [--docs docs/merges.md]
+    python benchmarks/two_tasks.py FOLDER --seeds 10 --jobs 8 [--docs docs/merges.md]
 
 Each seed is a base that knows card sums, the embedded one for seed 0, and two fine-tunes of it: `ten`
 continues on one rule alone, as the demo does; `five` learns a rule that the base has never seen (face cards
@@ -347,7 +347,7 @@ def section(result: Data) -> str:
         " hands, seed by seed, and is reported on the other half; shares may favour the weaker task, which scales"
         " cannot. `nearswap` and `arcee-fusion` start from `ten` and take from `five`. ±: half of a 95 %"
         " t-interval over the bases."
-        f" Measured on {result['date']} by `benchmarks/merging.py`, in"
+        f" Measured on {result['date']} by `benchmarks/two_tasks.py`, in"
         f" {result['cpu_s'] / 60:.0f} minutes of CPU time.",
         verdict(found),
         "\n".join(lines(found)),

@@ -13,23 +13,23 @@ from uvmerge.operations import operations
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-import merging
+import two_tasks
 
 
 def test_every_merge_of_several_models_is_asked_with_options_that_it_has() -> None:
-    assert merging.left_out() == {"passthrough"}
-    for way in merging.WAYS:
+    assert two_tasks.left_out() == {"passthrough"}
+    for way in two_tasks.WAYS:
         operation = operations()[way.operation]
         assert all(operation.parse(options) is not None for options in way.settings.values())
         assert len(way.settings) == len(way.varied[1])
-    assert len({way.name for way in merging.WAYS}) == len(merging.WAYS)
+    assert len({way.name for way in two_tasks.WAYS}) == len(two_tasks.WAYS)
 
 
 def test_the_new_rule_counts_five_for_face_cards() -> None:
     hand = ("J", "Q", "3", "4", "A")
-    assert merging.TASK.encode("=", hand) == "= J Q 3 4 A ="
-    assert [merging.answer(rule, hand) for rule in ("=", "ten", "rank")] == ["18", "28", "31"]
-    assert merging.answer("=", hand) in sums.vocabulary()
+    assert two_tasks.TASK.encode("=", hand) == "= J Q 3 4 A ="
+    assert [two_tasks.answer(rule, hand) for rule in ("=", "ten", "rank")] == ["18", "28", "31"]
+    assert two_tasks.answer("=", hand) in sums.vocabulary()
 
 
 def found(search: float, report: float) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def test_settings_are_chosen_on_the_search_and_reported_on_the_other_half() -> None:
-    ways = merging.summary(rows())["ways"]
+    ways = two_tasks.summary(rows())["ways"]
     assert ways["task-arithmetic"]["chosen"] == {"--scale 0.5": 5}
     assert ways["task-arithmetic"]["both"]["mean"] == pytest.approx(0.702)
     assert ways["task-arithmetic"]["at_defaults"] == {"mean": 0.9, "half_of_interval_95": 0.0}
@@ -66,22 +66,22 @@ def test_settings_are_chosen_on_the_search_and_reported_on_the_other_half() -> N
 
 
 def test_one_seed_has_no_interval_and_no_finding() -> None:
-    summary = merging.summary(rows()[:1])
+    summary = two_tasks.summary(rows()[:1])
     assert summary["ways"]["ties"]["both"] == {"mean": 0.8, "half_of_interval_95": None}
-    assert "adjusted by Holm, p < 0.05): none. Worse beyond chance: none." in merging.verdict(
+    assert "adjusted by Holm, p < 0.05): none. Worse beyond chance: none." in two_tasks.verdict(
         summary
     )
 
 
 def test_the_page_says_who_wins_and_who_loses(tmp_path: Path) -> None:
-    summary = merging.summary(rows())
+    summary = two_tasks.summary(rows())
     result = {
         "date": "2026-01-01", "seeds": 5, "cpu_s": 300, "sizes": {"hands": 300}, "summary": summary
     }  # fmt: skip
     page = tmp_path / "merges.md"
     page.write_text("# Merges\n")
     for _ in range(2):  # made anew in place of the old one
-        merging.put_section(page, merging.section(result))
+        two_tasks.put_section(page, two_tasks.section(result))
     text = page.read_text()
     assert text.count("## Two tasks merged") == text.count("<!-- study: merging -->") == 1
     assert text.index("<!-- study") < text.index("5 bases") < text.index("<!-- end of study")
