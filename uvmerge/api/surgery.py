@@ -38,6 +38,7 @@ from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import fetching
+from .estimate import Estimate, estimate
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .runs import Planned, Run, head_of, refuse_full_disk
@@ -119,6 +120,13 @@ class Surgery:
     def fetched(self) -> dict[str, Any]:
         """Figures of what is fetched from the Hub, by role."""
         return {role: fetching.figures(found) for role, found in self.shares.items()}
+
+    def estimated(self, planned: Planned, checkpoints: Mapping[str, Checkpoint]) -> Estimate:
+        """What the runs will take on this machine."""
+        engine = self.settings.engine()
+        with self.phases.timed("calibrate"):
+            return estimate([each.plan for each in planned.runs], checkpoints, engine,
+                            planned.runs[0].target)  # fmt: skip
 
     def announce(self, runs: Sequence[Run], engine: Settings) -> None:
         """Print the plan of each run."""

@@ -66,6 +66,8 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     result, as_json, progress = called(call, settings)
     if as_json:
         click.echo(json.dumps(result.as_data()))
+    elif result.estimate is not None:
+        click.echo(inert(result.plan_file) if result.plan_file else str(result.estimate))
     elif result.plan_file is not None:
         click.echo(inert(result.plan_file))
     elif result.out is None:
