@@ -131,7 +131,7 @@ def _timed(plans: Sequence[Plan], steps: Sequence[Step], settings: Settings) -> 
         return large
     small, less = _shrunk_time(plans, steps, settings, factor / 2)
     slope = max(0.0, (large - small) / (rated - less))
-    return large + slope * (_at_rates(steps, settings) - rated)
+    return large + slope * (at_rates(steps, settings) - rated)
 
 
 def _shrunk_time(
@@ -139,7 +139,7 @@ def _shrunk_time(
 ) -> tuple[float, float]:
     """Seconds that edits take whose sides are smaller by a factor, and those of their multiply-adds at
     the measured rates."""
-    small = [_shrunk(step, factor) for step in steps]
+    small = [shrunk(step, factor) for step in steps]
     operands = {role: None for step in small for block in step.blocks for role, _ in block.operands}
     inputs = {role: _Noise(role, small) for role in operands}
     shrunk = [
@@ -149,7 +149,7 @@ def _shrunk_time(
     with editor(shrunk, cast("dict[str, Checkpoint]", inputs), settings) as running:
         _once(running, small)  # libraries are loaded
         taken = min(_once(running, small) for _ in range(2))
-    return taken, _at_rates(small, settings)
+    return taken, at_rates(small, settings)
 
 
 def _once(running: Editor, steps: Sequence[Step]) -> float:
@@ -176,7 +176,7 @@ def _factor(block: Block) -> float:
     return min(1.0, math.sqrt(ELEMENTS / math.prod(shape)))
 
 
-def _shrunk(step: Step, factor: float) -> Step:
+def shrunk(step: Step, factor: float) -> Step:
     """The same edit of a smaller tensor."""
 
     def side(length: int) -> int:
@@ -232,21 +232,19 @@ class _Noise:
         for name, view in views.items():
             shape = view.stored if len(view.shape) == 2 else view.shape
             size = math.prod(shape) * itemsize
-            self.tensors[name] = Tensor(name, step.dtype, shape, name, 0, size)
-        self._content = {name: self._made(name, each.shape) for name, each in self.tensors.items()}
+            self.tensors[name] = Tensor(name, self.dtype, shape, name, 0, size)
+        self._content = {name: self._made(each.shape) for name, each in self.tensors.items()}
 
     def read(self, file: str, offset: int, size_bytes: int) -> bytearray:
         """Bytes of a tensor, whose name is that of its file."""
         return bytearray(self._content[file][offset : offset + size_bytes])
 
-    def _made(self, name: str, shape: Sequence[int]) -> memoryview:
-        generator = torch.Generator().manual_seed(zlib.crc32(name.rpartition(".")[0].encode()))
-        values = torch.randn(*shape, generator=generator)
+    def _made(self, shape: Sequence[int]) -> memoryview:
+        values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
         if self.role != BASE:
             more = torch.Generator().manual_seed(zlib.crc32(self.role.encode()))
             values += NOISE * torch.randn(*shape, generator=more)
-        stored = values.to(TORCH_DTYPES[self.dtype]).contiguous()
-        return as_bytes(stored)
+        return as_bytes(values.to(TORCH_DTYPES[self.dtype]))
 
 
 @cache
@@ -257,7 +255,7 @@ def _conversion(stored: str, wanted: str) -> float:
     return _taken(lambda: converted(raw, stored, wanted), "cpu") / ELEMENTS
 
 
-def _at_rates(steps: Sequence[Step], settings: Settings) -> float:
+def at_rates(steps: Sequence[Step], settings: Settings) -> float:
     """Seconds of multiply-adds at the measured rates. What matters is their proportion: further edits
     of the same operands share the decompositions, and count as if they did not."""
     device = settings.devices[0]
