@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dropped
 import faults
 import pytest
 import zoo
@@ -104,7 +106,7 @@ def test_an_edit_is_made_smaller_in_its_layout(
     (block,) = small.blocks
     assert (block.view.shape, block.view.part, block.view.expert) == (shape, part, None)
     assert small.elements == stored and block.ranks == (5,)
-    assert small.size_bytes == 2 * zoo.count(stored)
+    assert small.size_bytes == 2 * math.prod(stored)
 
 
 def test_ranks_stay_what_they_mean() -> None:
@@ -127,23 +129,47 @@ def seconds(plan: Plan, **settings: Any) -> dict[str, float]:
     [
         ("gpt2", {"top": 0.3}),
         ("mixtral", {"rank": 20, "tail_rank": 3}),
-        ("qwen3_5_moe", {"energy": 0.5, "precision": "fast"}),
+        ("qwen3_moe", {"energy": 0.5, "precision": "fast"}),
         ("gpt_oss", {"top": 0.2, "dtype": "float32"}),
     ],
 )
 def test_every_layout_is_timed(name: str, options: dict[str, Any], tmp_path: Path) -> None:
-    plan = uvmerge.restore(*zoo.pair(name, tmp_path), tmp_path / "out", dry_run=True, **options).plan
+    plan = uvmerge.restore(
+        *zoo.pair(name, tmp_path), tmp_path / "out", dry_run=True, **options
+    ).plan
     found = calibration.seconds_of([plan], jobs([plan]), Settings())
     for job, spent in zip(jobs([plan]), found, strict=True):
         assert (spent > 0) == (job.action != "copy"), job.name
 
 
-def test_edits_of_elements_and_of_several_models_are_timed(pair: tuple[Path, Path]) -> None:
-    base = Checkpoint.open(pair[0])
-    with base:
-        name = next(name for name in base.tensors if name.endswith("norm.weight"))
-    plan = uvmerge.interpolate(*pair, pair[0].parent / "out", scale=0.3, dry_run=True).plan
-    assert all(seconds(plan).values()) and name in seconds(plan)
+def test_edits_of_elements_are_timed(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = uvmerge.interpolate(*pair, tmp_path / "out", scale=0.3, dry_run=True).plan
+    found = seconds(plan)
+    assert all(found.values()) and "model.norm.weight" in found
+
+
+MEAN = """
+def mean(*models: Matrix, scale: Scale = 0.5) -> Edited:
+    '''Keep a tenth of the triplets of each model.'''
+    U, S, Vh = models[0].top(models[0].rank(top=0.1))
+    total = models[0].plus((-scale * S * U, Vh))
+    for model in models[1:]:
+        U, S, Vh = model.top(model.rank(top=0.1))
+        total = total.plus((scale * S * U, Vh))
+    return total
+"""
+
+
+def test_an_operation_on_any_number_of_models_is_timed(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "operations"
+    dropped.write(folder, "mean", MEAN)
+    with dropped.dropped(folder):
+        recipe = {"uvmerge": 1, "steps": [{"mean": {}}], "models": [str(pair[0]), *map(str, pair)]}
+        plan = uvmerge.run(recipe, tmp_path / "out", dry_run=True, force=True).plan
+        assert plan.edits[0].inputs == 3
+        assert min(spent for spent in seconds(plan).values() if spent) > 0
 
 
 def test_what_grows_with_the_multiply_adds_is_scaled_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +181,7 @@ def test_what_grows_with_the_multiply_adds_is_scaled_up(monkeypatch: pytest.Monk
         rated = calibration.at_rates([calibration.shrunk(s, factor) for s in steps], settings)
         return 0.5 + rated, rated
 
-    monkeypatch.setattr(calibration, "_shrunk_time", timed)
+    monkeypatch.setattr(calibration, "shrunk_time", timed)
     step = edit(View("t", None, None, False, (640, 320)), ranks=(80,))
     plan: Any = type("P", (), {"recipe": None})()
     found = calibration._timed([plan], [step], Settings())
@@ -197,7 +223,7 @@ def test_an_estimate_adds_up(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert taken.seconds.keys() == {"read", "edit", "write", "verify"}
     assert min(taken.seconds.values()) > 0
     assert taken.seconds["edit"] == pytest.approx(sum(taken.job_seconds))
-    assert taken.by_workers[1] == pytest.approx(sum(taken.seconds.values()))
+    assert taken.by_workers[1] == pytest.approx(sum(taken.seconds.values()), rel=0.05)
     times = list(taken.by_workers.values())
     assert times == sorted(times, reverse=True) and times[-1] >= taken.seconds["verify"]
     assert list(tmp_path.iterdir()) == []
@@ -245,13 +271,13 @@ def test_seconds_that_do_not_fit_the_plan_are_refused(
 
 
 def test_a_plan_for_other_machines_asks_for_no_room_here(tmp_path: Path) -> None:
-    """A petabyte, and matrices that no memory holds."""
-    shapes = {faults.Q.format(i): [1 << 20, 1 << 19] for i in range(1000)}
-    *pair, out = sparse_pair(tmp_path, shapes, faults.CONFIG | {"num_hidden_layers": 1000})
+    """Terabytes, and matrices that no memory holds."""
+    shapes = {faults.Q.format(i): [1 << 20, 1 << 19] for i in range(8)}
+    *pair, out = sparse_pair(tmp_path, shapes, faults.CONFIG | {"num_hidden_layers": 8})
     file = tmp_path / "plan.json"
     uvmerge.restore(*pair, out, top=0.1, plan=file, force=True)
     with pytest.raises(uvmerge.InputRefused, match="of memory"):
-        uvmerge.work(file, rank=0, world_size=1000)
+        uvmerge.work(file, rank=0, world_size=8)
 
 
 def test_the_command_line_prints_an_estimate(
@@ -272,9 +298,15 @@ def test_the_command_line_prints_an_estimate(
 
 def test_a_sweep_has_one_estimate(pair: tuple[Path, Path], tmp_path: Path) -> None:
     found = uvmerge.sweep("restore", *pair, tmp_path / "outs", top=[0.1, 0.3], estimate=True)
-    (first, second) = found.checkpoints
+    first, second = found.results.values()
+    assert list(tmp_path.iterdir()) == []
     assert first.estimate is second.estimate is not None
     assert first.estimate.bytes_out == first.plan.bytes_out + second.plan.bytes_out
+    both, copied = (
+        first.plan.bytes_in + second.plan.bytes_in,
+        sum(step.size_bytes for step in first.plan.steps if step.copy),
+    )
+    assert first.estimate.bytes_in == both / 2 + copied  # matrices are read once for all settings
 
 
 def test_an_estimate_of_copies_needs_no_edit(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -126,15 +126,15 @@ def _timed(plans: Sequence[Plan], steps: Sequence[Step], settings: Settings) -> 
     """Seconds of the edits of one tensor. Of a large tensor two smaller ones are timed and scaled up:
     their difference tells what grows with the multiply-adds from what does not."""
     factor = min(_factor(block) for step in steps for block in step.blocks)
-    large, rated = _shrunk_time(plans, steps, settings, factor)
+    large, rated = shrunk_time(plans, steps, settings, factor)
     if factor == 1:
         return large
-    small, less = _shrunk_time(plans, steps, settings, factor / 2)
+    small, less = shrunk_time(plans, steps, settings, factor / 2)
     slope = max(0.0, (large - small) / (rated - less))
     return large + slope * (at_rates(steps, settings) - rated)
 
 
-def _shrunk_time(
+def shrunk_time(
     plans: Sequence[Plan], steps: Sequence[Step], settings: Settings, factor: float
 ) -> tuple[float, float]:
     """Seconds that edits take whose sides are smaller by a factor, and those of their multiply-adds at
@@ -142,11 +142,11 @@ def _shrunk_time(
     small = [shrunk(step, factor) for step in steps]
     operands = {role: None for step in small for block in step.blocks for role, _ in block.operands}
     inputs = {role: _Noise(role, small) for role in operands}
-    shrunk = [
+    smaller = [
         replace(plan, recipe=_shrunk_recipe(plan.recipe, factor), steps=(step,))
         for plan, step in zip(plans, small)
     ]
-    with editor(shrunk, cast("dict[str, Checkpoint]", inputs), settings) as running:
+    with editor(smaller, cast("dict[str, Checkpoint]", inputs), settings) as running:
         _once(running, small)  # libraries are loaded
         taken = min(_once(running, small) for _ in range(2))
     return taken, at_rates(small, settings)
@@ -177,7 +177,7 @@ def _factor(block: Block) -> float:
 
 
 def shrunk(step: Step, factor: float) -> Step:
-    """The same edit of a smaller tensor."""
+    """The same edit of a smaller tensor: one expert alone, and of what is no matrix a row of values."""
 
     def side(length: int) -> int:
         return max(1, round(length * factor))
