@@ -77,6 +77,7 @@ class _SweepSettings(_ComputeSettings, total=False):
     force: bool
     dry_run: bool
     plan: str | Path | None
+    estimate: bool
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None

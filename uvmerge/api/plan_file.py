@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
+from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
 from ..output import manifest
 from ..output.disk import disk_errors
@@ -41,6 +43,7 @@ class PlanFile:
         device: the kind of device that computes: `cpu` or `cuda`.
         settings: the other settings that decide the bytes of the outputs.
         runs: one for each output.
+        costs: estimated seconds of each job; None where they were not estimated.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class PlanFile:
     device: str
     settings: SweepSettings
     runs: Sequence[Run]
+    costs: Sequence[float] | None = None
 
     @property
     def plans(self) -> list[Plan]:
@@ -76,9 +80,16 @@ class PlanFile:
 
 
 def write(
-    path: Path, runs: Sequence[Run], references: Mapping[str, Reference], settings: SweepSettings
+    path: Path,
+    runs: Sequence[Run],
+    references: Mapping[str, Reference],
+    settings: SweepSettings,
+    costs: Sequence[float] | None = None,
 ) -> None:
     """Write the plans of runs with heads; a file at `path` is replaced only with `--overwrite`.
+
+    Args:
+        costs: seconds of each job, where they were estimated; shares are balanced by them.
 
     Raises:
         UsageError: the file lies in an input or cannot be made.
@@ -98,6 +109,7 @@ def write(
         "versions": manifest.versions(),
         "references": _pinned(runs[0].plan, references),
         "settings": {name: getattr(settings, name) for name in _SHARED},
+        "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
         "runs": [
             {
                 "out": str(run.target), "said": run.said, "samples": run.samples, "head": run.head,
@@ -147,12 +159,20 @@ def read(path: Reference) -> PlanFile:
         runs = [_run(plans.mapping(each)) for each in plans.read_as_list(data.get("runs"))]
         shared = SweepSettings.read(plans.mapping(data.get("settings")))
         references = {k: str(v) for k, v in plans.mapping(data.get("references")).items()}
+        costs = plans.read_as(tuple[float, ...] | None, data.get("costs"))
     except (ValueError, RecursionError, KeyError, UsageError, plans.Misfit) as error:
         words = str(error) if isinstance(error, plans.Misfit) else "its content is damaged"
         raise InputRefused(path, f"is no plan that this uvmerge reads: {words}", _DO) from error
     if not runs or references.keys() != runs[0].plan.inputs.keys():
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
-    return PlanFile(source, references, runs[0].said["device"], shared, runs)
+    if costs is not None and not _fit(costs, len(jobs([run.plan for run in runs]))):
+        raise InputRefused(path, "is no plan that this uvmerge reads: its costs do not fit", _DO)
+    return PlanFile(source, references, runs[0].said["device"], shared, runs, costs)
+
+
+def _fit(costs: Sequence[float], count: int) -> bool:
+    """Whether these can be the seconds of so many jobs."""
+    return len(costs) == count and all(math.isfinite(each) and each >= 0 for each in costs)
 
 
 def _run(data: Mapping[str, Any]) -> Run:

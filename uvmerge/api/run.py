@@ -26,6 +26,7 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff, plan_file, vocabularies
+from .estimate import Estimate
 from .finished import finished_runs
 from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -45,6 +46,7 @@ class Result:
         was_there: whether OUT was the whole output of this run already; then nothing was written.
         next: commands to go on with, like `uvmerge check OUT`.
         plan_file: where the plan was written that `work` carries out; None where it was not.
+        estimate: what the plan will take on this machine; None where it was not asked for.
         fetched: by role, what was fetched from the Hub, or would be: `bytes`, `of_bytes` (of all its
             weight files), `saved_bytes` and `requests`.
         phases: seconds by phase; `read`, `decompose`, `recombine`, `write` and `copy` are summed
@@ -61,6 +63,7 @@ class Result:
     next: tuple[Command, ...] = field(default=(), repr=False)
     fetched: Mapping[str, Any] = field(default_factory=dict, repr=False)
     plan_file: Path | None = None
+    estimate: Estimate | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         place = "a plan, nothing was written" if self.out is None else str(self.out)
@@ -125,6 +128,8 @@ class Result:
     def as_data(self) -> dict[str, Any]:
         """The result as JSON-able data; after a dry run, the plan."""
         fetched = {"fetched": dict(self.fetched)} if self.fetched else {}
+        if self.estimate is not None:
+            fetched |= {"estimate": self.estimate.as_data()}
         if self.plan_file is not None:
             return fetched | {"plan_file": str(self.plan_file), **self.plan.counts()}
         if self.out is None:
@@ -231,14 +236,21 @@ def run_opened(
     """`run_all` on checkpoints that are open."""
     started, settings = surgery.started, surgery.settings
     planned = surgery.planned(tasks, checkpoints)
+    taken = surgery.estimated(planned, checkpoints) if settings.estimate else None
+    if taken is not None and settings.plan is None:
+        return [Result(None, each.plan, estimate=taken) for each in planned.runs]
     if settings.dry_run:
         surgery.announce(planned.runs, planned.engine)
         return [Result(None, each.plan, fetched=surgery.fetched) for each in planned.runs]
     if settings.plan is not None:
         with made_parents(each.target for each in planned.runs):
             checked, _ = surgery.checked(planned, checkpoints)
-            plan_file.write(settings.plan, checked, surgery.references, settings)
-        return [Result(None, each.plan, plan_file=expanded(settings.plan)) for each in checked]
+            costs = None if taken is None else taken.job_seconds
+            plan_file.write(settings.plan, checked, surgery.references, settings, costs)
+        return [
+            Result(None, each.plan, plan_file=expanded(settings.plan), estimate=taken)
+            for each in checked
+        ]
     finished = finished_runs(planned, checkpoints, settings, keep_same)
     todo = [each for each in planned.runs if each.target not in finished]
     results: dict[Path, Result] = {}

@@ -227,6 +227,11 @@ class SweepSettings(ComputeSettings):
         Option("write the plan to FILE and stop: `uvmerge work FILE` does a share of it",
                parse=parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
     ] = None  # fmt: skip
+    estimate: Annotated[
+        bool,
+        Option("print what the plan takes, from a short calibration of this machine, and write no"
+               " output", group=MACHINE),
+    ] = False  # fmt: skip
 
     @property
     def ids(self) -> dict[str, str]:

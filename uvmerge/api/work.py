@@ -17,6 +17,7 @@ from typing import Any
 
 from ..checkpoint.roles import mirrored
 from ..engine import shares
+from ..engine.crew import refuse_too_large
 from ..engine.local import Job, jobs, records_of, refuse_other_edits, run as run_jobs
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, UsageError, counted
@@ -106,8 +107,10 @@ def work(
     control, progress = watch.control or Control(), watch.shown
     with planned.opened() as checkpoints:
         pending = jobs(planned.plans)
-        share = [pending[number] for number in shares.shares(pending, world_size)[rank]]
+        numbers = shares.shares(pending, world_size, planned.costs)[rank]
+        share = [pending[number] for number in numbers]
         engine = engine_of(planned, chosen)
+        refuse_too_large(share, engine)
         with ExitStack() as stack:
             stack.enter_context(made_parents(run.target for run in planned.runs))
             stagings = [
@@ -210,7 +213,7 @@ def _unfinished(
     lacking = {where[piece] for piece in missing}
     said = []
     for count in counts:
-        found = shares.shares(pending, count)
+        found = shares.shares(pending, count, planned.costs)
         ranks = [str(rank) for rank, share in enumerate(found) if lacking & set(share)]
         more = ", …" if len(ranks) > 8 else ""
         said.append(f"rank{'s' * (len(ranks) > 1)} {', '.join(ranks[:8])}{more} of {count}")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..api.settings import WorkSettings
+from ..errors import UsageError
 from ..text import inert
 from .completion import files
 from .help import Argument, Command, Group, Option, Text
@@ -47,8 +48,9 @@ def planned(command: click.Command) -> click.Command:
         return group
     kind = Text(str, "plan", files)
     to = Option(
-        ["-o", "--plan"], required=True, type=kind, metavar="FILE", help="The file to write."
-    )
+        ["-o", "--plan"], type=kind, metavar="FILE",
+        help="The file to write; only with --estimate it may be left out.",
+    )  # fmt: skip
     params = [p for p in command.params if p.name not in _LEFT_OUT]
     for number, param in enumerate(params):
         if "-o" in param.opts:  # OUT is named by its place, or with --out
@@ -58,6 +60,8 @@ def planned(command: click.Command) -> click.Command:
     assert run is not None
 
     def callback(**settings: Any) -> None:
+        if settings["plan"] is None and not settings["estimate"]:
+            raise UsageError("plan", "has no file to write", "Name it: -o plan.json.")
         run(**settings, dry_run=None)
 
     found = copy.copy(command)

@@ -15,14 +15,18 @@ def cost(job: Job) -> float:
     return job.work
 
 
-def shares(pending: Sequence[Job], count: int) -> list[list[int]]:
+def shares(
+    pending: Sequence[Job], count: int, costs: Sequence[float] | None = None
+) -> list[list[int]]:
     """The numbers of the jobs that each of `count` ranks does: every job once, balanced by cost.
 
-    The same jobs and count give the same shares in every process.
+    The same arguments give the same shares in every process.
+
+    Args:
+        costs: of each job, such as measured seconds; by default `cost`.
     """
-    return balanced(
-        [cost(job) for job in pending], [(j.plans[0], j.steps[0].file) for j in pending], count
-    )
+    groups = [(job.plans[0], job.steps[0].file) for job in pending]
+    return balanced([cost(job) for job in pending] if costs is None else costs, groups, count)
 
 
 def balanced(costs: Sequence[float], groups: Sequence[Hashable], count: int) -> list[list[int]]:
