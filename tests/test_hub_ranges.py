@@ -20,7 +20,7 @@ from hub_server import COMMIT, Fault, Hub
 
 import uvmerge
 from uvmerge.engine.settings import Control
-from uvmerge.hub import download, remote, session
+from uvmerge.hub import download, ranged, session
 from uvmerge.hub.pieces import Pieces
 from uvmerge.hub.spans import cut, merged, total, without
 
@@ -35,8 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def hub(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(remote, "GAP_BYTES", 256)
-    monkeypatch.setattr(remote, "SAMPLE_GAP_BYTES", 0)
+    monkeypatch.setattr(ranged, "SAMPLE_GAP_BYTES", 0)
     monkeypatch.setattr(session, "_WAITS_S", (0.01, 0.01))
     with hub_server.serving({"org/base": pair[0], "org/sft": pair[1]}) as served:
         hub_server.use(served, tmp_path / "hf", monkeypatch)

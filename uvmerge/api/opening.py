@@ -14,8 +14,10 @@ from ..checkpoint.source import LocalFile
 from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
-from ..output.places import Reference
+from ..hub.remote import Remote
+from ..output.places import Reference, is_store
 from ..plan import preflight
+from ..stores import reading
 from .adapting import open_adapter, without_inner_adapter
 from .settings import OpenSettings
 
@@ -32,10 +34,10 @@ def opened(
 
     Args:
         whole: roles whose side files (tokenizer, processor, code) are needed besides the weights.
-        by_ranges: of weights on the Hub, fetch what is read of them, when it is read.
+        by_ranges: of weights on the Hub or in a store, fetch what is read of them, when it is read.
 
     Raises:
-        InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
+        InputRefused: a reference is no folder, and neither on the Hub nor in a store, or a checkpoint is
             inconsistent, quantised, or was saved without its data.
     """
     found: dict[str, Checkpoint] = {}
@@ -71,12 +73,7 @@ def open_checkpoint(
         base: the model that an adapter is merged into; by default the one that its config names.
     """
     pickled = load_pickles if settings.allow_pickle else None
-    if by_ranges:
-        place = remote.opened(reference, weights_only=not whole)
-        if not isinstance(place, Local) and ADAPTER_WEIGHTS in place.sources:
-            place = locate(reference, weights_only=not whole)  # small, and read whole
-    else:
-        place = locate(reference, weights_only=not whole)
+    place = _place(reference, weights_only=not whole, by_ranges=by_ranges)
     if isinstance(place, Local) and is_adapter(place.folder):
         force = bool(getattr(settings, "force", False))
         return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
@@ -88,6 +85,18 @@ def open_checkpoint(
     if settings.merge_inner_adapters:
         return without_inner_adapter(found)
     return found
+
+
+def _place(reference: Reference, *, weights_only: bool, by_ranges: bool) -> Local | Remote:
+    """Where a checkpoint is; an adapter is small, and fetched whole."""
+    in_store = is_store(reference)
+    if by_ranges:
+        opened_by_ranges = reading.opened if in_store else remote.opened
+        place = opened_by_ranges(reference, weights_only=weights_only)
+        if isinstance(place, Local) or ADAPTER_WEIGHTS not in place.sources:
+            return place
+    whole = reading.located if in_store else locate
+    return whole(reference, weights_only=weights_only)
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
+from ..hub.ranged import owner_of
 from ..hub.references import hides_a_model
 from ..output import journal, manifest, writer
 from ..output.card import card
@@ -56,7 +57,7 @@ class Surgery:
         self.control = watch.control or Control()
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
-        self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
+        self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched
 
     @contextmanager
     def opened(
@@ -118,7 +119,7 @@ class Surgery:
 
     @property
     def fetched(self) -> dict[str, Any]:
-        """Figures of what is fetched from the Hub, by role."""
+        """Figures of what is fetched, by role."""
         return {role: fetching.figures(found) for role, found in self.shares.items()}
 
     def estimated(self, planned: Planned, checkpoints: Mapping[str, Checkpoint]) -> Estimate:
@@ -283,7 +284,10 @@ class Surgery:
         )
         if unread:
             whose = " and ".join(map(spelled, unread))
-            notes.append(f"values of {whose} are on the Hub and were not looked at for this plan")
+            owners = dict.fromkeys(owner_of(checkpoints[role].sources.values()) for role in unread)
+            notes.append(
+                f"values of {whose} are on {' and '.join(owners)} and were not looked at for this plan"
+            )
         plan = planning.build(
             recipe,
             checkpoints,
