@@ -185,7 +185,7 @@ def test_connections_that_drop_at_random_moments_cost_no_byte_twice(
     print(f"seed {seed}")
     draw = random.Random(seed)
     monkeypatch.setattr(session, "_WAITS_S", ())  # each drop ends the command
-    monkeypatch.setattr(remote, "AT_ONCE", 1)
+    monkeypatch.setattr(ranged, "AT_ONCE", 1)
     for _ in range(5):
         hub.faults = [Fault("GET /cdn", drop_after=draw.randrange(1, 20_000))]
         try:

@@ -32,18 +32,18 @@ from ..output.places import (
     check_all_apart,
     check_out,
     local_folders,
-    target_of,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from . import fetching
+from . import fetching, storing
 from .estimate import Estimate, estimate
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .runs import Planned, Run, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
+from .storing import target_for
 
 # Ends of the names of classes that generate text.
 GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
@@ -71,7 +71,8 @@ class Surgery:
                     f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
                     " of the Hub"
                 )
-        targets, factors = [target_of(out) for out in outs], self.settings.factors
+        targets, factors = [target_for(out) for out in outs], self.settings.factors
+        storing.refuse_overlap(outs, references.values())
         if not self.settings.dry_run:
             check_all_apart(targets, factors, local_folders(list(references.values())))
         with ExitStack() as stack:
@@ -112,7 +113,7 @@ class Surgery:
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
             self.shares = fetching.to_fetch(plans, checkpoints)
         runs = [
-            Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
+            Run(recipe, plan, out, target_for(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
@@ -152,6 +153,7 @@ class Surgery:
         runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
+            storing.check(each, overwrite, self.progress)
             refuse_held(lock_of(each.target))
         self.announce(runs, planned.engine)
         sides = side_files(planned.sides, checkpoints[mirrored(checkpoints)], runs[0].plan)
@@ -239,6 +241,11 @@ class Surgery:
             refuse_changed_inputs(checkpoints)
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
+
+    def sent(self, run: Run) -> None:
+        """Send an output that is to lie in an object store."""
+        with self.phases.timed("send"):
+            storing.upload(run, self.settings.overwrite, self.progress, self.control)
 
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""

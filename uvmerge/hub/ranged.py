@@ -106,6 +106,7 @@ class RangedFile(ABC):
             self._check_version()
             self._is_confirmed = True
 
+    @abstractmethod
     def verify(self) -> None:
         """Check the hash of a file that is here whole, where one is known; ranges have none."""
 
@@ -114,8 +115,8 @@ class RangedFile(ABC):
         self.confirm()
         return not self._pieces.is_in_place()
 
-    def close(self) -> None:
-        """Nothing: between reads no descriptor is open."""
+    @abstractmethod
+    def close(self) -> None: ...
 
     @abstractmethod
     def _stream(self, start: int, stop: int, write: Callable[[bytes], int]) -> None:

@@ -36,7 +36,7 @@ class StoreFile(RangedFile):
     request_bytes = 8 << 20  # a range that a lost connection cuts off is fetched again whole
 
     def __init__(self, store: Store, found: Object, folder: Path) -> None:
-        version = xxhash.xxh3_64_intdigest(found.version) >> 1
+        version = xxhash.xxh3_64_intdigest(found.version.encode()) >> 1
         super().__init__(
             f"{store.label}/{found.name}",
             FileState(found.size, version, 0, 0),  # a resumed run compares the size and this number
@@ -45,6 +45,12 @@ class StoreFile(RangedFile):
         )
         self.owner = store.owner
         self._store, self._object = store, found
+
+    def verify(self) -> None:
+        """Nothing: what an etag is the hash of is for the store to say."""
+
+    def close(self) -> None:
+        """Nothing: between reads nothing is open."""
 
     def _stream(self, start: int, stop: int, write: Callable[[bytes], int]) -> None:
         write(self._store.read(self._object, start, stop))
@@ -93,11 +99,13 @@ def _opened(store: Store, weights_only: bool) -> Remote:
     everything = {name: listed[name] for name in chosen(listed, weights_only=False)}
     if not everything:
         raise InputRefused(
-            store.url, "holds no file of a checkpoint, or is not there", "Check the bucket and prefix."
+            store.url,
+            "holds no file of a checkpoint, or is not there",
+            "Check the bucket and prefix.",
         )
     said = repr(sorted((each.name, each.size, each.version) for each in everything.values()))
-    place = f"{store.label}-{xxhash.xxh3_64_hexdigest(store.url)}"
-    folder = listing.cache() / "stores" / place / xxhash.xxh3_128_hexdigest(said)
+    place = f"{store.label}-{xxhash.xxh3_64_hexdigest(store.url.encode())}"
+    folder = listing.cache() / "stores" / place / xxhash.xxh3_128_hexdigest(said.encode())
     names, files = chosen(everything, weights_only=weights_only), folder / "files"
     with disk_errors(files, folder.parent, resumes=False):
         files.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,12 @@ version. Other stores are asked for the version before each range.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import InputRefused, RunFailed, UsageError, UvmergeError
@@ -124,6 +127,38 @@ class Store:
         """Delete a file."""
         patiently(lambda: self.fs.rm_file(self._path(name)))
 
+    @property
+    def is_s3(self) -> bool:
+        """Whether requests of S3 can be sent (`call`)."""
+        return hasattr(self.fs, "call_s3")
+
+    def call(self, name: str, method: str, **words: Any) -> dict[str, Any]:
+        """The answer to a request of S3 about a file."""
+        bucket, key, _ = self.fs.split_path(self._path(name))
+        answer: dict[str, Any] = self.fs.call_s3(method, Bucket=bucket, Key=key, **words)
+        return answer
+
+    def is_open(self, name: str, upload: str) -> bool:
+        """Whether an upload in parts still takes parts."""
+        try:
+            patiently(lambda: self.call(name, "list_parts", UploadId=upload, MaxParts=1))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def put(self, name: str, content: bytes | Path) -> str:
+        """Send a file in one request; returns its version in the store."""
+        path = self._path(name)
+        if isinstance(content, Path):
+            self.fs.put_file(str(content), path)
+        elif self.is_s3:
+            answer = self.call(name, "put_object", Body=content, ContentMD5=md5(content))
+            return str(answer["ETag"]).strip('"')
+        else:
+            self.fs.pipe_file(path, content)
+        self.fs.invalidate_cache()
+        return _object(name, self.fs.info(path)).version
+
     def refused(self, error: Exception) -> UvmergeError:
         """The refusal of an input that cannot be read."""
         return _told(error, InputRefused, self.url, "cannot be read")
@@ -134,6 +169,11 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
+
+
+def md5(content: bytes) -> str:
+    """The MD5 of bytes as a request of S3 names it."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def patiently(call: Callable[[], Result]) -> Result:
@@ -156,9 +196,7 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, kinds) or type(error).__name__ in names
 
 
-def _told(
-    error: Exception, kind: type[UvmergeError], where: str, what: str
-) -> UvmergeError:
+def _told(error: Exception, kind: type[UvmergeError], where: str, what: str) -> UvmergeError:
     """An error of the store in words."""
     if isinstance(error, UvmergeError):
         return error
