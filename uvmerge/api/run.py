@@ -225,19 +225,19 @@ def run_all(
                     records = surgery.edited(checked, checkpoints, stagings, planned.engine)
                     for each, staging, record in zip(checked, stagings, records, strict=True):
                         kept = surgery.published(each, checkpoints, staging, record, sides)
-                        surgery.sent(each)
                         results[each.target] = Result(
                             storing.shown(each.out), each.plan, record, 0.0, kept, False,
                             surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
                         )  # fmt: skip
         for each in planned.runs if not keep_same else ():
             if there := finished.get(each.target):
-                surgery.sent(each)
                 results[each.target] = Result(
                     storing.shown(each.out), each.plan, there.edits, kept=there.kept,
                     was_there=not is_store(each.out),
                     next=surgery.following(each, checkpoints),
                 )  # fmt: skip
+        for each in planned.runs:
+            surgery.sent(each)
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -209,8 +210,9 @@ def _told(error: Exception, kind: type[UvmergeError], where: str, what: str) -> 
 
 
 def _object(name: str, info: dict[str, Any]) -> Object:
-    version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
-    return Object(name, int(info["size"]), version.strip('"'))
+    version = next((info[key] for key in _VERSIONS if info.get(key)), "")
+    said = str(version.timestamp() if isinstance(version, datetime) else version)
+    return Object(name, int(info["size"]), said.strip('"'))
 
 
 def _opened(url: str, scheme: str) -> tuple[Any, str]:
