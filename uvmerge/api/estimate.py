@@ -27,7 +27,7 @@ class Estimate:
     """What plans on the same inputs will take.
 
     Attributes:
-        bytes_in, bytes_out: read from all inputs, and written.
+        bytes_in, bytes_out: read from all inputs (once for all plans), and written.
         multiply_adds: of all edits.
         memory_bytes: of one worker: the working set of the largest edit.
         seconds: of one worker on this machine, by phase: `read`, `edit`, `write`, `verify`.
@@ -79,12 +79,13 @@ def estimate(
     edits = calibration.seconds_of(plans, pending, settings)
     writing, reading = disk_rates(nearest_folder(out))
     coming = input_rate(checkpoints) or reading
-    bytes_in, bytes_out = (
-        sum(getattr(p, name) for p in plans) for name in ("bytes_in", "bytes_out")
-    )
-    moved = [job.size_bytes * (1 / coming + 1 / writing) for job in pending]
-    verified = bytes_out / reading
-    costs = [edit + move for edit, move in zip(edits, moved)]
+    bytes_out = sum(plan.bytes_out for plan in plans)
+    read = [_bytes_in(job) for job in pending]
+    costs = [
+        edit + taken / coming + job.size_bytes / writing
+        for edit, taken, job in zip(edits, read, pending)
+    ]
+    bytes_in, verified = sum(read), bytes_out / reading
     return Estimate(
         bytes_in, bytes_out,
         sum(calibration.multiply_adds(step) for plan in plans for step in plan.edits),
@@ -96,6 +97,12 @@ def estimate(
         {n: _slowest(pending, costs, n) + verified for n in WORKERS if n <= max(1, len(pending))},
         edits,
     )  # fmt: skip
+
+
+def _bytes_in(job: Job) -> int:
+    """Bytes that a job reads: every input of an edit, once for all plans."""
+    first = job.steps[0]
+    return first.inputs * first.size_bytes if job.action == "edit" else job.size_bytes
 
 
 def _slowest(pending: Sequence[Job], costs: Sequence[float], count: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import mirrored, spelled
+from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
 from ..output import manifest
 from ..output.disk import disk_errors
@@ -150,7 +152,14 @@ def read(path: Reference) -> PlanFile:
         raise InputRefused(path, f"is no plan that this uvmerge reads: {words}", _DO) from error
     if not runs or references.keys() != runs[0].plan.inputs.keys():
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
+    if costs is not None and not _fit(costs, len(jobs([run.plan for run in runs]))):
+        raise InputRefused(path, "is no plan that this uvmerge reads: its costs do not fit", _DO)
     return PlanFile(source, references, runs[0].said["device"], shared, runs, costs)
+
+
+def _fit(costs: Sequence[float], count: int) -> bool:
+    """Whether these can be the seconds of so many jobs."""
+    return len(costs) == count and all(math.isfinite(each) and each >= 0 for each in costs)
 
 
 def _run(data: Mapping[str, Any]) -> Run:

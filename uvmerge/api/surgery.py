@@ -145,8 +145,8 @@ class Surgery:
     ) -> tuple[list[Run], list[SideFile]]:
         """The runs with final plans and journal heads, and the side files.
 
-        The folders of the outputs and the free space of the disk are checked here. So is the memory
-        for the largest edit. Values are looked at while they are edited, or here where a tensor that
+        The folders of the outputs are checked here; so are the free space of the disk and the memory
+        for the largest edit, unless other machines carry out the plan. Values are looked at while they are edited, or here where a tensor that
         holds NaN or Inf is to be left as it is: then the plan depends on them.
         """
         overwrite = self.settings.overwrite
@@ -160,9 +160,11 @@ class Surgery:
         runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
-        refuse_full_disk(runs, sides)
-        refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
-        if self.shares and self.settings.plan is None:
+        carried_out_here = self.settings.plan is None
+        if carried_out_here:
+            refuse_full_disk(runs, sides)
+            refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
+        if self.shares and carried_out_here:
             with self.phases.timed("fetch"):
                 fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):

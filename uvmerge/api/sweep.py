@@ -137,7 +137,7 @@ def sweep(operation: str, *places: Reference, **options: Any) -> Sweep:
     target_of(out)  # refuses what no folder can be
     folder = expanded(out)
     tasks = [(setting.recipe, folder / setting.name) for setting in settings]
-    if shared.dry_run or shared.plan is not None:
+    if shared.dry_run or shared.estimate or shared.plan is not None:
         return _swept(folder, settings, run_all(tasks, references, shared, watch))
     with made_parents([folder]), _made(folder, references):
         results = run_all(tasks, references, shared, watch, keep_same=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..checkpoint.roles import mirrored
 from ..engine import shares
+from ..engine.crew import refuse_too_large
 from ..engine.local import Job, jobs, records_of, refuse_other_edits, run as run_jobs
 from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, UsageError, counted
@@ -109,6 +110,7 @@ def work(
         numbers = shares.shares(pending, world_size, planned.costs)[rank]
         share = [pending[number] for number in numbers]
         engine = engine_of(planned, chosen)
+        refuse_too_large(share, engine)
         with ExitStack() as stack:
             stack.enter_context(made_parents(run.target for run in planned.runs))
             stagings = [

@@ -66,10 +66,12 @@ def _perform(call: Callable[..., Any], settings: dict[str, Any]) -> None:
     result, as_json, progress = called(call, settings)
     if as_json:
         click.echo(json.dumps(result.as_data()))
-    elif result.estimate is not None:
-        click.echo(inert(result.plan_file) if result.plan_file else str(result.estimate))
     elif result.plan_file is not None:
+        if result.estimate is not None:
+            progress.say(str(result.estimate))
         click.echo(inert(result.plan_file))
+    elif result.estimate is not None:
+        click.echo(str(result.estimate))
     elif result.out is None:
         click.echo(result.plan.as_table())
     else:
@@ -185,6 +187,9 @@ def _perform_sweep(call: Callable[..., Any], settings: dict[str, Any]) -> None:
         return
     if settings.get("plan") is not None:
         click.echo(inert(settings["plan"]))
+        return
+    if settings.get("estimate"):
+        click.echo(str(next(iter(done.results.values())).estimate))
         return
     for setting in done.settings:
         result = done.results.get(setting.name)

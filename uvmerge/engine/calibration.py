@@ -1,8 +1,8 @@
 """How long the edits of plans take on this machine: one edit of each kind is timed in a small size.
 
-An edit of a matrix with a shorter side beyond `SIDE` is timed on a smaller one of the same proportions, of
-noise, and scaled up by its multiply-adds. Of these, half of the reduction to tridiagonal form are products
-of a matrix with a vector, which run at the speed of the memory: their rate is measured by size.
+An edit of a matrix with a shorter side beyond `SIDE` is timed on two smaller ones of the same proportions,
+of noise, and scaled up by its multiply-adds. Of these, half of the reduction to tridiagonal form are
+products of a matrix with a vector, which run at the speed of the memory: their rate is measured by size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -21,15 +21,20 @@ from ..checkpoint.anatomy import View
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.roles import BASE
 from ..plan.steps import Block, Plan, Step
-from .compute import Editor, editor
+from ..recipe.recipe import Recipe
+from ..spectral.precision import single_threaded
+from .compute import Editor, converted, editor
 from .local import Job
 from .reading import TORCH_DTYPES, as_bytes
 from .settings import Settings
 
 SIDE = 1024  # longest shorter side of a matrix that is timed
 ELEMENTS = 1 << 21  # of a tensor that is timed and is no matrix
-NOISE = 0.01  # of the fine-tuned matrix, relative to the base
-_PRODUCT, _VECTORS = 1024, (512, 1024, 2048, 4096)  # sides of the products whose rates are measured
+MATRIX_ELEMENTS = 1 << 24  # of a matrix that is timed
+NOISE = 0.01  # standard deviation by which the other checkpoints differ from the base, which has 1
+PRODUCT_SIDE = 1024  # of the product whose rate is measured
+VECTOR_SIDES = (512, 1024, 2048, 4096)  # of the products with a vector
+_RANKS = ("rank", "tail_rank")  # options of operations that count triplets
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,14 @@ class Work:
 def work_of(block: Block) -> Work:
     """The multiply-adds of the chain of one block, were each of its operands decomposed once.
 
-    Of a matrix (m, n) with r = min(m, n), l = max(m, n) and k leading triplets: half a Gram matrix
-    l r²/2, the reduction 2 r³/3, the vectors back 2 r² k, the other side l r k; and two terms l r k of
-    the result. An energy, which values decide, counts as k = r/5.
+    Of a matrix (m, n) with r = min(m, n), l = max(m, n) and k leading triplets these are, for each
+    operand, half a Gram matrix (l r²/2), the reduction to tridiagonal form (2 r³/3, half of it with
+    vectors), the vectors back (2 r² k) and the other side (l r k); and for the result two terms of
+    l r k. A rank that values decide, as an energy does, counts as r/5. Of a tensor that is not
+    decomposed each value of each operand is one.
     """
-    elements = float(math.prod(block.view.shape))
-    if len(block.view.shape) != 2 or not any(k != 0 for k in block.ranks):
-        return Work(len(block.operands) * elements, 0.0, 0)
+    if not _decomposes(block):
+        return Work(float(len(block.operands) * math.prod(block.view.shape)), 0.0, 0)
     r, long = sorted(block.view.shape)
     known = [k for k in block.ranks if k is not None]
     k = max(known, default=r // 5)
@@ -71,66 +77,84 @@ def work_of(block: Block) -> Work:
     return Work(products + 2 * long * r * k, count * reduction / 2, r)
 
 
+def _decomposes(block: Block) -> bool:
+    """Whether the chain of a block may decompose its operands: it asks them for triplets."""
+    return len(block.view.shape) == 2 and any(k != 0 for k in block.ranks)
+
+
 def multiply_adds(step: Step) -> float:
-    """The multiply-adds of an edit."""
+    """The multiply-adds of an edit (see `work_of`); 0 of a copy."""
     return sum(work_of(block).total for block in step.blocks)
 
 
 def seconds_of(plans: Sequence[Plan], jobs: Sequence[Job], settings: Settings) -> list[float]:
-    """Estimated seconds of one worker for the edit of each job; 0 for a copy."""
+    """Estimated seconds of one worker for each job, without reading and writing; 0 for a copy.
+
+    Jobs of one kind are timed once. Kept factors are neither used nor made.
+    """
+    settings = replace(settings, factors=None)
     known: dict[Any, float] = {}
     found = []
     for job in jobs:
-        if job.action != "edit":
+        first = job.steps[0]
+        if first.action == "copy":
             found.append(0.0)
-            continue
-        keys = [_kind(step) for step in job.steps]
-        for plan, step, key in zip(job.plans, job.steps, keys):
+        elif first.copy is not None:
+            values = job.size_bytes / TORCH_DTYPES[first.dtype].itemsize
+            found.append(values * _conversion(first.copy.dtype, first.dtype))
+        else:
+            key = tuple(_kind(plans[plan], step) for plan, step in zip(job.plans, job.steps))
             if key not in known:
-                known[key] = _timed(plans[plan], step, settings)
-        # Further edits of the same matrices share the decomposition: only the products are new.
-        found.append(known[keys[0]] + sum(known[key] / 4 for key in keys[1:]))
+                known[key] = _timed([plans[plan] for plan in job.plans], job.steps, settings)
+            found.append(known[key])
     return found
 
 
-def _kind(step: Step) -> Any:
+def _kind(plan: Plan, step: Step) -> Any:
     """What edits that take the same time have in common."""
     return step.dtype, tuple(
         (
-            block.view.shape, block.view.transposed, block.view.part, block.chain, block.ranks,
-            len(block.operands),
+            block.view.shape, block.view.transposed, block.view.part, block.ranks,
+            block.start_role, tuple(role for role, _ in block.operands),
+            tuple((i, plan.recipe.steps[i].operation.command) for i in block.chain),
         )
         for block in step.blocks
     )  # fmt: skip
 
 
-def _timed(plan: Plan, step: Step, settings: Settings) -> float:
-    """Seconds of an edit; of a large one, those of two smaller ones, scaled up: what does not grow with
-    the multiply-adds is told from what does."""
-    factor = min(map(_factor, step.blocks))
-    large, small = (_shrunk_time(plan, step, settings, factor / part) for part in (1, 2))
+def _timed(plans: Sequence[Plan], steps: Sequence[Step], settings: Settings) -> float:
+    """Seconds of the edits of one tensor. Of a large tensor two smaller ones are timed and scaled up:
+    their difference tells what grows with the multiply-adds from what does not."""
+    factor = min(_factor(block) for step in steps for block in step.blocks)
+    large, rated = shrunk_time(plans, steps, settings, factor)
     if factor == 1:
-        return large[0]
-    whole = sum(_seconds(work_of(block)) for block in step.blocks)
-    slope = max(0.0, (large[0] - small[0]) / (large[1] - small[1]))
-    return large[0] + slope * (whole - large[1])
+        return large
+    small, less = shrunk_time(plans, steps, settings, factor / 2)
+    slope = max(0.0, (large - small) / (rated - less))
+    return large + slope * (at_rates(steps, settings) - rated)
 
 
-def _shrunk_time(plan: Plan, step: Step, settings: Settings, factor: float) -> tuple[float, float]:
-    """Seconds that an edit takes whose sides are smaller by a factor, and those of its multiply-adds at
+def shrunk_time(
+    plans: Sequence[Plan], steps: Sequence[Step], settings: Settings, factor: float
+) -> tuple[float, float]:
+    """Seconds that edits take whose sides are smaller by a factor, and those of their multiply-adds at
     the measured rates."""
-    small = _shrunk(step, factor)
-    inputs = {role: _Noise(role, small) for role, _ in small.blocks[0].operands}
-    shrunk = replace(plan, recipe=_shrunk_recipe(plan, factor), steps=(small,))
-    with editor([shrunk], cast("dict[str, Checkpoint]", inputs), settings) as running:
+    small = [shrunk(step, factor) for step in steps]
+    operands = {role: None for step in small for block in step.blocks for role, _ in block.operands}
+    inputs = {role: _Noise(role, small) for role in operands}
+    smaller = [
+        replace(plan, recipe=_shrunk_recipe(plan.recipe, factor), steps=(step,))
+        for plan, step in zip(plans, small)
+    ]
+    with editor(smaller, cast("dict[str, Checkpoint]", inputs), settings) as running:
         _once(running, small)  # libraries are loaded
         taken = min(_once(running, small) for _ in range(2))
-    return taken, sum(_seconds(work_of(block)) for block in small.blocks)
+    return taken, at_rates(small, settings)
 
 
-def _once(running: Editor, step: Step) -> float:
+def _once(running: Editor, steps: Sequence[Step]) -> float:
     start = _clock(running.device)
-    for pieces, _ in running.produce([(0, step)]):
+    for pieces, _ in running.produce([*enumerate(steps)]):
         for _piece in pieces:
             pass
     return _clock(running.device) - start
@@ -140,20 +164,20 @@ def _clock(device: str) -> float:
     """Seconds of this thread on a CPU, which other processes do not lengthen; of the clock on a GPU."""
     if device == "cpu":
         return time.thread_time()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def _factor(block: Block) -> float:
-    """By what the sides of a block are multiplied."""
+    """By what the sides of a block are multiplied while it is timed."""
     shape = block.view.shape
-    if len(shape) == 2 and any(k != 0 for k in block.ranks):
-        return min(1.0, SIDE / min(shape))
+    if _decomposes(block):
+        return min(1.0, SIDE / min(shape), math.sqrt(MATRIX_ELEMENTS / math.prod(shape)))
     return min(1.0, math.sqrt(ELEMENTS / math.prod(shape)))
 
 
-def _shrunk(step: Step, factor: float) -> Step:
-    """The same edit of a smaller tensor."""
+def shrunk(step: Step, factor: float) -> Step:
+    """The same edit of a smaller tensor: one expert alone, and of what is no matrix a row of values."""
 
     def side(length: int) -> int:
         return max(1, round(length * factor))
@@ -182,79 +206,93 @@ def _shrunk(step: Step, factor: float) -> Step:
     return replace(step, blocks=blocks, elements=elements, size_bytes=size)
 
 
-def _shrunk_recipe(plan: Plan, factor: float) -> Any:
-    """The recipe with ranks for matrices that are smaller by a factor."""
-    steps = tuple(
-        replace(
-            step, options={**step.options, "rank": max(1, round(step.options["rank"] * factor))}
-        )
-        if isinstance(step.options.get("rank"), int)
-        else step
-        for step in plan.recipe.steps
-    )
-    return replace(plan.recipe, steps=steps)
+def _shrunk_recipe(recipe: Recipe, factor: float) -> Recipe:
+    """The recipe with numbers of triplets for matrices that are smaller by a factor."""
+    return replace(
+        recipe,
+        steps=tuple(
+            replace(step, options={
+                name: max(1, round(value * factor)) if value and name in _RANKS else value
+                for name, value in step.options.items()
+            })
+            for step in recipe.steps
+        ),
+    )  # fmt: skip
 
 
 class _Noise:
     """A checkpoint whose tensors are noise: the base's, or for other roles that and a little more."""
 
-    def __init__(self, role: str, step: Step) -> None:
-        self.role, self.dtype = role, step.dtype
-        views = {v.tensor: v for block in step.blocks for r, v in block.operands if r == role}
-        itemsize = TORCH_DTYPES[step.dtype].itemsize
+    def __init__(self, role: str, steps: Sequence[Step]) -> None:
+        self.role, self.dtype = role, steps[0].dtype
+        blocks = [block for step in steps for block in step.blocks]
+        views = {view.tensor: view for each in blocks for r, view in each.operands if r == role}
+        itemsize = TORCH_DTYPES[self.dtype].itemsize
         self.tensors = {}
         for name, view in views.items():
             shape = view.stored if len(view.shape) == 2 else view.shape
             size = math.prod(shape) * itemsize
-            self.tensors[name] = Tensor(name, step.dtype, shape, name, 0, size)
-        self._content = {name: self._made(name, each.shape) for name, each in self.tensors.items()}
+            self.tensors[name] = Tensor(name, self.dtype, shape, name, 0, size)
+        self._content = {name: self._made(each.shape) for name, each in self.tensors.items()}
 
     def read(self, file: str, offset: int, size_bytes: int) -> bytearray:
         """Bytes of a tensor, whose name is that of its file."""
         return bytearray(self._content[file][offset : offset + size_bytes])
 
-    def _made(self, name: str, shape: Sequence[int]) -> memoryview:
-        generator = torch.Generator().manual_seed(zlib.crc32(name.rpartition(".")[0].encode()))
-        values = torch.randn(*shape, generator=generator)
+    def _made(self, shape: Sequence[int]) -> memoryview:
+        values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
         if self.role != BASE:
             more = torch.Generator().manual_seed(zlib.crc32(self.role.encode()))
             values += NOISE * torch.randn(*shape, generator=more)
-        stored = values.to(TORCH_DTYPES[self.dtype]).contiguous()
-        return as_bytes(stored)
-
-
-def _seconds(work: Work) -> float:
-    """Seconds of multiply-adds at the measured rates; what matters is their proportion."""
-    return work.products / product_rate() + work.vectors / vector_rate(work.side)
+        return as_bytes(values.to(TORCH_DTYPES[self.dtype]))
 
 
 @cache
-def product_rate() -> float:
-    """Multiply-adds per second of a product of matrices in float64, on one thread."""
-    A = torch.randn(_PRODUCT, _PRODUCT, dtype=torch.float64)
-    return _PRODUCT**3 / min(_taken(lambda: A @ A) for _ in range(3))
+def _conversion(stored: str, wanted: str) -> float:
+    """Seconds for each value that is converted from one dtype to another."""
+    raw = as_bytes(torch.ones(ELEMENTS, dtype=TORCH_DTYPES[stored]))
+    converted(raw, stored, wanted)
+    return _taken(lambda: converted(raw, stored, wanted), "cpu") / ELEMENTS
 
 
-def vector_rate(side: int) -> float:
-    """Multiply-adds per second of a matrix of this side and a vector, in float64, on one thread."""
-    known = _vector_rates()
-    return known[min(known, key=lambda each: abs(each - side))] if side else math.inf
+def at_rates(steps: Sequence[Step], settings: Settings) -> float:
+    """Seconds of multiply-adds at the measured rates. What matters is their proportion: further edits
+    of the same operands share the decompositions, and count as if they did not."""
+    device = settings.devices[0]
+    works = [work_of(block) for step in steps for block in step.blocks]
+    return sum(
+        work.products / product_rate(device)
+        + (work.vectors / vector_rate(work.side, device) if work.vectors else 0.0)
+        for work in works
+    )
 
 
 @cache
-def _vector_rates() -> dict[int, float]:
-    found = {}
-    for side in _VECTORS:
-        A = torch.randn(side, side, dtype=torch.float64)
-        x = torch.randn(side, dtype=torch.float64)
-        calls = max(1, (1 << 24) // side**2)
-        taken = min(_taken(lambda: [A @ x for _ in range(calls)]) for _ in range(3))  # noqa: B023
-        found[side] = calls * side**2 / taken
-    return found
+def product_rate(device: str = "cpu") -> float:
+    """Multiply-adds per second of a product of matrices in float64, on one thread or a GPU."""
+    A = torch.randn(PRODUCT_SIDE, PRODUCT_SIDE, dtype=torch.float64, device=device)
+    return PRODUCT_SIDE**3 / min(_taken(lambda: A @ A, device) for _ in range(3))
 
 
-def _taken(call: Any) -> float:
-    torch.set_num_threads(1)
-    start = time.thread_time()
-    call()
-    return max(time.thread_time() - start, 1e-9)
+def vector_rate(side: int, device: str = "cpu") -> float:
+    """Multiply-adds per second of a float64 matrix of about this side and a vector."""
+    return _vector_rate(min(VECTOR_SIDES, key=lambda each: abs(each - side)), device)
+
+
+@cache
+def _vector_rate(side: int, device: str) -> float:
+    A = torch.randn(side, side, dtype=torch.float64, device=device)
+    x = torch.randn(side, dtype=torch.float64, device=device)
+    calls = max(1, (1 << 24) // side**2)
+    taken = min(_taken(lambda: [A @ x for _ in range(calls)], device) for _ in range(3))
+    return calls * side**2 / taken
+
+
+def _taken(call: Callable[[], object], device: str) -> float:
+    """Seconds of a call, without what its first use of libraries takes on a GPU."""
+    with single_threaded():
+        if device != "cpu":
+            call()
+        start = _clock(device)
+        call()
+        return max(_clock(device) - start, 1e-9)
