@@ -23,6 +23,7 @@ FLOORS = [
     ["study"],
     ["demo"],
     ["api"],
+    ["stores"],
     ["hub", "report", "engine"],
     ["output", "tasks", "training"],
     ["models"],
@@ -139,6 +140,7 @@ def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
     [
         ("click", {"cli"}),
         ("huggingface_hub", {"hub"}),
+        ("fsspec", {"stores"}),
         ("tqdm", {"engine"}),
         ("yaml", {"recipe", "output"}),
         ("matplotlib", {"report"}),

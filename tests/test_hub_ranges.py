@@ -20,7 +20,7 @@ from hub_server import COMMIT, Fault, Hub
 
 import uvmerge
 from uvmerge.engine.settings import Control
-from uvmerge.hub import download, remote, session
+from uvmerge.hub import download, ranged, session
 from uvmerge.hub.pieces import Pieces
 from uvmerge.hub.spans import cut, merged, total, without
 
@@ -36,8 +36,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def hub(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(remote, "GAP_BYTES", 256)
-    monkeypatch.setattr(remote, "SAMPLE_GAP_BYTES", 0)
+    monkeypatch.setattr(ranged, "SAMPLE_GAP_BYTES", 0)
     monkeypatch.setattr(session, "_WAITS_S", (0.01, 0.01))
     with hub_server.serving({"org/base": pair[0], "org/sft": pair[1]}) as served:
         hub_server.use(served, tmp_path / "hf", monkeypatch)
@@ -187,7 +186,7 @@ def test_connections_that_drop_at_random_moments_cost_no_byte_twice(
     print(f"seed {seed}")
     draw = random.Random(seed)
     monkeypatch.setattr(session, "_WAITS_S", ())  # each drop ends the command
-    monkeypatch.setattr(remote, "AT_ONCE", 1)
+    monkeypatch.setattr(ranged, "AT_ONCE", 1)
     for _ in range(5):
         hub.faults = [Fault("GET /cdn", drop_after=draw.randrange(1, 20_000))]
         try:

@@ -1,4 +1,4 @@
-"""What is read of checkpoints on the Hub: how much it is, and its download before anything is written."""
+"""What plans read of checkpoints on the Hub or in a store: how much it is, and its download before anything is written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..engine.progress import Progress
 from ..engine.settings import Control
 from ..errors import Interrupted, counted
 from ..hub.download import Share, download, shares, verify
+from ..hub.ranged import owner_of
 from ..plan.reads import Spans
 from ..text import size
 
@@ -18,7 +19,7 @@ from ..text import size
 def to_fetch(
     wanted: Mapping[str, Spans], checkpoints: Mapping[str, Checkpoint]
 ) -> dict[str, list[Share]]:
-    """By role, what is to be fetched of each weight file of a checkpoint on the Hub.
+    """By role, what is to be fetched of each weight file of a checkpoint that is elsewhere.
 
     Args:
         wanted: by role, what is read (see `plan.reads`).
@@ -32,7 +33,8 @@ def say(wanted: Mapping[str, Sequence[Share]], progress: Progress) -> None:
     for role, found in wanted.items():
         said = figures(found)
         progress.say(
-            f"      fetches {size(said['bytes'])} of {spelled(role)} from the Hub in"
+            f"      fetches {size(said['bytes'])} of {spelled(role)} from"
+            f" {owner_of(share.source for share in found)} in"
             f" {counted(said['requests'], 'request')}; saves {size(said['saved_bytes'])} of"
             f" {size(said['of_bytes'])}"
         )
@@ -43,8 +45,8 @@ def fetch(wanted: Mapping[str, Sequence[Share]], progress: Progress, control: Co
 
     Raises:
         Interrupted: `control` was stopped.
-        InputRefused: the disk has no room, a hash or an etag is another one, or the Hub cannot be
-            reached; what came is kept.
+        InputRefused: the disk has no room, a hash or an etag is another one, or the server cannot
+            be reached; what came is kept.
     """
     everything = [share for found in wanted.values() for share in found]
     if count := sum(share.bytes for share in everything):

@@ -17,9 +17,11 @@ from ..errors import RunFailed, listed
 from ..hub import remote
 from ..hub.locate import Local, locate
 from ..hub.references import hides_a_model, with_adapter
-from ..output.places import Reference
+from ..hub.remote import Remote
+from ..output.places import Reference, is_store
 from ..plan import preflight
 from ..recipe.recipe import Recipe
+from ..stores import reading
 from .adapting import open_adapter, open_named_pair, open_sum, without_inner_adapter
 from .settings import OpenSettings
 
@@ -36,10 +38,10 @@ def opened(
 
     Args:
         whole: roles whose side files (tokenizer, processor, code) are needed besides the weights.
-        by_ranges: of weights on the Hub, fetch what is read of them, when it is read.
+        by_ranges: of weights on the Hub or in a store, fetch what is read of them, when it is read.
 
     Raises:
-        InputRefused: a reference is neither a folder nor on the Hub, or a checkpoint is
+        InputRefused: a reference is no folder, and neither on the Hub nor in a store, or a checkpoint is
             inconsistent, quantised, or was saved without its data.
     """
     found: dict[str, Checkpoint] = {}
@@ -95,12 +97,7 @@ def open_checkpoint(
     force = bool(getattr(settings, "force", False))
     if terms := terms_of(reference):
         return open_sum(terms, base, allow_pickle=settings.allow_pickle, force=force)
-    if by_ranges:
-        place = remote.opened(reference, weights_only=not whole)
-        if not isinstance(place, Local) and ADAPTER_WEIGHTS in place.sources:
-            place = locate(reference, weights_only=not whole)  # small, and read whole
-    else:
-        place = locate(reference, weights_only=not whole)
+    place = _place(reference, weights_only=not whole, by_ranges=by_ranges)
     if isinstance(place, Local) and is_adapter(place.folder):
         return open_adapter(place, base, allow_pickle=settings.allow_pickle, force=force)
     source_of = LocalFile if isinstance(place, Local) else place.source
@@ -121,6 +118,18 @@ def say_folders(references: Mapping[str, Reference], progress: Progress) -> None
                 f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
                 " of the Hub"
             )
+
+
+def _place(reference: Reference, *, weights_only: bool, by_ranges: bool) -> Local | Remote:
+    """Where a checkpoint is; an adapter is small, and fetched whole."""
+    in_store = is_store(reference)
+    if by_ranges:
+        opened_by_ranges = reading.opened if in_store else remote.opened
+        place = opened_by_ranges(reference, weights_only=weights_only)
+        if isinstance(place, Local) or ADAPTER_WEIGHTS not in place.sources:
+            return place
+    whole = reading.located if in_store else locate
+    return whole(reference, weights_only=weights_only)
 
 
 def states(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:

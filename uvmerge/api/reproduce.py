@@ -180,7 +180,7 @@ def _files(
     done: Result, listing: Listing, content: Mapping[str, Any], lock: Lock
 ) -> dict[str, Compared]:
     """How each file that was made compares with the lock and with the Hub."""
-    assert done.out is not None
+    assert isinstance(done.out, Path)
     found: dict[str, Compared] = {}
     torn = []
     for name in (each for each in lock.files if each not in _MADE_BY_PUSH):

@@ -19,13 +19,13 @@ from ..checkpoint.stacks import one_name
 from ..errors import UsageError, counted
 from ..output import adapter
 from ..output.commands import Command
-from ..output.places import Reference, check_apart, made_parents, report_folder, target_of
+from ..output.places import Reference, check_apart, is_store, made_parents, report_folder, target_of
 from ..plan import words
 from ..plan.arranged import arranged
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
-from . import diff, plan_file, vocabularies
+from . import diff, plan_file, storing, vocabularies
 from .estimate import Estimate
 from .finished import finished_runs
 from .recipes import loaded
@@ -38,7 +38,7 @@ class Result:
     """What a run did.
 
     Attributes:
-        out: the published folder; None after a dry run.
+        out: the published folder, or its URL in an object store; None after a dry run.
         plan: the plan that was carried out, or only printed.
         edits: by edited matrix: k, gap at the cut, method, relative change (docs/output.md).
         seconds: wall time.
@@ -53,7 +53,7 @@ class Result:
             over threads and lie within `edit`.
     """
 
-    out: Path | None
+    out: Path | str | None
     plan: Plan = field(repr=False)
     edits: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
@@ -161,7 +161,7 @@ def run(
         recipe: a `Recipe`, the content of a recipe file as a dict, or where the file is: its path,
             the name of a bundled recipe, or `org/name/file@revision` on the Hub. The manifest of an
             output is a recipe, too.
-        out: the folder of the output.
+        out: the folder of the output, or a prefix in an object store (docs/scale.md).
         base, finetuned, models: references that replace those of the recipe.
         settings: see docs/options.md; and `quiet`, `progress`, `control` of `Watch`.
 
@@ -189,13 +189,14 @@ def run_one(
     if chosen.report is not None and chosen.plan is not None:
         raise UsageError("--report", "cannot be written of a plan", "Run uvmerge diff afterwards.")
     if chosen.report is not None:
+        storing.refuse_for([out], "--report")
         folder = report_folder(
             chosen.report, chosen.overwrite, list(references.values()), chosen.factors
         )
         check_apart(folder, [target_of(out)], "output")
     (result,) = run_all([(recipe, out)], references, chosen, watch)
     assert result is not None
-    if chosen.report is not None and result.out is not None:
+    if chosen.report is not None and isinstance(result.out, Path):
         diff.report_after(recipe, _pinned(result.plan, references), result.out, chosen, watch)
     return result
 
@@ -219,6 +220,8 @@ def run_all(
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
+    if settings.plan is not None:
+        storing.refuse_for([out for _, out in tasks], "--plan")
     with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
         if tasks[0][0].merge is not None:
             recipe, checkpoints = arranged(tasks[0][0], checkpoints)
@@ -251,7 +254,8 @@ def run_opened(
             Result(None, each.plan, plan_file=expanded(settings.plan), estimate=taken)
             for each in checked
         ]
-    finished = finished_runs(planned, checkpoints, settings, keep_same)
+    kept_local = keep_same or any(is_store(out) for _, out in tasks)
+    finished = finished_runs(planned, checkpoints, settings, kept_local)
     todo = [each for each in planned.runs if each.target not in finished]
     results: dict[Path, Result] = {}
     if todo:
@@ -262,15 +266,17 @@ def run_opened(
                 for each, staging, record in zip(checked, stagings, records, strict=True):
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
-                        expanded(each.out), each.plan, record, 0.0, kept, False,
+                        storing.shown(each.out), each.plan, record, 0.0, kept, False,
                         surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
                     )  # fmt: skip
     for each in planned.runs if not keep_same else ():
         if there := finished.get(each.target):
             results[each.target] = Result(
-                expanded(each.out), each.plan, there.edits, kept=there.kept, was_there=True,
-                next=surgery.following(each, checkpoints),
+                storing.shown(each.out), each.plan, there.edits, kept=there.kept,
+                was_there=not is_store(each.out), next=surgery.following(each, checkpoints),
             )  # fmt: skip
+    for each in planned.runs:
+        surgery.sent(each)
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]

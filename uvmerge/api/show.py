@@ -13,13 +13,14 @@ from ..checkpoint.quantisation import quantisation
 from ..checkpoint.stacks import layer_counts, one_name, template
 from ..checkpoint.ties import equal_tensors, is_tied
 from ..errors import counted
+from ..hub.ranged import owner_of
 from ..output.places import Reference
 from ..text import html_table, inert, safe, size, table, two_lines
 from .heap import collected_later
 from .opening import open_checkpoint
 from .settings import OpenSettings, shows
 
-UNREAD = "weights on the Hub were not read: tensors that hold the same values are not looked for"
+UNREAD = "weights on {} were not read: tensors that hold the same values are not looked for"
 
 
 class Contents(dict[str, Any]):
@@ -78,7 +79,7 @@ def show(checkpoint: Reference, **settings: Any) -> Contents:
             "same": [] if opened.is_remote else equal_tensors(opened, anatomy),
             "quantised": quantised.method if quantised.packed else None,
             "left_alone": [tensor.name for tensor in anatomy.non_matrices()],
-            "notes": opened.notes + anatomy.notes + ([UNREAD] if opened.is_remote else []),
+            "notes": opened.notes + anatomy.notes + ([UNREAD.format(owner_of(opened.sources.values()))] if opened.is_remote else []),
             "tensors": tensors,
         })  # fmt: skip
 

@@ -21,24 +21,26 @@ from ..engine.local import jobs, run as run_plans
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
+from ..hub.ranged import owner_of
 from ..hub.references import with_adapter
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command, after_adapter, after_edit
 from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
-from ..output.places import Reference, check_all_apart, check_out, local_folders, target_of
+from ..output.places import Reference, check_all_apart, check_out, local_folders
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
 from ..output.templates import with_chat_template
 from ..plan import merges, planner as planning, preflight, reads, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
-from . import emitting, fetching, vocabularies
+from . import emitting, fetching, storing, vocabularies
 from .estimate import Estimate, estimate
 from .heap import collected_later
 from .opening import opened_for, refuse_changed_inputs, say_folders
 from .runs import Planned, Run, generates_text, head_of, refuse_full_disk
 from .settings import SweepSettings, Watch
+from .storing import target_for
 
 
 class Surgery:
@@ -50,7 +52,7 @@ class Surgery:
         self.control = watch.control or Control()
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
-        self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
+        self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched
         self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
 
     @contextmanager
@@ -66,7 +68,8 @@ class Surgery:
         """
         self.references = references
         say_folders(references, self.progress)
-        targets, factors = [target_of(out) for out in outs], self.settings.factors
+        targets, factors = [target_for(out) for out in outs], self.settings.factors
+        storing.refuse_overlap(outs, references.values())
         if not self.settings.dry_run:
             named = [p for each in references.values() for p in with_adapter(each) or (each,)]
             check_all_apart(targets, factors, local_folders(named))
@@ -115,14 +118,14 @@ class Surgery:
             samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
             self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
         runs = [
-            Run(recipe, plan, out, target_of(out), self._said(plan, engine), samples)
+            Run(recipe, plan, out, target_for(out), self._said(plan, engine), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
 
     @property
     def fetched(self) -> dict[str, Any]:
-        """Figures of what is fetched from the Hub, by role."""
+        """Figures of what is fetched, by role."""
         return {role: fetching.figures(found) for role, found in self.shares.items()}
 
     def estimated(self, planned: Planned, checkpoints: Mapping[str, Checkpoint]) -> Estimate:
@@ -155,6 +158,7 @@ class Surgery:
         runs: Sequence[Run] = planned.runs
         for each in runs:
             check_out(each.target, overwrite)
+            storing.check(each, overwrite, self.progress)
             refuse_held(lock_of(each.target))
         self.announce(runs, planned.engine)
         sides = side_files(planned.sides, checkpoints[mirrored(checkpoints)], runs[0].plan)
@@ -249,6 +253,11 @@ class Surgery:
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
 
+    def sent(self, run: Run) -> None:
+        """Send an output that is to lie in an object store."""
+        with self.phases.timed("send"):
+            storing.upload(run, self.settings.overwrite, self.progress, self.control)
+
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
@@ -300,7 +309,10 @@ class Surgery:
         )
         if unread:
             whose = " and ".join(map(spelled, unread))
-            notes.append(f"values of {whose} are on the Hub and were not looked at for this plan")
+            owners = dict.fromkeys(owner_of(checkpoints[role].sources.values()) for role in unread)
+            notes.append(
+                f"values of {whose} are on {' and '.join(owners)} and were not looked at for this plan"
+            )
         plan = planning.build(
             recipe,
             checkpoints,

@@ -1,4 +1,4 @@
-"""Fetch what is read of weight files: as ranges, or whole where most of a file is read.
+"""Fetch what is read of weight files: as ranges, or of the Hub whole where most of a file is read.
 
 A whole file goes through huggingface_hub into its own cache, where other programs find it, and its
 sha256 is compared with the one that the Hub lists. Ranges are checked by their size, and by the etag of
@@ -20,7 +20,8 @@ from ..errors import InputRefused
 from ..output.places import nearest_folder
 from ..text import size
 from . import session
-from .remote import REQUEST_BYTES, RemoteFile, in_parallel, lost
+from .ranged import RangedFile, in_parallel
+from .remote import RemoteFile, lost
 from .spans import Span, cut, merged, total
 
 WHOLE_FROM = 0.9  # a file of which this fraction is read is fetched whole
@@ -35,14 +36,16 @@ class Share:
         spans: those that are missing, neighbours joined.
     """
 
-    source: RemoteFile
+    source: RangedFile
     wanted: tuple[Span, ...]
     spans: tuple[Span, ...]
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether the file is fetched whole: most of it is read, and not half of that is here."""
+        """Whether a file of the Hub is fetched whole: most is read, and not half of that is here."""
         size = self.source.size
+        if not isinstance(self.source, RemoteFile):
+            return False
         return total(self.wanted) >= WHOLE_FROM * size and 2 * total(self.spans) > size
 
     @property
@@ -53,7 +56,7 @@ class Share:
     @property
     def requests(self) -> int:
         """Requests for them, if no connection breaks."""
-        return 1 if self.is_whole else len(list(cut(self.spans, REQUEST_BYTES)))
+        return 1 if self.is_whole else len(list(cut(self.spans, self.source.request_bytes)))
 
 
 def shares(sources: Mapping[str, Source], wanted: Mapping[str, Sequence[Span]]) -> list[Share]:
@@ -64,7 +67,7 @@ def shares(sources: Mapping[str, Source], wanted: Mapping[str, Sequence[Span]]) 
     """
     found = []
     for name, source in sources.items():
-        if isinstance(source, RemoteFile):
+        if isinstance(source, RangedFile):
             spans = merged(wanted.get(name, ()))
             found.append(Share(source, tuple(spans), tuple(source.missing(spans))))
     return found
@@ -78,19 +81,24 @@ def download(found: Sequence[Share], advance: Callable[[int], None], *, quiet: b
         quiet: show no bar of huggingface_hub.
 
     Raises:
-        InputRefused: the disk has no room, a hash or an etag is another one, or the Hub cannot be
-            reached.
+        InputRefused: the disk has no room, a hash or an etag is another one, or the server cannot
+            be reached.
     """
-    whole = list({each.source.address: each for each in found if each.is_whole}.values())
+    whole = {
+        each.source.address: each.source
+        for each in found
+        if isinstance(each.source, RemoteFile) and each.is_whole
+    }
     parts = [each for each in found if each.spans and not each.is_whole]
-    _refuse_full_disk(whole, parts)
-    for each in whole:
-        _fetch_whole(each.source, advance, quiet)
+    sizes = (*(source.size for source in whole.values()), *(each.bytes for each in parts))
+    _refuse_full_disk(sum(sizes))
+    for source in whole.values():
+        _fetch_whole(source, advance, quiet)
     in_parallel(
         [
             partial(each.source.fetch, *span, advance)
             for each in parts
-            for span in cut(each.spans, REQUEST_BYTES)
+            for span in cut(each.spans, each.source.request_bytes)
         ]
     )
     in_parallel([each.source.confirm for each in parts])
@@ -127,10 +135,9 @@ def _fetch_whole(source: RemoteFile, advance: Callable[[int], None], quiet: bool
     advance(source.size)
 
 
-def _refuse_full_disk(whole: Sequence[Share], parts: Sequence[Share]) -> None:
+def _refuse_full_disk(wanted: int) -> None:
     from huggingface_hub import constants
 
-    wanted = sum(each.bytes for each in (*whole, *parts))
     folder = Path(constants.HF_HUB_CACHE)
     short = wanted - shutil.disk_usage(nearest_folder(folder)).free
     if short > 0:

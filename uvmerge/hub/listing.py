@@ -48,11 +48,16 @@ class Listing:
             write_whole(ref, self.commit.encode())
 
 
-def root(repo: str) -> Path:
-    """The folder of a model in the cache of uvmerge, which lies beside that of the Hub."""
+def cache() -> Path:
+    """The cache of uvmerge, which lies beside that of the Hub."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).parent / "uvmerge" / f"models--{repo.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE).parent / "uvmerge"
+
+
+def root(repo: str) -> Path:
+    """The folder of a model in the cache of uvmerge."""
+    return cache() / f"models--{repo.replace('/', '--')}"
 
 
 def fetched(model: Model) -> Listing:

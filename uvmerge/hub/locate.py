@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def locate(reference: str | Path, *, weights_only: bool = False) -> Local:
         return _download(str(reference), found.repo, found.revision, wanted)
     except InputRefused as error:
         raise misspelt(reference, error) from None
+
+
+def chosen(names: Iterable[str], *, weights_only: bool) -> list[str]:
+    """Of the files of a model those that are read.
+
+    Args:
+        weights_only: leave out tokenizer and other files beside weights and config.
+    """
+    wanted = WEIGHTS if weights_only else [*WEIGHTS, *SIDE_FILES]
+    return [n for n in names if _matches(n, wanted) and not _matches(n, SECOND_COPIES)]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def misspelt(reference: str | Path, error: InputRefused) -> InputRefused:

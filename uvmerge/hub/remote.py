@@ -7,18 +7,14 @@ Weight files that are whole in the Hub's own cache are read from there.
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import struct
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..checkpoint.folder import inside
-from ..checkpoint.header import HEADER_LIMIT_BYTES
 from ..checkpoint.source import FileState, LocalFile
 from ..errors import InputRefused, UvmergeError
 from ..output.disk import disk_errors
@@ -27,35 +23,22 @@ from ..text import size
 from . import listing as listings, session
 from .failures import refusal
 from .listing import Listing
-from .locate import SECOND_COPIES, SIDE_FILES, WEIGHTS, Local, locate, misspelt
-from .pieces import Pieces
+from .locate import Local, chosen, locate, misspelt
+from .ranged import GAP_BYTES, RangedFile, in_parallel
 from .references import named
 from .session import Address
-from .spans import Span, cut, merged
-
-AT_ONCE = 8  # connections
-GAP_BYTES = 1 << 18  # what lies between two ranges is fetched with them, up to so many bytes
-SAMPLE_GAP_BYTES = 1 << 14  # the same where only samples are read
-REQUEST_BYTES = 32 << 20  # of one request at most
+from .spans import Span
 
 
-class RemoteFile:
-    """A weight file of the Hub, as a `Source`; what is read of it is there, or is fetched first.
-
-    Attributes:
-        state: never changes, since a commit does not.
-        requested: spans that this process has asked the server for.
-    """
+class RemoteFile(RangedFile):
+    """A weight file of the Hub at a commit."""
 
     def __init__(self, address: Address, folder: Path) -> None:
-        self.address, self.size = address, address.size
-        self.name = f"{address.repo}/{address.name}"
-        self.state = FileState(address.size, 0, 0, 0)
-        self.requested: list[Span] = []
-        self._is_confirmed = True
+        place, journal = folder / "files" / address.name, folder / "pieces" / address.name
+        state = FileState(address.size, 0, 0, 0)
+        super().__init__(f"{address.repo}/{address.name}", state, place, journal)
+        self.address = address
         self._verified = folder / "verified" / address.name
-        place = folder / "files" / address.name
-        self._pieces = Pieces(place, folder / "pieces" / address.name, address.size, self.name)
         self._whole: LocalFile | None = None
         self.use_cached()
 
@@ -95,73 +78,41 @@ class RemoteFile:
             self._verified.write_text(seen)
 
     def missing(self, spans: Iterable[Span], gap: int = GAP_BYTES) -> list[Span]:
-        """What has to be fetched for `spans`; neighbours are joined."""
-        return [] if self._whole is not None else merged(self._pieces.missing(list(spans)), gap)
-
-    def prepare(self, spans: Iterable[Span]) -> None:
-        """Fetch what is missing of the spans, several at once."""
-        missing = self.missing(spans, SAMPLE_GAP_BYTES)
-        if missing:
-            in_parallel([partial(self.fetch, *span) for span in cut(missing, REQUEST_BYTES)])
-
-    def fetch(
-        self, start: int, stop: int, advance: Callable[[int], None] = lambda count: None
-    ) -> None:
-        """Fetch one range; pieces that came are kept, also after an error."""
-        self.requested.append((start, stop))
-        self._is_confirmed = False
-        try:
-            with self._pieces.writing(start) as writer:
-
-                def write(piece: bytes) -> int:
-                    writer.write(piece)
-                    advance(len(piece))
-                    return writer.position
-
-                session.stream_range(self.address, start, stop, write)
-        except UvmergeError:
-            raise
-        except Exception as error:  # what is raised depends on huggingface_hub's HTTP client
-            raise lost(self.address, error) from None
+        return [] if self._whole is not None else super().missing(spans, gap)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         if self._whole is not None:
             self._whole.read_into(offset, buffer)
-            return
-        self.prepare([(offset, offset + len(buffer))])
-        self._pieces.read_into(offset, buffer)
-
-    def confirm(self) -> None:
-        """Ask for the etag again, after ranges were fetched: their bytes are of one version.
-
-        Raises:
-            InputRefused: the server has another version now.
-        """
-        if not self._is_confirmed:
-            self.address.check_etag(session.head_etag(self.address))
-            self._is_confirmed = True
+        else:
+            super().read_into(offset, buffer)
 
     def has_changed(self) -> bool:
-        if self._whole is not None:
-            return self._whole.has_changed()
-        self.confirm()
-        return not self._pieces.is_in_place()
+        return super().has_changed() if self._whole is None else self._whole.has_changed()
 
     def close(self) -> None:
         if self._whole is not None:
             self._whole.close()
 
+    def _stream(self, start: int, stop: int, write: Callable[[bytes], int]) -> None:
+        session.stream_range(self.address, start, stop, write)
+
+    def _check_version(self) -> None:
+        self.address.check_etag(session.head_etag(self.address))
+
+    def _lost(self, error: Exception) -> InputRefused:
+        return lost(self.address, error)
+
 
 @dataclass(frozen=True)
 class Remote:
-    """A model of the Hub whose weights are not fetched yet; like `Local`, with a source for each file."""
+    """A model elsewhere whose weights are not fetched yet; like `Local`, with a source for each file."""
 
     folder: Path
     label: str
-    commit: str
-    sources: dict[str, RemoteFile]
+    commit: str | None
+    sources: Mapping[str, RangedFile]
 
-    def source(self, path: Path) -> RemoteFile:
+    def source(self, path: Path) -> RangedFile:
         """The source of a weight file in the folder."""
         return self.sources[path.relative_to(self.folder).as_posix()]
 
@@ -194,25 +145,6 @@ def opened(reference: Reference, *, weights_only: bool) -> Remote | Local:
         raise refusal(error, str(reference), model.repo, model.revision) from None
 
 
-def in_parallel(calls: Sequence[Callable[[], object]]) -> None:
-    """Do all calls, several at once; after an error those that did not begin are dropped."""
-    if len(calls) == 1:
-        calls[0]()
-        return
-    pool = ThreadPoolExecutor(AT_ONCE)
-    futures = [pool.submit(call) for call in calls]
-    try:
-        for future in futures:
-            future.result()
-    except Exception:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    except BaseException:  # a stop does not wait for what is on its way
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
 def lost(address: Address, error: Exception) -> InputRefused:
     """The refusal of an input whose download broke off, or is not allowed."""
     if session.status_of(error) in (401, 403):
@@ -226,12 +158,7 @@ def lost(address: Address, error: Exception) -> InputRefused:
 
 def _remote(listing: Listing, weights_only: bool) -> Remote:
     folder = listing.folder / "files"
-    wanted = WEIGHTS if weights_only else [*WEIGHTS, *SIDE_FILES]
-    names = [
-        name
-        for name in listing.files
-        if _matches(name, wanted) and not _matches(name, SECOND_COPIES)
-    ]
+    names = chosen(listing.files, weights_only=weights_only)
     weights = [name for name in names if name.endswith(".safetensors")]
     with disk_errors(folder, folder.parent, resumes=False):
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,22 +167,8 @@ def _remote(listing: Listing, weights_only: bool) -> Remote:
     sources = {name: RemoteFile(listing.files[name], listing.folder) for name in weights}
     small = [name for name in names if name not in sources]
     in_parallel([partial(fetch_beside, listing, name) for name in small])
-    in_parallel([partial(_header, each) for each in sources.values()])
+    in_parallel([each.prepare_header for each in sources.values()])
     return Remote(folder, listing.repo, listing.commit, sources)
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-
-
-def _header(source: RemoteFile) -> None:
-    """Have the header of a weight file at hand; whether it is right is for its reader to say."""
-    if source.size >= 8 and source.is_remote:
-        prefix = bytearray(8)
-        source.read_into(0, memoryview(prefix))
-        (length,) = struct.unpack("<Q", prefix)
-        if 0 < length <= min(HEADER_LIMIT_BYTES, source.size - 8):
-            source.prepare([(8, 8 + length)])
 
 
 def fetch_beside(listing: Listing, name: str) -> Path:

@@ -23,7 +23,13 @@ Reference = str | Path
 _REPORT_FILES = re.compile(
     r"(report\.json|matrices\.csv|scores\.csv|report\.html|report\.png)(\.new)?"
 )
+_STORE = re.compile(r"(?!hf:|https?:|file:|local:)[a-z][a-z0-9+.-]*://[^/].*", re.DOTALL)
 _LONGEST_SUFFIX = ".uvmerge-partial-01234567"
+
+
+def is_store(reference: Reference) -> bool:
+    """Whether a reference is the URL of an object store, like `s3://bucket/prefix`."""
+    return isinstance(reference, str) and _STORE.fullmatch(reference) is not None
 
 
 def target_of(out: Reference) -> Path:
@@ -35,10 +41,18 @@ def target_of(out: Reference) -> Path:
     do = "Name a folder that does not exist yet."
     if not str(out):
         raise UsageError("OUT", "is empty", do)
+    refuse_store(out)
     out = expanded(out)
     if "\0" in str(out) or (os.path.islink(out) and not os.path.isdir(out)):
         raise UsageError(out, "is a file", do)
     return Path(os.path.realpath(out))
+
+
+def refuse_store(out: Reference) -> None:
+    """Refuse an OUT in an object store, where a command writes to this disk alone."""
+    if is_store(out):
+        what = "is in an object store, to which this command does not write"
+        raise UsageError(out, what, "Name a folder or file on this disk.")
 
 
 def target_of_file(out: Reference) -> Path:
@@ -50,6 +64,7 @@ def target_of_file(out: Reference) -> Path:
     do = "Name a file that does not exist yet."
     if not str(out):
         raise UsageError("OUT", "is empty", do)
+    refuse_store(out)
     out = expanded(out)
     if "\0" in str(out) or not out.name:
         raise UsageError("OUT", "is no name that a file can have", do)

@@ -1,0 +1,128 @@
+"""Object stores, as far as no server is needed: a store in memory, refusals, and packages that miss."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import faults
+import pytest
+import zoo
+from command import uv
+
+import uvmerge
+from uvmerge.output.places import is_store
+
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A store in memory that holds base and finetuned."""
+    from fsspec.implementations.memory import MemoryFileSystem
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.chdir(tmp_path)
+    MemoryFileSystem.store.clear()
+    memory = MemoryFileSystem()
+    for folder in faults.pair(tmp_path, layers=4, hidden=32)[:2]:
+        for path in folder.iterdir():
+            memory.pipe_file(f"/bucket/{folder.name}/{path.name}", path.read_bytes())
+    yield "memory://bucket"
+    MemoryFileSystem.store.clear()
+
+
+def held(prefix: str) -> dict[str, bytes]:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    memory = MemoryFileSystem()
+    return {path.rpartition("/")[2]: memory.cat_file(path) for path in memory.find(prefix)}
+
+
+def test_from_and_to_a_store_gives_the_bytes_of_a_run_on_disk(bucket: str, tmp_path: Path) -> None:
+    out = f"{bucket}/repaired"
+    done = uvmerge.restore(f"{bucket}/base", f"{bucket}/finetuned", out, top=0.2, quiet=True)
+    local = tmp_path / "there" / "repaired"
+    uvmerge.restore(tmp_path / "base", tmp_path / "finetuned", local, top=0.2)
+    assert done.out == out and done.as_data()["out"] == out
+    assert held("/bucket/repaired") == {path.name: path.read_bytes() for path in local.iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "finetuned", "hf", "there"]
+    with pytest.raises(uvmerge.InputRefused, match="is not empty"):
+        uvmerge.restore(tmp_path / "base", tmp_path / "finetuned", out, top=0.2, quiet=True)
+
+
+def test_where_the_output_is_written_first_is_said(bucket: str, capsys: Capsys) -> None:
+    words = ("restore", f"{bucket}/base", f"{bucket}/finetuned", f"{bucket}/repaired")
+    done = uv(capsys, *words, "--top", "0.2")
+    assert done.code == 0, done.err
+    assert "/repaired first, then sent to memory://bucket/repaired" in done.err
+    assert done.out.strip().endswith("memory://bucket/repaired")
+
+
+def test_an_out_that_overlaps_an_input_is_refused(bucket: str) -> None:
+    for out in (f"{bucket}/base", f"{bucket}/base/out", bucket):
+        with pytest.raises(uvmerge.UsageError, match="overlaps an input"):
+            uvmerge.restore(f"{bucket}/base", f"{bucket}/finetuned", out, overwrite=True)
+
+
+def test_commands_that_write_to_this_disk_alone_say_so(bucket: str, capsys: Capsys) -> None:
+    pair = (f"{bucket}/base", f"{bucket}/finetuned")
+    done = uv(capsys, "sweep", "restore", *pair, f"{bucket}/out", "--top", "0.1,0.2")
+    assert done.code == 2 and "to which this command does not write" in done.err
+    for option in ("--report", "--plan"):
+        done = uv(capsys, "restore", *pair, f"{bucket}/out", "--top", "0.2", option, "here")
+        assert done.code == 2 and f"{option}: needs an OUT on this disk" in done.err
+    assert not Path("here").exists()
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = importlib.import_module("fsspec.registry")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(registry._registry, "s3", raising=False)
+    base, finetuned, _ = faults.pair(tmp_path, layers=1)
+    for words in (
+        ("restore", "s3://bucket/base", finetuned, tmp_path / "out"),
+        ("restore", base, finetuned, "s3://bucket/out"),
+        ("show", "s3://bucket/base"),
+    ):
+        done = uv(capsys, *words)
+        assert done.code == 2
+        assert "needs s3fs" in done.err and "pip install 'uvmerge[s3]'" in done.err
+        assert "Traceback" not in done.err
+    assert uv(capsys, "restore", base, finetuned, tmp_path / "out").code == 0  # all else works
+
+
+def test_an_unknown_kind_of_store_is_refused(capsys: Capsys) -> None:
+    done = uv(capsys, "show", "s4://bucket/base")
+    assert done.code == 2 and "s4:// is no kind of store that is known" in done.err
+
+
+def test_which_references_are_urls_of_stores() -> None:
+    assert is_store("s3://bucket/prefix") and is_store("gs://bucket")
+    others = ("hf://org/name", "https://huggingface.co/org/name", "org/name", "./s3:/x", "s3:///x")
+    assert not any(map(is_store, others))
+
+
+def test_a_store_that_changes_is_refused(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    from uvmerge.stores.reading import StoreFile
+
+    stream = StoreFile._stream
+
+    def streamed(self: StoreFile, start: int, stop: int, write: object) -> None:
+        stream(self, start, stop, write)  # type: ignore[arg-type]
+        if start > 8 and self.name.startswith("base/"):
+            MemoryFileSystem().pipe_file(f"/bucket/base/{zoo.SINGLE}", b"another version")
+
+    monkeypatch.setattr(StoreFile, "_stream", streamed)
+    with pytest.raises(uvmerge.InputRefused, match="changed in the store"):
+        uvmerge.restore(f"{bucket}/base", f"{bucket}/finetuned", tmp_path / "out", top=0.2)
+    assert not (tmp_path / "out").exists()
