@@ -109,7 +109,7 @@ class Build:
             rank = dict(step.options) or {"top": DEFAULT_TOP}
             with self.phases.timed("plan"), collected_later():
                 plan = plan_anchor(base, rank, step.selection, DTYPES[settings.dtype])
-            engine = settings.engine(needs_torch=not settings.dry_run)
+            engine = settings.computing(needs_torch=not settings.dry_run)
             others = {name: v for name, v in manifest.versions().items() if name != "uvmerge"}
             made_with = {**others, "device": engine.device, "precision": engine.precision}
             layout = _Layout.of(plan, made_with)

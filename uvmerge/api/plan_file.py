@@ -94,6 +94,15 @@ def write(
         )
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
+    content = packed(runs, references, settings)
+    with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
+        folder.write_whole(target.name, content)
+
+
+def packed(
+    runs: Sequence[Run], references: Mapping[str, Reference], settings: SweepSettings
+) -> bytes:
+    """The content of the file."""
     data = {
         "uvmerge_plan": FORMAT,
         "versions": manifest.versions(),
@@ -107,9 +116,7 @@ def write(
             for run in runs
         ],
     }  # fmt: skip
-    content = json.dumps(data, separators=(",", ":")).encode()
-    with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
-        folder.write_whole(target.name, content)
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def read(path: Reference) -> PlanFile:
@@ -125,8 +132,17 @@ def read(path: Reference) -> PlanFile:
         )
     if source.stat().st_size > LIMIT_BYTES:
         raise InputRefused(path, "is too large for a plan", _DO)
+    return unpacked(source.read_bytes(), source)
+
+
+def unpacked(content: bytes, path: Path) -> PlanFile:
+    """The plans in the content of a file; `path` is for messages.
+
+    Raises:
+        InputRefused: as `read`.
+    """
     try:
-        data = plans.mapping(json.loads(source.read_bytes()))
+        data = plans.mapping(json.loads(content))
         if data.get("uvmerge_plan") != FORMAT:
             raise plans.Misfit(f"its format is {data.get('uvmerge_plan')!r}, not {FORMAT}")
         if data.get("versions") != manifest.versions():
@@ -139,7 +155,7 @@ def read(path: Reference) -> PlanFile:
         raise InputRefused(path, f"is no plan that this uvmerge reads: {words}", _DO) from error
     if not runs or references.keys() != runs[0].plan.inputs.keys():
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
-    return PlanFile(source, references, runs[0].said["device"], shared, runs)
+    return PlanFile(path, references, runs[0].said["device"], shared, runs)
 
 
 def _run(data: Mapping[str, Any]) -> Run:

@@ -22,6 +22,7 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff, plan_file
+from .engines import refuse_no_engine
 from .finished import finished_runs
 from .recipes import loaded
 from .settings import RunSettings, SweepSettings, Watch, shows, split_all
@@ -188,6 +189,7 @@ def run_all(
             its result is then None.
     """
     started = time.monotonic()
+    refuse_no_engine(settings)
     surgery = Surgery(settings, watch)
     with surgery.opened([out for _, out in tasks], references) as checkpoints:
         planned = surgery.planned(tasks, checkpoints)

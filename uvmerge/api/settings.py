@@ -24,6 +24,8 @@ from ..errors import UsageError
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
 from ..text import brief
 from .machine_options import (
+    Address,
+    Engine,
     FactorsFolder,
     Memory,
     Workers,
@@ -113,7 +115,7 @@ class MachineSettings(OpenSettings):
     memory: Memory = None
     factors: FactorsFolder = None
 
-    def engine(self, *, needs_torch: bool = True) -> Settings:
+    def computing(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
 
         Args:
@@ -196,6 +198,8 @@ class SweepSettings(ComputeSettings):
         Option("write the plan to FILE and stop: `uvmerge work FILE` does a share of it",
                parse=parse_plan, accepts="str | Path", metavar="FILE", group=MACHINE),
     ] = None  # fmt: skip
+    engine: Engine = "local"
+    address: Address = None
 
     @property
     def ids(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE, FINETUNED, mirrored, spelled
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
-from ..engine.local import jobs, run as run_plans
+from ..engine.local import jobs
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
@@ -38,6 +38,7 @@ from ..plan import planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import fetching
+from .engines import carried_out
 from .heap import collected_later
 from .opening import opened, refuse_changed_inputs
 from .runs import Planned, Run, head_of, refuse_full_disk
@@ -56,6 +57,11 @@ class Surgery:
         self.phases = Phases()
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched from the Hub
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other machines compute."""
+        return self.settings.plan is not None or self.settings.engine == "ray"
 
     @contextmanager
     def opened(
@@ -103,9 +109,9 @@ class Surgery:
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
-            elsewhere = self.settings.plan is not None and self.settings.device != "auto"
+            elsewhere = self.is_elsewhere and self.settings.device != "auto"
             computes = needs_torch and not self.settings.dry_run and not elsewhere
-            engine = self.settings.engine(needs_torch=computes)
+            engine = self.settings.computing(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(checkpoints)
             self.shares = fetching.to_fetch(plans, checkpoints)
@@ -150,8 +156,9 @@ class Surgery:
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
         refuse_full_disk(runs, sides)
-        refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
-        if self.shares and self.settings.plan is None:
+        if not self.is_elsewhere:
+            refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
+        if self.shares and not self.is_elsewhere:
             with self.phases.timed("fetch"):
                 fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
@@ -189,12 +196,13 @@ class Surgery:
         plans = [each.plan for each in runs]
         work = sum(job.work for job in jobs(plans))
         with (
+            carried_out(self, runs, checkpoints, stagings, engine) as carry_out,
             self.phases.timed("edit"),
             self.progress.bar(work, self.control),
             self.control.listen(),
         ):
             try:
-                records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
+                records = carry_out()
             except NonfiniteRefused:  # if the values are still those of the opened files
                 refuse_changed_inputs(checkpoints)
                 for staging in stagings:

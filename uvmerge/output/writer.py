@@ -67,14 +67,18 @@ class Staging:
         self._files: dict[str, _Planned] = {}  # weight files
         self._sides: set[str] = set()  # names of the other files
         self._mutex = threading.Lock()
-        self._root = root
+        self._root, self._resumes = root, False
+        self._begin(root, head, journal)
+        self._tree = root.folder(FOLDER, create=True)
+
+    def _begin(self, root: Tree, head: dict[str, Any], journal: str) -> None:
+        """Take up the journal and the folder of an earlier run, or begin a journal."""
         self._resumes = root.status(journal) is not None
         if self._resumes:
             self._claimed = read_journal(root, head, journal)
         else:
             write_journal(root, [head], journal)
         publishing.take_up(root)
-        self._tree = root.folder(FOLDER, create=True)
         with root.opened(journal, os.O_WRONLY | os.O_APPEND) as descriptor:
             self._journal_file = open(os.dup(descriptor), "a", encoding="utf-8")  # noqa: SIM115
 
@@ -106,6 +110,10 @@ class Staging:
             self.journal[file, offset] = line
             with self._disk_errors(JOURNAL):
                 self._log(line)
+
+    def claim(self, file: str, offset: int) -> dict[str, Any] | None:
+        """What an earlier run noted of a piece; its bytes may have changed since."""
+        return self._claimed.get((file, offset))
 
     def is_done(
         self, file: str, offset: int, size_bytes: int, labels: Collection[str] = ()
