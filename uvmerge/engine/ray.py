@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -76,8 +77,9 @@ def connected(address: str | None) -> Iterator[Cluster]:
         options |= {"include_dashboard": False, "log_to_driver": False}
     with _same_sigterm():
         try:
+            _refuse_silent(address)
             ray.init(**options, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError, ImportError) as error:
             ray.shutdown()
             raise RunFailed(
                 f"--address {address or 'auto'}",
@@ -88,6 +90,13 @@ def connected(address: str | None) -> Iterator[Cluster]:
         yield Cluster(ray)
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str | None) -> None:
+    """Raise an `OSError` where nothing listens: Ray would end this process."""
+    if address not in (None, "auto", "local"):
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager
@@ -243,13 +252,16 @@ class Cluster:
         return done
 
     def _cancel(self, running: list[Any]) -> None:
-        """End tasks, so that nobody writes any more when the staging folders are given up."""
-        for force in (False, True):
-            for reference in running:
-                with suppress(Exception):
-                    self.ray.cancel(reference, force=force)
-            if running:
-                running = self.ray.wait(running, num_returns=len(running), timeout=END_S)[1]
+        """End tasks, so that nobody writes any more when the staging folders are given up.
+
+        Their processes are ended: one that is interrupted while it imports torch could do nothing else
+        afterwards.
+        """
+        for reference in running:
+            with suppress(Exception):
+                self.ray.cancel(reference, force=True)
+        if running:
+            self.ray.wait(running, num_returns=len(running), timeout=END_S)
 
     def _refuse_too_large(self, work: Sequence[Batch], pending: Sequence[Job]) -> None:
         most = max((int(n["Resources"].get("memory", 0)) for n in self.nodes()), default=0)
