@@ -69,6 +69,8 @@ class _SweepSettings(_ComputeSettings, total=False):
     force: bool
     dry_run: bool
     plan: str | Path | None
+    engine: Literal["local", "ray"]
+    address: str | None
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Shown:
             yield
         finally:
             for place in self.places:
-                with _opened(place) as root:
+                with suppress(InputRefused), _opened(place) as root:  # it may have been given up
                     _forget(root)
 
     def unanswered(self, node: str) -> list[Path]:
