@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow test-oldest test-newest test-consumers check format clean
+.PHONY: demo test test-slow test-oldest test-newest test-consumers test-scale check format clean
 .PHONY: test-hub test-hub-oldest test-hub-mid test-hub-newest
 
 demo: $(STAMP)
@@ -13,7 +13,7 @@ demo: $(STAMP)
 
 # Two processes, each with one thread for linear algebra: more threads stall on a loaded machine.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not consumers"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not consumers and not scale"
 
 test-slow: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
@@ -24,7 +24,7 @@ test-slow: $(VENV)/installed-test
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 OLDEST ?= $(or $(lastword $(wildcard $(PYENV)/3.10.*/bin/python)),python3.10)
 NEWEST ?= $(or $(lastword $(wildcard $(PYENV)/3.13.*/bin/python)),python3.13)
-TESTS ?= -m "not slow and not consumers"
+TESTS ?= -m "not slow and not consumers and not scale"
 
 test-oldest: .venv-oldest/installed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 $(TESTS)
@@ -46,6 +46,9 @@ test-hub: test-hub-oldest test-hub-mid test-hub-newest
 
 test-hub-oldest test-hub-mid test-hub-newest: test-hub-%: .venv-hub-%/installed
 	OMP_NUM_THREADS=1 .venv-hub-$*/bin/python -m pytest $(HUB_TESTS)
+# What needs Ray: clusters of several processes on this machine.
+test-scale: .venv-scale/installed
+	OMP_NUM_THREADS=1 .venv-scale/bin/python -m pytest -m scale
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -110,5 +113,11 @@ $(VENV)/installed-dev: $(STAMP)
 		--editable '.[peft]' pytest pytest-xdist $(HUB_CLIENT_$*)
 	touch $@
 
+.venv-scale/installed: setup.cfg pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv .venv-scale
+	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[ray]' pytest
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers .venv-hub-* demo-out
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers .venv-scale .venv-hub-* demo-out

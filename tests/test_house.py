@@ -145,6 +145,7 @@ def test_the_top_of_the_package_holds_rooms_and_the_ground_alone() -> None:
         ("yaml", {"recipe", "output"}),
         ("matplotlib", {"report"}),
         ("datasets", {"tasks"}),
+        ("ray", {"engine"}),
         ("transformers", {"models", "demo", "training"}),
         ("peft", {"models", "study", "training"}),  # adapters as inputs are merged in models alone
         (
@@ -197,7 +198,14 @@ def test_models_are_loaded_in_one_place() -> None:
 def test_slow_packages_are_never_imported_at_the_top() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imports(path, top_level_only=True)}
-        assert not top & {"transformers", "huggingface_hub", "matplotlib", "datasets", "peft"}, path
+        assert not top & {
+            "transformers",
+            "huggingface_hub",
+            "matplotlib",
+            "datasets",
+            "peft",
+            "ray",
+        }, path
 
 
 def test_operations_do_no_io_and_import_no_torch() -> None:

@@ -78,6 +78,8 @@ class _SweepSettings(_ComputeSettings, total=False):
     dry_run: bool
     plan: str | Path | None
     estimate: bool
+    engine: Literal["local", "ray"]
+    address: str | None
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None

@@ -22,6 +22,7 @@ from ..errors import InputRefused, Interrupted, counted
 from ..hub.download import Share
 from ..operations.options import DEFAULT_TOP
 from ..output import disk, journal, manifest
+from ..output.leftovers import clear_up
 from ..output.lock import lock_of, refuse_held
 from ..output.places import (
     Reference,
@@ -33,7 +34,7 @@ from ..output.places import (
     target_of_file,
 )
 from ..output.single import FileStaging, staged_file
-from ..output.writer import CHUNK_BYTES, clear_up
+from ..output.writer import CHUNK_BYTES
 from ..plan import reads
 from ..plan.anchor import AnchorPlan, plan_anchor, working_set
 from ..recipe.step import RecipeStep
@@ -113,7 +114,7 @@ class Build:
             rank = dict(step.options) or {"top": DEFAULT_TOP}
             with self.phases.timed("plan"), collected_later():
                 plan = plan_anchor(base, rank, step.selection, DTYPES[settings.dtype])
-            engine = settings.engine(needs_torch=not settings.dry_run)
+            engine = settings.computing(needs_torch=not settings.dry_run)
             others = {name: v for name, v in manifest.versions().items() if name != "uvmerge"}
             made_with = {**others, "device": engine.device, "precision": engine.precision}
             layout = _Layout.of(plan, made_with)

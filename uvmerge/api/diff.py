@@ -200,7 +200,7 @@ class _Comparison:
     def engine(self) -> Settings:
         """The settings of the engine."""
         with self.phases.timed("import"):
-            return self.settings.engine()
+            return self.settings.computing()
 
     def answered(
         self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings

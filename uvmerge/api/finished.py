@@ -10,7 +10,7 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import mirrored
 from ..errors import InputRefused
-from ..output import writer
+from ..output import leftovers
 from ..output.finished import Expected, manifest_of
 from ..output.sidefiles import side_files
 from .runs import Planned, Run, head_of
@@ -59,13 +59,13 @@ def finished_runs(
                 continue
             raise
         if content is not None:
-            kept = writer.clear_up(run.target, run.plan.digest)
+            kept = leftovers.clear_up(run.target, run.plan.digest)
             found[run.target] = Finished(content["edited"], kept)
     return found
 
 
 def _is_published(run: Run, checkpoints: Mapping[str, Checkpoint]) -> bool:
-    return writer.is_published(run.target, run.plan.digest, head_of(run, checkpoints))
+    return leftovers.is_published(run.target, run.plan.digest, head_of(run, checkpoints))
 
 
 def _expected(

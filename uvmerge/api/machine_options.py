@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ..errors import UsageError
 from ..operations.options import MACHINE, Option
-from ..text import expanded, parse_size
+from ..text import brief, expanded, parse_size
 
 
 def _parse_memory(value: object) -> int | None:
@@ -41,6 +42,25 @@ def parse_path(value: object) -> Path | None:
     return None if value is None else expanded(str(value))
 
 
+def _parse_address(value: object) -> str | None:
+    if value is not None and not re.fullmatch(r"auto|local|(ray://)?[\w.\[\]:-]+:\d+", str(value)):
+        raise UsageError(
+            "--address", f"'{brief(value)}' is no address of a Ray cluster",
+            "Write auto, local, host:6379 or ray://host:10001.",
+        )  # fmt: skip
+    return None if value is None else str(value)
+
+
+Engine = Annotated[
+    Literal["local", "ray"],
+    Option("who computes: threads of this machine, or the nodes of a Ray cluster", group=MACHINE),
+]
+Address = Annotated[
+    str | None,
+    Option("the Ray cluster: auto (one that runs here), local (a new one), host:port or ray://host:port",
+           parse=_parse_address, accepts="str", metavar="ADDRESS", group=MACHINE,
+           unset="one that runs here, or else a new one"),
+]  # fmt: skip
 Workers = Annotated[
     int,
     Option("matrices computed at once; 0 is one per core, as memory allows", 0, metavar="N",

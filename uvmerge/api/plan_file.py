@@ -95,7 +95,6 @@ def write(
         UsageError: the file lies in an input or cannot be made.
         InputRefused: it is there already.
     """
-    _refuse_put_together(runs[0].plan)
     target = Path(os.path.realpath(path))
     check_apart(target, local_folders(list(references.values())))
     if not target.parent.is_dir() or target.is_dir():
@@ -104,6 +103,18 @@ def write(
         )
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
+    content = packed(runs, references, settings, costs)
+    with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
+        folder.write_whole(target.name, content)
+
+
+def packed(
+    runs: Sequence[Run],
+    references: Mapping[str, Reference],
+    settings: SweepSettings,
+    costs: Sequence[float] | None = None,
+) -> bytes:
+    """The content of the file; see `write`."""
     data = {
         "uvmerge_plan": FORMAT,
         "versions": manifest.versions(),
@@ -118,13 +129,12 @@ def write(
             for run in runs
         ],
     }  # fmt: skip
-    content = json.dumps(data, separators=(",", ":")).encode()
-    with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
-        folder.write_whole(target.name, content)
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
-def _refuse_put_together(plan: Plan) -> None:
-    """Refuse plans whose inputs are put together of several checkpoints before they are read."""
+def refuse_put_together(plan: Plan) -> None:
+    """Refuse a plan that no other machine can carry out: of inputs put together of several checkpoints
+    before they are read, or of an adapter."""
     recipe = plan.recipe
     what = {
         "an adapter": plan.emission is not None,
@@ -134,7 +144,8 @@ def _refuse_put_together(plan: Plan) -> None:
     }
     for kind, is_one in what.items():
         if is_one:
-            raise UsageError("--plan", f"cannot share out {kind}", "Leave it out: run it at once.")
+            do = "Leave out --plan and --engine ray."
+            raise UsageError("plan", f"only one machine can make {kind}", do)
 
 
 def read(path: Reference) -> PlanFile:
@@ -150,8 +161,17 @@ def read(path: Reference) -> PlanFile:
         )
     if source.stat().st_size > LIMIT_BYTES:
         raise InputRefused(path, "is too large for a plan", _DO)
+    return unpacked(source.read_bytes(), source)
+
+
+def unpacked(content: bytes, path: Path) -> PlanFile:
+    """The plans in the content of a file; `path` is for messages.
+
+    Raises:
+        InputRefused: as `read`.
+    """
     try:
-        data = plans.mapping(json.loads(source.read_bytes()))
+        data = plans.mapping(json.loads(content))
         if data.get("uvmerge_plan") != FORMAT:
             raise plans.Misfit(f"its format is {data.get('uvmerge_plan')!r}, not {FORMAT}")
         if data.get("versions") != manifest.versions():
@@ -167,7 +187,7 @@ def read(path: Reference) -> PlanFile:
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
     if costs is not None and not _fit(costs, len(jobs([run.plan for run in runs]))):
         raise InputRefused(path, "is no plan that this uvmerge reads: its costs do not fit", _DO)
-    return PlanFile(source, references, runs[0].said["device"], shared, runs, costs)
+    return PlanFile(path, references, runs[0].said["device"], shared, runs, costs)
 
 
 def _fit(costs: Sequence[float], count: int) -> bool:

@@ -26,6 +26,7 @@ from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from ..text import duration, expanded, inert, size, two_lines
 from . import diff, plan_file, storing, vocabularies
+from .engines import refuse_no_engine
 from .estimate import Estimate
 from .finished import finished_runs
 from .recipes import loaded
@@ -217,6 +218,7 @@ def run_all(
         keep_same: whether an OUT that already holds the same output is kept even with `overwrite`;
             its result is then None.
     """
+    refuse_no_engine(settings)
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
@@ -239,6 +241,8 @@ def run_opened(
     """`run_all` on checkpoints that are open."""
     started, settings = surgery.started, surgery.settings
     planned = surgery.planned(tasks, checkpoints)
+    if surgery.is_elsewhere:
+        plan_file.refuse_put_together(planned.runs[0].plan)
     taken = surgery.estimated(planned, checkpoints) if settings.estimate else None
     if taken is not None and settings.plan is None:
         return [Result(None, each.plan, estimate=taken) for each in planned.runs]

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.roles import BASE, FINETUNED, mirrored
 from ..engine.settings import Settings
 from ..output import disk, journal, manifest
+from ..output.commands import Command, after_adapter, after_edit
 from ..output.places import Reference
 from ..output.sidefiles import SideFile, Sides
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
+from . import emitting
 from .opening import states
+from .settings import SweepSettings
 
 # Ends of the names of classes that generate text.
 GENERATING = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
@@ -74,3 +78,30 @@ def generates_text(config: Mapping[str, Any]) -> bool:
     classes = config.get("architectures")
     named = classes if isinstance(classes, list) else []
     return any(str(each).endswith(GENERATING) for each in named)
+
+
+def said_of(plan: Plan, engine: Settings, settings: SweepSettings) -> dict[str, str]:
+    """The settings that decide the bytes of an output, as the manifest holds them."""
+    device = engine.device if plan.needs_torch else "none"
+    precision = engine.precision if plan.needs_torch else "exact"
+    ids = {f"{role}_id": hub_id for role, hub_id in settings.ids.items()}
+    chosen = {"max_shard_size": settings.max_shard_size, "nonfinite": settings.nonfinite}
+    others = {k: str(v) for k, v in chosen.items() if v not in (None, "refuse")}
+    emit = emitting.said(plan.emission)
+    return {"device": device, "precision": precision, **others, **emit, **ids}
+
+
+def following(
+    run: Run, references: Mapping[str, Reference], checkpoints: Mapping[str, Checkpoint]
+) -> tuple[Command, ...]:
+    """What to do with the output of a run."""
+    named = {role: str(reference) for role, reference in references.items()}
+    if emission := run.plan.emission:
+        return after_adapter(named.get(emission.against), str(run.out))
+    is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
+    return after_edit(
+        None if is_baseline else named.get(BASE),
+        named.get(FINETUNED),
+        str(run.out),
+        generates=generates_text(checkpoints[mirrored(checkpoints)].config),
+    )

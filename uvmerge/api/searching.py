@@ -46,8 +46,8 @@ HEAD, FORMAT = "search.json", 1
 class _CheckpointSettings(SweepSettings):
     """How a checkpoint of a search is made: as by `run`, with factors that serve every setting."""
 
-    def engine(self, *, needs_torch: bool = True) -> Settings:
-        return replace(super().engine(needs_torch=needs_torch), keeps_whole_factors=True)
+    def computing(self, *, needs_torch: bool = True) -> Settings:
+        return replace(super().computing(needs_torch=needs_torch), keeps_whole_factors=True)
 
 
 class Search:

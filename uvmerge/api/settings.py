@@ -24,6 +24,8 @@ from ..errors import UsageError
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option, Parameter, did_you_mean
 from ..text import brief
 from .machine_options import (
+    Address,
+    Engine,
     FactorsFolder,
     Memory,
     Workers,
@@ -113,7 +115,7 @@ class MachineSettings(OpenSettings):
     memory: Memory = None
     factors: FactorsFolder = None
 
-    def engine(self, *, needs_torch: bool = True) -> Settings:
+    def computing(self, *, needs_torch: bool = True) -> Settings:
         """These settings as the engine takes them, with the devices of this machine.
 
         Args:
@@ -232,6 +234,8 @@ class SweepSettings(ComputeSettings):
         Option("print what the plan takes, from a short calibration of this machine, and write no"
                " output", group=MACHINE),
     ] = False  # fmt: skip
+    engine: Engine = "local"
+    address: Address = None
 
     @property
     def ids(self) -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from ..checkpoint.anatomy import anatomy_of
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.roles import BASE, FINETUNED, mirrored, spelled
+from ..checkpoint.roles import mirrored, spelled
 from ..checkpoint.ties import equal_tensors
 from ..engine.crew import available_memory, refuse_too_large
-from ..engine.local import jobs, run as run_plans
+from ..engine.local import jobs
 from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
@@ -25,7 +25,7 @@ from ..hub.ranged import owner_of
 from ..hub.references import with_adapter
 from ..output import journal, manifest, writer
 from ..output.card import card
-from ..output.commands import Command, after_adapter, after_edit
+from ..output.commands import Command
 from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
 from ..output.places import Reference, check_all_apart, check_out, local_folders
@@ -35,10 +35,11 @@ from ..plan import merges, planner as planning, preflight, reads, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import emitting, fetching, storing, vocabularies
+from .engines import carried_out
 from .estimate import Estimate, estimate
 from .heap import collected_later
 from .opening import opened_for, refuse_changed_inputs, say_folders
-from .runs import Planned, Run, generates_text, head_of, refuse_full_disk
+from .runs import Planned, Run, following, head_of, refuse_full_disk, said_of
 from .settings import SweepSettings, Watch
 from .storing import target_for
 
@@ -54,6 +55,11 @@ class Surgery:
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched
         self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other machines compute."""
+        return self.settings.plan is not None or self.settings.engine == "ray"
 
     @contextmanager
     def opened(
@@ -111,14 +117,14 @@ class Surgery:
             plans = [self._plan(recipe, checkpoints, sides) for recipe in recipes]
         needs_torch = any(plan.needs_torch for plan in plans)
         with self.phases.timed("import"):
-            elsewhere = self.settings.plan is not None and self.settings.device != "auto"
+            elsewhere = self.is_elsewhere and self.settings.device != "auto"
             computes = needs_torch and not self.settings.dry_run and not elsewhere
-            engine = self.settings.engine(needs_torch=computes)
+            engine = self.settings.computing(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
             self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
         runs = [
-            Run(recipe, plan, out, target_for(out), self._said(plan, engine), samples)
+            Run(recipe, plan, out, target_for(out), said_of(plan, engine, self.settings), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)
         ]
         return Planned(runs, sides, engine)
@@ -130,7 +136,7 @@ class Surgery:
 
     def estimated(self, planned: Planned, checkpoints: Mapping[str, Checkpoint]) -> Estimate:
         """What the runs will take on this machine."""
-        engine = self.settings.engine()
+        engine = self.settings.computing()
         with self.phases.timed("calibrate"):
             return estimate([each.plan for each in planned.runs], checkpoints, engine,
                             planned.runs[0].target)  # fmt: skip
@@ -165,11 +171,11 @@ class Surgery:
         runs = [replace(each, head=head_of(each, checkpoints)) for each in runs]
         for each in runs:
             journal.check_unfinished(each.target, each.plan.digest, each.head, overwrite)
-        carried_out_here = self.settings.plan is None
-        if carried_out_here:
+        if self.settings.plan is None:
             refuse_full_disk(runs, sides)
+        if not self.is_elsewhere:
             refuse_too_large(jobs([each.plan for each in runs]), planned.engine)
-        if self.shares and carried_out_here:
+        if self.shares and not self.is_elsewhere:
             with self.phases.timed("fetch"):
                 fetching.fetch(self.shares, self.progress, self.control)
         if self.settings.factors is not None and any(each.plan.edits for each in runs):
@@ -207,12 +213,13 @@ class Surgery:
         plans = [each.plan for each in runs]
         work = sum(job.work for job in jobs(plans))
         with (
+            carried_out(self, runs, checkpoints, stagings, engine) as carry_out,
             self.phases.timed("edit"),
             self.progress.bar(work, self.control),
             self.control.listen(),
         ):
             try:
-                records = run_plans(plans, checkpoints, stagings, engine, self.control, self.phases)
+                records = carry_out()
             except NonfiniteRefused:  # if the values are still those of the opened files
                 refuse_changed_inputs(checkpoints)
                 for staging in stagings:
@@ -260,29 +267,7 @@ class Surgery:
 
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
-        named = {role: str(reference) for role, reference in self.references.items()}
-        if emission := run.plan.emission:
-            return after_adapter(named.get(emission.against), str(run.out))
-        is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
-        return after_edit(
-            None if is_baseline else named.get(BASE),
-            named.get(FINETUNED),
-            str(run.out),
-            generates=generates_text(checkpoints[mirrored(checkpoints)].config),
-        )
-
-    def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
-        """The settings that decide the bytes of the output, as the manifest holds them."""
-        device = engine.device if plan.needs_torch else "none"
-        precision = engine.precision if plan.needs_torch else "exact"
-        ids = {f"{role}_id": hub_id for role, hub_id in self.settings.ids.items()}
-        chosen = {
-            "max_shard_size": self.settings.max_shard_size,
-            "nonfinite": self.settings.nonfinite,
-        }
-        others = {k: str(v) for k, v in chosen.items() if v not in (None, "refuse")}
-        emit = emitting.said(plan.emission)
-        return {"device": device, "precision": precision, **others, **emit, **ids}
+        return following(run, self.references, checkpoints)
 
     def _plan(
         self,

@@ -18,7 +18,13 @@ from .options import setting_options, talk_options
 from .surgery import say_written
 from .talk import called
 
-_LEFT_OUT = ("plan", "dry_run", "report")  # options that a command does not have under `plan`
+_LEFT_OUT = (
+    "plan",
+    "dry_run",
+    "report",
+    "engine",
+    "address",
+)  # options that a command does not have under `plan`
 _FILE = Argument(
     ["file"], metavar="PLAN", type=Text(str, "plan", files),
     rows=[("PLAN", "The file that `uvmerge plan` wrote.")],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -130,33 +130,55 @@ def run(
             as they are loaded; after the first such tensor the others are only looked at.
         RunFailed: a tensor could not be edited, or what was edited is not what was planned.
     """
-    for plan, staging in zip(plans, stagings, strict=True):
-        for file in plan.files:
-            staging.create_file(file.name, file.header, file.size_bytes)
+    create_files(plans, stagings)
+    with worker_for(plans, checkpoints, stagings, settings, phases) as worker:
+        pending = jobs(plans) if share is None else share
+        Crew(worker.do, worker.prepare_thread, settings, control).work_off(
+            [job for job in pending if job.action == "copy"],
+            [job for job in pending if job.action != "copy"],
+        )
+    if not control.stop.is_set():
+        if worker.nonfinite:
+            raise nonfinite_refusal(plans, worker.nonfinite)
+        if share is None:
+            return records_of_all(plans, stagings)
+    return [records_of(staging) for staging in stagings]
+
+
+@contextmanager
+def worker_for(
+    plans: Sequence[Plan],
+    checkpoints: Mapping[str, Checkpoint],
+    stagings: Sequence[Staging],
+    settings: Settings,
+    phases: Phases,
+) -> Iterator[_Worker]:
+    """What does jobs of these plans, in any thread that it has prepared."""
     with ExitStack() as stack:
         editor = None
         if any(plan.needs_torch for plan in plans):
             from . import compute
 
             editor = stack.enter_context(compute.editor(plans, checkpoints, settings, phases))
-        worker = _Worker(checkpoints, stagings, editor, phases)
-        pending = jobs(plans) if share is None else share
-        Crew(
-            worker.do, None if editor is None else editor.prepare_thread, settings, control
-        ).work_off(
-            [job for job in pending if job.action == "copy"],
-            [job for job in pending if job.action != "copy"],
-        )
+        yield _Worker(checkpoints, stagings, editor, phases)
+
+
+def create_files(plans: Sequence[Plan], stagings: Sequence[Staging]) -> None:
+    """Make every weight file of each plan in its staging folder, with its header."""
+    for plan, staging in zip(plans, stagings, strict=True):
+        for file in plan.files:
+            staging.create_file(file.name, file.header, file.size_bytes)
+
+
+def records_of_all(plans: Sequence[Plan], stagings: Sequence[Staging]) -> list[dict[str, Any]]:
+    """Per plan, the records of its edited matrices, each of which has to have one."""
     records = [records_of(staging) for staging in stagings]
-    if not control.stop.is_set():
-        if worker.nonfinite:
-            raise _nonfinite_refusal(plans, worker.nonfinite)
-        for plan, record in zip(plans, records, strict=True) if share is None else ():
-            refuse_other_edits(plan, record)
+    for plan, record in zip(plans, records, strict=True):
+        refuse_other_edits(plan, record)
     return records
 
 
-def _nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> NonfiniteRefused:
+def nonfinite_refusal(plans: Sequence[Plan], names: Collection[str]) -> NonfiniteRefused:
     """The error for edits with NaN or Inf in an operand: their tensors, in the order of the plans."""
     ordered = dict.fromkeys(step.tensor for plan in plans for step in plan.edits)
     return NonfiniteRefused(
@@ -205,7 +227,13 @@ class _Worker:
         self.editor, self.phases = editor, phases
         self.nonfinite: set[str] = set()
 
+    @property
+    def prepare_thread(self) -> Callable[[], None] | None:
+        """What a thread that computes calls first; None where nothing is computed."""
+        return None if self.editor is None else self.editor.prepare_thread
+
     def do(self, job: Job) -> None:
+        """Do one job, unless an earlier run has."""
         first = job.steps[0]
         if self.nonfinite:
             if job.action == "edit" and not self._are_finite(job):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,12 @@ class Phases:
         finally:
             with self._mutex:
                 spent = time.perf_counter() - started
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what was spent elsewhere."""
+        with self._mutex:
+            for name, spent in seconds.items():
                 self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
 

@@ -30,7 +30,11 @@ _OLD = re.compile(r"new-\d+|old-\d+")
 _FOLDERS = re.compile(rf"{FOLDER}|{_TRASH}|{_OLD.pattern}")
 # Of a process that does a share: its rank, the number of ranks, and a number drawn at its start.
 RANK_JOURNAL = re.compile(r"rank-(\d+)-of-(\d+)-[0-9a-f]{8}\.jsonl")
-_FILES = re.compile(rf"({re.escape(JOURNAL)}|{RANK_JOURNAL.pattern})(\.new)?|{re.escape(FACTORS)}")
+# By which nodes of a cluster show that they see the folder (see `lent`).
+SEEN = re.compile(r"seen-[0-9a-f]{16}(-[0-9a-f]{1,64})?")
+_FILES = re.compile(
+    rf"({re.escape(JOURNAL)}|{RANK_JOURNAL.pattern}|{SEEN.pattern})(\.new)?|{re.escape(FACTORS)}"
+)
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -86,7 +90,9 @@ def _refuse_foreign(root: Tree) -> None:
         )
     for name in root.names():
         found = root.status(name)
-        mode = 0 if found is None else found.st_mode
+        if found is None:  # another process has just renamed or removed it
+            continue
+        mode = found.st_mode
         expected = _FOLDERS if stat.S_ISDIR(mode) else _FILES if stat.S_ISREG(mode) else None
         if expected is None or not expected.fullmatch(name):
             raise InputRefused(
@@ -170,8 +176,8 @@ def clear_up(root: Tree, out: Path) -> Path | None:
             else:
                 kept = out.with_name(_free_name(parent, f"{out.name}.uvmerge-old-"))
                 root.rename(name, parent, kept.name)
-        ranks = [name for name in root.names() if name.startswith("rank-")]
-        for name in (FOLDER, FACTORS, *ranks, f"{JOURNAL}.new", JOURNAL):
+        others = [name for name in root.names() if name.startswith(("rank-", "seen-"))]
+        for name in (FOLDER, FACTORS, *others, f"{JOURNAL}.new", JOURNAL):
             root.remove(name)
         os.rmdir(root.path.name, dir_fd=parent.descriptor)
     return kept

@@ -38,6 +38,7 @@ from .journal import (
     staging_root,
     write_journal,
 )
+from .leftovers import discard
 from .lock import lock_of, locked
 from .places import check_out
 from .publishing import FOLDER, JOURNAL
@@ -64,14 +65,18 @@ class Staging:
         self._files: dict[str, _Planned] = {}  # weight files
         self._sides: set[str] = set()  # names of the other files
         self._mutex = threading.Lock()
-        self._root = root
+        self._root, self._resumes = root, False
+        self._begin(root, head, journal)
+        self._tree = root.folder(FOLDER, create=True)
+
+    def _begin(self, root: Tree, head: dict[str, Any], journal: str) -> None:
+        """Take up the journal and the folder of an earlier run, or begin a journal."""
         self._resumes = root.status(journal) is not None
         if self._resumes:
             self._claimed = read_journal(root, head, journal)
         else:
             write_journal(root, [head], journal)
         publishing.take_up(root)
-        self._tree = root.folder(FOLDER, create=True)
         with root.opened(journal, os.O_WRONLY | os.O_APPEND) as descriptor:
             self._journal_file = open(os.dup(descriptor), "a", encoding="utf-8")  # noqa: SIM115
 
@@ -108,6 +113,10 @@ class Staging:
             self.journal[file, offset] = line
             with self._disk_errors(JOURNAL):
                 self._log(line)
+
+    def claim(self, file: str, offset: int) -> dict[str, Any] | None:
+        """What an earlier run noted of a piece; its bytes may have changed since."""
+        return self._claimed.get((file, offset))
 
     def is_done(
         self, file: str, offset: int, size_bytes: int, labels: Collection[str] = ()
@@ -310,39 +319,11 @@ def prepared(
         check_unfinished(out, digest, head, overwrite)
         for other in staging_folders(out):
             if other != place and (overwrite or publishing.is_bare(other)):
-                _discard(other, out)
+                discard(other, out)
         if overwrite and place.exists():
             with publishing.opened(place) as root:
                 begun = has_head(root, head)
             if not begun:
-                _discard(place, out)
+                discard(place, out)
         with publishing.opened(place) as root:
             yield root
-
-
-def is_published(out: Path, digest: str, head: dict[str, Any]) -> bool:
-    """Whether a run with this head has published OUT and was killed before it cleared up."""
-    place = staging_root(out, digest)
-    if not publishing.is_published(place, out):
-        return False
-    with publishing.opened(place) as root:
-        return has_head(root, head)
-
-
-def clear_up(out: Path, digest: str) -> Path | None:
-    """Remove what a run that was killed after publishing has left beside OUT.
-
-    Returns:
-        The new path of an old OUT that holds files of others; None where there was none.
-    """
-    place, lock = staging_root(out, digest), lock_of(out)
-    if not any(map(os.path.lexists, (place, lock))):
-        return None
-    with disk_errors(out, out.parent), locked(lock):
-        return _discard(place, out) if os.path.lexists(place) else None
-
-
-def _discard(place: Path, out: Path) -> Path | None:
-    """Remove a staging folder; an old OUT in it that holds files of others stays beside OUT."""
-    with publishing.opened(place) as root:
-        return publishing.clear_up(root, out)

@@ -1,0 +1,68 @@
+"""What the workers of a cluster are handed of a run: plans, inputs, and where they write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.folder import Checkpoint
+from ..engine.settings import Settings
+from ..output.journal import staging_root
+from ..output.lent import LentStaging, Shown, hashed, lent
+from ..output.places import Reference, local_folders
+from ..plan.steps import Plan
+from . import plan_file
+from .runs import Run
+from .settings import SweepSettings
+
+
+@dataclass(frozen=True)
+class Handout:
+    """See `engine.ray.Handout`.
+
+    Attributes:
+        content: of a file of the plans.
+    """
+
+    content: bytes
+    settings: Settings
+    token: str
+    numbers: Mapping[str, str]
+    folders: Sequence[str]
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[list[Plan], dict[str, Checkpoint], list[LentStaging]]]:
+        """Plans, inputs by role, and the staging folder of each plan.
+
+        Raises:
+            InputRefused: an input is another one here, or other versions are installed.
+        """
+        planned = plan_file.unpacked(self.content, Path("the plan"))
+        with ExitStack() as stack:
+            checkpoints = stack.enter_context(planned.opened())
+            stagings = [
+                stack.enter_context(lent(run.target, staging_root(run.target, run.plan.digest)))
+                for run in planned.runs
+            ]
+            yield planned.plans, checkpoints, stagings
+
+
+def handout(
+    runs: Sequence[Run],
+    references: Mapping[str, Reference],
+    settings: SweepSettings,
+    engine: Settings,
+    shown: Shown,
+) -> Handout:
+    """What workers are handed of `runs`, each of which computes one matrix at a time."""
+    devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
+    factors = None if engine.factors is None else engine.factors.absolute()
+    return Handout(
+        plan_file.packed(runs, references, settings),
+        Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
+        shown.token,
+        {place: hashed(number) for place, number in shown.numbers.items()},
+        [str(folder.absolute()) for folder in local_folders(list(references.values()))],
+    )
