@@ -334,7 +334,7 @@ def test_overwrite_replaces_an_output_and_takes_its_index_away_first(
     assert held(moto_port) == on_disk(pair, tmp_path)
     assert reader.polls > 3 and not reader.wrong
     client(moto_port).put_object(Bucket="outs", Key="repaired/other.safetensors", Body=b"1")
-    with pytest.raises(uvmerge.InputRefused, match="did not write.*other.safetensors"):
+    with pytest.raises(uvmerge.InputRefused, match=r"did not write.*other\.safetensors"):
         restored(overwrite=True)
 
 

@@ -59,9 +59,9 @@ def refuse_for(outs: Sequence[Reference], option: str) -> None:
         )
 
 
-def of_stores(commands: Iterable[Command]) -> tuple[Command, ...]:
-    """Of commands that follow an edit those that read an object store."""
-    return tuple(each for each in commands if each.words[1] == "diff")
+def readable(out: Reference, commands: tuple[Command, ...]) -> tuple[Command, ...]:
+    """Of commands that follow an edit those that can read OUT."""
+    return tuple(each for each in commands if not is_store(out) or each.words[1] == "diff")
 
 
 def check(run: Run, overwrite: bool, progress: Progress) -> None:

@@ -31,7 +31,6 @@ from ..output.places import (
     Reference,
     check_all_apart,
     check_out,
-    is_store,
     local_folders,
 )
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
@@ -245,22 +244,16 @@ class Surgery:
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
 
-    def sent(self, run: Run) -> None:
-        """Send an output that is to lie in an object store."""
-        with self.phases.timed("send"):
-            storing.upload(run, self.settings.overwrite, self.progress, self.control)
-
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         named = {role: str(reference) for role, reference in self.references.items()}
         is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
-        found = after_edit(
+        return after_edit(
             None if is_baseline else named.get(BASE),
             named.get(FINETUNED),
             str(run.out),
             generates=generates_text(checkpoints[mirrored(checkpoints)].config),
         )
-        return storing.of_stores(found) if is_store(run.out) else found
 
     def _said(self, plan: Plan, engine: Settings) -> dict[str, str]:
         """The settings that decide the bytes of the output, as the manifest holds them."""
