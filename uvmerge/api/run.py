@@ -237,8 +237,8 @@ def run_all(
                     was_there=not is_store(each.out),
                     next=storing.readable(each.out, surgery.following(each, checkpoints)),
                 )  # fmt: skip
-        with surgery.phases.timed("send"):
-            for each in planned.runs:
+        for each in (run for run in planned.runs if is_store(run.out)):
+            with surgery.phases.timed("send"):
                 storing.upload(each, settings.overwrite, surgery.progress, surgery.control)
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)

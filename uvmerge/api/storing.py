@@ -73,14 +73,12 @@ def check(run: Run, overwrite: bool, progress: Progress) -> None:
 
 
 def upload(run: Run, overwrite: bool, progress: Progress, control: Control) -> None:
-    """Send a finished output to its store, and remove it here; one on this disk stays.
+    """Send a finished output to its store, and remove it here.
 
     Raises:
         Interrupted: `control` was stopped; the same command sends what is left.
         RunFailed: the store did not take it.
     """
-    if not is_store(run.out):
-        return
     with progress.phase("sending", run.plan.bytes_out) as advance:
 
         def came(count: int) -> None:
