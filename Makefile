@@ -46,7 +46,7 @@ test-hub: test-hub-oldest test-hub-mid test-hub-newest
 
 test-hub-oldest test-hub-mid test-hub-newest: test-hub-%: .venv-hub-%/installed
 	OMP_NUM_THREADS=1 .venv-hub-$*/bin/python -m pytest $(HUB_TESTS)
-# What needs Ray: clusters of several processes on this machine.
+# What needs Ray or a server that speaks S3: several processes on this machine, and moto.
 test-scale: .venv-scale/installed
 	OMP_NUM_THREADS=1 .venv-scale/bin/python -m pytest -m scale
 
@@ -116,7 +116,7 @@ $(VENV)/installed-dev: $(STAMP)
 .venv-scale/installed: setup.cfg pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv .venv-scale
 	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[ray]' pytest
+		--constraint constraints.txt --editable '.[test,ray,s3]' 'moto[s3,server]>=5'
 	touch $@
 
 clean:

@@ -48,6 +48,7 @@ def test_from_and_to_a_store_gives_the_bytes_of_a_run_on_disk(bucket: str, tmp_p
     local = tmp_path / "there" / "repaired"
     uvmerge.restore(tmp_path / "base", tmp_path / "finetuned", local, top=0.2)
     assert done.out == out and done.as_data()["out"] == out
+    assert [each.words[1] for each in done.next] == ["diff"]  # `check` reads no store
     assert held("/bucket/repaired") == {path.name: path.read_bytes() for path in local.iterdir()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "finetuned", "hf", "there"]
     with pytest.raises(uvmerge.InputRefused, match="is not empty"):
@@ -76,6 +77,8 @@ def test_commands_that_write_to_this_disk_alone_say_so(bucket: str, capsys: Caps
         done = uv(capsys, "restore", *pair, f"{bucket}/out", "--top", "0.2", option, "here")
         assert done.code == 2 and f"{option}: needs an OUT on this disk" in done.err
     assert not Path("here").exists()
+    done = uv(capsys, "check", pair[0])
+    assert done.code == 2 and "which this command does not read" in done.err
 
 
 def test_without_the_extra_one_line_says_what_to_install(

@@ -25,6 +25,7 @@ boto3 = pytest.importorskip("boto3")
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
 
+pytestmark = pytest.mark.scale
 DROPS = 5
 INDEX = "model.safetensors.index.json"
 Capsys = pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from ..checkpoint.stacks import layer_counts
 from ..engine.settings import Control
 from ..errors import InputRefused, ProblemsFound, UsageError, listed
 from ..output import manifest
-from ..output.places import Reference
+from ..output.places import Reference, is_store
 from ..output.sidefiles import module_folders
 from ..plan import reads
 from ..text import expanded, folder_meant, inert, two_lines
@@ -78,6 +78,9 @@ def check(
         UsageError: `against` is the base of the output, or another input that it does not mirror.
     """
     opening = OpenSettings.read(settings)
+    if is_store(out):
+        do = "Copy it to a folder on this disk first."
+        raise UsageError(str(out), "is in an object store, which this command does not read", do)
     folder = expanded(out)
     _refuse_no_checkpoint(folder)
     problems: list[str] = []

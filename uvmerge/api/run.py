@@ -271,16 +271,20 @@ def run_opened(
                     kept = surgery.published(each, checkpoints, staging, record, sides)
                     results[each.target] = Result(
                         storing.shown(each.out), each.plan, record, 0.0, kept, False,
-                        surgery.phases.seconds, surgery.following(each, checkpoints), surgery.fetched,
+                        surgery.phases.seconds,
+                        storing.readable(each.out, surgery.following(each, checkpoints)),
+                        surgery.fetched,
                     )  # fmt: skip
     for each in planned.runs if not keep_same else ():
         if there := finished.get(each.target):
             results[each.target] = Result(
                 storing.shown(each.out), each.plan, there.edits, kept=there.kept,
-                was_there=not is_store(each.out), next=surgery.following(each, checkpoints),
+                was_there=not is_store(each.out),
+                next=storing.readable(each.out, surgery.following(each, checkpoints)),
             )  # fmt: skip
-    for each in planned.runs:
-        surgery.sent(each)
+    for each in (run for run in planned.runs if is_store(run.out)):
+        with surgery.phases.timed("send"):
+            storing.upload(each, settings.overwrite, surgery.progress, surgery.control)
     seconds = time.monotonic() - started
     found = (results.get(each.target) for each in planned.runs)
     return [result and replace(result, seconds=seconds) for result in found]

@@ -12,6 +12,7 @@ from ..engine.progress import Progress
 from ..engine.settings import Control
 from ..errors import Interrupted, UsageError
 from ..output import manifest
+from ..output.commands import Command
 from ..output.places import Reference, is_store, target_of
 from ..stores import sending
 from ..text import expanded
@@ -58,6 +59,11 @@ def refuse_for(outs: Sequence[Reference], option: str) -> None:
         )
 
 
+def readable(out: Reference, commands: tuple[Command, ...]) -> tuple[Command, ...]:
+    """Of commands that follow an edit those that can read OUT."""
+    return tuple(each for each in commands if not is_store(out) or each.words[1] == "diff")
+
+
 def check(run: Run, overwrite: bool, progress: Progress) -> None:
     """Refuse a prefix that is taken, and say where the output is written first."""
     if is_store(run.out):
@@ -67,14 +73,12 @@ def check(run: Run, overwrite: bool, progress: Progress) -> None:
 
 
 def upload(run: Run, overwrite: bool, progress: Progress, control: Control) -> None:
-    """Send a finished output to its store, and remove it here; one on this disk stays.
+    """Send a finished output to its store, and remove it here.
 
     Raises:
         Interrupted: `control` was stopped; the same command sends what is left.
         RunFailed: the store did not take it.
     """
-    if not is_store(run.out):
-        return
     with progress.phase("sending", run.plan.bytes_out) as advance:
 
         def came(count: int) -> None:

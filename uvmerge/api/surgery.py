@@ -260,11 +260,6 @@ class Surgery:
             with self.progress.phase("flushing", bytes_out) as advance:
                 return staging.publish(advance)
 
-    def sent(self, run: Run) -> None:
-        """Send an output that is to lie in an object store."""
-        with self.phases.timed("send"):
-            storing.upload(run, self.settings.overwrite, self.progress, self.control)
-
     def following(self, run: Run, checkpoints: Mapping[str, Checkpoint]) -> tuple[Command, ...]:
         """What to do with the output of a run."""
         return following(run, self.references, checkpoints)
