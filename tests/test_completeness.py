@@ -118,7 +118,7 @@ def test_a_piece_that_was_never_written_is_seen_wherever_it_lies(
             real(self, job)
 
     monkeypatch.setattr(local._Worker, "do", forgetful)
-    monkeypatch.setattr(local, "_refuse_other_edits", lambda plan, record: None)
+    monkeypatch.setattr(local, "refuse_other_edits", lambda plan, record: None)
     with pytest.raises(uvmerge.RunFailed, match="were never written"):
         uvmerge.interpolate(*pair, scale=0.5)
     assert not pair[2].exists() and len(seen) == 4
@@ -127,8 +127,8 @@ def test_a_piece_that_was_never_written_is_seen_wherever_it_lies(
 def test_an_edit_without_its_record_is_seen(
     pair: faults.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = local._records
-    monkeypatch.setattr(local, "_records", lambda staging: dict(list(real(staging).items())[1:]))
+    real = local.records_of
+    monkeypatch.setattr(local, "records_of", lambda staging: dict(list(real(staging).items())[1:]))
     with pytest.raises(uvmerge.RunFailed, match="is not what was planned: 1 matrix"):
         uvmerge.interpolate(*pair, scale=0.5)
     assert not pair[2].exists()

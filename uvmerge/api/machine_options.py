@@ -16,6 +16,7 @@ def _parse_memory(value: object) -> int | None:
 
 
 def parse_shard_size(value: object) -> int | None:
+    """A size in bytes, from text like `5GB`."""
     return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
 
 
@@ -30,12 +31,14 @@ def _parse_factors(value: object) -> Path | None:
 
 
 def parse_plan(value: object) -> Path | None:
+    """The file of a plan."""
     if value == "":
         raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
     return parse_path(value)
 
 
 def parse_path(value: object) -> Path | None:
+    """A path, `~` expanded."""
     return None if value is None else expanded(str(value))
 
 
