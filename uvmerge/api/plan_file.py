@@ -22,6 +22,7 @@ from ..output.tree import Tree
 from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
+from .heap import collected_later
 from .opening import opened
 from .runs import Run
 from .settings import OpenSettings, SweepSettings
@@ -105,21 +106,22 @@ def write(
         )
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
-    data = {
-        "uvmerge_plan": FORMAT,
-        "versions": manifest.versions(),
-        "references": _pinned(runs[0].plan, references),
-        "settings": {name: getattr(settings, name) for name in _SHARED},
-        "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
-        "runs": [
-            {
-                "out": str(run.target), "said": run.said, "samples": run.samples, "head": run.head,
-                "plan": plans.packed(run.plan),
-            }
-            for run in runs
-        ],
-    }  # fmt: skip
-    content = json.dumps(data, separators=(",", ":")).encode()
+    with collected_later():
+        data = {
+            "uvmerge_plan": FORMAT,
+            "versions": manifest.versions(),
+            "references": _pinned(runs[0].plan, references),
+            "settings": {name: getattr(settings, name) for name in _SHARED},
+            "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
+            "runs": [
+                {
+                    "out": str(run.target), "said": run.said, "samples": run.samples, "head": run.head,
+                    "plan": plans.packed(run.plan),
+                }
+                for run in runs
+            ],
+        }  # fmt: skip
+        content = json.dumps(data, separators=(",", ":")).encode()
     with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
         folder.write_whole(target.name, content)
 
@@ -138,12 +140,14 @@ def read(path: Reference) -> PlanFile:
     if source.stat().st_size > LIMIT_BYTES:
         raise InputRefused(path, "is too large for a plan", _DO)
     try:
-        data = plans.mapping(json.loads(source.read_bytes()))
+        with collected_later():
+            data = plans.mapping(json.loads(source.read_bytes()))
         if data.get("uvmerge_plan") != FORMAT:
             raise plans.Misfit(f"its format is {data.get('uvmerge_plan')!r}, not {FORMAT}")
         if data.get("versions") != manifest.versions():
             raise plans.Misfit(f"it was made by other versions: {_differing(data['versions'])}")
-        runs = [_run(plans.mapping(each)) for each in plans.read_as_list(data.get("runs"))]
+        with collected_later():
+            runs = [_run(plans.mapping(each)) for each in plans.read_as_list(data.get("runs"))]
         shared = SweepSettings.read(plans.mapping(data.get("settings")))
         references = {k: str(v) for k, v in plans.mapping(data.get("references")).items()}
         costs = plans.read_as(tuple[float, ...] | None, data.get("costs"))
