@@ -63,7 +63,7 @@ def test_multiply_adds_are_those_counted_by_hand() -> None:
     expected = 2 * (gram + reduction + left + right) + result
     assert calibration.multiply_adds(step) == pytest.approx(expected)
     work = calibration.work_of(step.blocks[0])
-    assert (work.vectors, work.side) == (pytest.approx(2 * reduction / 2), 40)
+    assert (work.vectors, work.side) == (pytest.approx(2 * reduction / 2), 20)
     turned = edit(View("t", None, None, True, (60, 40)))
     assert calibration.multiply_adds(turned) == pytest.approx(expected)
 

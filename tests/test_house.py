@@ -179,7 +179,7 @@ def test_the_planner_alone_makes_plans_and_nothing_changes_one() -> None:
                     makers.add(path.stem)
                 if called.split(".")[-1] == "replace" and given and given[0].endswith("plan"):
                     changers.add(path.stem)
-    # `file` reads back what was made; `calibration` times edits of smaller tensors.
+    # `file` reads back what was made; `calibration` times a plan of smaller tensors.
     assert (makers, changers) == ({"planner", "file"}, {"calibration"})
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def collected_later() -> Iterator[None]:
     """Switch the collection of cycles off inside the block.
 
-    Reading headers makes a hundred thousand small objects that all stay alive. The collector would
+    Reading headers or plans makes a hundred thousand small objects that all stay alive. The collector would
     look through them again and again, which takes a third of the time.
     """
     was_enabled = gc.isenabled()

@@ -22,6 +22,7 @@ from ..output.tree import Tree
 from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
+from .heap import collected_later
 from .opening import opened_for
 from .runs import Run
 from .settings import SweepSettings
@@ -103,7 +104,8 @@ def write(
         )
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
-    content = packed(runs, references, settings, costs)
+    with collected_later():
+        content = packed(runs, references, settings, costs)
     with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
         folder.write_whole(target.name, content)
 
@@ -171,12 +173,14 @@ def unpacked(content: bytes, path: Path) -> PlanFile:
         InputRefused: as `read`.
     """
     try:
-        data = plans.mapping(json.loads(content))
+        with collected_later():
+            data = plans.mapping(json.loads(content))
         if data.get("uvmerge_plan") != FORMAT:
             raise plans.Misfit(f"its format is {data.get('uvmerge_plan')!r}, not {FORMAT}")
         if data.get("versions") != manifest.versions():
             raise plans.Misfit(f"it was made by other versions: {_differing(data['versions'])}")
-        runs = [_run(plans.mapping(each)) for each in plans.read_as_list(data.get("runs"))]
+        with collected_later():
+            runs = [_run(plans.mapping(each)) for each in plans.read_as_list(data.get("runs"))]
         shared = SweepSettings.read(plans.mapping(data.get("settings")))
         references = {k: str(v) for k, v in plans.mapping(data.get("references")).items()}
         costs = plans.read_as(tuple[float, ...] | None, data.get("costs"))

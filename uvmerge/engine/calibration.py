@@ -43,7 +43,7 @@ class Work:
     Attributes:
         products: of matrices with matrices, and element by element.
         vectors: of matrices with vectors.
-        side: of the matrices that are multiplied with vectors.
+        side: of a full matrix with as many bytes as those that are multiplied with vectors.
     """
 
     products: float
@@ -73,7 +73,8 @@ def work_of(block: Block) -> Work:
     reduction = 2 / 3 * r**3
     count = len(block.operands)
     products = count * (long * r * r / 2 + reduction / 2 + 2 * r * r * k + long * r * k)
-    return Work(products + 2 * long * r * k, count * reduction / 2, r)
+    # Of a symmetric matrix that shrinks, one half is read: on average, as many bytes as of (r/2, r/2).
+    return Work(products + 2 * long * r * k, count * reduction / 2, r // 2)
 
 
 def _decomposes(block: Block) -> bool:

@@ -12,14 +12,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any
 
 from ..errors import UvmergeError
 from ..recipe.recipe import Recipe
 from .layout import OutputFile
 from .steps import Plan, Step
 
-Kind = TypeVar("Kind")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class Misfit(Exception):
@@ -77,15 +78,21 @@ def read_as(kind: Any, data: Any) -> Any:
 
 
 def _packed(value: Any) -> Any:
-    if isinstance(value, bytes):
+    kind = value.__class__
+    if kind in _PLAIN:
+        return value
+    if kind is bytes:
         return b64encode(value).decode("ascii")
-    if isinstance(value, tuple):
-        return [_packed(each) for each in value]
-    if isinstance(value, Mapping):
+    if kind is dict:
         return {key: _packed(each) for key, each in value.items()}
-    if names := _names(value.__class__):
-        return [_packed(getattr(value, name)) for name in names]
-    return value
+    parts = value if kind is tuple else _parts(kind)(value)
+    return [part if part.__class__ in _PLAIN else _packed(part) for part in parts]
+
+
+@cache
+def _parts(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """What gives the values of a dataclass of two fields or more."""
+    return attrgetter(*_names(kind))
 
 
 @cache
@@ -98,7 +105,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     """What reads a value of a type: a plain one, a tuple, `… | None`, or a dataclass of these."""
     if kind is bytes:
         return _bytes
-    if kind in (str, int, float, bool):
+    if kind in _PLAIN:
         return lambda value: _plain(kind, value)
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
