@@ -15,6 +15,7 @@ def _parse_memory(value: object) -> int | None:
 
 
 def parse_shard_size(value: object) -> int | None:
+    """The bytes of a `--max-shard-size`."""
     return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
 
 
@@ -29,12 +30,14 @@ def _parse_factors(value: object) -> Path | None:
 
 
 def parse_plan(value: object) -> Path | None:
+    """The path of the file that `--plan` names."""
     if value == "":
         raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
     return parse_path(value)
 
 
 def parse_path(value: object) -> Path | None:
+    """A path with `~` expanded."""
     return None if value is None else expanded(str(value))
 
 
