@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
-from ..engine import calibration, shares
+from ..engine import shares
 from ..engine.local import Job, jobs
 from ..engine.settings import Settings
 from ..output.places import nearest_folder
@@ -75,6 +75,8 @@ def estimate(
     Args:
         out: the disk is measured in the nearest folder above it that is there.
     """
+    from ..engine import calibration  # imports torch
+
     pending = jobs(plans)
     edits = calibration.seconds_of(plans, pending, settings)
     writing, reading = disk_rates(nearest_folder(out))
