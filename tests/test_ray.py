@@ -100,7 +100,7 @@ def test_the_bytes_are_those_of_the_local_engine(
             done = uvmerge.restore(*pair, out / "restore", top=0.2, engine=engine)
             uvmerge.interpolate(*pair, out / "interpolate", scale=0.5, engine=engine)
             uvmerge.sweep("restore", *pair, out / "sweep", top=[0.1, 0.3], engine=engine)
-            uvmerge.mean(*pair, pair[0], out / "mean", engine=engine)
+            uvmerge.mean(*pair, out / "mean", engine=engine)
             if engine == "ray":
                 assert {"connect", "edit", "decompose", "write"} <= done.phases.keys()
     for name in ("restore", "interpolate", "mean", "sweep/top-0.1", "sweep/top-0.3"):

@@ -75,7 +75,7 @@ def estimate(
     Args:
         out: the disk is measured in the nearest folder above it that is there.
     """
-    from ..engine import calibration
+    from ..engine import calibration  # imports torch
 
     pending = jobs(plans)
     edits = calibration.seconds_of(plans, pending, settings)

@@ -16,7 +16,7 @@ def _parse_memory(value: object) -> int | None:
 
 
 def parse_shard_size(value: object) -> int | None:
-    """A number of bytes, from text like 5GB; None for None."""
+    """The bytes of a `--max-shard-size`."""
     return None if value is None else parse_size(_text_or_number(value), "max-shard-size")
 
 
@@ -31,14 +31,14 @@ def _parse_factors(value: object) -> Path | None:
 
 
 def parse_plan(value: object) -> Path | None:
-    """The path of a file of a plan; None for None."""
+    """The path of the file that `--plan` names."""
     if value == "":
         raise UsageError("--plan", "is empty", "Name a file, like plan.json.")
     return parse_path(value)
 
 
 def parse_path(value: object) -> Path | None:
-    """A path, `~` expanded; None for None."""
+    """A path with `~` expanded."""
     return None if value is None else expanded(str(value))
 
 
