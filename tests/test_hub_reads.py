@@ -14,7 +14,7 @@ from command import uv
 from hub_server import Hub
 
 import uvmerge
-from uvmerge.hub import remote, session
+from uvmerge.hub import ranged, remote, session
 
 pytestmark = pytest.mark.hub
 Capsys = pytest.CaptureFixture[str]
@@ -28,7 +28,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def hub(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(remote, "GAP_BYTES", 256)
-    monkeypatch.setattr(remote, "SAMPLE_GAP_BYTES", 0)
+    monkeypatch.setattr(ranged, "SAMPLE_GAP_BYTES", 0)
     monkeypatch.setattr(session, "_WAITS_S", (0.01, 0.01))
     with hub_server.serving({"org/base": pair[0], "org/sft": pair[1]}) as served:
         hub_server.use(served, tmp_path / "hf", monkeypatch)

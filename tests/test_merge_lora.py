@@ -87,7 +87,7 @@ def test_a_sum_is_accepted_wherever_a_checkpoint_is(models: Path, tmp_path: Path
     files = manifest["inputs"]["finetuned"]["files"]
     assert {"adapter_model.safetensors", "2:adapter_model.safetensors"} < files.keys()
     assert str(models) not in json.dumps(manifest)
-    alone = uvmerge.show(f"{models / 'one'}+{models / 'two'}")  # the base is the one they name
+    alone = uvmerge.show(f"1*{models / 'one'}+{models / 'two'}")  # the base is the one they name
     assert alone["reference"] == "one+two"
 
 

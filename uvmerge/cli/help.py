@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -115,6 +115,32 @@ class Group(click.Group):
         for heading, lines in rows.items():
             with formatter.section(heading):
                 formatter.write_dl(lines)
+
+
+class LateGroup(Group):
+    """A group whose commands are made when one is asked for, so that `uvmerge --help` is quick.
+
+    Attributes:
+        make: makes them.
+    """
+
+    make: Callable[[], Iterable[click.Command]] | None = None
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; None where there is none."""
+        self.filled()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        self.filled()
+        return super().list_commands(ctx)
+
+    def filled(self) -> None:
+        """Make the commands, once."""
+        make, self.make = self.make, None
+        for command in make() if make is not None else ():
+            self.add_command(command)
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]

@@ -145,8 +145,8 @@ def _assemble() -> UvmergeError | None:
         for operation in operations().values():
             if not operation.takes_several:
                 _add(REPAIR, command_for(operation))
-            sweep_group.add_command(sweep_command_for(operation))
         edits = list(cli.commands.values())
+        sweep_group.make = lambda: map(sweep_command_for, operations().values())
         ways = [operation for operation in operations().values() if operation.takes_several]
         for operation in sorted(ways, key=lambda way: GROUPS.index(way.group)):
             merge.add_command(command_for(operation))
@@ -154,8 +154,7 @@ def _assemble() -> UvmergeError | None:
         if merge.commands:
             _add(REPAIR, merge, moe_command)
         _add(REPAIR, extract_lora_command, merge_lora_command)
-        for command in (*edits, merge, sweep_group, run_command):
-            plan_group.add_command(planned(command))
+        plan_group.make = lambda: map(planned, (*edits, merge, sweep_group, run_command))
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)

@@ -13,7 +13,7 @@ from ..api.settings import WorkSettings
 from ..errors import UsageError
 from ..text import inert
 from .completion import files
-from .help import Argument, Command, Group, Option, Text
+from .help import Argument, Command, LateGroup, Option, Text
 from .options import setting_options, talk_options
 from .surgery import say_written
 from .talk import called
@@ -32,7 +32,9 @@ _FILE = Argument(
 
 
 @click.group(
-    "plan", cls=Group, epilog="Example: uvmerge plan restore base sft out --top 0.2 -o plan.json"
+    "plan",
+    cls=LateGroup,
+    epilog="Example: uvmerge plan restore base sft out --top 0.2 -o plan.json",
 )
 def plan_group() -> None:
     """Write the plan of a command to a file, for `uvmerge work` on any number of machines.
@@ -48,6 +50,8 @@ def planned(command: click.Command) -> click.Command:
     A group has all its commands so.
     """
     if isinstance(command, click.Group):
+        if isinstance(command, LateGroup):
+            command.filled()
         group = copy.copy(command)
         group.commands = {name: planned(each) for name, each in command.commands.items()}
         group.epilog = _epilog(command)

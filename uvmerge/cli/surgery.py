@@ -18,7 +18,7 @@ from ..operations.options import Parameter
 from ..output.commands import block
 from ..text import inert
 from .completion import files, folders
-from .help import CHECKPOINTS, REFERENCE, Argument, Command, Group, Option, Text
+from .help import CHECKPOINTS, REFERENCE, Argument, Command, Group, LateGroup, Option, Text
 from .options import operation_options, places, popped_places, setting_options, talk_options
 from .talk import called
 
@@ -107,7 +107,7 @@ def _reflow(docstring: str) -> str:
 
 
 @click.group(
-    "sweep", cls=Group, epilog="Example: uvmerge sweep restore base sft out --top 0.1:0.4:0.1"
+    "sweep", cls=LateGroup, epilog="Example: uvmerge sweep restore base sft out --top 0.1:0.4:0.1"
 )
 def sweep_group() -> None:
     """Run an operation at several settings, with one decomposition of each matrix.

@@ -35,6 +35,9 @@ class LentStaging(Staging):
     def _begin(self, root: Tree, head: dict[str, Any], journal: str) -> None:
         """The journal is the owner's."""
 
+    def _open(self, root: Tree, journal: str) -> None:
+        """The same."""
+
     def _log(self, line: Line) -> None:
         self.lines.append(line)
 

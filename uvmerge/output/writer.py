@@ -68,6 +68,7 @@ class Staging:
         self._root, self._resumes = root, False
         self._begin(root, head, journal)
         self._tree = root.folder(FOLDER, create=True)
+        self._open(root, journal)
 
     def _begin(self, root: Tree, head: dict[str, Any], journal: str) -> None:
         """Take up the journal and the folder of an earlier run, or begin a journal."""
@@ -77,6 +78,9 @@ class Staging:
         else:
             write_journal(root, [head], journal)
         publishing.take_up(root)
+
+    def _open(self, root: Tree, journal: str) -> None:
+        """Open the journal for the lines to come."""
         with root.opened(journal, os.O_WRONLY | os.O_APPEND) as descriptor:
             self._journal_file = open(os.dup(descriptor), "a", encoding="utf-8")  # noqa: SIM115
 
