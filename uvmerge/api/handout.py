@@ -11,9 +11,10 @@ from ..checkpoint.folder import Checkpoint
 from ..engine.settings import Settings
 from ..output.journal import staging_root
 from ..output.lent import LentStaging, Shown, hashed, lent
-from ..output.places import Reference, local_folders
+from ..output.places import Reference
 from ..plan.steps import Plan
 from . import plan_file
+from .pinning import input_folders
 from .runs import Run
 from .settings import SweepSettings
 
@@ -34,19 +35,19 @@ class Handout:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[list[Plan], dict[str, Checkpoint], list[LentStaging]]]:
-        """Plans, inputs by role, and the staging folder of each plan.
+        """Plans, checkpoints by role as the plans read them, and the staging folder of each plan.
 
         Raises:
             InputRefused: an input is another one here, or other versions are installed.
         """
         planned = plan_file.unpacked(self.content, Path("the plan"))
         with ExitStack() as stack:
-            checkpoints = stack.enter_context(planned.opened())
+            operands = stack.enter_context(planned.opened())
             stagings = [
                 stack.enter_context(lent(run.target, staging_root(run.target, run.plan.digest)))
                 for run in planned.runs
             ]
-            yield planned.plans, checkpoints, stagings
+            yield planned.plans, operands.checkpoints, stagings
 
 
 def handout(
@@ -64,5 +65,5 @@ def handout(
         Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
         shown.token,
         {place: hashed(number) for place, number in shown.numbers.items()},
-        [str(folder.absolute()) for folder in local_folders(list(references.values()))],
+        [str(folder.absolute()) for folder in input_folders(references.values())],
     )

@@ -11,26 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
 from ..output import manifest
 from ..output.disk import disk_errors
-from ..output.places import Reference, check_apart, is_store, local_folders
+from ..output.places import Reference, check_apart
 from ..output.tree import Tree
 from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
 from .heap import collected_later
-from .opening import opened_for
+from .operands import Operands, operands_of
+from .pinning import input_folders, pinned
 from .runs import Run
 from .settings import SweepSettings
 
 FORMAT = 1
 LIMIT_BYTES = 2 << 30  # of a plan of tens of thousands of experts: some 100 MB
 # The settings that workers and `finish` have to share with the command that planned.
-_SHARED = ("allow_pickle", "merge_inner_adapters", "precision", "nonfinite", "overwrite")
+_SHARED = (
+    "allow_pickle", "merge_inner_adapters", "precision", "nonfinite", "overwrite", "force", "base_id",
+    "finetuned_id",
+)  # fmt: skip
 _DO = "Make it again with --plan."
 
 
@@ -60,16 +63,16 @@ class PlanFile:
         return [run.plan for run in self.runs]
 
     @contextmanager
-    def opened(self) -> Iterator[dict[str, Checkpoint]]:
-        """The inputs by role; they have to be those that were planned with.
+    def opened(self) -> Iterator[Operands]:
+        """The checkpoints of the runs; the inputs have to be those that were planned with.
 
         Raises:
             InputRefused: an input is another one now.
         """
-        with opened_for(self.runs[0].recipe, self.references, self.settings) as checkpoints:
+        with operands_of(self.runs[0].recipe, self.references, self.settings) as operands:
             planned = self.runs[0]
-            samples = manifest.samples(checkpoints)
-            for role, checkpoint in checkpoints.items():
+            samples = manifest.samples(operands.inputs)
+            for role, checkpoint in operands.inputs.items():
                 same = checkpoint.identity() == planned.plan.inputs[role]
                 if not same or samples.get(role) != planned.samples.get(role):
                     raise InputRefused(
@@ -77,7 +80,7 @@ class PlanFile:
                         f"is not the checkpoint that {self.path.name} was made for",
                         _DO,
                     )
-            yield checkpoints
+            yield operands
 
 
 def write(
@@ -97,7 +100,7 @@ def write(
         InputRefused: it is there already.
     """
     target = Path(os.path.realpath(path))
-    check_apart(target, local_folders(list(references.values())))
+    check_apart(target, input_folders(references.values()))
     if not target.parent.is_dir() or target.is_dir():
         raise UsageError(
             path, "cannot be made: its folder is missing, or it is one", "Name a file."
@@ -120,7 +123,10 @@ def packed(
     data = {
         "uvmerge_plan": FORMAT,
         "versions": manifest.versions(),
-        "references": _pinned(runs[0].plan, references),
+        "references": {
+            role: pinned(references[role], identity)
+            for role, identity in runs[0].plan.inputs.items()
+        },
         "settings": {name: getattr(settings, name) for name in _SHARED},
         "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
         "runs": [
@@ -141,8 +147,6 @@ def refuse_put_together(plan: Plan) -> None:
     what = {
         "an adapter": plan.emission is not None,
         "a mixture of experts": recipe.mixture is not None,
-        "a merge in mergekit's language": recipe.merge is not None,
-        "a merge with a rule for the vocabulary": recipe.tokenizer is not None,
     }
     for kind, is_one in what.items():
         if is_one:
@@ -209,18 +213,6 @@ def _run(data: Mapping[str, Any]) -> Run:
     if not os.path.isabs(out) or "device" not in said:
         raise plans.Misfit("its output has no path, or its device is missing")
     return Run(plan.recipe, plan, out, Path(out), said, samples, head)
-
-
-def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, str]:
-    """The inputs as any machine finds them: with commit, by URL, or by their absolute path."""
-    return {
-        role: f"hf://{identity['reference']}@{identity['commit']}"
-        if identity["commit"]
-        else str(references[role])
-        if is_store(references[role])
-        else os.path.abspath(expanded(references[role]))
-        for role, identity in plan.inputs.items()
-    }
 
 
 def _differing(versions: Any) -> str:

@@ -10,7 +10,7 @@ import types
 import typing
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -32,6 +32,7 @@ def packed(plan: Plan) -> dict[str, Any]:
     return {
         "digest": plan.digest,
         "recipe": plan.recipe.as_data(),
+        "layer_map": plan.recipe.layer_map,
         "inputs": plan.inputs,
         "files": [_packed(file) for file in plan.files],
         "steps": [_packed(step) for step in plan.steps],
@@ -49,6 +50,8 @@ def unpacked(data: Any) -> Plan:
     read = mapping(data)
     try:
         recipe = Recipe.from_data(mapping(read.get("recipe")))
+        # A file of mergekit has no place for it.
+        recipe = replace(recipe, layer_map=read_as(str | None, read.get("layer_map")))
     except UvmergeError as error:
         raise Misfit(f"its recipe: {error.what}") from error
     index = read.get("index")

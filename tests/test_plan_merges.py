@@ -1,0 +1,261 @@
+"""Plan files of what is put together before it is read: layers of several models, vocabularies, adapters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import adapters
+import command
+import merging
+import pytest
+import yaml
+import zoo
+from safetensors.torch import save_file
+
+import uvmerge
+from uvmerge import InputRefused
+from uvmerge.api.pinning import pinned
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return merging.make(tmp_path_factory.mktemp("plans"), others=True)
+
+
+@pytest.fixture(autouse=True)
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of an output."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def worked(file: Path, ranks: tuple[int, ...] = (2, 0, 1)) -> Any:
+    """The result of a plan that three ranks have done, in a wrong order and somewhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        with pytest.raises(InputRefused, match="no rank has begun"):
+            uvmerge.finish(file)
+        for rank in ranks:
+            uvmerge.work(file, rank=rank, world_size=3)
+        (result,) = uvmerge.finish(file)
+        assert uvmerge.finish(file)[0].was_there
+    return result
+
+
+def assert_same(call: Any, folder: Path) -> None:
+    """What ranks make of the plan of a call has the bytes of the call, in every file.
+
+    Args:
+        call: takes OUT and settings.
+    """
+    expected = call(folder / "one" / "out", quiet=True)
+    file = folder / "plan.json"
+    call(folder / "many" / "out", quiet=True, plan=file)
+    result = worked(file)
+    one, many = files(folder / "one" / "out"), files(folder / "many" / "out")
+    assert one.keys() == many.keys()
+    assert not [name for name in one if one[name] != many[name]]
+    assert result.edits == expected.edits
+    assert not list(folder.glob("*/*.uvmerge-*"))
+
+
+def run(recipe: Any) -> Any:
+    """A call that runs a recipe: a file, or its content."""
+    return lambda out, **settings: uvmerge.run(recipe, out, **settings)
+
+
+def linear(*models: str, **more: Any) -> dict[str, Any]:
+    """The mean of models, in mergekit's language."""
+    listed = [{"model": f"models/{name}", "parameters": {"weight": 1}} for name in models]
+    return {"merge_method": "linear", "models": listed, **more}
+
+
+# --- merges in mergekit's language --------------------------------------------------------------
+
+# One of each kind: gradients, a base with one more option for each model, layers put together of several
+# models, repeated layers, a base for each slice, masks that are drawn, a vocabulary, modules.
+USUAL = (
+    "slerp", "ties", "passthrough", "repeated-layers", "per-slice-base", "dare-ties",
+    "tokenizer-union", "vlm-modules",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_ranks_write_the_bytes_of_a_merge_in_mergekits_language(name: str, tmp_path: Path) -> None:
+    assert_same(run(merging.EXAMPLES / f"{name}.yml"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*merging.names()} - {*USUAL}))
+def test_ranks_write_the_bytes_of_every_other_example(name: str, tmp_path: Path) -> None:
+    assert_same(run(merging.EXAMPLES / f"{name}.yml"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "bfloat16", "max_shard_size": "40KB"},
+        {"layer_map": "0-3:0-3"},
+        {"models": ["models/math", "models/code"], "force": True},
+    ],
+)
+def test_settings_of_the_command_count_for_workers(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = linear("chat", "code", name="a mean")
+    assert_same(lambda out, **more: uvmerge.run(recipe, out, **settings, **more), tmp_path)
+
+
+def test_models_of_two_dtypes_and_a_chat_template(tmp_path: Path) -> None:
+    narrow = zoo.finetune("models/base", tmp_path / "narrow", seed=9, dtype="bfloat16")
+    recipe = linear("chat", chat_template="chatml")
+    recipe["models"] += [{"model": str(narrow), "parameters": {"weight": 2}}]
+    assert_same(run(recipe), tmp_path)
+    assert (tmp_path / "many" / "out" / "chat_template.jinja").is_file()
+
+
+def test_layers_of_several_models_keep_what_their_plan_knows_of_them(tmp_path: Path) -> None:
+    """The inputs are looked at, although the plan reads none of them as it is."""
+    code = zoo.finetune("models/base", tmp_path / "code", seed=2)
+    pieces = [("models/chat", 0, 2), (str(code), 1, 4)]
+    slices = [{"sources": [{"model": m, "layer_range": [a, b]}]} for m, a, b in pieces]
+    file = tmp_path / "plan.json"
+    uvmerge.run({"merge_method": "passthrough", "slices": slices}, tmp_path / "out", plan=file)
+    changed = bytearray((code / "model.safetensors").read_bytes())
+    changed[-1000:] = bytes(1000)
+    (code / "model.safetensors").write_bytes(changed)
+    with pytest.raises(InputRefused, match=r"models\[1\] \(code\): is not the checkpoint that"):
+        uvmerge.work(file, rank=0, world_size=1)
+
+
+def test_the_command_line_plans_a_file_of_mergekit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "merge.yml").write_text(yaml.safe_dump(linear("chat", "code")))
+    file = tmp_path / "plan.json"
+    done = command.uv(capsys, "plan", "run", tmp_path / "merge.yml", tmp_path / "out", "-o", file)
+    assert (done.code, done.out) == (0, f"{file}\n"), done.err
+    references = json.loads(file.read_text())["references"]
+    assert references == {
+        "models[0]": f"{Path.cwd()}/models/chat",
+        "models[1]": f"{Path.cwd()}/models/code",
+    }
+    worked(file)
+    uvmerge.run(tmp_path / "merge.yml", tmp_path / "one", quiet=True)
+    assert zoo.raw(tmp_path / "out") == zoo.raw(tmp_path / "one")
+
+
+# --- vocabularies -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tokenizer": "union", "pad_to_multiple_of": 8},
+        {"tokenizer": "models/names"},
+        {"force": True, "tokenizer": "base"},
+    ],
+)
+def test_ranks_write_rows_and_side_files_of_another_vocabulary(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    def call(out: Path, **more: Any) -> Any:
+        models = ["models/words", "models/names"]
+        return uvmerge.linear(*models, out, weight=(0.6, 0.4), **settings, **more)
+
+    assert_same(call, tmp_path)
+
+
+def test_rows_of_other_tokens_are_mixed_where_the_command_was_forced(tmp_path: Path) -> None:
+    other = Path(shutil.copytree("models/words", tmp_path / "other"))
+    text = (other / "tokenizer.json").read_text()
+    text = text.replace('"cat"', '"x"').replace('"sat"', '"cat"').replace('"x"', '"sat"')
+    (other / "tokenizer.json").write_text(text)
+    models = ("models/words", other)
+    assert_same(lambda out, **more: uvmerge.linear(*models, out, force=True, **more), tmp_path)
+
+
+def test_a_rule_of_a_recipe_is_in_the_plan(tmp_path: Path) -> None:
+    tokens = {"cat": {"model": "models/words", "force": True}, "<|new|>": {"model": None}}
+    recipe = {
+        "uvmerge": 1, "models": ["models/names", "models/words"], "steps": ["linear"],
+        "tokenizer": {"source": "union", "tokens": tokens},
+    }  # fmt: skip
+    assert_same(run(recipe), tmp_path)
+
+
+def test_another_tokenizer_than_was_planned_is_refused(tmp_path: Path) -> None:
+    names = Path(shutil.copytree("models/names", tmp_path / "names"))
+    file = tmp_path / "plan.json"
+    uvmerge.linear("models/words", names, tmp_path / "out", tokenizer="union", plan=file)
+    text = (names / "tokenizer.json").read_text()
+    (names / "tokenizer.json").write_text(text.replace('"Ada"', '"Eve"'))
+    with pytest.raises(InputRefused, match=r"is not the checkpoint that plan\.json was made for"):
+        uvmerge.work(file, rank=0, world_size=1)
+
+
+def test_a_model_that_ties_its_head_gets_one_beside_a_model_that_does_not(tmp_path: Path) -> None:
+    tied = zoo.make("llama_tied", tmp_path / "tied", dtype="float32")
+    config = json.loads((tied / "config.json").read_text())
+    other = zoo.finetune(tied, tmp_path / "other", seed=4, strength=0.1)
+    tensors = zoo.tensors(other)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    (other / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    assert_same(lambda out, **more: uvmerge.linear(tied, other, out, **more), tmp_path)
+    assert "lm_head.weight" in zoo.raw(tmp_path / "many" / "out")
+
+
+# --- how inputs are named -----------------------------------------------------------------------
+
+
+def test_workers_find_models_with_adapters_from_any_folder(tmp_path: Path) -> None:
+    adapters.make(Path("models/base"), Path("models/lora"), r=2)
+    recipe = linear("base+models/lora", "chat")
+    assert_same(run(recipe), tmp_path / "plus")
+    scales = {"scale": (0.5, -2.0)}
+
+    def added(out: Path, **more: Any) -> Any:
+        return uvmerge.merge_lora(
+            "models/base", "models/lora", "models/lora", out, **scales, **more
+        )
+
+    assert_same(added, tmp_path / "sum")
+
+
+def test_the_card_names_the_ids_that_the_plan_was_given(tmp_path: Path) -> None:
+    ids = {"base_id": "org/base", "finetuned_id": "org/chat"}
+
+    def call(out: Path, **more: Any) -> Any:
+        return uvmerge.interpolate("models/base", "models/chat", out, scale=0.5, **ids, **more)
+
+    assert_same(call, tmp_path)
+    assert b"- org/chat" in files(tmp_path / "many" / "out")["README.md"]
+
+
+COMMIT, OTHER = 40 * "a", 40 * "b"
+
+
+@pytest.mark.parametrize(
+    ("reference", "identity", "expected"),
+    [
+        ("org/m@main", ("org/m", COMMIT), f"hf://org/m@{COMMIT}"),
+        ("s3://bucket/m", ("m", None), "s3://bucket/m"),
+        ("models/base", ("base", None), "{here}/models/base"),
+        ("org/m@v1+org/l", ("org/l", COMMIT, f"org/m@{OTHER}"), f"hf://org/m@{OTHER}+hf://org/l@{COMMIT}"),
+        ("models/base+org/l", ("org/l", COMMIT, "base"), f"{{here}}/models/base+hf://org/l@{COMMIT}"),
+        ("0.5*org/l+models/base", (f"0.5*org/l@{COMMIT}+base", None), f"0.5*hf://org/l@{COMMIT}+1.0*{{here}}/models/base"),
+        ("100000000000000000*models/base", ("1e+17*base", None), "1e17*{here}/models/base"),
+    ],
+)  # fmt: skip
+def test_a_pinned_reference_names_the_same_from_everywhere(
+    reference: str, identity: tuple[Any, ...], expected: str
+) -> None:
+    known = dict(zip(("reference", "commit", "adapter_of"), identity))
+    assert pinned(reference, known) == expected.format(here=Path.cwd())
