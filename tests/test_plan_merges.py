@@ -16,8 +16,9 @@ import zoo
 from safetensors.torch import save_file
 
 import uvmerge
-from uvmerge import InputRefused
+from uvmerge import InputRefused, RunFailed
 from uvmerge.api.pinning import pinned
+from uvmerge.checkpoint.adapter import WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,86 @@ def test_a_model_that_ties_its_head_gets_one_beside_a_model_that_does_not(tmp_pa
     (other / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     assert_same(lambda out, **more: uvmerge.linear(tied, other, out, **more), tmp_path)
     assert "lm_head.weight" in zoo.raw(tmp_path / "many" / "out")
+
+
+# --- adapters as outputs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"emit": "adapter", "adapter_for": "base", "lossy": True, "base_id": "org/base"},
+        {
+            "emit": "adapter",
+            "adapter_rank": 3,
+            "adapter_error": 1,
+            "dtype": "bfloat16",
+            "lossy": True,
+        },
+    ],
+)
+def test_ranks_write_the_factors_of_an_edit(settings: dict[str, Any], tmp_path: Path) -> None:
+    def call(out: Path, **more: Any) -> Any:
+        return uvmerge.restore("models/base", "models/chat", out, top=0.2, **settings, **more)
+
+    assert_same(call, tmp_path)
+    assert "adapter_model.safetensors" in files(tmp_path / "many" / "out")
+
+
+def test_an_extracted_adapter_and_a_sweep_of_adapters(tmp_path: Path) -> None:
+    pair = ("models/base", "models/chat")
+    assert_same(lambda out, **more: uvmerge.extract_lora(*pair, out, rank=4, **more), tmp_path)
+    settings: dict[str, Any] = {"top": [0.1, 0.2], "emit": "adapter", "lossy": True, "quiet": True}
+    uvmerge.sweep("restore", *pair, tmp_path / "one" / "sweep", **settings)
+    file = tmp_path / "sweep.json"
+    uvmerge.sweep("restore", *pair, tmp_path / "many" / "sweep", plan=file, **settings)
+    for rank in (1, 0):
+        uvmerge.work(file, rank=rank, world_size=2)
+    for result in uvmerge.finish(file):
+        assert files(result.out) == files(tmp_path / "one" / "sweep" / result.out.name)
+
+
+def test_factors_that_were_changed_since_are_made_again(tmp_path: Path) -> None:
+    file, pair = tmp_path / "plan.json", ("models/base", "models/chat")
+    uvmerge.extract_lora(*pair, tmp_path / "out", rank=4, plan=file)
+    uvmerge.work(file, rank=0, world_size=1)
+    (root,) = tmp_path.glob("out.uvmerge-partial-*")
+    pieces = map(json.loads, next(root.glob("rank-*")).read_text().splitlines()[1:])
+    with (root / "factors.bin").open("r+b") as stream:
+        stream.seek(next(piece["offset"] for piece in pieces if piece["size"]))
+        stream.write(b"\x01\x02")
+    with pytest.raises(RunFailed, match=r"factors\.bin: reading back bytes .* gives other content"):
+        uvmerge.finish(file)
+    uvmerge.work(file, rank=0, world_size=1)
+    uvmerge.finish(file)
+    uvmerge.extract_lora(*pair, tmp_path / "one", rank=4)
+    one, many = files(tmp_path / "one"), files(tmp_path / "out")
+    assert one[WEIGHTS] == many[WEIGHTS]
+
+
+def test_an_adapter_that_holds_too_little_is_refused_when_all_factors_are_there(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {"top": 0.2, "emit": "adapter", "adapter_rank": 1}
+    file = tmp_path / "plan.json"
+    uvmerge.restore("models/base", "models/chat", tmp_path / "out", plan=file, **settings)
+    uvmerge.work(file, rank=0, world_size=1)
+    with pytest.raises(InputRefused, match="does not hold the edit of"):
+        uvmerge.finish(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_plan_stands_before_the_commands_for_adapters(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.json"
+    words = ("models/base", "models/chat", tmp_path / "out", "--rank", 4, "-o", file)
+    done = command.uv(capsys, "plan", "extract-lora", *words)
+    assert (done.code, done.out) == (0, f"{file}\n"), done.err
+    uvmerge.work(file, rank=0, world_size=1)
+    done = command.uv(capsys, "finish", file)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'out'}\n"), done.err
+    assert command.uv(capsys, "plan", "merge-lora", "--help").code == 0
 
 
 # --- how inputs are named -----------------------------------------------------------------------

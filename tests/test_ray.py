@@ -122,7 +122,8 @@ def test_what_is_put_together_of_several_models_is_put_together_by_every_worker(
         out = tmp_path / engine
         uvmerge.run(stack, out / "stack", engine=engine)
         uvmerge.linear(*words, out / "words", tokenizer="union", engine=engine)
-    for name in ("stack", "words"):
+        uvmerge.extract_lora(models / "base", models / "chat", out / "lora", rank=4, engine=engine)
+    for name in ("stack", "words", "lora"):
         assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
 
 

@@ -145,7 +145,6 @@ def refuse_put_together(plan: Plan) -> None:
     before they are read, or of an adapter."""
     recipe = plan.recipe
     what = {
-        "an adapter": plan.emission is not None,
         "a mixture of experts": recipe.mixture is not None,
     }
     for kind, is_one in what.items():

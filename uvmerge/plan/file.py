@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import UvmergeError
 from ..recipe.recipe import Recipe
+from .emission import Emission
 from .layout import OutputFile
 from .steps import Plan, Step
 
@@ -38,6 +39,7 @@ def packed(plan: Plan) -> dict[str, Any]:
         "steps": [_packed(step) for step in plan.steps],
         "index": plan.index,
         "notes": list(plan.notes),
+        "emission": None if plan.emission is None else _packed(plan.emission),
     }
 
 
@@ -62,6 +64,7 @@ def unpacked(data: Any) -> Plan:
         read_as(tuple[Step, ...], read.get("steps")),
         None if index is None else mapping(index),
         read_as(tuple[str, ...], read.get("notes")),
+        read_as(Emission | None, read.get("emission")),
     )
     if plan.digest != read.get("digest"):
         raise Misfit("its digest is that of another plan")
