@@ -13,6 +13,7 @@ import merging
 import pytest
 import yaml
 import zoo
+from planning import assert_same, files, worked
 from safetensors.torch import save_file
 
 import uvmerge
@@ -29,41 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file of an output."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def worked(file: Path, ranks: tuple[int, ...] = (2, 0, 1)) -> Any:
-    """The result of a plan that three ranks have done, in a wrong order and somewhere else."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)
-        with pytest.raises(InputRefused, match="no rank has begun"):
-            uvmerge.finish(file)
-        for rank in ranks:
-            uvmerge.work(file, rank=rank, world_size=3)
-        (result,) = uvmerge.finish(file)
-        assert uvmerge.finish(file)[0].was_there
-    return result
-
-
-def assert_same(call: Any, folder: Path) -> None:
-    """What ranks make of the plan of a call has the bytes of the call, in every file.
-
-    Args:
-        call: takes OUT and settings.
-    """
-    expected = call(folder / "one" / "out", quiet=True)
-    file = folder / "plan.json"
-    call(folder / "many" / "out", quiet=True, plan=file)
-    result = worked(file)
-    one, many = files(folder / "one" / "out"), files(folder / "many" / "out")
-    assert one.keys() == many.keys()
-    assert not [name for name in one if one[name] != many[name]]
-    assert result.edits == expected.edits
-    assert not list(folder.glob("*/*.uvmerge-*"))
 
 
 def run(recipe: Any) -> Any:
@@ -110,6 +76,12 @@ def test_settings_of_the_command_count_for_workers(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = linear("chat", "code", name="a mean")
+    assert_same(lambda out, **more: uvmerge.run(recipe, out, **settings, **more), tmp_path)
+
+
+def test_a_rule_of_the_command_replaces_that_of_the_file(tmp_path: Path) -> None:
+    recipe = linear("words", "names", tokenizer_source="union")
+    settings = {"tokenizer": "models/names", "pad_to_multiple_of": 4}
     assert_same(lambda out, **more: uvmerge.run(recipe, out, **settings, **more), tmp_path)
 
 

@@ -118,12 +118,15 @@ def test_what_is_put_together_of_several_models_is_put_together_by_every_worker(
     ]
     stack = {"merge_method": "linear", "slices": slices, "parameters": {"weight": [1, 3]}}
     words = [models / name for name in ("words", "names")]
+    experts = [{"source_model": str(models / name)} for name in ("chat", "code")]
+    mixed = {"base_model": str(models / "base"), "gate_mode": "random", "experts": experts}
     for engine in ("local", "ray"):
         out = tmp_path / engine
         uvmerge.run(stack, out / "stack", engine=engine)
         uvmerge.linear(*words, out / "words", tokenizer="union", engine=engine)
         uvmerge.extract_lora(models / "base", models / "chat", out / "lora", rank=4, engine=engine)
-    for name in ("stack", "words", "lora"):
+        uvmerge.moe(mixed, out / "moe", engine=engine)
+    for name in ("stack", "words", "lora", "moe"):
         assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
 
 

@@ -14,6 +14,7 @@ from ..output.lent import LentStaging, Shown, hashed, lent
 from ..output.places import Reference
 from ..plan.steps import Plan
 from . import plan_file
+from .mixing import Mixed
 from .pinning import input_folders
 from .runs import Run
 from .settings import SweepSettings
@@ -56,12 +57,17 @@ def handout(
     settings: SweepSettings,
     engine: Settings,
     shown: Shown,
+    mixed: Mixed | None = None,
 ) -> Handout:
-    """What workers are handed of `runs`, each of which computes one matrix at a time."""
+    """What workers are handed of `runs`, each of which computes one matrix at a time.
+
+    Args:
+        mixed: the mixture of experts that is written.
+    """
     devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
     factors = None if engine.factors is None else engine.factors.absolute()
     return Handout(
-        plan_file.packed(runs, references, settings),
+        plan_file.packed(runs, references, settings, mixed=mixed),
         Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
         shown.token,
         {place: hashed(number) for place, number in shown.numbers.items()},

@@ -1,6 +1,7 @@
 """The inputs of a recipe, and what is put together of them before a plan reads it.
 
-The recipe alone decides how: whoever has it and the inputs, on any machine, gets the same checkpoints.
+The recipe alone decides how, and of a mixture the rows of its routers: whoever has them and the inputs gets
+the same checkpoints, on any machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..output.places import Reference
 from ..plan.arranged import arranged
 from ..recipe.recipe import Recipe
 from . import vocabularies
+from .mixing import MIRRORED, Mixed
 from .opening import opened_for
 from .settings import SweepSettings
 
@@ -24,7 +26,7 @@ class Operands(NamedTuple):
     Attributes:
         inputs: by role, those that were opened, with the vocabulary of the output.
         checkpoints: by role, those that the plan reads: the inputs, or what a recipe of mergekit puts
-            together of their layers.
+            together of their layers, or the mixture of experts.
     """
 
     inputs: dict[str, Checkpoint]
@@ -33,13 +35,22 @@ class Operands(NamedTuple):
 
 @contextmanager
 def operands_of(
-    recipe: Recipe, references: Mapping[str, Reference], settings: SweepSettings
+    recipe: Recipe,
+    references: Mapping[str, Reference],
+    settings: SweepSettings,
+    mixed: Mixed | None = None,
 ) -> Iterator[Operands]:
     """The checkpoints of a recipe that was planned before, its models named by role.
+
+    Args:
+        mixed: the mixture of experts that the recipe writes; None where it writes something else.
 
     Raises:
         InputRefused: an input cannot be had, or does not fit the others.
     """
     with opened_for(recipe, references, settings) as found:
         inputs = vocabularies.aligned(found, recipe, force=settings.force)
-        yield Operands(inputs, arranged(recipe, inputs)[1])
+        if mixed is not None:
+            yield Operands(inputs, {MIRRORED: mixed.checkpoint(inputs)})
+        else:
+            yield Operands(inputs, arranged(recipe, inputs)[1])

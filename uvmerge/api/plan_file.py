@@ -22,6 +22,7 @@ from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
 from .heap import collected_later
+from .mixing import Mixed
 from .operands import Operands, operands_of
 from .pinning import input_folders, pinned
 from .runs import Run
@@ -48,6 +49,7 @@ class PlanFile:
         settings: the other settings that decide the bytes of the outputs.
         runs: one for each output.
         costs: estimated seconds of each job; None where they were not estimated.
+        mixed: the mixture of experts that is written; None where it is something else.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class PlanFile:
     settings: SweepSettings
     runs: Sequence[Run]
     costs: Sequence[float] | None = None
+    mixed: Mixed | None = None
 
     @property
     def plans(self) -> list[Plan]:
@@ -69,8 +72,8 @@ class PlanFile:
         Raises:
             InputRefused: an input is another one now.
         """
-        with operands_of(self.runs[0].recipe, self.references, self.settings) as operands:
-            planned = self.runs[0]
+        planned = self.runs[0]
+        with operands_of(planned.recipe, self.references, self.settings, self.mixed) as operands:
             samples = manifest.samples(operands.inputs)
             for role, checkpoint in operands.inputs.items():
                 same = checkpoint.identity() == planned.plan.inputs[role]
@@ -89,11 +92,13 @@ def write(
     references: Mapping[str, Reference],
     settings: SweepSettings,
     costs: Sequence[float] | None = None,
+    mixed: Mixed | None = None,
 ) -> None:
     """Write the plans of runs with heads; a file at `path` is replaced only with `--overwrite`.
 
     Args:
         costs: seconds of each job, where they were estimated; shares are balanced by them.
+        mixed: the mixture of experts that is written.
 
     Raises:
         UsageError: the file lies in an input or cannot be made.
@@ -108,7 +113,7 @@ def write(
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
     with collected_later():
-        content = packed(runs, references, settings, costs)
+        content = packed(runs, references, settings, costs, mixed)
     with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
         folder.write_whole(target.name, content)
 
@@ -118,6 +123,7 @@ def packed(
     references: Mapping[str, Reference],
     settings: SweepSettings,
     costs: Sequence[float] | None = None,
+    mixed: Mixed | None = None,
 ) -> bytes:
     """The content of the file; see `write`."""
     data = {
@@ -129,6 +135,7 @@ def packed(
         },
         "settings": {name: getattr(settings, name) for name in _SHARED},
         "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
+        "mixture": None if mixed is None else mixed.as_data(),
         "runs": [
             {
                 "out": str(run.target), "said": run.said, "samples": run.samples, "head": run.head,
@@ -138,19 +145,6 @@ def packed(
         ],
     }  # fmt: skip
     return json.dumps(data, separators=(",", ":")).encode()
-
-
-def refuse_put_together(plan: Plan) -> None:
-    """Refuse a plan that no other machine can carry out: of inputs put together of several checkpoints
-    before they are read, or of an adapter."""
-    recipe = plan.recipe
-    what = {
-        "a mixture of experts": recipe.mixture is not None,
-    }
-    for kind, is_one in what.items():
-        if is_one:
-            do = "Leave out --plan and --engine ray."
-            raise UsageError("plan", f"only one machine can make {kind}", do)
 
 
 def read(path: Reference) -> PlanFile:
@@ -187,6 +181,8 @@ def unpacked(content: bytes, path: Path) -> PlanFile:
         shared = SweepSettings.read(plans.mapping(data.get("settings")))
         references = {k: str(v) for k, v in plans.mapping(data.get("references")).items()}
         costs = plans.read_as(tuple[float, ...] | None, data.get("costs"))
+        mixture = data.get("mixture")
+        mixed = None if mixture is None else Mixed.of_data(plans.mapping(mixture))
     except (ValueError, RecursionError, KeyError, UsageError, plans.Misfit) as error:
         words = str(error) if isinstance(error, plans.Misfit) else "its content is damaged"
         raise InputRefused(path, f"is no plan that this uvmerge reads: {words}", _DO) from error
@@ -194,7 +190,7 @@ def unpacked(content: bytes, path: Path) -> PlanFile:
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
     if costs is not None and not _fit(costs, len(jobs([run.plan for run in runs]))):
         raise InputRefused(path, "is no plan that this uvmerge reads: its costs do not fit", _DO)
-    return PlanFile(path, references, runs[0].said["device"], shared, runs, costs)
+    return PlanFile(path, references, runs[0].said["device"], shared, runs, costs, mixed)
 
 
 def _fit(costs: Sequence[float], count: int) -> bool:

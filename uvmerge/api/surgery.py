@@ -36,6 +36,7 @@ from . import emitting, fetching, storing, vocabularies
 from .engines import carried_out
 from .estimate import Estimate, estimate
 from .heap import collected_later
+from .mixing import Mixed
 from .opening import opened_for, refuse_changed_inputs, say_folders
 from .pinning import input_folders
 from .runs import Planned, Run, following, head_of, refuse_full_disk, said_of, sides_for
@@ -54,6 +55,7 @@ class Surgery:
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched
         self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
+        self.mixed: Mixed | None = None  # the mixture of experts that is written
 
     @property
     def is_elsewhere(self) -> bool:
@@ -72,6 +74,8 @@ class Surgery:
         They have the vocabulary that the recipe asks for.
         """
         self.references = references
+        if self.settings.plan is not None:
+            storing.refuse_for(outs, "--plan")
         say_folders(references, self.progress)
         targets, factors = [target_for(out) for out in outs], self.settings.factors
         storing.refuse_overlap(outs, references.values())

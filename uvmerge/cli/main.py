@@ -155,7 +155,7 @@ def _assemble() -> UvmergeError | None:
             _add(REPAIR, merge, moe_command)
         _add(REPAIR, extract_lora_command, merge_lora_command)
         planning = (*edits, merge, sweep_group, run_command)
-        planning += (extract_lora_command, merge_lora_command)
+        planning += (moe_command, extract_lora_command, merge_lora_command)
         plan_group.make = lambda: map(planned, planning)
     except UvmergeError as failure:
         error = failure

@@ -51,9 +51,13 @@ def unpacked(data: Any) -> Plan:
     """
     read = mapping(data)
     try:
-        recipe = Recipe.from_data(mapping(read.get("recipe")))
-        # A file of mergekit has no place for it.
-        recipe = replace(recipe, layer_map=read_as(str | None, read.get("layer_map")))
+        asked = mapping(read.get("recipe"))
+        mixture = asked.pop("mixture", None)  # which a recipe file cannot have
+        recipe = replace(
+            Recipe.from_data(asked),
+            mixture=None if mixture is None else mapping(mixture),
+            layer_map=read_as(str | None, read.get("layer_map")),  # nor a file of mergekit this
+        )
     except UvmergeError as error:
         raise Misfit(f"its recipe: {error.what}") from error
     index = read.get("index")
