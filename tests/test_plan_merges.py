@@ -173,7 +173,9 @@ def test_another_tokenizer_than_was_planned_is_refused(tmp_path: Path) -> None:
         uvmerge.work(file, rank=0, world_size=1)
 
 
-def test_a_model_that_ties_its_head_gets_one_beside_a_model_that_does_not(tmp_path: Path) -> None:
+@pytest.fixture
+def heads(tmp_path: Path) -> tuple[Path, Path]:
+    """A model whose embeddings are its head, and one with a head of its own."""
     tied = zoo.make("llama_tied", tmp_path / "tied", dtype="float32")
     config = json.loads((tied / "config.json").read_text())
     other = zoo.finetune(tied, tmp_path / "other", seed=4, strength=0.1)
@@ -181,8 +183,30 @@ def test_a_model_that_ties_its_head_gets_one_beside_a_model_that_does_not(tmp_pa
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     (other / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    assert_same(lambda out, **more: uvmerge.linear(tied, other, out, **more), tmp_path)
+    for each in (tied, other):
+        shutil.copy("models/words/tokenizer.json", each)
+    return tied, other
+
+
+def test_a_model_that_ties_its_head_gets_one_beside_a_model_that_does_not(
+    heads: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert_same(lambda out, **more: uvmerge.linear(*heads, out, **more), tmp_path)
     assert "lm_head.weight" in zoo.raw(tmp_path / "many" / "out")
+
+
+@pytest.mark.parametrize("settings", [{}, {"tokenizer": "union"}])
+def test_tensors_that_lie_elsewhere_than_was_planned_are_not_read(
+    settings: dict[str, Any], heads: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """With a config that says something else, the first model would get no head, and files another layout."""
+    file, path = tmp_path / "plan.json", heads[0] / "config.json"
+    uvmerge.linear(*heads, tmp_path / "out", plan=file, **settings)
+    path.write_text(path.read_text().replace("LlamaForCausalLM", "LlamaModel"))
+    with pytest.raises(
+        InputRefused, match=r"models\[0\] \(tied\): is not the checkpoint that plan"
+    ):
+        uvmerge.work(file, rank=0, world_size=1)
 
 
 # --- adapters as outputs ------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.composed import ComposedCheckpoint
+from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
@@ -78,12 +80,22 @@ class PlanFile:
             for role, checkpoint in operands.inputs.items():
                 same = checkpoint.identity() == planned.plan.inputs[role]
                 if not same or samples.get(role) != planned.samples.get(role):
-                    raise InputRefused(
-                        f"{spelled(role)} ({checkpoint.label})",
-                        f"is not the checkpoint that {self.path.name} was made for",
-                        _DO,
-                    )
+                    raise self._other(role, checkpoint)
+            for role, checkpoint in operands.checkpoints.items():
+                before = planned.head["inputs"].get(role, {})
+                if isinstance(checkpoint, ComposedCheckpoint) and before != {
+                    **before,
+                    **checkpoint.layout(),
+                }:
+                    raise self._other(role, checkpoint)
             yield operands
+
+    def _other(self, role: str, checkpoint: Checkpoint) -> InputRefused:
+        return InputRefused(
+            f"{spelled(role)} ({checkpoint.label})",
+            f"is not the checkpoint that {self.path.name} was made for",
+            _DO,
+        )
 
 
 def write(
@@ -205,6 +217,8 @@ def _run(data: Mapping[str, Any]) -> Run:
         for name in ("said", "samples")
     )
     out, head = plans.read_as(str, data.get("out")), plans.mapping(data.get("head"))
+    for states in plans.mapping(head.get("inputs")).values():
+        plans.mapping(states)
     if not os.path.isabs(out) or "device" not in said:
         raise plans.Misfit("its output has no path, or its device is missing")
     return Run(plan.recipe, plan, out, Path(out), said, samples, head)
