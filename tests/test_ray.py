@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dropped
+import merging
 import pytest
 import zoo
 
@@ -104,6 +105,28 @@ def test_the_bytes_are_those_of_the_local_engine(
             if engine == "ray":
                 assert {"connect", "edit", "decompose", "write"} <= done.phases.keys()
     for name in ("restore", "interpolate", "mean", "sweep/top-0.1", "sweep/top-0.3"):
+        assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
+
+
+def test_what_is_put_together_of_several_models_is_put_together_by_every_worker(
+    cluster: Any, tmp_path: Path
+) -> None:
+    models = merging.make(tmp_path / "all", tuned=("chat", "code"), others=True) / "models"
+    slices = [
+        {"sources": [{"model": str(models / "chat"), "layer_range": [0, 3]}]},
+        {"sources": [{"model": str(models / n), "layer_range": [1, 3]} for n in ("code", "chat")]},
+    ]
+    stack = {"merge_method": "linear", "slices": slices, "parameters": {"weight": [1, 3]}}
+    words = [models / name for name in ("words", "names")]
+    experts = [{"source_model": str(models / name)} for name in ("chat", "code")]
+    mixed = {"base_model": str(models / "base"), "gate_mode": "random", "experts": experts}
+    for engine in ("local", "ray"):
+        out = tmp_path / engine
+        uvmerge.run(stack, out / "stack", engine=engine)
+        uvmerge.linear(*words, out / "words", tokenizer="union", engine=engine)
+        uvmerge.extract_lora(models / "base", models / "chat", out / "lora", rank=4, engine=engine)
+        uvmerge.moe(mixed, out / "moe", engine=engine)
+    for name in ("stack", "words", "lora", "moe"):
         assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
 
 

@@ -127,6 +127,10 @@ class _MoeSettings(TypedDict, total=False):
     max_shard_size: str | int | None
     overwrite: bool
     dry_run: bool
+    plan: str | Path | None
+    estimate: bool
+    engine: Literal["local", "ray"]
+    address: str | None
 
 class _CcciSettings(TypedDict, total=False):
     max_tokens: int

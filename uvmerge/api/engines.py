@@ -59,7 +59,7 @@ def carried_out(
         with phases.timed("connect"):
             stack.enter_context(shown.shown())
             cluster = stack.enter_context(ray.connected(settings.address))
-            lent = handout(runs, surgery.references, settings, engine, shown)
+            lent = handout(runs, surgery.references, settings, engine, shown, surgery.mixed)
             cluster.check(lent, shown)
         surgery.progress.say(cluster.words())
         yield lambda: cluster.run(plans, lent, stagings, engine.workers, surgery.control, phases)

@@ -11,9 +11,11 @@ from ..checkpoint.folder import Checkpoint
 from ..engine.settings import Settings
 from ..output.journal import staging_root
 from ..output.lent import LentStaging, Shown, hashed, lent
-from ..output.places import Reference, local_folders
+from ..output.places import Reference
 from ..plan.steps import Plan
 from . import plan_file
+from .mixing import Mixed
+from .pinning import input_folders
 from .runs import Run
 from .settings import SweepSettings
 
@@ -34,19 +36,19 @@ class Handout:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[list[Plan], dict[str, Checkpoint], list[LentStaging]]]:
-        """Plans, inputs by role, and the staging folder of each plan.
+        """Plans, checkpoints by role as the plans read them, and the staging folder of each plan.
 
         Raises:
             InputRefused: an input is another one here, or other versions are installed.
         """
         planned = plan_file.unpacked(self.content, Path("the plan"))
         with ExitStack() as stack:
-            checkpoints = stack.enter_context(planned.opened())
+            operands = stack.enter_context(planned.opened())
             stagings = [
                 stack.enter_context(lent(run.target, staging_root(run.target, run.plan.digest)))
                 for run in planned.runs
             ]
-            yield planned.plans, checkpoints, stagings
+            yield planned.plans, operands.checkpoints, stagings
 
 
 def handout(
@@ -55,14 +57,19 @@ def handout(
     settings: SweepSettings,
     engine: Settings,
     shown: Shown,
+    mixed: Mixed | None = None,
 ) -> Handout:
-    """What workers are handed of `runs`, each of which computes one matrix at a time."""
+    """What workers are handed of `runs`, each of which computes one matrix at a time.
+
+    Args:
+        mixed: the mixture of experts that is written.
+    """
     devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
     factors = None if engine.factors is None else engine.factors.absolute()
     return Handout(
-        plan_file.packed(runs, references, settings),
+        plan_file.packed(runs, references, settings, mixed=mixed),
         Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
         shown.token,
         {place: hashed(number) for place, number in shown.numbers.items()},
-        [str(folder.absolute()) for folder in local_folders(list(references.values()))],
+        [str(folder.absolute()) for folder in input_folders(references.values())],
     )

@@ -222,8 +222,6 @@ def run_all(
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
-    if settings.plan is not None:
-        storing.refuse_for([out for _, out in tasks], "--plan")
     with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
         if tasks[0][0].merge is not None:
             recipe, checkpoints = arranged(tasks[0][0], checkpoints)
@@ -241,8 +239,6 @@ def run_opened(
     """`run_all` on checkpoints that are open."""
     started, settings = surgery.started, surgery.settings
     planned = surgery.planned(tasks, checkpoints)
-    if surgery.is_elsewhere:
-        plan_file.refuse_put_together(planned.runs[0].plan)
     taken = surgery.estimated(planned, checkpoints) if settings.estimate else None
     if taken is not None and settings.plan is None:
         return [Result(None, each.plan, estimate=taken) for each in planned.runs]
@@ -253,7 +249,9 @@ def run_opened(
         with made_parents(each.target for each in planned.runs):
             checked, _ = surgery.checked(planned, checkpoints)
             costs = None if taken is None else taken.job_seconds
-            plan_file.write(settings.plan, checked, surgery.references, settings, costs)
+            plan_file.write(
+                settings.plan, checked, surgery.references, settings, costs, surgery.mixed
+            )
         return [
             Result(None, each.plan, plan_file=expanded(settings.plan), estimate=taken)
             for each in checked

@@ -13,7 +13,8 @@ from ..engine.settings import Settings
 from ..output import disk, journal, manifest
 from ..output.commands import Command, after_adapter, after_edit
 from ..output.places import Reference
-from ..output.sidefiles import SideFile, Sides
+from ..output.sidefiles import SideFile, Sides, sides_of
+from ..output.templates import with_chat_template
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import emitting
@@ -71,6 +72,19 @@ def refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
         wanted += each.plan.bytes_out + sum(side.size_bytes for side in sides)
         there += disk.taken_bytes(journal.staging_root(each.target, each.plan.digest).rglob("*"))
     disk.refuse_full(runs[0].target, wanted, there)
+
+
+def sides_for(recipe: Recipe, inputs: Mapping[str, Checkpoint], own: Checkpoint) -> Sides:
+    """The side files of an output.
+
+    Args:
+        inputs: the checkpoints of the run by role, in which a chat template is looked for.
+        own: the checkpoint that the output mirrors.
+    """
+    sides, merge = sides_of(own), recipe.merge
+    if merge is None or merge.chat_template is None:
+        return sides
+    return with_chat_template(sides, merge.chat_template, inputs.values())
 
 
 def generates_text(config: Mapping[str, Any]) -> bool:

@@ -10,13 +10,14 @@ import types
 import typing
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from ..errors import UvmergeError
 from ..recipe.recipe import Recipe
+from .emission import Emission
 from .layout import OutputFile
 from .steps import Plan, Step
 
@@ -32,11 +33,13 @@ def packed(plan: Plan) -> dict[str, Any]:
     return {
         "digest": plan.digest,
         "recipe": plan.recipe.as_data(),
+        "layer_map": plan.recipe.layer_map,
         "inputs": plan.inputs,
         "files": [_packed(file) for file in plan.files],
         "steps": [_packed(step) for step in plan.steps],
         "index": plan.index,
         "notes": list(plan.notes),
+        "emission": None if plan.emission is None else _packed(plan.emission),
     }
 
 
@@ -48,7 +51,13 @@ def unpacked(data: Any) -> Plan:
     """
     read = mapping(data)
     try:
-        recipe = Recipe.from_data(mapping(read.get("recipe")))
+        asked = mapping(read.get("recipe"))
+        mixture = asked.pop("mixture", None)  # which a recipe file cannot have
+        recipe = replace(
+            Recipe.from_data(asked),
+            mixture=None if mixture is None else mapping(mixture),
+            layer_map=read_as(str | None, read.get("layer_map")),  # nor a file of mergekit this
+        )
     except UvmergeError as error:
         raise Misfit(f"its recipe: {error.what}") from error
     index = read.get("index")
@@ -59,6 +68,7 @@ def unpacked(data: Any) -> Plan:
         read_as(tuple[Step, ...], read.get("steps")),
         None if index is None else mapping(index),
         read_as(tuple[str, ...], read.get("notes")),
+        read_as(Emission | None, read.get("emission")),
     )
     if plan.digest != read.get("digest"):
         raise Misfit("its digest is that of another plan")
