@@ -45,8 +45,8 @@ class Inputs:
         """Those that were opened by these references."""
         return cls(
             {
-                role: pinned(reference, checkpoints[role].label, checkpoints[role].commit)
-                for role, reference in references.items()
+                name: pinned(reference, checkpoints[name].identity())
+                for name, reference in references.items()
             },
             OpenSettings(settings.allow_pickle, settings.merge_inner_adapters),
             _seen(checkpoints),

@@ -17,14 +17,13 @@ from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
 from ..output import manifest
 from ..output.disk import disk_errors
-from ..output.places import Reference, check_apart, local_folders
+from ..output.places import Reference, check_apart, is_store, local_folders
 from ..output.tree import Tree
 from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
 from .heap import collected_later
 from .opening import opened_for
-from .pinning import pinned
 from .runs import Run
 from .settings import SweepSettings
 
@@ -215,7 +214,11 @@ def _run(data: Mapping[str, Any]) -> Run:
 def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, str]:
     """The inputs as any machine finds them: with commit, by URL, or by their absolute path."""
     return {
-        role: pinned(references[role], identity["reference"], identity["commit"])
+        role: f"hf://{identity['reference']}@{identity['commit']}"
+        if identity["commit"]
+        else str(references[role])
+        if is_store(references[role])
+        else os.path.abspath(expanded(references[role]))
         for role, identity in plan.inputs.items()
     }
 
