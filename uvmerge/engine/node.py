@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from ..checkpoint.folder import Checkpoint
 from ..errors import InputRefused, UvmergeError
 from ..output import lent, manifest
 from ..plan.steps import Plan
+from .batches import Item
 from .local import jobs, worker_for
 from .settings import Phases, Settings
 
@@ -112,6 +113,18 @@ class Done:
     error: tuple[str, str, str, str] | None = None
 
 
+class _Once:
+    """Prepares this thread before the first batch that computes: others may have been given no GPU."""
+
+    def __init__(self, prepare: Callable[[], None] | None) -> None:
+        self.prepare = prepare
+
+    def before(self, several: Iterable[Item]) -> None:
+        if self.prepare is not None and any(item.place[0] for item in several):
+            self.prepare()
+            self.prepare = None
+
+
 class Writing:
     """Inputs and staging folders of a run, opened once in a worker process."""
 
@@ -127,9 +140,8 @@ class Writing:
             self.worker = stack.enter_context(
                 worker_for(plans, checkpoints, self.stagings, handout.settings, self.phases)
             )
-            if self.worker.prepare_thread is not None:
-                self.worker.prepare_thread()
             self._open = stack.pop_all()
+        self._prepare = _Once(self.worker.prepare_thread)
 
     def do(
         self, numbers: Sequence[int], claims: Sequence[tuple[int, lent.Line]], known: Sequence[str]
@@ -143,6 +155,7 @@ class Writing:
         for plan, line in claims:
             self.stagings[plan].claimed([line])
         self.worker.nonfinite |= set(known)
+        self._prepare.before(self.jobs[number] for number in numbers)
         for number in numbers:
             self.worker.do(self.jobs[number])
         lines = [(i, line) for i, each in enumerate(self.stagings) for line in each.taken_lines()]
@@ -168,12 +181,14 @@ class Measuring:
             self.checkpoints = stack.enter_context(handout.inputs.opened())
             stack.enter_context(single_threaded())
             self.measurer = Measurer(self.checkpoints, handout.settings, self.phases, handout.rank)
-            self.measurer.prepare_thread()
             self._open = stack.pop_all()
+        self._prepare = _Once(self.measurer.prepare_thread)
 
     def do(self, numbers: Sequence[int], *words: Any) -> Done:
         """Do some tasks, one after the other, of files that stay as they were."""
-        found = {task.key: self.measurer.do(task) for task in map(self.tasks.__getitem__, numbers)}
+        several = [self.tasks[number] for number in numbers]
+        self._prepare.before(several)
+        found = {task.key: self.measurer.do(task) for task in several}
         self.inputs.refuse_changed(self.checkpoints)
         seconds, self.phases.seconds = self.phases.seconds, {}
         return Done(found=found, seconds=seconds)
