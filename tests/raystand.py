@@ -11,8 +11,6 @@ import pytest
 
 from uvmerge.engine import node
 
-READY = 2  # of the tasks that are waited for, the others are not ready yet
-
 
 class Stand(ModuleType):
     """A Ray of three nodes, whose tasks are done when they are handed in."""
@@ -53,7 +51,7 @@ class Stand(ModuleType):
         return found.value if isinstance(found, Result) else found
 
     def wait(self, found: list[Any], num_returns: int = 1, timeout: float = 0) -> Any:
-        ready = min(num_returns, READY)
+        ready = min(num_returns, 2)  # the others are not ready yet
         return found[:ready], found[ready:]
 
     def cancel(self, found: Any, force: bool) -> None:

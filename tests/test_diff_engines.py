@@ -271,9 +271,8 @@ def test_a_device_that_only_nodes_have_is_not_looked_for_here(
 
     monkeypatch.setattr(measuring.Measurer, "prepare_thread", told)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(raystand, "READY", 100)
     with pytest.raises(InputRefused, match="cuda:0: is what a worker computes on"):
-        uvmerge.diff(*models, engine="ray", device="cuda")
+        uvmerge.diff(*models, engine="ray", device="cuda", workers=1000)
     with pytest.raises(UsageError, match="is not there"):
         uvmerge.diff(*models, device="cuda")
     asked = [given["num_gpus"] for given in ray.given if given.get("num_cpus") == 1]
