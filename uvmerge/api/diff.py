@@ -260,7 +260,7 @@ class Comparison:
         )
         if self.inputs is None:
             measuring.refuse_large(pairing, rank, engine)
-            self._fetch(pairing, opened)
+        self._fetch(pairing, opened)
         for note in dict.fromkeys(note for each in pairing.partners for note in each.notes):
             self.progress.say(f"note: {note}")
         work = measuring.work_of(pairing, rank)
@@ -286,11 +286,12 @@ class Comparison:
         return compared, measurements.pairs_of(matches, len(opened))
 
     def _fetch(self, pairing: Pairing, opened: Sequence[Checkpoint]) -> None:
-        """Fetch what is measured of checkpoints on the Hub."""
+        """Fetch what is measured of checkpoints that are elsewhere; nodes do so themselves."""
         by_role = dict(zip(roles(len(opened)), opened, strict=True))
         wanted = fetching.to_fetch(reads.of_pairing(pairing, by_role), by_role)
         if wanted:
             fetching.say(wanted, self.progress)
+        if wanted and self.inputs is None:
             with self.phases.timed("fetch"):
                 fetching.fetch(wanted, self.progress, self.control)
 
