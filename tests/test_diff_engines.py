@@ -227,6 +227,22 @@ def test_a_stop_cancels_what_is_in_hand(ray: raystand.Stand, models: list[Path])
     assert stopped.value.exit_code == 130 and ray.cancelled
 
 
+def test_a_stop_ends_a_connection_of_its_own_and_cancels_nothing(
+    ray: raystand.Stand, models: list[Path]
+) -> None:
+    """Ray may end a process that cancels a task at the moment when it is done."""
+    control, calls = Control(), list[str]()
+    control.advance = lambda name, work: control.stop.set()
+    ray.is_initialized = lambda: False
+    ray.init = lambda **_: calls.append("init")
+    ray.shutdown = lambda: calls.append("shutdown")
+    with pytest.raises(Interrupted):
+        uvmerge.diff(*models, engine="ray", control=control)
+    assert calls == ["init", "shutdown", "shutdown"] and not ray.cancelled
+    uvmerge.diff(*models, engine="ray", layers="0")
+    assert calls[3:] == ["init", "shutdown"]
+
+
 def test_a_file_that_changes_on_a_node_ends_the_run(
     ray: raystand.Stand, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,7 @@ def test_a_signal_ends_a_diff_on_the_command_line(
         run.send_signal(signal.SIGINT)
         out, err = run.communicate()
     assert run.returncode == 130, err
-    assert "Traceback" not in err and json.loads(out)["error"]["kind"] == "Interrupted"
+    assert "Traceback" not in err and "Interrupted" in out, err
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert figures(json.loads(done.stdout)) == json.loads(json.dumps(measured))

@@ -29,8 +29,9 @@ def imported() -> Any:
 
 
 @contextmanager
-def connection(address: str | None) -> Iterator[Any]:
-    """The package ray, connected to a cluster: the one that this process is connected to, or that of `address`.
+def connection(address: str | None) -> Iterator[tuple[Any, bool]]:
+    """The package ray, connected to a cluster: that of this process, or the one at `address`; and whether
+    the connection is for this block alone.
 
     Args:
         address: `auto`, `local`, `host:port` or `ray://host:port`; None for a cluster that runs here
@@ -41,7 +42,7 @@ def connection(address: str | None) -> Iterator[Any]:
     """
     ray = imported()
     if ray.is_initialized():
-        yield ray
+        yield ray, False
         return
     options: dict[str, Any] = {} if address is None else {"address": address}
     if "://" not in (address or ""):
@@ -58,7 +59,7 @@ def connection(address: str | None) -> Iterator[Any]:
                 "Start one with `ray start --head`, or leave --address out.",
             ) from error
     try:
-        yield ray
+        yield ray, True
     finally:
         ray.shutdown()
 

@@ -55,15 +55,19 @@ _RESUME = "Run the same command again: what is finished of an output is kept."
 @contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
     """A cluster: see `connection`."""
-    with connection(address) as ray:
-        yield Cluster(ray)
+    with connection(address) as (ray, is_own):
+        yield Cluster(ray, is_own)
 
 
 class Cluster:
-    """A Ray cluster that this process is connected to."""
+    """A Ray cluster that this process is connected to.
 
-    def __init__(self, ray: Any) -> None:
-        self.ray = ray
+    Args:
+        is_own: whether the connection is for this run alone.
+    """
+
+    def __init__(self, ray: Any, is_own: bool = False) -> None:
+        self.ray, self.is_own = ray, is_own
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive and have a CPU for tasks, as Ray describes them."""
@@ -272,8 +276,15 @@ class Cluster:
         """End tasks, so that nobody writes any more when the staging folders are given up.
 
         Their processes are ended: one that is interrupted while it imports torch could do nothing else
-        afterwards.
+        afterwards. To end the connection does so at once; where that is not ours, Ray is told of each
+        task, and may end this process if one of them is done at this very moment (seen with Ray 2.60).
         """
+        if not running:
+            return
+        if self.is_own:
+            self.ray.shutdown()
+            return
+        _, running = self.ray.wait(running, num_returns=len(running), timeout=0)
         for reference in running:
             with suppress(Exception):
                 self.ray.cancel(reference, force=True)
