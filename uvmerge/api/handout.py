@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
+from ..engine.node import Writing
 from ..engine.settings import Settings
 from ..output.journal import staging_root
 from ..output.lent import LentStaging, Shown, hashed, lent
@@ -22,7 +23,7 @@ from .settings import SweepSettings
 
 @dataclass(frozen=True)
 class Handout:
-    """See `engine.ray.Handout`.
+    """See `engine.node.WritingHandout`.
 
     Attributes:
         content: of a file of the plans.
@@ -33,6 +34,10 @@ class Handout:
     token: str
     numbers: Mapping[str, str]
     folders: Sequence[str]
+
+    def begun(self, node: str) -> Writing:
+        """What a process of this node has open for the run."""
+        return Writing(self, node)
 
     @contextmanager
     def opened(self) -> Iterator[tuple[list[Plan], dict[str, Checkpoint], list[LentStaging]]]:
@@ -64,12 +69,17 @@ def handout(
     Args:
         mixed: the mixture of experts that is written.
     """
-    devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
-    factors = None if engine.factors is None else engine.factors.absolute()
     return Handout(
         plan_file.packed(runs, references, settings, mixed=mixed),
-        Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
+        for_worker(engine),
         shown.token,
         {place: hashed(number) for place, number in shown.numbers.items()},
         [str(folder.absolute()) for folder in input_folders(references.values())],
     )
+
+
+def for_worker(engine: Settings) -> Settings:
+    """The settings of one worker of a cluster, which computes one matrix at a time."""
+    devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
+    factors = None if engine.factors is None else engine.factors.absolute()
+    return Settings(devices, engine.precision, 1, engine.memory_bytes, factors)
