@@ -66,6 +66,12 @@ MISTAKES = [
     ("merge_method: linear\nmodels:\n  - model: models/chat\n    parameters: {weight: 1}\n"
      "  - model: models/chat\n    parameters: {weight: 2}\n", 5, "stands here twice", "one weight"),
     ("merge_method: linear\n" + weighed(1, -1), 2, "sum to 0", "normalize: false"),
+    ("merge_method: nuslerp\n" + weighed(0.5, -0.5), 2, "sum to 0", "Change a weight."),
+    ("merge_method: multislerp\nbase_model: models/base\n" + weighed(0.1, 0.2, -0.3), 3, "sum to 0",
+     "normalize_weights: false"),
+    (TIES.replace("ties", "dare_linear") + weighed(1, -1) + "parameters: {normalize: true}\n", 3,
+     "sum to 0", "normalize: false"),
+    ("merge_method: linear\n" + weighed("[1, 0]", "[1, 0]"), 2, "sum to 0", "normalize: false"),
     ("merge_method: linear\n" + TWO, 3, "weight has no value for models/chat", "Add `weight"),
     (SLERP.replace("  t: 0.5", "  t: []"), 7, "t has no values", "a number"),
     (SLERP.replace("  t: 0.5", "  t: half"), 7, "'half', which is not a number", "0.5"),

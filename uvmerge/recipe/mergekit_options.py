@@ -51,22 +51,24 @@ class _Options:
             elif about.option != "vectors":
                 checked(rules, parameter.parse)
                 self._refuse_missing(word, about)
-                nonzero = word == "weight" and method.divides and self._divides()
-                levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
+                if_zero = self._if_zero() if word == "weight" else ""
+                levels = Levels(rules, word, about, layout, parameter.per_model, if_zero)
                 is_plain = not rules and about.default is not REQUIRED
                 found[parameter.name] = about.default if is_plain else _simplest(levels)
         return {key: value for key, value in found.items() if value != known[key].default}
 
-    def _divides(self) -> bool:
-        """Whether no level says that the weights are not divided by their sum."""
-        words_ = ("normalize", "normalize_weights")
-        given = (
-            rule
-            for each in levels_of(self.layout)
-            for word in words_
-            for rule in each.get(word, ())
-        )
-        return all(all(rule.values) for rule in given)
+    def _if_zero(self) -> str:
+        """What to do where the weights sum to 0; empty where nothing is divided by that sum."""
+        if not self.method.divides:
+            return ""
+        known = ("normalize", "normalize_weights")
+        word = next((each for each in known if each in self.method.words), None)
+        if word is None:
+            return "Change a weight."
+        rules = [rule for each in levels_of(self.layout) for rule in each.get(word, ())]
+        values = [value for rule in rules for value in rule.values]
+        divides = all(values) if values else self.method.words[word].default
+        return f"Change a weight, or set `{word}: false`." if divides else ""
 
     def _vectors(self) -> str:
         """What counts as one vector for nuslerp, by the peer's two switches."""
@@ -130,4 +132,4 @@ def _simplest(levels: Levels) -> Any:
     rules = levels.rules
     is_one = levels.word in levels.layout.settings and len(rules) == 1
     is_plain = is_one and len(rules[0].values) == 1 and rules[0].filter == EVERYTHING
-    return rules[0].values[0] if is_plain and not levels.nonzero else levels
+    return rules[0].values[0] if is_plain and not levels.if_zero else levels

@@ -224,7 +224,10 @@ class Recipe:
         for step in self.steps:
             operation, taken = step.operation, step.operation.roles_among(roles)
             models = len(taken) - sum(not operand.several for operand in operation.operands)
-            refuse_other_counts(operation.command, operation.parameters, step.options, models)
+            try:
+                refuse_other_counts(operation.command, operation.parameters, step.options, models)
+            except UsageError as error:
+                raise step.located(error) from None
         all_taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
         if idle := [role for role in roles if role not in all_taken]:
             usage = "; ".join(dict.fromkeys(step.operation.usage for step in self.steps))
