@@ -73,12 +73,7 @@ def _labelled(asked: Mixture, inputs: Mapping[str, Checkpoint]) -> Mixture:
         found = inputs[model]
         return f"{found.label}@{found.commit}" if found.commit else found.label
 
-    def labelled(expert: Expert) -> Expert:
-        return replace(expert, model=label(expert.model))
-
-    shared = asked.shared and labelled(asked.shared)
-    experts = tuple(map(labelled, asked.experts))
-    return replace(asked, base=label(asked.base), experts=experts, shared=shared)
+    return asked.with_models(label)
 
 
 def _mixture(

@@ -15,8 +15,8 @@ The keys are those that the field uses for such files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,16 @@ class Mixture:
         """Read the text of a file; `source` names it in messages."""
         reader = Reader(source)
         return _mixture(reader.mapping(compose(text, source, KEYS), KEYS), reader)
+
+    def with_models(self, named: Callable[[str], str]) -> Mixture:
+        """The same mixture, with other references to its models."""
+
+        def renamed(expert: Expert) -> Expert:
+            return replace(expert, model=named(expert.model))
+
+        shared = self.shared and renamed(self.shared)
+        experts = tuple(map(renamed, self.experts))
+        return replace(self, base=named(self.base), experts=experts, shared=shared)
 
     @property
     def all(self) -> tuple[Expert, ...]:
