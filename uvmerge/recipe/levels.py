@@ -71,7 +71,7 @@ class Levels(Varying):
             )
             for source in counted
         }
-        if self.if_zero and cancel(list(values.values())):
+        if values and self.if_zero and cancel(list(values.values())):
             what = f"the weights of {name} sum to 0, by which the method divides"
             raise RecipeError(part.where, what, self.if_zero)
         found = [values.get(source.model, 1.0) for source in sources]  # that of a base is not used

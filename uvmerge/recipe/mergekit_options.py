@@ -49,7 +49,7 @@ class _Options:
             if parameter is None:
                 self._refuse_without_option(rules, word, about)
             elif about.option != "vectors":
-                checked(rules, parameter.parse)
+                checked(rules, word, parameter.parse)
                 self._refuse_missing(word, about)
                 if_zero = self._if_zero() if word == "weight" else ""
                 levels = Levels(rules, word, about, layout, parameter.per_model, if_zero)
@@ -114,6 +114,16 @@ class _Options:
             if any(value != about.default for value in rule.values):
                 what = f"{word} other than {about.default} is not supported for {self.name}"
                 raise RecipeError(rule.where, what, f"Leave {word} out.")
+
+
+def lines_of(layout: Layout, name: str) -> dict[str, str]:
+    """By option, as messages spell it, where a method's parameter has its first value."""
+    found: dict[str, str] = {}
+    for word, about in words.METHODS[name].words.items():
+        rules = [rule for each in levels_of(layout) for rule in each.get(word, ())]
+        if rules:
+            found.setdefault(about.option.replace("_", "-"), rules[0].where)
+    return found
 
 
 def levels_of(layout: Layout) -> Iterator[Settings]:

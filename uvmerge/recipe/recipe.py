@@ -108,16 +108,13 @@ class Recipe:
     @classmethod
     def of_merge(cls, merge: Merge) -> Recipe:
         """The recipe that a file of mergekit is: one step, on all tensors."""
-        step = RecipeStep(merge.operation, merge.options, Selection())
+        step = RecipeStep(merge.operation, merge.options, Selection(), merge.lines)
         references = merge.layout.references()
         rule = merge.tokenizer
         if rule is not None:
             roles = by_role(references)
             names = {reference: role for role, reference in roles.items()}
-            try:
-                rule = with_roles(rule, roles, names.get)
-            except UsageError as error:
-                raise RecipeError(merge.source, f"{error.where}: {error.what}", error.do) from None
+            rule = with_roles(rule, roles, names.get)
         return cls((step,), references, merge.dtype, tokenizer=rule, name=merge.name, merge=merge)
 
     @classmethod
