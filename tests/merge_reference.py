@@ -43,8 +43,7 @@ def nuslerp(
 ) -> Array:
     if base is not None:
         return base + nuslerp(x - base, y - base, weight, vectors)
-    total = weight[0] + weight[1]
-    t = 0.5 if abs(total) < 1e-6 else weight[1] / total
+    t = weight[1] / (weight[0] + weight[1])
     if vectors == "whole" or x.ndim == 1:
         return arc(x.ravel(), y.ravel(), t, lambda c: 1 - c * c <= 1e-16).reshape(x.shape)
     axis = -1 if vectors == "rows" else 0

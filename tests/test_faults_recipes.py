@@ -243,7 +243,7 @@ def test_256_kib_of_anything_are_refused_within_a_second(text: str, tmp_path: Pa
         ("uvmerge: 1\nsteps: [{restore: [top]}]\n", "r.yaml:2: expected keys and values here"),
         ("uvmerge: 1\n? [a]\n: 1\n", "r.yaml:2: a key must be a word"),
         ("uvmerge: 1\nname: 5\nsteps: [restore]\n", "r.yaml:2: name must be text, not 5"),
-        ("uvmerge: 1\n---\nuvmerge: 1\n", "r.yaml:2: but found another document"),
+        ("uvmerge: 1\n---\nuvmerge: 1\n", "r.yaml:2: a second document begins here"),
         ("uvmerge: 1\n\tsteps: 1\n", "r.yaml:2: a tab stands where YAML wants spaces"),
         ("uvmerge: 1\nsteps: [restore\n\n", "r.yaml:2: the list that begins here with [ is not closed"),
         (b"uvmerge: 1\nname: \xff\n", "r.yaml:1: is not valid YAML: unacceptable character"),

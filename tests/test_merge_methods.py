@@ -133,7 +133,7 @@ def test_slerp_and_nearswap_follow_the_formula(
 
 @every_shape
 @pytest.mark.parametrize("vectors", ["whole", "rows", "columns"])
-@pytest.mark.parametrize("weight", [(0.7, 0.3), (1, -1), (2, -0.5), (0, 1)])
+@pytest.mark.parametrize("weight", [(0.7, 0.3), (1, 1), (2, -0.5), (0, 1)])
 def test_nuslerp_follows_the_formula(
     weight: tuple[float, float], vectors: str, shape: tuple[int, ...]
 ) -> None:
@@ -237,13 +237,26 @@ def test_too_many_or_too_few_models_are_refused(name: str, count: int, usage: st
     assert usage in str(one.value) and f"{name}" in str(one.value)
 
 
-def test_weights_that_sum_to_nothing_divide_nothing() -> None:
-    outlines = [Outline("", (3,), Log()) for _ in range(3)]
-    for name in ("multislerp", "breadcrumbs"):
-        weight = (1.0, 0.5, -1.5)[-len(outlines) + (name == "breadcrumbs") :]
-        weight = (*weight[:-1], -sum(weight[:-1]))
-        with pytest.raises(errors.UsageError, match="sum to 0"):
-            get(name).function(*outlines, weight=weight, normalize=True)
+@pytest.mark.parametrize(
+    "name",
+    ["linear", "multislerp", "task-arithmetic", "dare-linear", "della-linear", "breadcrumbs"],
+)
+def test_weights_that_sum_to_nothing_divide_nothing(name: str) -> None:
+    operation = get(name)
+    outlines = [
+        Outline("", (3,), Log()) for _ in range(4 if operation.operands[0].name == "base" else 3)
+    ]
+    draw = {"draw": None} if operation.wants_draw else {}
+    for weight in ((1.0, 0.5, -1.5), (0.1, 0.2, -0.3), (0.0, 0.0, 0.0)):
+        with pytest.raises(errors.UsageError, match=r"(?s)sum to 0.*--no-normalize"):
+            operation.function(*outlines, weight=weight, normalize=True, **draw)
+
+
+@pytest.mark.parametrize(("weight", "deltas"), [((1, -1), False), ((2, 0.3, -0.3), True)])
+def test_weights_of_an_arc_must_have_a_sum(weight: tuple[float, ...], deltas: bool) -> None:
+    outlines = [Outline("", (3,), Log()) for _ in weight]
+    with pytest.raises(errors.UsageError, match=r"sum to 0 .*\n  Give weights with another sum\.$"):
+        get("nuslerp").function(*outlines, weight=weight, deltas=deltas)
 
 
 def test_differences_need_a_base_before_the_models() -> None:

@@ -286,7 +286,7 @@ def test_a_reference_may_be_written_in_parts() -> None:
 
 
 def test_several_documents_are_refused() -> None:
-    with pytest.raises(RecipeError, match="another document"):
+    with pytest.raises(RecipeError, match="a second document begins here"):
         Recipe.parse(LINEAR % 1 + "---\n" + LINEAR % 1)
 
 

@@ -296,6 +296,14 @@ def test_shards_of_a_frankenmerge_are_no_larger_than_its_models(tmp_path: Path) 
     assert zoo.load(tmp_path / "out")[0].config.num_hidden_layers == 6
 
 
+def test_layers_put_together_anew_are_not_called_the_first_model(tmp_path: Path) -> None:
+    slices = [{"sources": [source("chat", i, i + 1)]} for i in (3, 1)]
+    result = run({"merge_method": "passthrough", "slices": slices}, tmp_path / "out")
+    assert result.summary.endswith("0 changed, every tensor is one of the models', byte for byte")
+    one = {"merge_method": "passthrough", "models": [{"model": "models/chat"}]}
+    assert "equals the models[0]" in run(one, tmp_path / "one").summary
+
+
 def test_a_report_of_layers_with_other_numbers_is_refused(tmp_path: Path) -> None:
     content = yaml.safe_load((merging.EXAMPLES / "passthrough.yml").read_text())
     with pytest.raises(UsageError, match="here layers get other numbers"):

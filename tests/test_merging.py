@@ -4,6 +4,7 @@ and what becomes of a merge afterwards."""
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -234,11 +235,41 @@ def test_a_search_space_may_hold_a_gradient() -> None:
 WRONG = [
     (["--weight", "0.5/0.5"], 2, "linear: --weight: has 2 values for 3 models"),
     (["--weight", "1/-2/1"], 2, "the weights sum to 0 (1/-2/1)"),
+    (["--weight", "0.1/0.2/-0.3"], 2, "the weights sum to 0 (0.1/0.2/-0.3)"),
     (["--weight", "0.2..x"], 2, "--weight: 'x' is not a number"),
     (["--weight", "0.2.."], 2, "--weight: '' is not a number"),
     (["--weight", "1/"], 2, "--weight: '' is not a number"),
     (["--wieght", "1"], 2, "--weight"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("step", "line", "sentence"),
+    [
+        ("linear:\n      weight: [1, 0.2, -1.2]", 5, "linear: --weight: the weights sum to 0"),
+        (
+            "linear: {weight: [1, {gradient: [1, -1]}, 0]}",
+            4,
+            "linear: --weight: the weights sum to 0",
+        ),
+        ("linear: {weight: [1, 2]}", 4, "linear: --weight: has 2 values for 3 models"),
+        (
+            "nuslerp: {deltas: true, weight: [1, 2, -2]}",
+            4,
+            "nuslerp: --weight: the weights sum to 0",
+        ),
+        ("nuslerp: {weight: 1}", 4, "nuslerp: mixes two models, not 3"),
+    ],
+)
+def test_a_recipe_that_an_operation_refuses_is_refused_with_its_line(
+    step: str, line: int, sentence: str, models: Models, tmp_path: Path
+) -> None:
+    named = ", ".join(map(str, models))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"uvmerge: 1\nmodels: [{named}]\nsteps:\n  - {step}\n")
+    shown = faults.uvmerge("run", recipe, tmp_path / "out")
+    assert shown.code == 2 and shown.err.startswith(f"error: r.yaml:{line}: {sentence}"), shown.err
+    assert len(shown.err.strip().splitlines()) == 2 and not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(("words", "code", "sentence"), WRONG, ids=lambda each: str(each)[:20])
@@ -376,7 +407,7 @@ def test_killed_at_ten_moments_a_merge_resumes_with_the_same_bytes(
         before = total * (2 * i + 1) // 20
         process = faults.start(faults.killed_child, log, before, calls, *words, out, *options)
         process.join()
-        assert process.exitcode == 137, log.read_text()
+        assert process.exitcode == -signal.SIGKILL, log.read_text()
         faults.done(faults.uvmerge(*words, out, *options))
         assert faults.contents(out) == expected, before
 

@@ -117,8 +117,8 @@ def test_signs_are_elected_by_weighted_sums() -> None:
 def test_negative_weights_turn_the_sign_and_count_in_the_divisor() -> None:
     one, two = torch.tensor([2.0]).double(), torch.tensor([3.0]).double()
     assert vectors.agreeing_sum([one, two], [1.0, -1.0], normalize=True).tolist() == [3.0]
-    assert vectors.weighted_sum([one, two], [1.0, -1.0], normalize=True).tolist() == [-1.0]
-    assert vectors.weighted_sum([one, two], [1.0, -0.5], normalize=True).tolist() == [1.0]
+    assert vectors.weighted_sum([one, two], [1.0, -1.0]).tolist() == [-1.0]
+    assert vectors.weighted_sum([one, two], [1.0, -0.5], 0.5).tolist() == [1.0]
 
 
 def test_what_is_kept_is_rescaled_to_the_same_sum_of_magnitudes() -> None:

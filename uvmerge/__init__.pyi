@@ -161,6 +161,7 @@ class _PushSettings(TypedDict, total=False):
     dry_run: bool
     base_id: str | None
     finetuned_id: str | None
+    models_id: str | Sequence[str] | None
 
 class _ReproduceSettings(TypedDict, total=False):
     workers: int

@@ -80,6 +80,7 @@ def open_adapter(
         UsageError: peft is not installed.
     """
     adapters.refuse_no_peft(place.label)
+    is_named = base is None
     adapter = Adapter.open(
         place.folder, label=place.label, commit=place.commit, pickles=allow_pickle
     )
@@ -102,6 +103,8 @@ def open_adapter(
         raise
     if note:
         found.notes.append(note)
+    if is_named and found.base.commit and found.commit:
+        _name_both(found)
     return found
 
 
@@ -126,6 +129,7 @@ def open_named_pair(base: Checkpoint, place: Local, *, allow_pickle: bool) -> Me
         base.close()
         raise
     found.owns_base = True
+    _name_both(found)
     return found
 
 
@@ -144,6 +148,20 @@ def without_inner_adapter(checkpoint: Checkpoint) -> Checkpoint:
     except BaseException:
         checkpoint.close()
         raise
+
+
+def _name_both(found: MergedCheckpoint) -> None:
+    """Let a checkpoint be called `model+adapter`, with commits, where the model is no input of its own.
+
+    It is a checkpoint of the Hub if both are.
+    """
+    model, adapter = (
+        f"{each.label}@{each.commit}" if each.commit else each.label for each in (found.base, found)
+    )
+    if found.base.commit and found.commit:
+        found.label = f"{model}+{found.label}"
+    else:
+        found.label, found.commit = f"{model}+{adapter}", None
 
 
 def _named_base(adapter: Adapter, allow_pickle: bool) -> Checkpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -18,7 +18,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.mixture import Member, layout_of, mixture, routers_of
 from ..plan import file as plans
 from ..recipe.file import as_text
-from ..recipe.mixture import Expert, Mixture
+from ..recipe.mixture import Mixture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,21 +92,6 @@ class Mixed:
             raise plans.Misfit("its routers are of another size")
         rows = torch.frombuffer(bytearray(raw), dtype=torch.float64).view(shape)
         return cls(asked, rows, wide)
-
-
-def with_models(asked: Mixture, names: Mapping[str, str]) -> Mixture:
-    """A mixture whose models have other names.
-
-    Args:
-        names: the new name of each model.
-    """
-
-    def named(expert: Expert) -> Expert:
-        return replace(expert, model=names[expert.model])
-
-    shared = asked.shared and named(asked.shared)
-    experts = tuple(map(named, asked.experts))
-    return replace(asked, base=names[asked.base], experts=experts, shared=shared)
 
 
 class _Routers:

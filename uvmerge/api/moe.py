@@ -22,7 +22,7 @@ from ..recipe.mixture import DRAWN, Expert, Mixture
 from ..recipe.recipe import Recipe
 from ..recipe.step import RecipeStep
 from .engines import refuse_no_engine
-from .mixing import MIRRORED, Mixed, with_models
+from .mixing import MIRRORED, Mixed
 from .moe_settings import MoeSettings
 from .run import Result, run_opened
 from .settings import shows, split_all
@@ -59,8 +59,8 @@ def moe(config: Reference | Mapping[str, Any], out: Reference, **settings: Any) 
     recipe = Recipe((step,), dtype=asked.dtype, mixture=asked.as_data())
     with surgery.opened([out], {role: model for model, role in roles.items()}, recipe) as inputs:
         labels = {model: _label(inputs[role]) for model, role in roles.items()}
-        recipe = replace(recipe, mixture=with_models(asked, labels).as_data())
-        surgery.mixed = _mixed(with_models(asked, roles), inputs, surgery)
+        recipe = replace(recipe, mixture=asked.with_models(labels.__getitem__).as_data())
+        surgery.mixed = _mixed(asked.with_models(roles.__getitem__), inputs, surgery)
         made = surgery.mixed.checkpoint(inputs)
         made.notes.extend(_notes(asked, surgery.mixed.rows))
         (result,) = run_opened(surgery, [(recipe, out)], {MIRRORED: made})

@@ -12,7 +12,7 @@ from ..hub import listing as listings
 from ..hub.failures import refusal
 from ..hub.items import sha256_of
 from ..hub.listing import Listing
-from ..hub.references import Model
+from ..hub.references import Model, models_of
 from ..hub.remote import fetch_beside
 from ..hub.session import Address
 from ..output import manifest
@@ -41,10 +41,11 @@ def origins_of(
         if repo is None:
             continue
         commit = identity["commit"] or _commit_of(role, repo, content)
-        found[role] = listing = _listed(repo, commit)
         names = {*identity["files"], "config.json", *_of_output(role, content)}
-        sha256 = {n: _sha256(listing, n) for n in sorted(names & listing.files.keys())}
-        origins[role] = Origin(repo, commit, sha256)
+        several = [_listed(*model) for model in models_of(repo, commit)]
+        found[role] = several[0]
+        sha256 = {n: _sha256(each, n) for each in several for n in names & each.files.keys()}
+        origins[role] = Origin(repo, commit, dict(sorted(sha256.items())))
     return origins, found
 
 
@@ -73,7 +74,7 @@ def _of_output(role: str, content: Mapping[str, Any]) -> set[str]:
     return set(content["files"]) - made if role == mirrored(content["inputs"]) else set()
 
 
-def _listed(repo: str, commit: str) -> Listing:
+def _listed(repo: str, commit: str | None) -> Listing:
     try:
         return listings.current(Model(repo, commit))
     except Exception as error:  # what is raised depends on huggingface_hub's HTTP client

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.roles import BASE, FINETUNED, mirrored
+from ..checkpoint.roles import mirrored
 from ..errors import InputRefused, UsageError, counted
 from ..hub import push as hub
 from ..hub.items import Item
 from ..hub.listing import Listing
 from ..hub.private import refuse_private
 from ..hub.recipes import of_strangers
+from ..hub.references import models_of
 from ..output import manifest, pushed
 from ..output.places import Reference
 from ..output.shared_card import shared_card
@@ -94,7 +95,7 @@ def push(
         out: a folder that uvmerge wrote.
         repo: the model, like `org/name`; it is made where it is missing.
         tell: is called with a line about each large file.
-        settings: `private`, `pr`, `revision`, `dry_run`, `base_id`, `finetuned_id`.
+        settings: `private`, `pr`, `revision`, `dry_run`, `base_id`, `finetuned_id`, `models_id`.
 
     Raises:
         ProblemsFound: `check` found problems in `out`; exit code 4.
@@ -111,8 +112,7 @@ def push(
             folder, f"was not written by uvmerge: it has no {manifest.NAME}",
             "Push other folders with `hf upload`.",
         )  # fmt: skip
-    ids = {BASE: chosen.base_id, FINETUNED: chosen.finetuned_id}
-    origins, listings = origins_of(content, ids)
+    origins, listings = origins_of(content, chosen.ids(content["inputs"]))
     missing = pushed.reasons(content, origins)
     before = hub.state(target)
     named = pushed.with_origins(content, origins)
@@ -127,7 +127,7 @@ def push(
     items = [*kept, *(Item(name, each) for name, each in made.items())]
     lock = pushed.manifest_bytes(named, origins, {i.name: i.sha256 for i in items}, made)
     items.append(Item(manifest.NAME, lock))
-    title = f"uvmerge: {Recipe.from_data(content['recipe'])}"
+    title = f"uvmerge: {pushed.told(content)}"
     return _send(target, items, before, title, missing, chosen.dry_run, tell)
 
 
@@ -170,13 +170,21 @@ def _card(
     """The card of an output with its Hub ids, inside the card that is there."""
     own = mirrored(content["inputs"])
     roles = [own, *(role for role in content["inputs"] if role != own)]
-    ids = [(content["inputs"][r]["reference"], origins[r].repo) for r in roles if r in origins]
+    ids = [each for r in roles if r in origins for each in _ids(content["inputs"][r], origins[r])]
     path = folder / manifest.CARD
     there = text_at(before, manifest.CARD)
     role = content["settings"].get("adapter_for")
     label = content["inputs"][role]["reference"] if role in content["inputs"] else None
     card = path.read_bytes() if path.is_file() else b""
-    return shared_card(card, there, repo, ids, missing, label)
+    return shared_card(card, there, repo, ids, missing, label, pushed.is_merge(content))
+
+
+def _ids(identity: Mapping[str, Any], origin: pushed.Origin) -> list[tuple[str, str]]:
+    """What a card calls an input, and its Hub id; of a model with an adapter, both are Hub ids."""
+    models = models_of(origin.repo, origin.commit)
+    if len(models) == 1:
+        return [(identity["reference"], origin.repo)]
+    return [(model.repo, model.repo) for model in models]
 
 
 def _send(

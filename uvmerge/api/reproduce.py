@@ -12,17 +12,19 @@ from ..hub import listing as listings
 from ..hub.failures import refusal
 from ..hub.items import Item
 from ..hub.listing import Listing
-from ..hub.recipes import of_strangers
+from ..hub.recipes import of_hub, of_strangers
 from ..hub.references import model_named
 from ..hub.remote import fetch_beside
 from ..output import manifest
 from ..output.lock_file import Lock, read_lock
 from ..output.places import Reference
-from ..output.pushed import RECIPE
+from ..output.pushed import RECIPE, mixture_of
+from ..recipe.mixture import Mixture
 from ..recipe.recipe import Recipe
 from ..text import expanded, inert, table, two_lines
 from . import environment
 from .environment import Difference
+from .moe import moe
 from .origins import origins_of
 from .run import Result, run
 from .settings import shows, split_all
@@ -34,6 +36,10 @@ _MADE_BY_PUSH = (
     manifest.NAME,
     RECIPE,
 )  # they name the repository, and are not compared
+
+
+# Settings of a lock that decide nothing of a mixture of experts, whose tensors are copied.
+_NOT_OF_MIXTURES = {"precision", "nonfinite", "emit"}
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,21 @@ def reproduce(repo: str, out: Reference | None = None, **settings: Any) -> Repro
     chosen, watch = split_all(ReproduceSettings, settings)
     listing = _listed(repo)
     content, lock = _locked(listing)
-    recipe = _recipe(listing, content)
+    recipe = _mixture(listing, content) or _recipe(listing, content)
     _refuse_other_inputs(listing.repo, content, lock)
     target = expanded(out or f"{listing.repo.rpartition('/')[2]}-reproduced")
     watch.shown.say(f"lock: {len(lock.files)} files of {listing.repo}@{listing.commit[:8]}")
     before = environment.differences(content)
     for each in before:
         watch.shown.say(str(each))
-    done = run(
-        recipe, target, **lock.settings, workers=chosen.workers, overwrite=chosen.overwrite,
-        quiet=watch.quiet, progress=watch.progress, control=watch.control,
-    )  # fmt: skip
+    shown = {"quiet": watch.quiet, "progress": watch.progress, "control": watch.control}
+    settings = {**lock.settings, "overwrite": chosen.overwrite, **shown}
+    if isinstance(recipe, Mixture):
+        taken = {key: value for key, value in settings.items() if key not in _NOT_OF_MIXTURES}
+        dtype = content["recipe"].get("dtype", "keep")
+        done = moe(recipe.as_data(), target, dtype=dtype, **taken)
+    else:
+        done = run(recipe, target, workers=chosen.workers, **settings)
     found = _files(done, listing, content, lock)
     differences = [*before, *environment.rungs(content, done.edits)]
     problems = [f"{name}: {each.told}" for name, each in found.items() if each.is_problem]
@@ -138,7 +148,7 @@ def _locked(listing: Listing) -> tuple[dict[str, Any], Lock]:
     assert content is not None
     lock = read_lock(content, listing.repo)
     if lock.not_reproducible:
-        do = "Its owner can push it with --base-id and --finetuned-id."
+        do = "Its owner can push it with --base-id, --finetuned-id or --models-id."
         raise InputRefused(listing.repo, "; ".join(lock.not_reproducible), do)
     return content, lock
 
@@ -157,11 +167,24 @@ def _recipe(listing: Listing, content: Mapping[str, Any]) -> Recipe:
     told = Recipe.load(_fetched(listing, RECIPE))
     recipe = of_strangers(Recipe.from_data(content["recipe"]), listing.repo, {})
     if of_strangers(told, listing.repo, {}) != recipe:
-        raise InputRefused(
-            listing.repo, f"{RECIPE} and {manifest.NAME} hold different recipes",
-            "One of them was changed after the push: ask its owner.",
-        )  # fmt: skip
+        raise _two_recipes(listing.repo)
     return recipe
+
+
+def _mixture(listing: Listing, content: Mapping[str, Any]) -> Mixture | None:
+    """What `uvmerge moe` was asked for, which manifest and `uvmerge.yaml` have to tell in the same way;
+    None of another output."""
+    mixture = mixture_of(content)
+    if mixture is None:
+        return None
+    if Mixture.load(_fetched(listing, RECIPE)).as_data() != mixture.as_data():
+        raise _two_recipes(listing.repo)
+    return mixture.with_models(lambda model: of_hub("source_model", model, listing.repo))
+
+
+def _two_recipes(repo: str) -> InputRefused:
+    what = f"{RECIPE} and {manifest.NAME} hold different recipes"
+    return InputRefused(repo, what, "One of them was changed after the push: ask its owner.")
 
 
 def _refuse_other_inputs(repo: str, content: Mapping[str, Any], lock: Lock) -> None:

@@ -121,6 +121,8 @@ class Result:
             rest = f"everything else converted to {self.plan.recipe.dtype}"
         elif self.plan.recipe.tokenizer is not None:
             rest = "embeddings by the rule for the vocabulary, everything else byte-identical"
+        elif not edited + reset and (merge := self.plan.recipe.merge) and merge.layout.has_ranges:
+            rest = "every tensor is one of the models', byte for byte"
         elif not edited + reset:
             rest = f"the output equals the {spelled(self.plan.own)} checkpoint"
         written = f"{size(self.plan.bytes_out)} written"

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..checkpoint.roles import BASE, FINETUNED, name_of
+from ..errors import UsageError, counted
 from ..operations.options import MACHINE, OUTPUT, SAFETY, WHERE, Option
+from ..text import brief
 from .settings import Declared, parse_hub_id
+
+
+def parse_hub_ids(value: object) -> tuple[str, ...] | None:
+    """Hub ids between commas, or as a list; an empty text stands for none."""
+    if value is None:
+        return None
+    several = value.split(",") if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple)):
+        raise UsageError("id", f"'{brief(value)}' is no list of Hub ids", "Write org/a,org/b.")
+    return tuple(parse_hub_id(str(each).strip()) or "" if each else "" for each in several)
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,32 @@ class PushSettings(RecipePushSettings):
         Option("Hub id of FINETUNED, where FINETUNED was a folder", parse=parse_hub_id,
                accepts="str", metavar="ID", group=OUTPUT),
     ] = None  # fmt: skip
+    models_id: Annotated[
+        tuple[str, ...] | None,
+        Option("Hub ids of MODELS in their order, where they were folders; nothing between two commas"
+               " for one that was none", parse=parse_hub_ids, accepts="str | Sequence[str]",
+               metavar="ID,ID", group=OUTPUT),
+    ] = None  # fmt: skip
+
+    def ids(self, roles: Collection[str]) -> dict[str, str | None]:
+        """The Hub ids by role.
+
+        Args:
+            roles: of the inputs.
+
+        Raises:
+            UsageError: there are ids of other models than the output has.
+        """
+        several = [role for role in roles if name_of(role) == "models"]
+        given = self.models_id or ()
+        if len(given) not in (0, len(several)):
+            raise UsageError(
+                "--models-id",
+                f"has {counted(len(given), 'id')} for {counted(len(several), 'model')}",
+                "Write one for each model, in the order of the manifest, or nothing between commas.",
+            )
+        named = dict(zip(several, given))
+        return {BASE: self.base_id, FINETUNED: self.finetuned_id, **named}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..models.vocabularies import FILE, Vocabulary
 from ..output.places import Reference
 from ..output.sidefiles import LARGEST_BYTES
 from ..recipe.recipe import Recipe
-from ..recipe.tokenizer import with_roles
+from ..recipe.tokenizer import refused, with_roles
 from ..recipe.tokenizer_rule import UNION, TokenizerRule
 from ..text import brief, expanded
 from .settings import SweepSettings
@@ -53,7 +53,7 @@ def rule_of(
     """
     rule = recipe.tokenizer
     if settings.tokenizer is not None:
-        rule = replace(rule or TokenizerRule(), source=settings.tokenizer)
+        rule = replace(rule or TokenizerRule(), source=settings.tokenizer, where="")
     if settings.pad_to_multiple_of is not None:
         if rule is None:
             what = "needs --tokenizer: the embeddings are as they are without it"
@@ -301,10 +301,6 @@ def _named(rule: TokenizerRule, known: Mapping[str, Known]) -> Iterator[tuple[st
         there = known[row.model]
         at = there.row(like) if isinstance(like, str) else like
         if at is None or not 0 <= at < there.rows:
-            raise UsageError(
-                "tokenizer",
-                f"{row.model} has no token {brief(repr(like))}, whose row {brief(repr(token))} is"
-                " to get",
-                "Name another model or token.",
-            )
+            what = f"{row.model} has no token {brief(repr(like))}, whose row {brief(repr(token))} is to get"
+            raise refused(row.where, what, "Name another model or token.")
         yield token, Named(((row.model, at),), row.force)

@@ -70,14 +70,23 @@ def of_strangers(recipe: Recipe, source: str, given: Mapping[str, Any]) -> Recip
     for name, value in recipe.references.items():
         texts = (value,) if isinstance(value, str) else value
         if not given.get(name):
-            texts = tuple(_of_hub(name, text, source) for text in texts)
+            texts = tuple(of_hub(name, text, source) for text in texts)
         found[name] = texts[0] if isinstance(value, str) else texts
     return replace(recipe, references=found)
 
 
-def _of_hub(name: str, text: str, source: str) -> str:
-    model = model_named(text)
-    if model is None:
+def of_hub(name: str, text: str, source: str) -> str:
+    """The reference to a model in a recipe of strangers, which must be a model of the Hub.
+
+    Args:
+        name: the key of the recipe that has it.
+        source: the recipe's name in messages.
+
+    Raises:
+        RecipeError: it names a path or an address.
+    """
+    parts = text.split("+")  # a model, and perhaps an adapter of it
+    if len(parts) > 2 or not all(map(model_named, parts)):
         what = f"{name} is '{brief(text)}': a recipe from the Hub names models of the Hub alone"
         raise RecipeError(source, what, f"Name it yourself: --{name}.")
-    return f"hf://{text.removeprefix('hf://')}"
+    return "+".join(f"hf://{part.removeprefix('hf://')}" for part in parts)

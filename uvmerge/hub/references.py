@@ -58,6 +58,14 @@ def model_named(text: str) -> Model | None:
     return None if match is None or ".." in text else Model(match[1], match[2])
 
 
+def models_of(reference: str, commit: str | None) -> list[Model]:
+    """The models of the Hub that a reference without its last commit names: one, or a model and an
+    adapter of it; none where a part of it names none."""
+    text = f"{reference}@{commit}" if commit else reference
+    found = [model_named(part) for part in text.split("+")]
+    return [each for each in found if each] if all(found) else []
+
+
 def with_adapter(reference: str | Path) -> tuple[str, str] | None:
     """Model and adapter of a reference like `model+adapter`; None where it names one thing.
 

@@ -43,5 +43,5 @@ def breadcrumbs(
         models,
         places,
         rescale,
-        lambda deltas: weighted_sum(deltas, weight, normalize=False).div_(total).mul_(scale),
+        lambda deltas: weighted_sum(deltas, weight, total).mul_(scale),
     )

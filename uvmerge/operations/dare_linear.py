@@ -2,7 +2,16 @@ from __future__ import annotations
 
 from ..spectral import Draw, Edited, Whole
 from ..spectral.masks import thinned
-from .merging_options import Density, Normalize, RescaleBy, RescaleKept, Scale, Seed, Weight
+from .merging_options import (
+    Density,
+    Normalize,
+    RescaleBy,
+    RescaleKept,
+    Scale,
+    Seed,
+    Weight,
+    total_of,
+)
 from .options import leaves_equal_inputs_alone
 
 
@@ -31,6 +40,7 @@ def dare_linear(
     """
     from ..spectral.vectors import differences, weighted_sum
 
+    total = total_of(weight) if normalize else 1.0
     if scale == 0:
         return base
     start, deltas = differences(base, models)
@@ -38,4 +48,4 @@ def dare_linear(
         thinned(delta, draw(i, base.shape), share, rescale and rescale_by)
         for i, (delta, share) in enumerate(zip(deltas, density))
     ]
-    return start + scale * weighted_sum(kept, weight, normalize)
+    return start + scale * weighted_sum(kept, weight, total)

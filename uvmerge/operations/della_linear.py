@@ -11,6 +11,7 @@ from .merging_options import (
     Scale,
     Seed,
     Weight,
+    total_of,
 )
 from .options import leaves_equal_inputs_alone
 
@@ -43,9 +44,10 @@ def della_linear(
     """
     from ..spectral.vectors import weighted_sum
 
+    total = total_of(weight) if normalize else 1.0
     if scale == 0:
         return base
     start, kept = kept_by_rank(
         base, models, draw, list(zip(density, epsilon)), rescale and rescale_by
     )
-    return start + scale * weighted_sum(kept, weight, normalize)
+    return start + scale * weighted_sum(kept, weight, total)

@@ -45,6 +45,6 @@ def iso_cts(
         return base
     start, deltas = differences(base, models)
     if not is_layer_matrix(place, base):
-        return start + scale / len(models) * weighted_sum(deltas, weight, normalize=False)
+        return start + scale / len(models) * weighted_sum(deltas, weight)
     weighted = [delta * factor for delta, factor in zip(deltas, weight)]
     return start + scale * isotropic_with_tasks(weighted, common)

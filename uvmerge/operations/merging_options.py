@@ -64,16 +64,24 @@ def in_subspaces(operation: Function) -> Function:
     return operation
 
 
-def total_of(weight: Sequence[float]) -> float:
+def cancel(weight: Sequence[float]) -> bool:
+    """Whether weights sum to 0, but for the rounding of numbers like 0.1."""
+    return abs(math.fsum(weight)) <= 1e-12 * math.fsum(map(abs, weight))
+
+
+def total_of(weight: Sequence[float], always: bool = False) -> float:
     """The sum of the weights, by which a mean is divided.
+
+    Args:
+        always: whether the operation has no option not to divide.
 
     Raises:
         UsageError: the sum is 0.
     """
-    total = math.fsum(weight)
-    if total == 0:
+    if cancel(weight):
+        otherwise = "" if always else ", or do not divide by it: --no-normalize"
         raise UsageError(
             "--weight", f"the weights sum to 0 ({'/'.join(f'{each:g}' for each in weight)})",
-            "Give weights with another sum, or do not divide by it: --no-normalize.",
+            f"Give weights with another sum{otherwise}.",
         )  # fmt: skip
-    return total
+    return math.fsum(weight)

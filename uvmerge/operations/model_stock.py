@@ -25,10 +25,9 @@ def model_stock(base: Whole, *models: Whole, filter_wise: FilterWise = False) ->
         the models' dtype, and divides inner products by 1e-6 where the lengths' product is smaller,
         which makes the cosines of small changes too small.
     """
-    from ..spectral.vectors import exact, stock_ratio
+    from ..spectral.vectors import differences, stock_ratio, weighted_sum
 
-    start = exact(base)
-    deltas = [exact(model) - start for model in models]
+    start, deltas = differences(base, models)
     ratio = stock_ratio(deltas, -1 if filter_wise else None)
-    mean = sum(deltas[1:], deltas[0]) / len(deltas)
+    mean = weighted_sum(deltas, [1.0] * len(deltas), len(deltas))
     return mean * ratio + start

@@ -33,7 +33,7 @@ def multislerp(
     start = exact(models[0]) if deltas else 0.0
     tensors = [exact(model) - start for model in merged]
     pairs = [unit(each) for each in tensors]
-    direction, size = unit(weighted_sum([u for u, _ in pairs], weights, normalize=False))
+    direction, size = unit(weighted_sum([u for u, _ in pairs], weights))
     if size < 1e-8:
-        return weighted_sum(tensors, weights, normalize=False) + start
+        return weighted_sum(tensors, weights) + start
     return direction * sum(w * length for w, (_, length) in zip(weights, pairs)) + start

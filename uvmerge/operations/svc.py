@@ -54,5 +54,5 @@ def svc(
         delta = singular.merged(method, deltas, weight, density)
         return start + scale * singular.calibrated(delta, deltas, alpha)
     if method in ("tsv", "iso-c"):
-        return start + scale / len(models) * weighted_sum(deltas, weight, normalize=False)
+        return start + scale / len(models) * weighted_sum(deltas, weight)
     return start + scale * singular.merged(method, deltas, weight, density)

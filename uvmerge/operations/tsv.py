@@ -31,5 +31,5 @@ def tsv(
         return base
     start, deltas = differences(base, models)
     if not is_layer_matrix(place, base):
-        return start + scale / len(models) * weighted_sum(deltas, weight, normalize=False)
+        return start + scale / len(models) * weighted_sum(deltas, weight)
     return start + scale * singular.merged("tsv", deltas, weight)

@@ -40,7 +40,7 @@ _SAFE = {
     "license_link": re.compile(r"https://[\w.-]+(/[\w.%#~+-]+){0,20}|\w[\w.-]{0,60}"),
 }
 # How the paragraph ends that asks for the Hub ids of inputs.
-UNKNOWN = "before publishing, add the Hub ids as `base_model` above (`--base-id` and `--finetuned-id` do it)."
+UNKNOWN = "before publishing, add the Hub ids as `base_model` above (`uvmerge push` does it, with `--base-id`, `--finetuned-id` or `--models-id`)."
 _TAG = re.compile(r"\w[\w .+-]{0,60}")
 # Of libraries and tags: what says how other files hold the weights, and what uvmerge itself adds.
 _OF_OTHER_FILES = re.compile(
@@ -119,8 +119,10 @@ def _metadata(plan: Plan, own: Checkpoint, known: Mapping[str, str]) -> dict[str
         tags = list(dict.fromkeys([*tags, *found.pop("tags", ())]))
         return metadata | {"library_name": "peft", "tags": tags} | found | {"library_name": "peft"}
     if known:
-        metadata["base_model"] = list(dict.fromkeys(known.values()))
-        merges = len(known) > 1 or any(s.operation.takes_several for s in plan.recipe.steps)
+        # A model with an adapter is `model@commit+adapter`.
+        parts = [part.partition("@")[0] for hub_id in known.values() for part in hub_id.split("+")]
+        metadata["base_model"] = list(dict.fromkeys(parts))
+        merges = len(parts) > 1 or any(s.operation.takes_several for s in plan.recipe.steps)
         metadata["base_model_relation"] = "merge" if merges else "finetune"
     modules = "modules.json" in own.side_names()
     metadata["library_name"] = "sentence-transformers" if modules else "transformers"

@@ -28,6 +28,7 @@ def shared_card(
     ids: Sequence[tuple[str, str]],
     missing: Sequence[str],
     adapter_for: str | None = None,
+    is_merge: bool = False,
 ) -> bytes:
     """The card to push.
 
@@ -37,11 +38,12 @@ def shared_card(
         ids: the label of each input in `own` and its Hub id; the mirrored input first.
         missing: why nobody else can make the output again.
         adapter_for: of an adapter, the label of the model that it is for.
+        is_merge: whether an operation on several models made the output, were it given one.
     """
     front, body = _split(own.decode())
     parents = [each for each in ids if adapter_for in (None, each[0])]
     known = list(dict.fromkeys(hub_id for _, hub_id in parents))
-    relation = "adapter" if adapter_for else "merge" if len(known) > 1 else "finetune"
+    relation = "adapter" if adapter_for else "merge" if is_merge or len(known) > 1 else "finetune"
     inputs = _dumped({"base_model": known, "base_model_relation": relation}) if known else ""
     part = f"{BEGIN}\n{_body(body, repo, ids, missing)}\n{END}\n"
     theirs, text = _split((existing or b"").decode(errors="replace").replace("\r\n", "\n"))

@@ -66,6 +66,17 @@ class _Arrangement:
                 stack = _stack_of(module, anatomy_of(checkpoint), self.merge.source)
                 self.stacks[module.name, checkpoint] = stack
                 self._refuse_beyond(source, stack, checkpoint)
+        self._refuse_same_layers()
+
+    def _refuse_same_layers(self) -> None:
+        """Refuse two modules that are the same layers."""
+        known: dict[str, str] = {}
+        for (name, _), stack in self.stacks.items():
+            other = known.setdefault(stack.name, name) if stack else name
+            if stack and other != name:
+                where = next(module.where for module in self.layout.modules if module.name == name)
+                what = f"the modules {brief(name)} and {brief(other)} are the same layers, {stack.name}"
+                raise RecipeError(where, what, "Keep one of them.")
 
     def operands(self) -> dict[str, Checkpoint]:
         """The checkpoints by role: those that were opened where every layer stays where it is."""
@@ -165,10 +176,11 @@ class _Arrangement:
             else:
                 found[name] = owner
         if missing:
-            raise RecipeError(
-                modules[0].where, f"no module has {counted(len(missing), 'tensor')} of {where},"
-                f" like {missing[0]}", "Add a module `default` with `models:` for the rest.",
-            )  # fmt: skip
+            do = "Add a module `default` with `models:` for the rest."
+            if "text_decoder" in stacks:  # the same layers as `default`
+                do = "Add the module that has them, like `vision_tower`."
+            what = f"no module has {counted(len(missing), 'tensor')} of {where}, like {missing[0]}"
+            raise RecipeError(modules[0].where, what, do)
         return found
 
     def _refuse_beyond(self, source: Source, stack: Stack | None, checkpoint: Checkpoint) -> None:

@@ -156,6 +156,8 @@ def _try(
         return step.operation.function(*inputs, **options, **step.given(place, _no_numbers))
     except NeedsValues:
         return None
+    except UsageError as error:
+        raise step.located(error) from None
     except UvmergeError:
         raise
     except Exception as error:

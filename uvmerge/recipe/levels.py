@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from ..checkpoint.anatomy import Place
 from ..errors import RecipeError
+from ..operations.merging_options import cancel
 from ..operations.varying import Rule, Varying
 from .mergekit_layout import Layout, Settings
 from .mergekit_words import REQUIRED, Word
@@ -30,14 +31,15 @@ class Levels(Varying):
         about: what the parameter is.
         layout: the models and their settings.
         is_tuple: whether a value for each model is wanted, rather than one number.
-        nonzero: whether the values of the models may not sum to 0.
+        if_zero: what to do where the values of the models sum to 0, which they may not; empty where
+            they may.
     """
 
     word: str
     about: Word
     layout: Layout = field(repr=False, hash=False)
     is_tuple: bool = False
-    nonzero: bool = False
+    if_zero: str = ""
     everywhere: ClassVar[bool] = True
 
     @property
@@ -61,19 +63,18 @@ class Levels(Varying):
         above = (part.settings, span.module.settings, self.layout.settings)
         if not self.about.per_model:
             return self._value(name, position, above, part.where)
-        found = [
-            self._value(
+        sources = self.layout.models_of(part)
+        counted = [s for s in sources if self.about.of_base or s.model != part.base]
+        values = {
+            source.model: self._value(
                 span.name_in(source, name, place), position, (source.settings, *above), source.where
             )
-            if self.about.of_base or source.model != part.base
-            else 1.0  # the weight of a base is not used
-            for source in self.layout.models_of(part)
-        ]
-        if self.nonzero and abs(sum(found)) < 1e-12:
-            raise RecipeError(
-                part.where, f"the weights of {name} sum to 0, by which the method divides",
-                "Change a weight, or set `normalize: false`.",
-            )  # fmt: skip
+            for source in counted
+        }
+        if values and self.if_zero and cancel(list(values.values())):
+            what = f"the weights of {name} sum to 0, by which the method divides"
+            raise RecipeError(part.where, what, self.if_zero)
+        found = [values.get(source.model, 1.0) for source in sources]  # that of a base is not used
         return tuple(found) if self.is_tuple else found[0]
 
     def as_data(self) -> Any:

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from .. import operations
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..operations import Operation
 from ..operations.options import did_you_mean
 from ..text import brief
 from . import mergekit_words as words
 from .mergekit_layout import DEFAULT, Layout, Module, Settings
-from .mergekit_options import options_of
+from .mergekit_options import lines_of, options_of
 from .mergekit_sources import SourceReader, renamed
 from .mergekit_tokens import rule_data, tokenizer_rule
 from .mergekit_values import MergingReader
@@ -42,6 +42,7 @@ class Merge:
         name: what the file calls itself.
         notes: what the user should know, as sentences.
         content: the file as plain data.
+        lines: where each option stands; under "" the method.
     """
 
     source: str = field(compare=False)
@@ -54,6 +55,7 @@ class Merge:
     name: str | None
     notes: tuple[str, ...] = field(compare=False)
     content: Mapping[str, Any]
+    lines: Mapping[str, str] = field(compare=False)
 
     def as_data(self, dtype: str | None, tokenizer: TokenizerRule | None) -> dict[str, Any]:
         """The file as plain data.
@@ -126,6 +128,7 @@ class _Parser:
             self.reader.source, operation, options_of(layout, name, operation, self.notes), layout,
             self._dtype(), self._tokenizer(), self._chat_template(), self._text("name"),
             tuple(self.notes), {key: content[key] for key in content if key in words.TOP},
+            {"": self.reader.place(self.fields["merge_method"].line), **lines_of(layout, name)},
         )  # fmt: skip
 
     def _refuse_other_tools(self) -> None:
@@ -146,7 +149,7 @@ class _Parser:
         name = self.reader.text(given, "merge_method").replace("-", "_")
         if name in words.METHODS:
             return name
-        hint = words.OTHER_METHODS.get(name) or did_you_mean(name, words.METHODS)
+        hint = words.OTHER_METHODS.get(name) or did_you_mean(name.lower(), words.METHODS)
         what = "is not supported" if name in words.OTHER_METHODS else "is unknown"
         raise self.reader.fail(given.line, f"the merge_method '{brief(name)}' {what}", hint)
 
@@ -206,11 +209,15 @@ class _Parser:
                 raise self._at(part.where, what, "Add it to the sources, with its layer_range.")
             most = method.most
             if count < method.least or (most is not None and count > most):
-                wanted = f"at least {method.least}" if most is None else str(most)
-                wanted = wanted if most is None or most == method.least else f"at most {most}"
-                what = f"{name} takes {wanted} models, the base counted, and gets {count}: {', '.join(map(brief, named))}"
-                do = "Leave models out, or choose another merge_method."
-                raise self._at(part.where, what, do)
+                few = most is None or count < method.least
+                wanted = "" if most == method.least else "at least " if few else "at most "
+                wanted += counted(method.least if few else most or 0, "model")
+                what = f"{name} takes {wanted}, the base counted, and gets {count}: {', '.join(map(brief, named))}"
+                do = "Name more models" if few else "Leave models out"
+                raise self._at(part.where, what, f"{do}, or choose another merge_method.")
+        if method.base == NEEDED and not any(map(layout.models_of, layout.slices)):
+            what = f"{name} merges models into the base_model, and none is named beside it"
+            raise self._at(next(iter(layout.slices)).where, what, "Add `- model: …`.")
 
     def _at(self, where: str, what: str, do: str) -> Exception:
         return self.reader.fail(int(where.rpartition(":")[2]), what, do)

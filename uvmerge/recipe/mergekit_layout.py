@@ -131,6 +131,11 @@ class Layout:
         for module in self.modules:
             yield from module.slices
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the file names ranges of layers, which may be put together in another way."""
+        return any(source.layers for part in self.slices for source in part.sources)
+
     def span_of(self, name: str, place: Place) -> Span:
         """Where the tensor `name` of the output at `place` stands in the layout."""
         owner = self.owners.get(name, self.modules[0].name)

@@ -49,24 +49,26 @@ class _Options:
             if parameter is None:
                 self._refuse_without_option(rules, word, about)
             elif about.option != "vectors":
-                checked(rules, parameter.parse)
+                checked(rules, word, parameter.parse)
                 self._refuse_missing(word, about)
-                nonzero = word == "weight" and method.divides and self._divides()
-                levels = Levels(rules, word, about, layout, parameter.per_model, nonzero)
+                if_zero = self._if_zero() if word == "weight" else ""
+                levels = Levels(rules, word, about, layout, parameter.per_model, if_zero)
                 is_plain = not rules and about.default is not REQUIRED
                 found[parameter.name] = about.default if is_plain else _simplest(levels)
         return {key: value for key, value in found.items() if value != known[key].default}
 
-    def _divides(self) -> bool:
-        """Whether no level says that the weights are not divided by their sum."""
-        words_ = ("normalize", "normalize_weights")
-        given = (
-            rule
-            for each in levels_of(self.layout)
-            for word in words_
-            for rule in each.get(word, ())
-        )
-        return all(all(rule.values) for rule in given)
+    def _if_zero(self) -> str:
+        """What to do where the weights sum to 0; empty where nothing is divided by that sum."""
+        if not self.method.divides:
+            return ""
+        known = ("normalize", "normalize_weights")
+        word = next((each for each in known if each in self.method.words), None)
+        if word is None:
+            return "Change a weight."
+        rules = [rule for each in levels_of(self.layout) for rule in each.get(word, ())]
+        values = [value for rule in rules for value in rule.values]
+        divides = all(values) if values else self.method.words[word].default
+        return f"Change a weight, or set `{word}: false`." if divides else ""
 
     def _vectors(self) -> str:
         """What counts as one vector for nuslerp, by the peer's two switches."""
@@ -114,6 +116,16 @@ class _Options:
                 raise RecipeError(rule.where, what, f"Leave {word} out.")
 
 
+def lines_of(layout: Layout, name: str) -> dict[str, str]:
+    """By option, as messages spell it, where a method's parameter has its first value."""
+    found: dict[str, str] = {}
+    for word, about in words.METHODS[name].words.items():
+        rules = [rule for each in levels_of(layout) for rule in each.get(word, ())]
+        if rules:
+            found.setdefault(about.option.replace("_", "-"), rules[0].where)
+    return found
+
+
 def levels_of(layout: Layout) -> Iterator[Settings]:
     """The settings of every level, from that of everything down to the sources."""
     yield layout.settings
@@ -130,4 +142,4 @@ def _simplest(levels: Levels) -> Any:
     rules = levels.rules
     is_one = levels.word in levels.layout.settings and len(rules) == 1
     is_plain = is_one and len(rules[0].values) == 1 and rules[0].filter == EVERYTHING
-    return rules[0].values[0] if is_plain and not levels.nonzero else levels
+    return rules[0].values[0] if is_plain and not levels.if_zero else levels

@@ -146,6 +146,8 @@ class SourceReader:
         values = self.reader.value(given.value)
         how = "Write the first layer and the one behind the last, like `layer_range: [0, 16]`."
         try:
+            if any(isinstance(each, bool) for each in values):
+                raise ValueError
             first, last = (coerced(each, int) for each in values)
         except (ValueError, TypeError):
             what = f"layer_range '{brief(values)}' is not two whole numbers"

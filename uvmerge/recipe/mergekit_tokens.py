@@ -26,7 +26,7 @@ def tokenizer_rule(
         plain: the field `tokenizer_source`.
     """
     if plain is not None:
-        return TokenizerRule(reader.text(plain, "tokenizer_source"))
+        return TokenizerRule(reader.text(plain, "tokenizer_source"), where=reader.place(plain.line))
     if given is None:
         return None
     fields = reader.known(given.value, words.TOKENIZER, "tokenizer")
@@ -38,7 +38,8 @@ def tokenizer_rule(
         if multiple < 1:
             line = fields["pad_to_multiple_of"].line
             raise reader.fail(line, f"pad_to_multiple_of is {multiple}", "Write 64, say.")
-    return TokenizerRule(source, tokens, multiple)
+    line = fields["source"].line if "source" in fields else given.line
+    return TokenizerRule(source, tokens, multiple, reader.place(line))
 
 
 def _tokens(given: Field, reader: MergingReader) -> dict[str, TokenRow | None]:
@@ -59,7 +60,7 @@ def _row(given: Field, reader: MergingReader) -> TokenRow | None:
         return None
     source = fields["source"]
     if not isinstance(source.value, yaml.MappingNode):
-        return TokenRow(reader.text(source, "source"), None, force)
+        return TokenRow(reader.text(source, "source"), None, force, reader.place(source.line))
     return _embedding(source, force, reader)
 
 
@@ -78,7 +79,8 @@ def _embedding(source: Field, force: bool, reader: MergingReader) -> TokenRow:
         _whole(fields["token_id"], "token_id", reader) if there == ["token_id"]
         else reader.text(fields["token"], "token")
     )  # fmt: skip
-    return TokenRow(reader.text(fields["model"], "model"), token, force)
+    model = fields["model"]
+    return TokenRow(reader.text(model, "model"), token, force, reader.place(model.line))
 
 
 def _whole(given: Field, what: str, reader: MergingReader) -> int:

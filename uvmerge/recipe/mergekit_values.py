@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -28,6 +27,8 @@ class MergingReader(Reader):
     Args:
         anchored: lines of the document in which an anchor stands.
     """
+
+    example = "docs/mergekit.md says what can be read."
 
     def __init__(self, source: str, anchored: Collection[int] = ()) -> None:
         super().__init__(source)
@@ -152,13 +153,16 @@ def rules_of(given: Field, kind: type, name: str, reader: MergingReader) -> tupl
 
 
 def _refuse_hidden(rules: tuple[Rule, ...], name: str) -> None:
-    """Refuse conditions behind one that fits everything, which nothing could reach."""
-    for before, rule in pairwise(rules):
-        if before.filter == EVERYTHING:
-            raise RecipeError(
-                rule.where, f"{name}: nothing reaches this condition",
-                f"The one before it ({before.where}) fits every tensor: put it last.",
+    """Refuse conditions that nothing could reach, because one before them fits all that they fit."""
+    for number, rule in enumerate(rules):
+        for before in rules[:number]:
+            if before.filter != EVERYTHING and before.filter not in rule.filter:
+                continue
+            fits = "every tensor: put it last" if before.filter == EVERYTHING else (
+                f"all names with '{brief(rule.filter)}': put it behind this one"
             )  # fmt: skip
+            what = f"{name}: nothing reaches this condition"
+            raise RecipeError(rule.where, what, f"An earlier one ({before.where}) fits {fits}.")
 
 
 def _condition(node: yaml.Node, kind: type, name: str, reader: MergingReader) -> Rule:
@@ -195,11 +199,12 @@ def _where(node: yaml.Node, reader: Reader) -> str:
     return f"{reader.source}:{node.start_mark.line + 1}"
 
 
-def checked(rules: tuple[Rule, ...], check: Callable[[object], object]) -> None:
-    """Call `check` with each value of some rules; its refusal gets the line of the rule."""
+def checked(rules: tuple[Rule, ...], name: str, check: Callable[[object], object]) -> None:
+    """Call `check` with each value of a parameter; its refusal gets the line and the parameter's name."""
     for rule in rules:
         for value in rule.values:
             try:
                 check(value)
             except UsageError as error:
-                raise RecipeError(rule.where, f"{error.where}: {error.what}", error.do) from None
+                do = "Write a number in that range."
+                raise RecipeError(rule.where, f"{name}: {error.what}", do) from None

@@ -40,7 +40,8 @@ class Method:
         words: its parameters by name.
         base: one of `NEEDED`, `OPTIONAL`, and `COUNTED` (a base is one more model).
         least, most: how many inputs it takes, the base counted.
-        divides: whether it divides by the sum of the weights, which must not be 0.
+        divides: whether it divides by the sum of the weights, which must not be 0; where it has a switch
+            for that, and it is on.
         fixed: options that the method always has.
     """
 
@@ -56,8 +57,12 @@ _WEIGHT = Word(float, True, REQUIRED, "weight")
 _NO_EFFECT = Word(bool, False, False)
 
 
-def _arithmetic(normalize: bool, rescale: bool, **more: Word) -> Method:
-    """A member of the family of task arithmetic."""
+def _arithmetic(normalize: bool, rescale: bool, elects: bool = False, **more: Word) -> Method:
+    """A member of the family of task arithmetic.
+
+    Args:
+        elects: whether it divides by the weights that agree, element by element.
+    """
     words = {
         "int8_mask": _NO_EFFECT,
         "normalize": Word(bool, False, normalize, "normalize"),
@@ -66,7 +71,8 @@ def _arithmetic(normalize: bool, rescale: bool, **more: Word) -> Method:
         "weight": _WEIGHT,
         "density": Word(float, True, 1.0),
     }
-    return Method(words | more, fixed={"rescale_by": "norm"} if rescale else {})
+    fixed = {"rescale_by": "norm"} if rescale else {}
+    return Method(words | more, divides=not elects, fixed=fixed)
 
 
 _DENSITY = Word(float, True, 1.0, "density")
@@ -85,7 +91,7 @@ METHODS = {
         {"weight": _WEIGHT,
          "nuslerp_row_wise": Word(bool, False, False, "vectors"),
          "nuslerp_flatten": Word(bool, False, True, "vectors")},
-        OPTIONAL, least=2, most=3,
+        OPTIONAL, least=2, most=3, divides=True,
     ),
     "multislerp": Method(
         {"weight": _WEIGHT, "normalize_weights": Word(bool, False, True, "normalize"),
@@ -97,13 +103,13 @@ METHODS = {
         COUNTED,
     ),
     "task_arithmetic": _arithmetic(False, False),
-    "ties": _arithmetic(True, False, density=_DENSITY),
+    "ties": _arithmetic(True, False, True, density=_DENSITY),
     "dare_linear": _arithmetic(False, True, density=_DENSITY),
-    "dare_ties": _arithmetic(False, True, density=_DENSITY),
-    "della": _arithmetic(True, True, density=_DENSITY, epsilon=_EPSILON),
+    "dare_ties": _arithmetic(False, True, True, density=_DENSITY),
+    "della": _arithmetic(True, True, True, density=_DENSITY, epsilon=_EPSILON),
     "della_linear": _arithmetic(False, True, density=_DENSITY, epsilon=_EPSILON),
     "breadcrumbs": _arithmetic(False, False, density=_DENSITY, gamma=_GAMMA),
-    "breadcrumbs_ties": _arithmetic(False, False, density=_DENSITY, gamma=_GAMMA),
+    "breadcrumbs_ties": _arithmetic(False, False, True, density=_DENSITY, gamma=_GAMMA),
     "model_stock": Method({"filter_wise": Word(bool, False, False, "filter_wise")}, least=3),
     "sce": Method(
         {"int8_mask": _NO_EFFECT, "select_topk": Word(float, False, 1.0, "select_topk")},

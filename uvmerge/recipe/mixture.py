@@ -15,15 +15,15 @@ The keys are those that the field uses for such files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..checkpoint.header import DTYPE_WORDS, DTYPES
-from ..errors import RecipeError
+from ..errors import RecipeError, counted
 from ..operations.options import did_you_mean
 from ..text import brief
 from .file import read_recipe
@@ -104,7 +104,22 @@ class Mixture:
     def parse(cls, text: str | bytes, source: str = "config") -> Mixture:
         """Read the text of a file; `source` names it in messages."""
         reader = Reader(source)
-        return _mixture(reader.mapping(compose(text, source, KEYS), KEYS), reader)
+        reader.example = "docs/merges.md, Mixture of experts, shows one that can be read."
+        node = compose(text, source, KEYS)
+        if found := reader.mapping(node).get("merge_method"):
+            what = "a file with a merge_method is a merge of mergekit, no mixture"
+            raise reader.fail(found.line, what, "`uvmerge run FILE OUT` runs it.")
+        return _mixture(reader.mapping(node, KEYS), reader)
+
+    def with_models(self, named: Callable[[str], str]) -> Mixture:
+        """The same mixture, with other references to its models."""
+
+        def renamed(expert: Expert) -> Expert:
+            return replace(expert, model=named(expert.model))
+
+        shared = self.shared and renamed(self.shared)
+        experts = tuple(map(renamed, self.experts))
+        return replace(self, base=named(self.base), experts=experts, shared=shared)
 
     @property
     def all(self) -> tuple[Expert, ...]:
@@ -149,7 +164,8 @@ def _mixture(fields: dict[str, Field], reader: Reader) -> Mixture:
         reader.source,
     )
     if not 1 < len(experts) <= MOST_EXPERTS:
-        raise reader.fail(line, f"{len(experts)} experts, not 2 to {MOST_EXPERTS:,}", "List them.")
+        what = f"{counted(len(experts), 'expert')}, not 2 to {MOST_EXPERTS:,}"
+        raise reader.fail(line, what, "List them.")
     if found.per_token > len(experts):
         at = fields["experts_per_token"].line if "experts_per_token" in fields else line
         what = f"{found.per_token} experts for each token, of {len(experts)}"
@@ -166,6 +182,9 @@ def _refuse_prompts(mixture: Mixture, reader: Reader) -> None:
         if not expert.positive:
             do = "Add some, or set gate_mode: random."
             raise reader.fail(expert.line, "the expert has no positive_prompts", do)
+        if sorted(expert.positive) == sorted(expert.negative):
+            what = "the expert's positive and negative prompts are the same, and cancel out"
+            raise reader.fail(expert.line, what, "Write negative_prompts that other experts take.")
     first = mixture.experts[0]
     if all((e.positive, e.negative) == (first.positive, first.negative) for e in mixture.experts):
         raise reader.fail(

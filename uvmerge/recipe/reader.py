@@ -41,12 +41,18 @@ class Reader:
         source: name of the file or text, for messages.
     """
 
+    example = EXAMPLE  # what to do where a message does not say it
+
     def __init__(self, source: str) -> None:
         self.source = source
 
+    def place(self, line: int) -> str:
+        """A line as messages name it."""
+        return f"{self.source}:{line}"
+
     def fail(self, line: int, what: str, do: str = "") -> RecipeError:
         """The error for `what` at a line, for the caller to raise."""
-        return RecipeError(f"{self.source}:{line}", what, do or EXAMPLE)
+        return RecipeError(self.place(line), what, do or self.example)
 
     def mapping(self, node: yaml.Node, known: Sequence[str] | None = None) -> dict[str, Field]:
         """The fields of a mapping by key; every key must be among `known`, if that is given."""
@@ -232,6 +238,10 @@ def _of_yaml(error: yaml.MarkedYAMLError, text: str | bytes, reader: Reader) -> 
     # PyYAML from 6.0.4 on has a depth limit of its own, which it may reach first.
     if "nesting depth" in what:
         return reader.fail(line, f"nested deeper than {LIMIT_DEPTH} levels")
+    if "another document" in what:
+        return reader.fail(
+            line, "a second document begins here", "Write each to a file of its own."
+        )
     if mark and _has_tab_before(text, mark.line, mark.column):
         return reader.fail(line, "a tab stands where YAML wants spaces", "Indent with spaces.")
     if error.context in _OPENED and error.context_mark:
@@ -240,7 +250,24 @@ def _of_yaml(error: yaml.MarkedYAMLError, text: str | bytes, reader: Reader) -> 
         more = "" if closes == "the other quote" else ", or a comma between two values"
         opened = error.context_mark.line + 1
         return reader.fail(opened, f"{what} (read to line {line})", f"Add {closes}{more}.")
-    return reader.fail(line, what)
+    return reader.fail(line, *_PLAINLY.get(what, (what,)))
+
+
+# What YAML's parser in C, and the one in Python, say of two common mistakes → plain words, and what to do.
+_NO_ITEM = (
+    "a key stands between the items of a list, where `- ` is expected",
+    "Indent it like the keys of the item above, or begin a new item with `- `.",
+)
+_NO_VALUE = (
+    "a key stands where a value is read",
+    "See the line above: a colon may be missing there, or the indentation differs.",
+)
+_PLAINLY = {
+    "did not find expected '-' indicator": _NO_ITEM,
+    "expected <block end>, but found '?'": _NO_ITEM,
+    "mapping values are not allowed in this context": _NO_VALUE,
+    "mapping values are not allowed here": _NO_VALUE,
+}
 
 
 def _has_tab_before(text: str | bytes, line: int, column: int) -> bool:

@@ -108,16 +108,13 @@ class Recipe:
     @classmethod
     def of_merge(cls, merge: Merge) -> Recipe:
         """The recipe that a file of mergekit is: one step, on all tensors."""
-        step = RecipeStep(merge.operation, merge.options, Selection())
+        step = RecipeStep(merge.operation, merge.options, Selection(), merge.lines)
         references = merge.layout.references()
         rule = merge.tokenizer
         if rule is not None:
             roles = by_role(references)
             names = {reference: role for role, reference in roles.items()}
-            try:
-                rule = with_roles(rule, roles, names.get)
-            except UsageError as error:
-                raise RecipeError(merge.source, f"{error.where}: {error.what}", error.do) from None
+            rule = with_roles(rule, roles, names.get)
         return cls((step,), references, merge.dtype, tokenizer=rule, name=merge.name, merge=merge)
 
     @classmethod
@@ -224,7 +221,10 @@ class Recipe:
         for step in self.steps:
             operation, taken = step.operation, step.operation.roles_among(roles)
             models = len(taken) - sum(not operand.several for operand in operation.operands)
-            refuse_other_counts(operation.command, operation.parameters, step.options, models)
+            try:
+                refuse_other_counts(operation.command, operation.parameters, step.options, models)
+            except UsageError as error:
+                raise step.located(error) from None
         all_taken = {role for step in self.steps for role in step.operation.roles_among(roles)}
         if idle := [role for role in roles if role not in all_taken]:
             usage = "; ".join(dict.fromkeys(step.operation.usage for step in self.steps))

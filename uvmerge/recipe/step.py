@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -11,7 +11,7 @@ import yaml
 from .. import operations
 from ..checkpoint.anatomy import Place
 from ..checkpoint.selection import Selection
-from ..errors import UsageError
+from ..errors import RecipeError, UsageError
 from ..operations import Operation
 from ..operations.options import FILTERS, Parameter
 from ..operations.varying import Varying, arguments, as_data, in_a_line, varying
@@ -21,11 +21,16 @@ from .reader import Field, Reader
 
 @dataclass(frozen=True)
 class RecipeStep:
-    """One operation with its options, on a selection of tensors."""
+    """One operation with its options, on a selection of tensors.
+
+    Attributes:
+        lines: of a step in a file, where each option stands (`file:line`), and under "" the step.
+    """
 
     operation: Operation
     options: Mapping[str, Any]
     selection: Selection
+    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"<RecipeStep {brief(self, 400)}>"
@@ -84,6 +89,16 @@ class RecipeStep:
             found |= operation.fallback
         return found
 
+    def located(self, error: UsageError) -> UsageError:
+        """A refusal of the operation with the line of a file, where the step stands in one."""
+        if not self.lines or isinstance(error, RecipeError):
+            return error
+        where = self.lines.get(_option_in(error), self.lines[""])
+        command = self.operation.command
+        told = error.where.removeprefix(command).strip(": ")
+        parts = (command, told, error.what)
+        return RecipeError(where, ": ".join(filter(None, parts)), error.do)
+
     @property
     def depends_on_names(self) -> bool:
         """Whether an option differs between tensors of one place."""
@@ -119,12 +134,11 @@ def step_of_fields(
                 f"{brief(key)} has no value",
                 'A value with a comma needs quotes: layers: "0-9,12".',
             )
-    lines = {key: setting.line for key, setting in settings.items()}
+    lines = {key.replace("_", "-"): setting.line for key, setting in settings.items()}
     try:
         step = RecipeStep.parse(name, given)
     except UsageError as error:
-        option = error.where.rsplit(" ", 1)[-1].removeprefix("--")
-        where = lines.get(option, lines.get(option.replace("-", "_"), line))
+        where = lines.get(_option_in(error).replace("_", "-"), line)
         raise reader.fail(where, f"{error.where}: {error.what}", error.do) from None
     nodes = {
         p.name: settings[word].value
@@ -133,7 +147,13 @@ def step_of_fields(
         if word in settings
     }
     options = {k: _with_lines(v, nodes[k], reader) for k, v in step.options.items()}
-    return replace(step, options=options)
+    places = {key: f"{reader.source}:{at}" for key, at in {"": line, **lines}.items()}
+    return replace(step, options=options, lines=places)
+
+
+def _option_in(error: UsageError) -> str:
+    """The option that a refusal is about, without dashes in front."""
+    return error.where.rsplit(" ", 1)[-1].removeprefix("--")
 
 
 def _with_lines(value: Any, node: yaml.Node, reader: Reader) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from ..checkpoint.roles import BASE as BASE_ROLE, mirrored
-from ..errors import UsageError
+from ..errors import RecipeError, UsageError
 from ..text import brief, closest
 from .reader import Field, Reader
 from .tokenizer_rule import BASE, UNION, TokenizerRule, TokenRow
@@ -31,9 +31,10 @@ MOST_MULTIPLE = 1 << 20
 def read_rule(given: Field, reader: Reader) -> TokenizerRule:
     """The rule in the value of the key `tokenizer`."""
     if not isinstance(given.value, yaml.MappingNode):
-        return TokenizerRule(_text("tokenizer", given, reader))
+        return TokenizerRule(_text("tokenizer", given, reader), where=reader.place(given.line))
     fields = reader.mapping(given.value, KEYS)
-    rule = TokenizerRule()
+    line = fields["source"].line if "source" in fields else given.line
+    rule = TokenizerRule(where=reader.place(line))
     if "source" in fields:
         rule = replace(rule, source=_text("source", fields["source"], reader))
     if "pad-to-multiple-of" in fields:
@@ -80,7 +81,7 @@ def _row(given: Field, reader: Reader) -> TokenRow | None:
         raise reader.fail(given.line, "a token has a row like {model: org/chat, force: true}")
     if token is not None and model is None:
         raise reader.fail(given.line, "names a token of no model")
-    return TokenRow(model, token, force)
+    return TokenRow(model, token, force, reader.place(given.line))
 
 
 def rule_as_data(rule: TokenizerRule) -> Any:
@@ -102,6 +103,13 @@ def _row_as_data(row: TokenRow | None) -> Any:
     return {"model": row.model, **more, **({"force": True} if row.force else {})}
 
 
+def refused(where: str, what: str, do: str) -> UsageError:
+    """The error for a rule that cannot be followed, which may stand in a file."""
+    return (
+        RecipeError(where, f"tokenizer: {what}", do) if where else UsageError("tokenizer", what, do)
+    )
+
+
 def with_roles(
     rule: TokenizerRule, references: Mapping[str, Any], role_of: Callable[[str], str | None]
 ) -> TokenizerRule:
@@ -120,16 +128,14 @@ def with_roles(
             return BASE_ROLE if BASE_ROLE in references else mirrored(references)
         found = name if name in references else role_of(name)
         if found is None:
-            words = list(dict.fromkeys([UNION, BASE, *references]))
-            close = closest(name, words)
-            raise UsageError(
-                "tokenizer",
-                f"{brief(name)!r} is no model of this run",
-                f"Did you mean {close!r}?"
-                if close
-                else f"Choose {', '.join(words)}, or a model as the run names it.",
-            )
+            raise refused(rule.places[name], f"{brief(name)!r} is no model of this run", how(name))
         return found
+
+    def how(name: str) -> str:
+        words = list(dict.fromkeys([UNION, BASE, *map(str, references.values()), *references]))
+        if close := closest(name, words):
+            return f"Did you mean {close!r}?"
+        return f"Choose {', '.join([UNION, BASE, *references])}, or a model as the run names it."
 
     source = rule.source if rule.source == UNION else role(rule.source)
     tokens = {

@@ -16,11 +16,13 @@ class TokenRow:
         model: reference of the model whose row it is; None for a row of zeros.
         token: the token of that model, as text or as its id; None for the token itself.
         force: whether the row also replaces that of models that have the token.
+        where: file and line, for messages; empty where it stands in none.
     """
 
     model: str | None = None
     token: str | int | None = None
     force: bool = False
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,17 @@ class TokenizerRule:
         tokens: by token, where its row comes from; a value None leaves that to the usual order.
         pad_to_multiple_of: rows of the embeddings are filled up to a multiple of this; None for
             none.
+        where: file and line, for messages; empty where it stands in none.
     """
 
     source: str = UNION
     tokens: Mapping[str, TokenRow | None] = field(default_factory=dict)
     pad_to_multiple_of: int | None = None
+    where: str = field(default="", compare=False)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """By model that the rule names, where it does so first."""
+        rows = [row for row in self.tokens.values() if row is not None and row.model is not None]
+        named = [(self.source, self.where), *((str(row.model), row.where) for row in rows)]
+        return dict(reversed(named))

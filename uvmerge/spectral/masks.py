@@ -89,8 +89,10 @@ def kept_by_rank(
 def _rescaled(
     kept: Tensor, delta: Tensor, probability: Tensor | float, rescale: str | bool
 ) -> Tensor:
-    from .vectors import rescaled
+    from .vectors import number_beside, rescaled
 
     if rescale == "probability":
+        if isinstance(probability, float):
+            probability = number_beside(kept, probability)
         return kept.where(kept == 0, kept / probability)
     return rescaled(kept, delta) if rescale == "norm" else kept

@@ -152,5 +152,5 @@ def merged(
         return agreeing_sum(kept, weights, normalize=True)
     if method == "tsv":
         return tsv([delta * weight for delta, weight in zip(deltas, weights)])
-    total = weighted_sum(deltas, weights, normalize=False)
+    total = weighted_sum(deltas, weights)
     return isotropic(total) if method == "iso-c" else total

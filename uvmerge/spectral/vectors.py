@@ -18,8 +18,6 @@ from .magnitude import exponent_of, largest, norm
 from .operand import Operand
 from .pieces import Places, largest_places, value_at, whole
 
-# A sum of weights as small as that is no divisor.
-NO_WEIGHT = 1e-8
 # Sums of opposite terms that would be zero are less than this times the sum of their magnitudes.
 ROUNDING = 2.0**-48
 
@@ -29,16 +27,25 @@ def exact(operand: Operand) -> Tensor:
     return operand.tensor.to(torch.float64)
 
 
+def number_beside(values: Tensor, number: float) -> Tensor:
+    """A number as a tensor where some values are, by which every device divides alike.
+
+    By a plain number CUDA does not divide: it multiplies by the reciprocal, and a quotient that lies
+    half-way between two stored numbers is then rounded to another one than on a CPU.
+    """
+    return values.new_tensor(number)
+
+
 def differences(base: Operand, models: Sequence[Operand]) -> tuple[Tensor, list[Tensor]]:
     """(base, δ_i = model_i − base of every model) in float64."""
     start = exact(base)
     return start, [exact(model) - start for model in models]
 
 
-def weighted_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
-    """Σ w_i δ_i, over Σ w_i where `normalize` is set.
-
-    A sum of weights of less than 1e-8 divides nothing.
+def weighted_sum(
+    deltas: Sequence[Tensor], weights: Sequence[float], divisor: float = 1.0
+) -> Tensor:
+    """Σ w_i δ_i over a divisor.
 
     Args:
         deltas: tensors of one shape, at least one.
@@ -47,8 +54,7 @@ def weighted_sum(deltas: Sequence[Tensor], weights: Sequence[float], normalize: 
     total = torch.zeros_like(deltas[0])
     for delta, weight in zip(deltas, weights, strict=True):
         total += weight * delta  # as two steps, which every processor rounds alike
-    divisor = sum(weights)
-    return total.div_(divisor) if normalize and abs(divisor) >= NO_WEIGHT else total
+    return total if divisor == 1 else total.div_(number_beside(total, divisor))
 
 
 def agreeing_sum(
@@ -188,7 +194,7 @@ def mean_direction(units: Sequence[Tensor], rounds: int, shortest: float) -> Ten
         rounds: the most steps towards the mean.
         shortest: a step no longer than this, in radians, is not taken, and ends the search.
     """
-    mean, size = unit(sum(units[1:], units[0]) / len(units))
+    mean, size = unit(weighted_sum(units, [1.0] * len(units), len(units)))
     if size <= shortest:
         mean = units[0]
     for _ in range(rounds):
