@@ -131,7 +131,10 @@ def packed(
             for run in runs
         ],
     }  # fmt: skip
-    return json.dumps(data, separators=(",", ":")).encode()
+    written = json.dumps(
+        data, separators=(",", ":"), default=plans.packed_value, check_circular=False
+    )
+    return written.encode()
 
 
 def refuse_put_together(plan: Plan) -> None:
