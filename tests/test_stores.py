@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faults
 import pytest
@@ -14,6 +15,7 @@ from command import uv
 
 import uvmerge
 from uvmerge.output.places import is_store
+from uvmerge.stores.store import Store
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -109,6 +111,35 @@ def test_which_references_are_urls_of_stores() -> None:
     assert is_store("s3://bucket/prefix") and is_store("gs://bucket")
     others = ("hf://org/name", "https://huggingface.co/org/name", "org/name", "./s3:/x", "s3:///x")
     assert not any(map(is_store, others))
+
+
+def test_uploads_that_are_not_complete_are_listed_page_by_page() -> None:
+    asked = []
+
+    class Pages:
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            return "bucket", "team/out", None
+
+        def call_s3(self, method: str, **words: str) -> dict[str, Any]:
+            asked.append((method, words))
+            if "KeyMarker" in words:
+                return {"IsTruncated": False}
+            found = {"Key": "team/out/a.safetensors", "UploadId": "1"}
+            return {
+                "Uploads": [found],
+                "IsTruncated": True,
+                "NextKeyMarker": "a",
+                "NextUploadIdMarker": "1",
+            }
+
+    store = Store("memory://bucket/team/out")
+    store.fs = Pages()
+    assert list(store.open_uploads()) == [("a.safetensors", "1")]
+    first = {"Bucket": "bucket", "Prefix": "team/out/"}
+    assert [words for _, words in asked] == [
+        first,
+        first | {"KeyMarker": "a", "UploadIdMarker": "1"},
+    ]
 
 
 def test_a_store_that_changes_is_refused(
