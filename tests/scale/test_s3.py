@@ -381,11 +381,20 @@ def test_overwrite_replaces_an_output_and_takes_its_index_away_first(
         restored(overwrite=True)
 
 
-def test_show_and_diff_read_a_bucket(proxy: Proxy, pair: tuple[Path, Path], capsys: Capsys) -> None:
+def test_show_diff_and_check_read_a_bucket(
+    proxy: Proxy, pair: tuple[Path, Path], capsys: Capsys
+) -> None:
     done = uv(capsys, "show", "s3://models/team/base", "--json")
     assert done.code == 0 and "s3://models" in done.out
     done = uv(capsys, "diff", "s3://models/team/base", pair[1], "--json")
     assert done.code == 0, done.err
+    out = restored().out
+    before = len(proxy.requests)
+    done = uv(capsys, "check", out, "--against", "s3://models/team/finetuned", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["hashes"] == "6 files as written"
+    weights = [e for e in proxy.requests[before:] if e.startswith("GET /outs/repaired/model-")]
+    assert len(weights) > 4  # ranges
 
 
 def test_what_is_not_there_or_may_not_be_read_is_told_in_a_line(
