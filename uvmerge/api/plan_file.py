@@ -156,7 +156,10 @@ def packed(
             for run in runs
         ],
     }  # fmt: skip
-    return json.dumps(data, separators=(",", ":")).encode()
+    written = json.dumps(
+        data, separators=(",", ":"), default=plans.packed_value, check_circular=False
+    )
+    return written.encode()
 
 
 def read(path: Reference) -> PlanFile:

@@ -272,7 +272,7 @@ def run_opened(
                     results[each.target] = Result(
                         storing.shown(each.out), each.plan, record, 0.0, kept, False,
                         surgery.phases.seconds,
-                        storing.readable(each.out, surgery.following(each, checkpoints)),
+                        surgery.following(each, checkpoints),
                         surgery.fetched,
                     )  # fmt: skip
     for each in planned.runs if not keep_same else ():
@@ -280,7 +280,7 @@ def run_opened(
             results[each.target] = Result(
                 storing.shown(each.out), each.plan, there.edits, kept=there.kept,
                 was_there=not is_store(each.out),
-                next=storing.readable(each.out, surgery.following(each, checkpoints)),
+                next=surgery.following(each, checkpoints),
             )  # fmt: skip
     for each in (run for run in planned.runs if is_store(run.out)):
         with surgery.phases.timed("send"):

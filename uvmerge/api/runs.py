@@ -12,7 +12,7 @@ from ..checkpoint.roles import BASE, FINETUNED, mirrored
 from ..engine.settings import Settings
 from ..output import disk, journal, manifest
 from ..output.commands import Command, after_adapter, after_edit
-from ..output.places import Reference
+from ..output.places import Reference, is_store
 from ..output.sidefiles import SideFile, Sides, sides_of
 from ..output.templates import with_chat_template
 from ..plan.steps import Plan
@@ -113,9 +113,11 @@ def following(
     if emission := run.plan.emission:
         return after_adapter(named.get(emission.against), str(run.out))
     is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
+    is_here = not is_store(run.out)
     return after_edit(
         None if is_baseline else named.get(BASE),
         named.get(FINETUNED),
         str(run.out),
-        generates=generates_text(checkpoints[mirrored(checkpoints)].config),
+        loads=is_here,
+        generates=is_here and generates_text(checkpoints[mirrored(checkpoints)].config),
     )

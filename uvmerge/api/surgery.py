@@ -29,7 +29,7 @@ from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
 from ..output.places import Reference, check_all_apart, check_out
 from ..output.sidefiles import SideFile, Sides, runs_code, side_files
-from ..plan import merges, planner as planning, preflight, reads, words
+from ..plan import merges, planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import emitting, fetching, storing, vocabularies
@@ -122,7 +122,7 @@ class Surgery:
             engine = self.settings.computing(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
-            self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
+            self.shares = fetching.of_plans(plans, checkpoints)
         runs = [
             Run(recipe, plan, out, target_for(out), said_of(plan, engine, self.settings), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)

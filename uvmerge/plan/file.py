@@ -29,18 +29,26 @@ class Misfit(Exception):
 
 
 def packed(plan: Plan) -> dict[str, Any]:
-    """The plan as data that JSON can hold."""
+    """The plan as data that `json.dumps` writes with `default=packed_value`."""
     return {
         "digest": plan.digest,
         "recipe": plan.recipe.as_data(),
         "layer_map": plan.recipe.layer_map,
         "inputs": plan.inputs,
-        "files": [_packed(file) for file in plan.files],
-        "steps": [_packed(step) for step in plan.steps],
+        "files": plan.files,
+        "steps": plan.steps,
         "index": plan.index,
-        "notes": list(plan.notes),
-        "emission": None if plan.emission is None else _packed(plan.emission),
+        "notes": plan.notes,
+        "emission": plan.emission,
     }
+
+
+def packed_value(value: Any) -> Any:
+    """What stands in JSON for a value that JSON has not: bytes, or a dataclass."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode("ascii")
+    kind: type = value.__class__
+    return _parts(kind)(value)
 
 
 def unpacked(data: Any) -> Plan:
@@ -85,18 +93,6 @@ def mapping(data: Any) -> dict[str, Any]:
 def read_as(kind: Any, data: Any) -> Any:
     """The data as a value of a type."""
     return _reader(kind)(data)
-
-
-def _packed(value: Any) -> Any:
-    kind = value.__class__
-    if kind in _PLAIN:
-        return value
-    if kind is bytes:
-        return b64encode(value).decode("ascii")
-    if kind is dict:
-        return {key: _packed(each) for key, each in value.items()}
-    parts = value if kind is tuple else _parts(kind)(value)
-    return [part if part.__class__ in _PLAIN else _packed(part) for part in parts]
 
 
 @cache
