@@ -1,12 +1,13 @@
 """Plans of large models: estimates beside measured edits, and the shares of a thousand workers.
 
-    python benchmarks/scale.py FOLDER [--only estimates,measured,trillion,cluster] [--limit 90]
+    python benchmarks/scale.py FOLDER [--only estimates,measured,dense,trillion,cluster] [--limit 90]
 
 The checkpoints have the shapes of published models, their headers alone and no values (sparse files that
 take no room). `estimates` are those of `uvmerge plan restore --top 0.2 --estimate` for each model, on the
 machine that runs this. `measured` times one real edit of each shape, of noise, as seconds of the
 processor, and scales it up by the number of such edits; beside it stand the estimate, and what smaller sizes
-alone would say. Shapes whose edit is estimated at more than `--limit` seconds are left out and named. `trillion` is the time and the memory of planning a mixture of
+alone would say. Shapes whose edit is estimated at more than `--limit` seconds are left out and named.
+`dense` does the same for the model of 8 B parameters. `trillion` is the time and the memory of planning a mixture of
 experts of 1 T parameters to a file. `cluster` is the largest of 1,000 shares of the mixture of experts of
 671 B parameters over the mean share, and how long its plan and shares take.
 
@@ -42,7 +43,7 @@ from uvmerge.plan.steps import Plan
 
 TOP = 0.2
 WORKERS = 1000
-PARTS = ("estimates", "measured", "trillion", "cluster")
+PARTS = ("estimates", "measured", "dense", "trillion", "cluster")
 GB = 1e9
 
 
@@ -114,7 +115,7 @@ MODELS = {
     ),
     "1T, 384 experts (Kimi K2)": Model(61, 7168, 64, 64, 18432, 163840, DEEPSEEK, 384, 2048, 1),
 }
-MIXTURE, TRILLION = list(MODELS)[3:]
+DENSE, *_, MIXTURE, TRILLION = MODELS
 
 
 def write_sparse(folder: Path, model: Model) -> tuple[Path, Path]:
@@ -167,9 +168,9 @@ def estimates(folder: Path) -> dict[str, Any]:
     return found
 
 
-def measured(folder: Path, limit: float) -> dict[str, Any]:
-    """One real edit of each shape of the mixture of 1 T parameters, beside its estimate."""
-    plan = planned(write_sparse(folder, MODELS[TRILLION]), folder / "out")
+def measured(folder: Path, limit: float, model: str) -> dict[str, Any]:
+    """One real edit of each shape of a model, beside its estimate."""
+    plan = planned(write_sparse(folder, MODELS[model]), folder / "out")
     shutil.rmtree(folder)
     pending = [job for job in jobs([plan]) if job.action == "edit"]
     with mock.patch.object(calibration, "LONGEST_S", 0.0):
@@ -196,7 +197,7 @@ def measured(folder: Path, limit: float) -> dict[str, Any]:
     kinds = ("from_smaller_s", "estimated_s", "measured_s")
     whole = {kind: sum(row["count"] * row[kind] for row in rows) for kind in kinds}
     return {
-        "model": TRILLION, "shapes": rows, "not_measured": skipped,
+        "model": model, "shapes": rows, "not_measured": skipped,
         "scaled_up_s": {k: round(v) for k, v in whole.items()},
         "from_smaller_over_measured": round(whole["from_smaller_s"] / whole["measured_s"], 3),
         "estimated_over_measured": round(whole["estimated_s"] / whole["measured_s"], 3),
@@ -271,7 +272,8 @@ def main() -> None:
     for part in options.only.split(","):
         made = {
             "estimates": estimates, "trillion": trillion, "cluster": cluster,
-            "measured": lambda folder: measured(folder, options.limit),
+            "measured": lambda folder: measured(folder, options.limit, TRILLION),
+            "dense": lambda folder: measured(folder, options.limit, DENSE),
         }[part](options.folder)  # fmt: skip
         result[part] = {**about("torch", "uvmerge"), "top": TOP, "found": made}
         write_result("scale", result)

@@ -38,6 +38,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "ELEMENTS", 1 << 12)
     monkeypatch.setattr(calibration, "PRODUCT_SIDE", 64)
     monkeypatch.setattr(calibration, "VECTOR_SIDES", (32, 64))
+    monkeypatch.setattr(calibration, "VECTOR_WORK", 1 << 16)
     monkeypatch.setattr(calibration, "LONGEST_S", 0.0)
     monkeypatch.setattr("uvmerge.api.estimate.PROBE_BYTES", 1 << 20)
 

@@ -27,7 +27,7 @@ def fetched(out: Reference) -> Local:
         found = reading.opened(out, weights_only=False, also=names)
     whole = {name: [(0, source.size)] for name, source in found.sources.items()}
     wanted = {found.label: shares(found.sources, whole)}
-    fetching.fetch(wanted, Watch(quiet=True).shown, Control())
+    fetching.fetch(wanted, Watch().shown, Control())
     for source in found.sources.values():
         source.confirm()
     return Local(found.folder, found.label)

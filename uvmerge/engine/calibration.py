@@ -39,6 +39,7 @@ LARGE_PART, LONGEST_S, WHOLE_ELEMENTS = 0.1, 10.0, 1 << 26
 NOISE = 0.01  # standard deviation by which the other checkpoints differ from the base, which has 1
 PRODUCT_SIDE = 1024  # of the product whose rate is measured
 VECTOR_SIDES = (512, 1024, 2048, 4096)  # of the products with a vector
+VECTOR_WORK = 1 << 27  # multiply-adds of these for a measurement
 Kind = tuple[Any, ...]
 _RANKS = ("rank", "tail_rank")  # options of operations that count triplets
 
@@ -325,7 +326,7 @@ def vector_rate(side: int, device: str = "cpu") -> float:
 def _vector_rate(side: int, device: str) -> float:
     A = torch.randn(side, side, dtype=torch.float64, device=device)
     x = torch.randn(side, dtype=torch.float64, device=device)
-    calls = max(1, (1 << 24) // side**2)
+    calls = max(1, VECTOR_WORK // side**2)
     taken = min(_taken(lambda: [A @ x for _ in range(calls)], device) for _ in range(3))
     return calls * side**2 / taken
 
