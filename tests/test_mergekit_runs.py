@@ -82,6 +82,22 @@ def test_the_manifest_makes_it_again_and_names_no_folder(tmp_path: Path) -> None
     assert run(content, tmp_path / "out").was_there
 
 
+@pytest.mark.parametrize("models", [["models/chat"], ["models/chat", "models/code", "models/math"]])
+def test_other_models_are_as_many_as_the_file_has(models: list[str], tmp_path: Path) -> None:
+    file = merging.EXAMPLES / "breadcrumbs.yml"
+    with pytest.raises(UsageError) as refused:
+        uvmerge.run(file, tmp_path / "out", models=models, quiet=True)
+    assert f"takes a base and 2 models, and gets a base and {len(models)} model" in str(
+        refused.value
+    )
+    assert "Name them in this order: models/base, models/chat, models/code." in str(refused.value)
+    linear = merging.EXAMPLES / "linear.yml"
+    with pytest.raises(
+        UsageError, match="takes no base and 3 models, and gets a base and 3 models"
+    ):
+        uvmerge.run(linear, tmp_path / "out", base="models/base", quiet=True)
+
+
 def test_a_dry_run_shows_every_resolved_parameter(tmp_path: Path) -> None:
     content = yaml.safe_load((merging.EXAMPLES / "slerp.yml").read_text())
     plan = run(content, tmp_path / "out", dry_run=True).plan

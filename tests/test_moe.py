@@ -210,7 +210,10 @@ OTHER = "{source_model: b, positive_prompts: [y]}"
         (f"base_model: a\nexperts: [{EXPERT}]", "c:2: 1 expert, not 2"),
         (f"base_model: a\nexperts:\n- {EXPERT}\n- {CANCELLED}", "c:4: the expert's positive and"),
         ("base_model: a\nmerge_method: linear\nmodels: []", "c:2: a file with a merge_method"),
-        ("base_model: a\nexperts: [{source_model: b, positive_prompts: x}]", "Mixture of experts, shows one"),
+        (
+            "base_model: a\nexperts: [{source_model: b, positive_prompts: x}]",
+            "Mixture of experts, shows one",
+        ),
         (f"base_model: a\nexperts: [{EXPERT}, {EXPERT}]", "all experts have the same prompts"),
         (f"base_model: a\nexperts:\n- {EXPERT}\n- {{source_model: b}}", "c:4: the expert has no"),
         (f"base_model: a\nexperts: [{EXPERT}, {OTHER}]\ngate_mode: hiden", "c:3: gate_mode cannot"),
