@@ -135,6 +135,26 @@ def test_a_model_may_have_an_adapter_behind_a_plus(tmp_path: Path) -> None:
     assert torch.allclose(zoo.tensors(tmp_path / "out")[Q.format(1)].double(), expected, atol=1e-7)
 
 
+def test_one_adapter_may_be_merged_into_two_models(tmp_path: Path) -> None:
+    lora = adapters.make(Path("models/base"), tmp_path / "lora", target_modules=["q_proj"])
+
+    def mean(*models: str) -> dict[str, Any]:
+        each = [{"model": model} for model in models]
+        return {"merge_method": "linear", "parameters": {"weight": 1}, "models": each}
+
+    run(mean(f"models/base+{lora}", f"models/chat+{lora}"), tmp_path / "out")
+    one, other = (
+        merging.tensors(adapters.merged(Path("models") / name, lora, tmp_path / name))
+        for name in ("base", "chat")
+    )
+    found = zoo.tensors(tmp_path / "out")[Q.format(1)].double()
+    assert torch.allclose(found, (one[Q.format(1)] + other[Q.format(1)]) / 2, atol=1e-7)
+    run(mean(f"1*{lora}", f"2*{lora}"), tmp_path / "scaled")
+    for twice in ("./models/base", "models/../models/base"):
+        with pytest.raises(InputRefused, match="are one model, named twice"):
+            run(mean(f"models/base+{lora}", f"{twice}+{lora}"), tmp_path / "twice")
+
+
 def test_a_folder_whose_name_has_a_plus_is_one_model(tmp_path: Path) -> None:
     odd = zoo.finetune("models/base", tmp_path / "a+b@c", seed=9)
     content = {"merge_method": "passthrough", "models": [{"model": str(odd)}]}
