@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,20 @@ def test_one_adapter_may_be_merged_into_two_models(tmp_path: Path) -> None:
     for twice in ("./models/base", "models/../models/base"):
         with pytest.raises(InputRefused, match="are one model, named twice"):
             run(mean(f"models/base+{lora}", f"{twice}+{lora}"), tmp_path / "twice")
+
+
+@pytest.mark.parametrize("changed", ["lora/adapter_model.safetensors", f"base/{zoo.SINGLE}"])
+def test_an_output_is_not_that_of_files_written_since(changed: str, tmp_path: Path) -> None:
+    base = shutil.copytree("models/base", tmp_path / "base")
+    adapters.make(base, tmp_path / "lora", target_modules=["q_proj"])
+    models = [{"model": f"{base}+{tmp_path}/lora"}, {"model": "models/chat"}]
+    slices = [{"sources": [{**each, "layer_range": [0, 2]} for each in models]}]
+    content = {"merge_method": "linear", "parameters": {"weight": 1}, "slices": slices}
+    run(content, tmp_path / "out")
+    assert run(content, tmp_path / "out").was_there
+    os.utime(tmp_path / changed, ns=(2**62, 2**62))
+    with pytest.raises(InputRefused, match="is not empty"):
+        run(content, tmp_path / "out")
 
 
 def test_a_folder_whose_name_has_a_plus_is_one_model(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def refuse_twins(checkpoints: Mapping[str, Checkpoint]) -> None:
     """Refuse a model that is named twice, since its weight says how much of it goes in."""
     models = {role: each for role, each in checkpoints.items() if name_of(role) != role}
     for (role, one), (other_role, other) in combinations(models.items(), 2):
-        if _made_of(one) == _made_of(other):
+        if folders_of(one) == folders_of(other):
             raise InputRefused(
                 f"{role} and {other_role}",
                 f"are one model, named twice ({one.label})",
@@ -31,13 +31,13 @@ def refuse_twins(checkpoints: Mapping[str, Checkpoint]) -> None:
             )
 
 
-def _made_of(checkpoint: Checkpoint) -> tuple[object, ...]:
+def folders_of(checkpoint: Checkpoint) -> tuple[object, ...]:
     """The folder of a model, and those of the adapters that are merged into it, each with its scale."""
     if isinstance(checkpoint, MergedCheckpoint):
         adapter = checkpoint.adapter.folder.resolve()
-        return (*_made_of(checkpoint.base), adapter, checkpoint.scale)
+        return (*folders_of(checkpoint.base), adapter, checkpoint.scale)
     if isinstance(checkpoint, ComposedCheckpoint):
-        return _made_of(checkpoint.parents[0])
+        return folders_of(checkpoint.parents[0])
     return (checkpoint.on_disk().resolve(),)
 
 
