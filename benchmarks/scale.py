@@ -5,8 +5,8 @@
 The checkpoints have the shapes of published models, their headers alone and no values (sparse files that
 take no room). `estimates` are those of `uvmerge plan restore --top 0.2 --estimate` for each model, on the
 machine that runs this. `measured` times one real edit of each shape, of noise, as seconds of the
-processor, and scales it up by the number of such edits; shapes whose edit is estimated at more than
-`--limit` seconds are left out and named. `trillion` is the time and the memory of planning a mixture of
+processor, and scales it up by the number of such edits; beside it stand the estimate, and what smaller sizes
+alone would say. Shapes whose edit is estimated at more than `--limit` seconds are left out and named. `trillion` is the time and the memory of planning a mixture of
 experts of 1 T parameters to a file. `cluster` is the largest of 1,000 shares of the mixture of experts of
 671 B parameters over the mean share, and how long its plan and shares take.
 
@@ -172,6 +172,8 @@ def measured(folder: Path, limit: float) -> dict[str, Any]:
     plan = planned(write_sparse(folder, MODELS[TRILLION]), folder / "out")
     shutil.rmtree(folder)
     pending = [job for job in jobs([plan]) if job.action == "edit"]
+    with mock.patch.object(calibration, "LONGEST_S", 0.0):
+        scaled = calibration.seconds_of([plan], pending, Settings())
     seconds = calibration.seconds_of([plan], pending, Settings())
     shapes = [job.steps[0].blocks[0].view.shape for job in pending]
     counts, rows, skipped = Counter(shapes), [], []
@@ -187,13 +189,16 @@ def measured(folder: Path, limit: float) -> dict[str, Any]:
             taken, _ = calibration.shrunk_time([plan], [step], Settings(), 1.0)
         rows.append({
             "shape": list(shape), "count": count,
+            "from_smaller_s": round(scaled[shapes.index(shape)], 2),
             "estimated_s": round(expected, 2), "measured_s": round(taken, 2),
         })  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
-    whole = {k: sum(row["count"] * row[k] for row in rows) for k in ("estimated_s", "measured_s")}
+    kinds = ("from_smaller_s", "estimated_s", "measured_s")
+    whole = {kind: sum(row["count"] * row[kind] for row in rows) for kind in kinds}
     return {
         "model": TRILLION, "shapes": rows, "not_measured": skipped,
         "scaled_up_s": {k: round(v) for k, v in whole.items()},
+        "from_smaller_over_measured": round(whole["from_smaller_s"] / whole["measured_s"], 3),
         "estimated_over_measured": round(whole["estimated_s"] / whole["measured_s"], 3),
     }  # fmt: skip
 

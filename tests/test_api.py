@@ -13,7 +13,7 @@ from command import uv
 
 import uvmerge
 from uvmerge.api import merge_docs, stub
-from uvmerge.api.settings import ComputeSettings, OpenSettings, RunSettings, parameters
+from uvmerge.api.settings import OpenSettings, RunSettings, SpreadSettings, parameters
 from uvmerge.operations import operations
 
 
@@ -77,7 +77,7 @@ def test_the_stub_sees_an_operation_or_an_option_that_is_missing(
 
 def test_every_setting_is_an_option_and_a_keyword(capsys: pytest.CaptureFixture[str]) -> None:
     for command, settings in (("restore", RunSettings), ("run", RunSettings),
-                              ("diff", ComputeSettings), ("show", OpenSettings),
+                              ("diff", SpreadSettings), ("show", OpenSettings),
                               ("check", OpenSettings)):  # fmt: skip
         shown = uv(capsys, command, "--help").out
         assert all(f"--{p.key}" in shown for p in parameters(settings)), command

@@ -21,10 +21,11 @@ from uvmerge.api.estimate import disk_rates, estimate, input_rate
 from uvmerge.checkpoint.anatomy import Place, View
 from uvmerge.checkpoint.folder import Checkpoint
 from uvmerge.engine import calibration
-from uvmerge.engine.local import jobs
+from uvmerge.engine.local import Job, jobs
 from uvmerge.engine.settings import Settings
 from uvmerge.engine.shares import shares
 from uvmerge.plan.steps import Block, Plan, Step
+from uvmerge.recipe.recipe import Recipe
 
 PLACE = Place(0, 1, "mlp", True)
 LARGE = {faults.Q.format(i): [512, 512] for i in (0, 1)}
@@ -37,6 +38,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "ELEMENTS", 1 << 12)
     monkeypatch.setattr(calibration, "PRODUCT_SIDE", 64)
     monkeypatch.setattr(calibration, "VECTOR_SIDES", (32, 64))
+    monkeypatch.setattr(calibration, "LONGEST_S", 0.0)
     monkeypatch.setattr("uvmerge.api.estimate.PROBE_BYTES", 1 << 20)
 
 
@@ -203,6 +205,34 @@ def test_a_kind_is_timed_once_and_a_sweep_with_one_decomposition(
     found = calibration.seconds_of(plans, pending, Settings())
     shapes = {s.blocks[0].view.shape for s in plans[0].edits}
     assert timed == [2] * len(shapes) and sum(found) == len(plans[0].edits)
+
+
+def test_a_large_part_of_the_whole_is_timed_in_its_own_size(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not what makes a small part, is timed whole already, or takes too long."""
+    large, rare, long, small = (64, 40), (64, 48), (640, 320), (32, 32)
+    estimated = {large: 1.0, rare: 0.5, long: 9.0, small: 2.0}
+    whole: list[Any] = []
+
+    def at_full_size(plans: Any, steps: Any, settings: Any, factor: float, rounds: int) -> Any:
+        assert (factor, rounds) == (1.0, 1)
+        whole.append(steps[0].blocks[0].view.shape)
+        return 0.7, 0.0
+
+    def scaled(plans: Any, steps: Any, settings: Any) -> float:
+        return estimated[steps[0].blocks[0].view.shape]
+
+    monkeypatch.setattr(calibration, "LONGEST_S", 8.0)
+    monkeypatch.setattr(calibration, "_timed", scaled)
+    monkeypatch.setattr(calibration, "shrunk_time", at_full_size)
+    recipe = Recipe.from_data({"uvmerge": 1, "steps": [{"restore": {}}]})
+    plan = Plan(recipe, {}, (), (), None, ())
+    shapes = [rare, *[large] * 10, long, *[small] * 3]
+    pending = [Job((edit(View("t", None, None, False, shape)),), (0,)) for shape in shapes]
+    found = calibration.seconds_of([plan], pending, Settings())
+    assert whole == [large]
+    assert found == [0.5, *[0.7] * 10, 9.0, *[2.0] * 3]
 
 
 def test_kept_factors_are_neither_used_nor_made(pair: tuple[Path, Path], tmp_path: Path) -> None:

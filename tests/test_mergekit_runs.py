@@ -15,6 +15,9 @@ import pytest
 import torch
 import yaml
 import zoo
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 import uvmerge
 from uvmerge.checkpoint.folder import Checkpoint
@@ -182,6 +185,38 @@ def test_what_stands_behind_a_plus_must_be_an_adapter(tmp_path: Path) -> None:
     content = {"merge_method": "passthrough", "models": [{"model": "models/base+models/chat"}]}
     with pytest.raises(InputRefused, match="is no adapter"):
         run(content, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "opened"),
+    [
+        (
+            "llama3",
+            "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nA<|eot_id|>",
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        ("alpaca", "S\n\n### Instruction:\nA\n\n", "### Response:\n"),
+        (
+            "chatml",
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nA <|im_end|>\n",
+            "<|im_start|>assistant\n",
+        ),
+    ],
+)
+def test_known_chat_templates_have_their_published_formats(
+    name: str, text: str, opened: str, tmp_path: Path
+) -> None:
+    content = {"merge_method": "passthrough", "models": [{"model": "models/base"}]}
+    run(content | {"chat_template": name}, tmp_path / "out")
+    template = (tmp_path / "out" / "chat_template.jinja").read_text()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel({"<s>": 0})), bos_token="<s>", chat_template=template
+    )
+    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "A "}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == text
+    rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert rendered == text + opened
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 import yaml
 import zoo
 from command import uv
+from planning import assert_same
 from tokenizers import Tokenizer, models as kinds, pre_tokenizers
 
 import uvmerge
@@ -194,6 +195,52 @@ def test_the_command_prints_a_plan_without_running_the_base(
     finally:
         (tmp_path / "kept.json").rename(llama[0] / "tokenizer.json")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "mode"), [("llama", "hidden"), ("qwen2", "uniform_random")])
+def test_ranks_write_the_bytes_of_one_run(name: str, mode: str, tmp_path: Path) -> None:
+    """Also of two folders of one name."""
+    base, math, poet = family(name, tmp_path)
+    (tmp_path / "of").mkdir()
+    poet = poet.rename(tmp_path / "of" / "math")
+    shared = {"shared_experts": [{"source_model": str(math), "residual_scale": 0.5}]}
+    asked = config((base, math, poet), mode, dtype="float16", **(shared if name == "qwen2" else {}))
+
+    def call(out: Path, **more: Any) -> Any:
+        return uvmerge.moe(asked, out, max_shard_size="100KB", **more)
+
+    assert_same(call, tmp_path)
+
+
+def test_workers_take_the_rows_of_routers_from_the_plan(llama: Models, tmp_path: Path) -> None:
+    asked, file = config(llama), tmp_path / "plan.json"
+    uvmerge.moe(asked, tmp_path / "one")
+    uvmerge.moe(asked, tmp_path / "out", plan=file)
+    (llama[0] / "tokenizer.json").rename(tmp_path / "kept.json")
+    try:
+        for rank in (1, 0):
+            uvmerge.work(file, rank=rank, world_size=2)
+    finally:
+        (tmp_path / "kept.json").rename(llama[0] / "tokenizer.json")
+    uvmerge.finish(file)
+    assert zoo.raw(tmp_path / "out") == zoo.raw(tmp_path / "one")
+    data = json.loads(file.read_text())
+    data["mixture"]["shape"][0] += 1
+    file.write_text(json.dumps(data))
+    with pytest.raises(uvmerge.InputRefused, match="its routers are of another size"):
+        uvmerge.finish(file)
+
+
+def test_plan_stands_before_moe(
+    llama: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yml").write_text(yaml.safe_dump(config(llama, "random")))
+    words = ("plan", "moe", tmp_path / "c.yml", tmp_path / "out")
+    assert uv(capsys, *words).code == 2
+    done = uv(capsys, *words, "--estimate")
+    assert done.code == 0 and "multiply-adds" in done.out, done.err
+    done = uv(capsys, *words, "-o", tmp_path / "plan.json")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'plan.json'}\n"), done.err
 
 
 EXPERT = "{source_model: a, positive_prompts: [x]}"

@@ -21,6 +21,7 @@ import uvmerge
 from uvmerge import InputRefused, UsageError
 from uvmerge.engine.shares import balanced, shares
 from uvmerge.plan import file as plan_data
+from uvmerge.plan.steps import Plan
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,15 @@ def test_more_shares_than_items_leave_some_empty() -> None:
 # --- the file -----------------------------------------------------------------------------------
 
 
+def read_back(plan: Plan) -> Plan:
+    """The plan after it was text."""
+    written = json.dumps(plan_data.packed(plan), default=plan_data.packed_value)
+    return plan_data.unpacked(json.loads(written))
+
+
 def test_a_plan_is_the_same_after_it_was_a_file(pair: tuple[Path, Path], tmp_path: Path) -> None:
     plan = uvmerge.restore(*pair, tmp_path / "out", top=0.2, dry_run=True).plan
-    again = plan_data.unpacked(json.loads(json.dumps(plan_data.packed(plan))))
+    again = read_back(plan)
     assert again == plan and again.digest == plan.digest
 
 
@@ -312,5 +319,5 @@ def test_shares_of_a_plan_are_the_same_in_every_process(
     from uvmerge.engine.local import jobs
 
     plan = uvmerge.restore(*pair, tmp_path / "out", top=0.2, dry_run=True).plan
-    again = plan_data.unpacked(json.loads(json.dumps(plan_data.packed(plan))))
+    again = read_back(plan)
     assert shares(jobs([plan]), 5) == shares(jobs([again]), 5)

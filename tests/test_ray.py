@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dropped
+import merging
 import pytest
 import zoo
 
@@ -105,6 +107,112 @@ def test_the_bytes_are_those_of_the_local_engine(
                 assert {"connect", "edit", "decompose", "write"} <= done.phases.keys()
     for name in ("restore", "interpolate", "mean", "sweep/top-0.1", "sweep/top-0.3"):
         assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
+
+
+def test_what_is_put_together_of_several_models_is_put_together_by_every_worker(
+    cluster: Any, tmp_path: Path
+) -> None:
+    models = merging.make(tmp_path / "all", tuned=("chat", "code"), others=True) / "models"
+    slices = [
+        {"sources": [{"model": str(models / "chat"), "layer_range": [0, 3]}]},
+        {"sources": [{"model": str(models / n), "layer_range": [1, 3]} for n in ("code", "chat")]},
+    ]
+    stack = {"merge_method": "linear", "slices": slices, "parameters": {"weight": [1, 3]}}
+    words = [models / name for name in ("words", "names")]
+    experts = [{"source_model": str(models / name)} for name in ("chat", "code")]
+    mixed = {"base_model": str(models / "base"), "gate_mode": "random", "experts": experts}
+    for engine in ("local", "ray"):
+        out = tmp_path / engine
+        uvmerge.run(stack, out / "stack", engine=engine)
+        uvmerge.linear(*words, out / "words", tokenizer="union", engine=engine)
+        uvmerge.extract_lora(models / "base", models / "chat", out / "lora", rank=4, engine=engine)
+        uvmerge.moe(mixed, out / "moe", engine=engine)
+    for name in ("stack", "words", "lora", "moe"):
+        assert_same(tmp_path / "ray" / name, tmp_path / "local" / name)
+
+
+@pytest.fixture(scope="module")
+def three(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A base and two checkpoints of it."""
+    folder = tmp_path_factory.mktemp("three")
+    return [*pair, zoo.finetune(pair[0], folder / "second", seed=7)]
+
+
+@pytest.fixture(scope="module")
+def measured(three: list[Path]) -> dict[str, Any]:
+    """What the local engine measures of the three."""
+    return figures(uvmerge.diff(*three).as_data())
+
+
+def figures(data: dict[str, Any]) -> dict[str, Any]:
+    """A report without its seconds."""
+    return {key: value for key, value in data.items() if key != "seconds"}
+
+
+def test_diff_prints_what_the_local_engine_does_and_the_driver_reads_no_weights(
+    cluster: Any, three: list[Path], measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uvmerge.engine.measuring import Measurer
+
+    def here(*_: Any) -> None:
+        raise AssertionError("measured on the driver")
+
+    seen: list[str] = []
+    control = Control()
+    control.advance = lambda name, work: seen.append(name)
+    monkeypatch.setattr(Measurer, "__init__", here)
+    found = uvmerge.diff(*three, engine="ray", control=control)
+    assert json.dumps(figures(found.as_data())) == json.dumps(measured)
+    first, second = found.compared
+    assert len(seen) == len(first.entries) + len(first.others) + len(second.others)
+    assert {"connect", "read", "measure", "subtract"} <= found.seconds.keys()
+
+
+def test_ctrl_c_of_a_diff_cancels_it(cluster: Any, three: list[Path]) -> None:
+    control = Control()
+    control.advance = lambda name, work: control.stop.set()
+    with pytest.raises(uvmerge.Interrupted, match="Nothing was written"):
+        uvmerge.diff(*three, engine="ray", control=control)
+
+
+def test_a_diff_with_nodes_that_die_measures_the_same(
+    cluster: Any, three: list[Path], measured: dict[str, Any]
+) -> None:
+    control, lost = Control(), list[Any]()
+
+    def kill(name: str, work: float) -> None:
+        if not lost:
+            lost.append(sorted(cluster.worker_nodes, key=str)[0])
+            cluster.remove_node(lost[0], False)
+
+    control.advance = kill
+    found = uvmerge.diff(*three, engine="ray", control=control)
+    assert lost and figures(found.as_data()) == measured
+    cluster.add_node(num_cpus=1)
+
+
+def test_a_signal_ends_a_diff_on_the_command_line(
+    cluster: Any, three: list[Path], tmp_path: Path, measured: dict[str, Any]
+) -> None:
+    command = [
+        sys.executable, "-m", "uvmerge", "diff", *map(str, three), "--json", "--engine", "ray",
+        "--address", cluster.address,
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("Ray: 4 nodes"):
+                break
+        time.sleep(0.5)  # it listens at once, and no worker is there before it has torch
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate()
+    assert run.returncode == 130, err
+    assert "Traceback" not in err and "Interrupted" in out, err
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert figures(json.loads(done.stdout)) == json.loads(json.dumps(measured))
 
 
 def test_a_node_that_sees_another_folder_is_named(

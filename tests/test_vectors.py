@@ -33,17 +33,56 @@ def test_places_of_the_ascending_order_prefer_lower_indices(start: int, scale: f
         assert np.array_equal(vectors.ranked(sizes, 700, 1000).bool().numpy(), expected)
 
 
+def counted_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places that were counted out bit by bit, as the sample was wrong."""
+    places: list[int] = []
+    real = pieces._counted_out
+
+    def spied(sizes: pieces.Pieces, count: int, place: int) -> pieces.Found:
+        places.append(place)
+        return real(sizes, count, place)
+
+    monkeypatch.setattr(pieces, "_counted_out", spied)
+    return places
+
+
 @pytest.mark.parametrize("start", [0, 1, 333, 999])
-def test_values_are_found_bit_by_bit_too(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a tensor of many values: all bits are counted, in several pieces."""
+def test_values_are_found_bit_by_bit_where_the_sample_is_wrong(
+    start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = torch.cat([rounded(900).abs(), torch.tensor([0.0, -0.0, 5e-324, 1e300] * 25).double()])
-    parts = lambda: iter(sizes.split(64))  # noqa: E731
-    expected = pieces.value_at(parts, 1000, start)
+    expected = pieces.value_at(pieces.whole(sizes), 1000, start)
+    assert expected.value == float(sizes.abs().sort().values[start])
     monkeypatch.setattr(pieces, "TINY", 0)
+    monkeypatch.setattr(pieces, "_within", lambda *_: None)
     for few in (0, 1, 40):
         monkeypatch.setattr(pieces, "FEW", few)
+        parts = lambda every=1: iter(sizes[::every].split(64))  # noqa: E731
         assert pieces.value_at(parts, 1000, start) == expected
-    assert expected.value == float(sizes.abs().sort().values[start])
+
+
+@pytest.mark.parametrize("values", ["noise", "rounded", "equal", "sorted", "pattern"])
+def test_a_sample_tells_where_to_look_and_a_wrong_one_changes_nothing(
+    values: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 200_001
+    noise = torch.tensor(np.random.default_rng(1).normal(size=n)).abs()
+    every = 55  # of so many values
+    sizes = {
+        "noise": noise,
+        "rounded": rounded(n).abs(),
+        "equal": torch.ones(n, dtype=torch.float64),
+        "sorted": noise.sort().values,
+        "pattern": torch.where(torch.arange(n) % every == 0, 0.0, noise),
+    }[values]
+    counted = counted_places(monkeypatch)
+    ordered = sizes.sort().values
+    for place in (0, 1, n // 10, n // 2, n - 40_000, n - 1):
+        found = pieces.value_at(lambda every=1: sizes[::every].split(5000), n, place)
+        value = float(ordered[place])
+        smaller, equal = int((sizes < value).sum()), int((sizes == value).sum())
+        assert found == pieces.Found(value, smaller, equal)
+    assert bool(counted) == (values == "pattern")
 
 
 def test_values_at_positions_are_those_of_the_sorted_values() -> None:

@@ -60,7 +60,11 @@ class _ComputeSettings(_OpenSettings, total=False):
     factors: str | Path | None
     layer_map: str | None
 
-class _SweepSettings(_ComputeSettings, total=False):
+class _SpreadSettings(_ComputeSettings, total=False):
+    engine: Literal["local", "ray"]
+    address: str | None
+
+class _SweepSettings(_SpreadSettings, total=False):
     dtype: Literal["keep", "bfloat16", "float16", "float32", "fp32", "fp16", "bf16"]
     tokenizer: str | None
     pad_to_multiple_of: int | None
@@ -78,8 +82,6 @@ class _SweepSettings(_ComputeSettings, total=False):
     dry_run: bool
     plan: str | Path | None
     estimate: bool
-    engine: Literal["local", "ray"]
-    address: str | None
 
 class _RunSettings(_SweepSettings, total=False):
     report: str | Path | None
@@ -127,6 +129,10 @@ class _MoeSettings(TypedDict, total=False):
     max_shard_size: str | int | None
     overwrite: bool
     dry_run: bool
+    plan: str | Path | None
+    estimate: bool
+    engine: Literal["local", "ray"]
+    address: str | None
 
 class _CcciSettings(TypedDict, total=False):
     max_tokens: int
@@ -172,7 +178,7 @@ class _Filters(_Others, total=False):
 
 class _Run(_RunSettings, _Watch, total=False): ...
 class _Anchor(_AnchorSettings, _Filters, _Watch, total=False): ...
-class _Diff(_ComputeSettings, _Filters, _Watch, total=False): ...
+class _Diff(_SpreadSettings, _Filters, _Watch, total=False): ...
 class _Moe(_MoeSettings, _Watch, total=False): ...
 class _Work(_WorkSettings, _Watch, total=False): ...
 class _Reproduce(_ReproduceSettings, _Watch, total=False): ...

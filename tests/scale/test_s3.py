@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faults
 import pytest
@@ -31,6 +36,18 @@ INDEX = "model.safetensors.index.json"
 Capsys = pytest.CaptureFixture[str]
 
 
+class Kill(NamedTuple):
+    """A moment at which a process is killed.
+
+    Attributes:
+        request: what the first line of a request matches, to the file of the output that it is about.
+        arrives: whether the server still does what the request says.
+    """
+
+    request: str
+    arrives: bool
+
+
 class Proxy:
     """Passes connections on to a server, and cuts some of them after a number of bytes.
 
@@ -38,15 +55,22 @@ class Proxy:
         budgets: how many bytes each of the next connections lives for.
         cuts: connections that were cut.
         requests: the first line of each request.
+        kill, process: when which process is killed.
     """
 
     def __init__(self, port: int) -> None:
         self._port, self.budgets, self.cuts = port, list[int](), 0
+        self.kill: Kill | None = None
+        self.process: subprocess.Popen[str] | None = None
         self.requests: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._mutex = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def held(self) -> threading.Lock:
+        """Nothing passes while this is held."""
+        return self._mutex
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -59,15 +83,22 @@ class Proxy:
             except OSError:
                 return
             upstream = socket.create_connection(("127.0.0.1", self._port))
+            asked = [""]
             for ends in ((client, upstream, True), (upstream, client, False)):
-                threading.Thread(target=self._pump, args=ends, daemon=True).start()
+                threading.Thread(target=self._pump, args=(*ends, asked), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
+    def _pump(
+        self, source: socket.socket, target: socket.socket, is_request: bool, asked: list[str]
+    ) -> None:
         with suppress(OSError):
             while piece := source.recv(1 << 14):
                 with self._mutex:
                     if is_request and b" HTTP/1.1\r\n" in piece:
-                        self.requests.append(piece.partition(b"\r\n")[0].decode())
+                        asked[0] = piece.partition(b"\r\n")[0].decode()
+                        self.requests.append(asked[0])
+                    is_answer = not is_request and not piece.startswith(b"HTTP/1.1 100 ")
+                    if self._kills(asked[0], is_request, is_answer):
+                        break
                     if self.budgets:
                         self.budgets[0] -= len(piece)
                         if self.budgets[0] < 0:
@@ -79,6 +110,18 @@ class Proxy:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+    def _kills(self, asked: str, is_request: bool, is_answer: bool) -> bool:
+        """Kill the process if this is its moment."""
+        if self.kill is None or not re.search(self.kill.request, asked):
+            return False
+        if not (is_answer if self.kill.arrives else is_request):
+            return False
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.kill = None
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -338,11 +381,20 @@ def test_overwrite_replaces_an_output_and_takes_its_index_away_first(
         restored(overwrite=True)
 
 
-def test_show_and_diff_read_a_bucket(proxy: Proxy, pair: tuple[Path, Path], capsys: Capsys) -> None:
+def test_show_diff_and_check_read_a_bucket(
+    proxy: Proxy, pair: tuple[Path, Path], capsys: Capsys
+) -> None:
     done = uv(capsys, "show", "s3://models/team/base", "--json")
     assert done.code == 0 and "s3://models" in done.out
     done = uv(capsys, "diff", "s3://models/team/base", pair[1], "--json")
     assert done.code == 0, done.err
+    out = restored().out
+    before = len(proxy.requests)
+    done = uv(capsys, "check", out, "--against", "s3://models/team/finetuned", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["hashes"] == "6 files as written"
+    weights = [e for e in proxy.requests[before:] if e.startswith("GET /outs/repaired/model-")]
+    assert len(weights) > 4  # ranges
 
 
 def test_what_is_not_there_or_may_not_be_read_is_told_in_a_line(
@@ -352,3 +404,71 @@ def test_what_is_not_there_or_may_not_be_read_is_told_in_a_line(
         done = uv(capsys, "show", url)
         assert done.code == 3 and "Check the bucket and prefix" in done.err
         assert "Traceback" not in done.err
+
+
+# --- killed --------------------------------------------------------------------------------------
+
+
+SMALL_PARTS = """
+import sys
+from uvmerge.stores import sending, store
+sending.PART_BYTES, store._WAITS_S = 1 << 13, (0.01, 0.05, 0.1)
+from uvmerge.__main__ import start
+start()
+"""
+WEIGHTS = r"repaired/model-00001-of-\d+\.safetensors"
+MOMENTS = [
+    Kill(rf"POST .*{WEIGHTS}\?uploads", arrives=True),
+    Kill(rf"PUT .*{WEIGHTS}\?.*partNumber=3", arrives=False),
+    Kill(rf"POST .*{WEIGHTS}\?uploadId", arrives=True),
+    Kill(r"PUT .*repaired/config\.json", arrives=True),
+    Kill(r"PUT .*repaired/model\.safetensors\.index\.json", arrives=False),
+]
+OVERWRITING = [
+    Kill(r"DELETE .*repaired/model\.safetensors\.index\.json", arrives=True),
+    Kill(rf"PUT .*{WEIGHTS}\?.*partNumber=2", arrives=True),
+    Kill(r"DELETE .*repaired/model-00001-of-", arrives=False),
+    Kill(r"PUT .*repaired/model\.safetensors\.index\.json", arrives=True),
+]
+
+
+@pytest.mark.parametrize("moments", [MOMENTS, OVERWRITING], ids=["new", "overwriting"])
+def test_killed_during_the_upload_the_same_command_ends_with_the_same_bytes(
+    moments: list[Kill], proxy: Proxy, moto_port: int, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    is_new = moments is MOMENTS
+    if not is_new:
+        restored(max_shard_size="30KB")
+    inputs = [f"s3://models/team/{role}" for role in ("base", "finetuned")]
+    command = [
+        sys.executable, "-c", SMALL_PARTS, "restore", *inputs, "s3://outs/repaired",
+        "--top", "0.2", "--max-shard-size", "60KB", *([] if is_new else ["--overwrite"]),
+    ]  # fmt: skip
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
+
+    starts: list[int] = []
+
+    def run(kill: Kill | None) -> tuple[int, str]:
+        starts.append(len(proxy.requests))
+        with proxy.held():
+            proxy.kill = kill
+            proxy.process = subprocess.Popen(
+                command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+            )
+        _, said = proxy.process.communicate(timeout=120)
+        return proxy.process.returncode, said
+
+    with Reader(moto_port) as reader:
+        for kill in moments:
+            code, said = run(kill)
+            assert code == -signal.SIGKILL, (kill, said)
+        code, said = run(None)
+        assert code == 0, said
+    # The third run had sent all parts of this file when it was killed.
+    assert not any(
+        re.search(rf"{WEIGHTS}.*partNumber=", each) for each in proxy.requests[starts[3] :]
+    )
+    assert held(moto_port) == on_disk(pair, tmp_path)
+    assert reader.polls > 3 and not reader.wrong
+    assert not client(moto_port).list_multipart_uploads(Bucket="outs").get("Uploads")
+    assert not list(tmp_path.glob("*upload*"))

@@ -21,7 +21,7 @@ from ..output.places import Reference, is_store
 from ..output.sidefiles import module_folders
 from ..plan import reads
 from ..text import expanded, folder_meant, inert, two_lines
-from . import fetching
+from . import check_store, fetching
 from .check_adapter import adapter_problems, is_adapter_output
 from .check_files import file_problems
 from .opening import open_checkpoint, refuse_changed_inputs
@@ -47,7 +47,7 @@ class Checked(dict[str, Any]):
 
 @shows(OpenSettings, watched=False)
 def check(
-    out: str | Path,
+    out: Reference,
     *,
     load: bool = False,
     against: Reference | None = None,
@@ -61,7 +61,8 @@ def check(
     that no edit made.
 
     Args:
-        out: the folder of the checkpoint.
+        out: the folder of the checkpoint, or its URL in an object store, from where it is fetched into
+            the cache as a whole.
         load: also build the model in transformers and run one forward pass.
         against: the fine-tuned checkpoint. `check` then also verifies that dtypes and shapes are
             the same unless planned, and that every tensor that was not planned is byte-identical.
@@ -74,17 +75,22 @@ def check(
 
     Raises:
         ProblemsFound: `out` has problems, which the error lists; exit code 4.
-        InputRefused: `out` is no folder with a checkpoint, or `against` cannot be read.
-        UsageError: `against` is the base of the output, or another input that it does not mirror.
+        InputRefused: `out` is no folder or prefix with a checkpoint, or `against` cannot be read.
+        UsageError: `load` of an `out` in a store; `against` is the base of the output, or another input that it does not mirror.
     """
     opening = OpenSettings.read(settings)
-    if is_store(out):
+    if load and is_store(out):
         do = "Copy it to a folder on this disk first."
-        raise UsageError(str(out), "is in an object store, which this command does not read", do)
-    folder = expanded(out)
+        raise UsageError("--load", "loads no model from an object store", do)
+    if is_store(out):
+        fetched = check_store.fetched(out)
+        folder, label, shown = fetched.folder, fetched.label, str(out)
+    else:
+        folder = expanded(out)
+        label, shown = folder.resolve().name, str(folder)
     _refuse_no_checkpoint(folder)
     problems: list[str] = []
-    report = Checked(checkpoint=folder.resolve().name)
+    report = Checked(checkpoint=label)
     if load and is_adapter_output(folder):
         what = "loads a whole model, OUT is an adapter"
         raise UsageError("--load", what, "`uvmerge merge-lora` writes a whole model.")
@@ -98,14 +104,14 @@ def check(
             else:
                 _check_checkpoint(folder, finetuned, report, problems)
     except InputRefused as refused:
-        what = f"{refused.where}: {refused.what}".rstrip(".")
+        what = f"{refused.where}: {refused.what}".rstrip(".").replace(str(folder), shown)
         problems.append(f"{what}. {refused.do}".strip())
     if load and not problems:
         problems += _load(folder, report)
     if sha256:
         report["sha256"] = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
     if problems:
-        raise ProblemsFound(folder, problems, AGAIN if _is_output(folder) else OF_OTHERS)
+        raise ProblemsFound(shown, problems, AGAIN if _is_output(folder) else OF_OTHERS)
     return report
 
 

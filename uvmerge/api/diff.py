@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import BASE
@@ -34,14 +33,18 @@ from ..plan.pairing import Pairing, pair, roles
 from ..recipe.recipe import Recipe
 from ..recipe.step import RecipeStep
 from . import fetching
+from .engines import measurement, refuse_models, refuse_no_engine
 from .heap import collected_later
-from .opening import opened, refuse_changed_inputs, say_folders
+from .opening import lengthen_equal_labels, opened, refuse_changed_inputs, say_folders
 from .results import Compared, Diff, Entry, Listing
-from .settings import ComputeSettings, RunSettings, Watch, shows, split_all
+from .settings import RunSettings, SpreadSettings, Watch, shows, split_all
 from .whole import whole_folders
 
+if TYPE_CHECKING:
+    from .measuring_handout import Inputs
 
-@shows(ComputeSettings, FILTERS)
+
+@shows(SpreadSettings, FILTERS)
 def diff(
     base: Reference,
     *checkpoints: Reference,
@@ -78,7 +81,7 @@ def diff(
     exclusive(top=top, rank=rank, energy=energy)
     asked = {"top": top, "rank": rank, "energy": energy}
     asked |= {p.name: settings.pop(p.name) for p in FILTERS if p.name in settings}
-    chosen, watch = split_all(ComputeSettings, settings)
+    chosen, watch = split_all(SpreadSettings, settings)
     step = RecipeStep.parse("restore", asked)
     references = [base, *checkpoints]
     say_folders(dict(zip(roles(len(references)), references, strict=True)), watch.shown)
@@ -89,7 +92,7 @@ def compare(
     references: Sequence[Reference],
     rank: Mapping[str, Any],
     filters: Selection,
-    settings: ComputeSettings,
+    settings: SpreadSettings,
     watch: Watch,
     kl: str | Path | None = None,
     hidden: str | Path | None = None,
@@ -100,7 +103,9 @@ def compare(
         references: the base, then the checkpoints that are measured against it.
         rank: at most one of `top`, `rank`, `energy`, by name.
     """
-    comparison = _Comparison(settings, watch)
+    refuse_no_engine(settings)
+    refuse_models(settings, {"--kl": kl, "--hidden": hidden})
+    comparison = Comparison(settings, watch)
     asked = dict(rank) or {"top": DEFAULT_TOP}
     prompts, asked_of_states = _prompts(kl), _prompts(hidden)
     with_models = kl is not None or hidden is not None
@@ -162,13 +167,18 @@ def report_after(
         watch.shown.say(f"wrote {path}")
 
 
-class _Comparison:
-    """The phases of a comparison, with what they share: settings, watch and the clock."""
+class Comparison:
+    """The phases of a comparison, with what they share: settings, watch and the clock.
 
-    def __init__(self, settings: ComputeSettings, watch: Watch) -> None:
+    Attributes:
+        inputs: what other machines are told of the checkpoints; None where no others measure.
+    """
+
+    def __init__(self, settings: SpreadSettings, watch: Watch) -> None:
         self.settings, self.progress = settings, watch.shown
         self.control = watch.control or Control()
         self.phases, self.started = Phases(), time.monotonic()
+        self.inputs: Inputs | None = None
 
     @contextmanager
     def opened(
@@ -181,8 +191,9 @@ class _Comparison:
                 whole = tuple(by_role) if with_models else ()
                 opening = opened(by_role, self.settings, whole=whole, by_ranges=not with_models)
                 found = stack.enter_context(opening)
+                self.inputs = self._told(by_role, found)
                 checkpoints = list(found.values())
-                _lengthen_equal_labels(checkpoints)
+                lengthen_equal_labels(checkpoints)
                 if self.settings.factors is not None:
                     factors = self.settings.factors.resolve()
                     check_apart(factors, [each.on_disk() for each in checkpoints])
@@ -197,10 +208,20 @@ class _Comparison:
             _warn_unrelated(pairing, opened, self.progress)
         return pairing
 
+    def _told(
+        self, references: Mapping[str, Reference], opened: Mapping[str, Checkpoint]
+    ) -> Inputs | None:
+        if self.settings.engine == "local":
+            return None
+        from .measuring_handout import Inputs
+
+        return Inputs.of(references, opened, self.settings)
+
     def engine(self) -> Settings:
-        """The settings of the engine."""
+        """The settings of the engine; a device that others have to have is not looked for here."""
         with self.phases.timed("import"):
-            return self.settings.computing()
+            elsewhere = self.inputs is not None and self.settings.device != "auto"
+            return self.settings.computing(needs_torch=not elsewhere)
 
     def answered(
         self, opened: Sequence[Checkpoint], prompts: Any, engine: Settings
@@ -229,46 +250,48 @@ class _Comparison:
         engine: Settings,
     ) -> tuple[list[Compared], list[Pair]]:
         """The findings of each checkpoint, and of each two checkpoints (the base included)."""
-        from ..engine import measuring
+        from ..engine import measurements, measuring
 
-        rank = measuring.Rank(**asked)
-        by_role = {measuring.role(i): checkpoint for i, checkpoint in enumerate(opened)}
+        rank = measurements.Rank(**asked)
+        by_role = {measurements.role(i): checkpoint for i, checkpoint in enumerate(opened)}
         self.progress.say(
             f"measuring {counted(len(pairing.matches), 'matrix')} of {opened[0].label} against"
             f" {counted(len(opened) - 1, 'checkpoint')} ({engine.device}, {engine.precision})"
         )
-        measuring.refuse_large(pairing, rank, engine)
+        if self.inputs is None:
+            measuring.refuse_large(pairing, rank, engine)
         self._fetch(pairing, opened)
         for note in dict.fromkeys(note for each in pairing.partners for note in each.notes):
             self.progress.say(f"note: {note}")
         work = measuring.work_of(pairing, rank)
         with (
+            measurement(self, pairing, by_role, rank, engine) as measure,
             self.phases.timed("compare"),
             self.progress.bar(work, self.control),
             self.control.listen(),
         ):
-            found = measuring.run(pairing, by_role, rank, engine, self.control, self.phases)
-            measured, others = found
+            matches, others = measure()
         if self.control.stop.is_set():
             raise Interrupted("diff", self.control.signal_number, _how_to_go_on(engine))
         refuse_changed_inputs(by_role)
         compared = [
             Compared(
                 checkpoint.label, checkpoint.commit,
-                Listing(Entry(**vars(e)) for each in measured if (e := each.entries[i]) is not None),
+                Listing(Entry(**vars(e)) for each in matches if (e := each.entries[i]) is not None),
                 Listing(others[i]), tuple(dict.fromkeys([*opened[0].notes, *partners.notes])),
                 made_from=manifest.made_from(checkpoint), base=opened[0].label,
             )
             for i, (checkpoint, partners) in enumerate(zip(opened[1:], pairing.partners))
         ]  # fmt: skip
-        return compared, measuring.pairs_of(measured, len(opened))
+        return compared, measurements.pairs_of(matches, len(opened))
 
     def _fetch(self, pairing: Pairing, opened: Sequence[Checkpoint]) -> None:
-        """Fetch what is measured of checkpoints on the Hub."""
+        """Fetch what is measured of checkpoints that are elsewhere; nodes do so themselves."""
         by_role = dict(zip(roles(len(opened)), opened, strict=True))
         wanted = fetching.to_fetch(reads.of_pairing(pairing, by_role), by_role)
         if wanted:
             fetching.say(wanted, self.progress)
+        if wanted and self.inputs is None:
             with self.phases.timed("fetch"):
                 fetching.fetch(wanted, self.progress, self.control)
 
@@ -281,20 +304,6 @@ def _how_to_go_on(engine: Settings) -> str:
     if engine.factors is None:
         return "Nothing was written."
     return f"What is decomposed is in {engine.factors}; the same command goes on from there."
-
-
-def _lengthen_equal_labels(opened: Sequence[Checkpoint]) -> None:
-    """Add to equal labels what differs: the commit, the folders above, or a number."""
-    counts = Counter(checkpoint.label for checkpoint in opened)
-    alike = [checkpoint for checkpoint in opened if counts[checkpoint.label] > 1]
-    for number, checkpoint in enumerate(alike, 1):
-        if checkpoint.commit is not None:
-            checkpoint.label += f"@{checkpoint.commit[:7]}"
-            continue
-        parts = checkpoint.on_disk().resolve().parts
-        others = [each.on_disk().resolve().parts for each in alike if each is not checkpoint]
-        depth = next((n for n in (2, 3) if all(parts[-n:] != o[-n:] for o in others)), 0)
-        checkpoint.label = "/".join(parts[-depth:]) if depth else f"{checkpoint.label} ({number})"
 
 
 def _warn_unrelated(pairing: Pairing, opened: Sequence[Checkpoint], progress: Progress) -> None:

@@ -11,9 +11,20 @@ from ..engine.progress import Progress
 from ..engine.settings import Control
 from ..errors import Interrupted, counted
 from ..hub.download import Share, download, shares, verify
-from ..hub.ranged import owner_of
-from ..plan.reads import Spans
+from ..hub.ranged import RangedFile, owner_of
+from ..plan.reads import Spans, spans
+from ..plan.steps import Plan
 from ..text import size
+
+
+def of_plans(
+    plans: Sequence[Plan], checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, list[Share]]:
+    """By role, what is to be fetched for plans of each checkpoint that is elsewhere."""
+    sources = (source for each in checkpoints.values() for source in each.sources.values())
+    if not any(isinstance(source, RangedFile) for source in sources):
+        return {}
+    return to_fetch(spans(plans, checkpoints), checkpoints)
 
 
 def to_fetch(

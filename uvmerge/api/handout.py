@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
+from ..engine.node import Writing
 from ..engine.settings import Settings
 from ..output.journal import staging_root
 from ..output.lent import LentStaging, Shown, hashed, lent
-from ..output.places import Reference, local_folders
+from ..output.places import Reference
 from ..plan.steps import Plan
 from . import plan_file
+from .mixing import Mixed
+from .pinning import input_folders
 from .runs import Run
 from .settings import SweepSettings
 
 
 @dataclass(frozen=True)
 class Handout:
-    """See `engine.ray.Handout`.
+    """See `engine.node.WritingHandout`.
 
     Attributes:
         content: of a file of the plans.
@@ -32,21 +35,25 @@ class Handout:
     numbers: Mapping[str, str]
     folders: Sequence[str]
 
+    def begun(self, node: str) -> Writing:
+        """What a process of this node has open for the run."""
+        return Writing(self, node)
+
     @contextmanager
     def opened(self) -> Iterator[tuple[list[Plan], dict[str, Checkpoint], list[LentStaging]]]:
-        """Plans, inputs by role, and the staging folder of each plan.
+        """Plans, checkpoints by role as the plans read them, and the staging folder of each plan.
 
         Raises:
             InputRefused: an input is another one here, or other versions are installed.
         """
         planned = plan_file.unpacked(self.content, Path("the plan"))
         with ExitStack() as stack:
-            checkpoints = stack.enter_context(planned.opened())
+            operands = stack.enter_context(planned.opened())
             stagings = [
                 stack.enter_context(lent(run.target, staging_root(run.target, run.plan.digest)))
                 for run in planned.runs
             ]
-            yield planned.plans, checkpoints, stagings
+            yield planned.plans, operands.checkpoints, stagings
 
 
 def handout(
@@ -55,14 +62,24 @@ def handout(
     settings: SweepSettings,
     engine: Settings,
     shown: Shown,
+    mixed: Mixed | None = None,
 ) -> Handout:
-    """What workers are handed of `runs`, each of which computes one matrix at a time."""
-    devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
-    factors = None if engine.factors is None else engine.factors.absolute()
+    """What workers are handed of `runs`, each of which computes one matrix at a time.
+
+    Args:
+        mixed: the mixture of experts that is written.
+    """
     return Handout(
-        plan_file.packed(runs, references, settings),
-        Settings(devices, engine.precision, 1, engine.memory_bytes, factors),
+        plan_file.packed(runs, references, settings, mixed=mixed),
+        for_worker(engine),
         shown.token,
         {place: hashed(number) for place, number in shown.numbers.items()},
-        [str(folder.absolute()) for folder in local_folders(list(references.values()))],
+        [str(folder.absolute()) for folder in input_folders(references.values())],
     )
+
+
+def for_worker(engine: Settings) -> Settings:
+    """The settings of one worker of a cluster, which computes one matrix at a time."""
+    devices = ("cpu",) if engine.device == "cpu" else ("cuda:0",)  # Ray gives each task its GPU
+    factors = None if engine.factors is None else engine.factors.absolute()
+    return Settings(devices, engine.precision, 1, engine.memory_bytes, factors)

@@ -9,12 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 from ..checkpoint.anatomy import anatomy_of
-from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.mixture import Member, layout_of, mixture, routers_of
+from ..checkpoint.mixture import layout_of, routers_of
 from ..checkpoint.ties import token_embeddings
 from ..errors import counted
 from ..models import routers
@@ -24,6 +21,8 @@ from ..recipe.file import as_text
 from ..recipe.mixture import DRAWN, Expert, Mixture
 from ..recipe.recipe import Recipe
 from ..recipe.step import RecipeStep
+from .engines import refuse_no_engine
+from .mixing import MIRRORED, Mixed
 from .moe_settings import MoeSettings
 from .run import Result, run_opened
 from .settings import shows, split_all
@@ -52,63 +51,43 @@ def moe(config: Reference | Mapping[str, Any], out: Reference, **settings: Any) 
     """
     chosen, watch = split_all(MoeSettings, settings)
     asked = Mixture.parse(as_text(config)) if isinstance(config, Mapping) else Mixture.load(config)
+    refuse_no_engine(chosen.for_writing())
     surgery = Surgery(chosen.for_writing(), watch)
     models = list(dict.fromkeys([asked.base, *(expert.model for expert in asked.all)]))
     roles = {model: f"models[{number}]" for number, model in enumerate(models)}
     step = RecipeStep.parse("passthrough", {})
     recipe = Recipe((step,), dtype=asked.dtype, mixture=asked.as_data())
-    with surgery.opened([out], {role: model for model, role in roles.items()}, recipe) as opened:
-        inputs = {model: opened[role] for model, role in roles.items()}
-        made = _mixture(asked, inputs, surgery)
-        recipe = replace(recipe, mixture=_labelled(asked, inputs).as_data())
-        (result,) = run_opened(surgery, [(recipe, out)], {"models[0]": made})
+    with surgery.opened([out], {role: model for model, role in roles.items()}, recipe) as inputs:
+        labels = {model: _label(inputs[role]) for model, role in roles.items()}
+        recipe = replace(recipe, mixture=asked.with_models(labels.__getitem__).as_data())
+        surgery.mixed = _mixed(asked.with_models(roles.__getitem__), inputs, surgery)
+        made = surgery.mixed.checkpoint(inputs)
+        made.notes.extend(_notes(asked, surgery.mixed.rows))
+        (result,) = run_opened(surgery, [(recipe, out)], {MIRRORED: made})
     assert result is not None
     return result
 
 
-def _labelled(asked: Mixture, inputs: Mapping[str, Checkpoint]) -> Mixture:
-    """The mixture with what identifies its models, without a path."""
-
-    def label(model: str) -> str:
-        found = inputs[model]
-        return f"{found.label}@{found.commit}" if found.commit else found.label
-
-    return asked.with_models(label)
+def _label(checkpoint: Checkpoint) -> str:
+    """What identifies a model, without a path."""
+    return f"{checkpoint.label}@{checkpoint.commit}" if checkpoint.commit else checkpoint.label
 
 
-def _mixture(
-    asked: Mixture, inputs: Mapping[str, Checkpoint], surgery: Surgery
-) -> ComposedCheckpoint:
-    """The mixture as a checkpoint, its routers computed unless nothing is to be written."""
+def _mixed(asked: Mixture, inputs: Mapping[str, Checkpoint], surgery: Surgery) -> Mixed:
+    """The mixture of inputs by role, its routers computed unless nothing is to be written."""
     base, settings = inputs[asked.base], surgery.settings
     layout = layout_of(base, asked.layout)
     if layout.has_shared and asked.shared is None:
         raise asked.refused(f"a {layout.name} mixture has a shared expert", "Add shared_experts.")
     if asked.shared and not layout.has_shared:
         raise asked.refused(f"a {layout.name} mixture has no shared expert", "Leave it out.")
-    names = routers_of(base, layout)
     rows = None
-    about: dict[str, Any] = {"experts": [inputs[e.model].identity() for e in asked.all]}
     if not settings.dry_run:
         if asked.mode not in DRAWN:
             count = sum(len(e.positive) + len(e.negative) for e in asked.all)
             surgery.progress.say(f"routers from {counted(count, 'prompt')} ({asked.mode})")
-        rows = _rows(asked, base, names, settings.device)
-        about["routers"] = xxhash.xxh3_128_hexdigest(rows.numpy().tobytes())
-    made = _Routers(names, rows)
-    *members, last = (Member(inputs[e.model], e.scale) for e in asked.all)
-    found = mixture(
-        base,
-        layout,
-        members if asked.shared else [*members, last],
-        last if asked.shared else None,
-        router=made.bytes,
-        router_dtype="F32" if asked.dtype or settings.dtype != "keep" else None,
-        per_token=asked.per_token,
-        about=about,
-    )
-    found.notes.extend(_notes(asked, rows))
-    return found
+        rows = _rows(asked, base, routers_of(base, layout), settings.device)
+    return Mixed(asked, rows, bool(asked.dtype) or settings.dtype != "keep")
 
 
 def _notes(asked: Mixture, rows: Tensor | None) -> Iterator[str]:
@@ -157,26 +136,3 @@ def _embedding(base: Checkpoint, row: int) -> Tensor:
     size = table.size_bytes // table.shape[0]
     raw = base.read(table.file, table.offset + row * size, size)
     return torch.frombuffer(raw, dtype=TORCH_DTYPES[table.dtype])
-
-
-class _Routers:
-    """The bytes of routers, by name.
-
-    Args:
-        names: of the routers, by layer.
-        rows: (experts, layers, width); None in a dry run, which reads none.
-    """
-
-    def __init__(self, names: Sequence[str], rows: Tensor | None) -> None:
-        self._layers = {name.rpartition(".gate.")[0]: i for i, name in enumerate(names)}
-        self._rows = rows
-
-    def bytes(self, name: str, count: int, dtype: str) -> bytes:
-        """The first `count` rows of a router in a dtype, or the last one for a shared expert."""
-        from ..engine.reading import TORCH_DTYPES, as_bytes as raw
-
-        assert self._rows is not None
-        block, is_shared, _ = name.partition(".shared_expert_gate")
-        layer = self._layers[block if is_shared else name.rpartition(".gate.")[0]]
-        rows = self._rows[-1:] if is_shared else self._rows[:count]
-        return bytes(raw(rows[:, layer].to(TORCH_DTYPES[dtype])))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
+from .machine_options import Address, Engine
 from .settings import OpenSettings, SweepSettings, parameters
 
 _SHARED = {p.name: p.option for p in parameters(SweepSettings)}
@@ -19,6 +21,10 @@ class MoeSettings(OpenSettings):
     max_shard_size: Annotated[int | None, _SHARED["max_shard_size"]] = None
     overwrite: Annotated[bool, _SHARED["overwrite"]] = False
     dry_run: Annotated[bool, _SHARED["dry_run"]] = False
+    plan: Annotated[Path | None, _SHARED["plan"]] = None
+    estimate: Annotated[bool, _SHARED["estimate"]] = False
+    engine: Engine = "local"
+    address: Address = None
 
     def for_writing(self) -> SweepSettings:
         """These settings as every call takes them that writes a checkpoint."""

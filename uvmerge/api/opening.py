@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -118,6 +119,20 @@ def say_folders(references: Mapping[str, Reference], progress: Progress) -> None
                 f"note: {spelled(role)} is the folder {reference}; hf://{reference} is the model"
                 " of the Hub"
             )
+
+
+def lengthen_equal_labels(opened: Sequence[Checkpoint]) -> None:
+    """Add to equal labels what differs: the commit, the folders above, or a number."""
+    counts = Counter(checkpoint.label for checkpoint in opened)
+    alike = [checkpoint for checkpoint in opened if counts[checkpoint.label] > 1]
+    for number, checkpoint in enumerate(alike, 1):
+        if checkpoint.commit is not None:
+            checkpoint.label += f"@{checkpoint.commit[:7]}"
+            continue
+        parts = checkpoint.on_disk().resolve().parts
+        others = [each.on_disk().resolve().parts for each in alike if each is not checkpoint]
+        depth = next((n for n in (2, 3) if all(parts[-n:] != o[-n:] for o in others)), 0)
+        checkpoint.label = "/".join(parts[-depth:]) if depth else f"{checkpoint.label} ({number})"
 
 
 def _place(reference: Reference, *, weights_only: bool, by_ranges: bool) -> Local | Remote:

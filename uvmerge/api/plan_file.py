@@ -11,26 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.roles import spelled
 from ..engine.local import jobs
 from ..errors import InputRefused, UsageError
 from ..output import manifest
 from ..output.disk import disk_errors
-from ..output.places import Reference, check_apart, is_store, local_folders
+from ..output.places import Reference, check_apart
 from ..output.tree import Tree
 from ..plan import file as plans
 from ..plan.steps import Plan
 from ..text import expanded
 from .heap import collected_later
-from .opening import opened_for
+from .mixing import Mixed
+from .operands import Operands, operands_of
+from .pinning import input_folders, pinned
 from .runs import Run
 from .settings import SweepSettings
 
 FORMAT = 1
 LIMIT_BYTES = 2 << 30  # of a plan of tens of thousands of experts: some 100 MB
 # The settings that workers and `finish` have to share with the command that planned.
-_SHARED = ("allow_pickle", "merge_inner_adapters", "precision", "nonfinite", "overwrite")
+_SHARED = (
+    "allow_pickle", "merge_inner_adapters", "precision", "nonfinite", "overwrite", "force", "base_id",
+    "finetuned_id",
+)  # fmt: skip
 _DO = "Make it again with --plan."
 
 
@@ -45,6 +51,7 @@ class PlanFile:
         settings: the other settings that decide the bytes of the outputs.
         runs: one for each output.
         costs: estimated seconds of each job; None where they were not estimated.
+        mixed: the mixture of experts that is written; None where it is something else.
     """
 
     path: Path
@@ -53,6 +60,7 @@ class PlanFile:
     settings: SweepSettings
     runs: Sequence[Run]
     costs: Sequence[float] | None = None
+    mixed: Mixed | None = None
 
     @property
     def plans(self) -> list[Plan]:
@@ -60,24 +68,34 @@ class PlanFile:
         return [run.plan for run in self.runs]
 
     @contextmanager
-    def opened(self) -> Iterator[dict[str, Checkpoint]]:
-        """The inputs by role; they have to be those that were planned with.
+    def opened(self) -> Iterator[Operands]:
+        """The checkpoints of the runs; the inputs have to be those that were planned with.
 
         Raises:
             InputRefused: an input is another one now.
         """
-        with opened_for(self.runs[0].recipe, self.references, self.settings) as checkpoints:
-            planned = self.runs[0]
-            samples = manifest.samples(checkpoints)
-            for role, checkpoint in checkpoints.items():
+        planned = self.runs[0]
+        with operands_of(planned.recipe, self.references, self.settings, self.mixed) as operands:
+            samples = manifest.samples(operands.inputs)
+            for role, checkpoint in operands.inputs.items():
                 same = checkpoint.identity() == planned.plan.inputs[role]
                 if not same or samples.get(role) != planned.samples.get(role):
-                    raise InputRefused(
-                        f"{spelled(role)} ({checkpoint.label})",
-                        f"is not the checkpoint that {self.path.name} was made for",
-                        _DO,
-                    )
-            yield checkpoints
+                    raise self._other(role, checkpoint)
+            for role, checkpoint in operands.checkpoints.items():
+                before = planned.head["inputs"].get(role, {})
+                if isinstance(checkpoint, ComposedCheckpoint) and before != {
+                    **before,
+                    **checkpoint.layout(),
+                }:
+                    raise self._other(role, checkpoint)
+            yield operands
+
+    def _other(self, role: str, checkpoint: Checkpoint) -> InputRefused:
+        return InputRefused(
+            f"{spelled(role)} ({checkpoint.label})",
+            f"is not the checkpoint that {self.path.name} was made for",
+            _DO,
+        )
 
 
 def write(
@@ -86,18 +104,20 @@ def write(
     references: Mapping[str, Reference],
     settings: SweepSettings,
     costs: Sequence[float] | None = None,
+    mixed: Mixed | None = None,
 ) -> None:
     """Write the plans of runs with heads; a file at `path` is replaced only with `--overwrite`.
 
     Args:
         costs: seconds of each job, where they were estimated; shares are balanced by them.
+        mixed: the mixture of experts that is written.
 
     Raises:
         UsageError: the file lies in an input or cannot be made.
         InputRefused: it is there already.
     """
     target = Path(os.path.realpath(path))
-    check_apart(target, local_folders(list(references.values())))
+    check_apart(target, input_folders(references.values()))
     if not target.parent.is_dir() or target.is_dir():
         raise UsageError(
             path, "cannot be made: its folder is missing, or it is one", "Name a file."
@@ -105,7 +125,7 @@ def write(
     if target.exists() and not settings.overwrite:
         raise InputRefused(path, "is there already", "Name another file, or pass --overwrite.")
     with collected_later():
-        content = packed(runs, references, settings, costs)
+        content = packed(runs, references, settings, costs, mixed)
     with disk_errors(target, target.parent), Tree.at(target.parent) as folder:
         folder.write_whole(target.name, content)
 
@@ -115,14 +135,19 @@ def packed(
     references: Mapping[str, Reference],
     settings: SweepSettings,
     costs: Sequence[float] | None = None,
+    mixed: Mixed | None = None,
 ) -> bytes:
     """The content of the file; see `write`."""
     data = {
         "uvmerge_plan": FORMAT,
         "versions": manifest.versions(),
-        "references": _pinned(runs[0].plan, references),
+        "references": {
+            role: pinned(references[role], identity)
+            for role, identity in runs[0].plan.inputs.items()
+        },
         "settings": {name: getattr(settings, name) for name in _SHARED},
         "costs": None if costs is None else [float(f"{seconds:.6g}") for seconds in costs],
+        "mixture": None if mixed is None else mixed.as_data(),
         "runs": [
             {
                 "out": str(run.target), "said": run.said, "samples": run.samples, "head": run.head,
@@ -131,23 +156,10 @@ def packed(
             for run in runs
         ],
     }  # fmt: skip
-    return json.dumps(data, separators=(",", ":")).encode()
-
-
-def refuse_put_together(plan: Plan) -> None:
-    """Refuse a plan that no other machine can carry out: of inputs put together of several checkpoints
-    before they are read, or of an adapter."""
-    recipe = plan.recipe
-    what = {
-        "an adapter": plan.emission is not None,
-        "a mixture of experts": recipe.mixture is not None,
-        "a merge in mergekit's language": recipe.merge is not None,
-        "a merge with a rule for the vocabulary": recipe.tokenizer is not None,
-    }
-    for kind, is_one in what.items():
-        if is_one:
-            do = "Leave out --plan and --engine ray."
-            raise UsageError("plan", f"only one machine can make {kind}", do)
+    written = json.dumps(
+        data, separators=(",", ":"), default=plans.packed_value, check_circular=False
+    )
+    return written.encode()
 
 
 def read(path: Reference) -> PlanFile:
@@ -184,6 +196,8 @@ def unpacked(content: bytes, path: Path) -> PlanFile:
         shared = SweepSettings.read(plans.mapping(data.get("settings")))
         references = {k: str(v) for k, v in plans.mapping(data.get("references")).items()}
         costs = plans.read_as(tuple[float, ...] | None, data.get("costs"))
+        mixture = data.get("mixture")
+        mixed = None if mixture is None else Mixed.of_data(plans.mapping(mixture))
     except (ValueError, RecursionError, KeyError, UsageError, plans.Misfit) as error:
         words = str(error) if isinstance(error, plans.Misfit) else "its content is damaged"
         raise InputRefused(path, f"is no plan that this uvmerge reads: {words}", _DO) from error
@@ -191,7 +205,7 @@ def unpacked(content: bytes, path: Path) -> PlanFile:
         raise InputRefused(path, "is no plan that this uvmerge reads: inputs are missing", _DO)
     if costs is not None and not _fit(costs, len(jobs([run.plan for run in runs]))):
         raise InputRefused(path, "is no plan that this uvmerge reads: its costs do not fit", _DO)
-    return PlanFile(path, references, runs[0].said["device"], shared, runs, costs)
+    return PlanFile(path, references, runs[0].said["device"], shared, runs, costs, mixed)
 
 
 def _fit(costs: Sequence[float], count: int) -> bool:
@@ -206,21 +220,11 @@ def _run(data: Mapping[str, Any]) -> Run:
         for name in ("said", "samples")
     )
     out, head = plans.read_as(str, data.get("out")), plans.mapping(data.get("head"))
+    for states in plans.mapping(head.get("inputs")).values():
+        plans.mapping(states)
     if not os.path.isabs(out) or "device" not in said:
         raise plans.Misfit("its output has no path, or its device is missing")
     return Run(plan.recipe, plan, out, Path(out), said, samples, head)
-
-
-def _pinned(plan: Plan, references: Mapping[str, Reference]) -> dict[str, str]:
-    """The inputs as any machine finds them: with commit, by URL, or by their absolute path."""
-    return {
-        role: f"hf://{identity['reference']}@{identity['commit']}"
-        if identity["commit"]
-        else str(references[role])
-        if is_store(references[role])
-        else os.path.abspath(expanded(references[role]))
-        for role, identity in plan.inputs.items()
-    }
 
 
 def _differing(versions: Any) -> str:

@@ -224,8 +224,6 @@ def run_all(
     surgery = Surgery(settings, watch)
     rule = vocabularies.rule_of(tasks[0][0], settings, references)
     tasks = [(replace(recipe, tokenizer=rule), out) for recipe, out in tasks]
-    if settings.plan is not None:
-        storing.refuse_for([out for _, out in tasks], "--plan")
     with surgery.opened([out for _, out in tasks], references, tasks[0][0]) as checkpoints:
         if tasks[0][0].merge is not None:
             recipe, checkpoints = arranged(tasks[0][0], checkpoints)
@@ -243,8 +241,6 @@ def run_opened(
     """`run_all` on checkpoints that are open."""
     started, settings = surgery.started, surgery.settings
     planned = surgery.planned(tasks, checkpoints)
-    if surgery.is_elsewhere:
-        plan_file.refuse_put_together(planned.runs[0].plan)
     taken = surgery.estimated(planned, checkpoints) if settings.estimate else None
     if taken is not None and settings.plan is None:
         return [Result(None, each.plan, estimate=taken) for each in planned.runs]
@@ -255,7 +251,9 @@ def run_opened(
         with made_parents(each.target for each in planned.runs):
             checked, _ = surgery.checked(planned, checkpoints)
             costs = None if taken is None else taken.job_seconds
-            plan_file.write(settings.plan, checked, surgery.references, settings, costs)
+            plan_file.write(
+                settings.plan, checked, surgery.references, settings, costs, surgery.mixed
+            )
         return [
             Result(None, each.plan, plan_file=expanded(settings.plan), estimate=taken)
             for each in checked
@@ -274,7 +272,7 @@ def run_opened(
                     results[each.target] = Result(
                         storing.shown(each.out), each.plan, record, 0.0, kept, False,
                         surgery.phases.seconds,
-                        storing.readable(each.out, surgery.following(each, checkpoints)),
+                        surgery.following(each, checkpoints),
                         surgery.fetched,
                     )  # fmt: skip
     for each in planned.runs if not keep_same else ():
@@ -282,7 +280,7 @@ def run_opened(
             results[each.target] = Result(
                 storing.shown(each.out), each.plan, there.edits, kept=there.kept,
                 was_there=not is_store(each.out),
-                next=storing.readable(each.out, surgery.following(each, checkpoints)),
+                next=surgery.following(each, checkpoints),
             )  # fmt: skip
     for each in (run for run in planned.runs if is_store(run.out)):
         with surgery.phases.timed("send"):

@@ -12,8 +12,9 @@ from ..checkpoint.roles import BASE, FINETUNED, mirrored
 from ..engine.settings import Settings
 from ..output import disk, journal, manifest
 from ..output.commands import Command, after_adapter, after_edit
-from ..output.places import Reference
-from ..output.sidefiles import SideFile, Sides
+from ..output.places import Reference, is_store
+from ..output.sidefiles import SideFile, Sides, sides_of
+from ..output.templates import with_chat_template
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import emitting
@@ -73,6 +74,19 @@ def refuse_full_disk(runs: Sequence[Run], sides: Sequence[SideFile]) -> None:
     disk.refuse_full(runs[0].target, wanted, there)
 
 
+def sides_for(recipe: Recipe, inputs: Mapping[str, Checkpoint], own: Checkpoint) -> Sides:
+    """The side files of an output.
+
+    Args:
+        inputs: the checkpoints of the run by role, in which a chat template is looked for.
+        own: the checkpoint that the output mirrors.
+    """
+    sides, merge = sides_of(own), recipe.merge
+    if merge is None or merge.chat_template is None:
+        return sides
+    return with_chat_template(sides, merge.chat_template, inputs.values())
+
+
 def generates_text(config: Mapping[str, Any]) -> bool:
     """Whether the model of a `config.json` generates text."""
     classes = config.get("architectures")
@@ -99,9 +113,11 @@ def following(
     if emission := run.plan.emission:
         return after_adapter(named.get(emission.against), str(run.out))
     is_baseline = all(s.operation.command == "interpolate" for s in run.recipe.steps)
+    is_here = not is_store(run.out)
     return after_edit(
         None if is_baseline else named.get(BASE),
         named.get(FINETUNED),
         str(run.out),
-        generates=generates_text(checkpoints[mirrored(checkpoints)].config),
+        loads=is_here,
+        generates=is_here and generates_text(checkpoints[mirrored(checkpoints)].config),
     )

@@ -158,7 +158,15 @@ class AnchorSettings(MachineSettings):
 
 
 @dataclass(frozen=True)
-class SweepSettings(ComputeSettings):
+class SpreadSettings(ComputeSettings):
+    """Who computes: for every call that one machine or several can carry out."""
+
+    engine: Engine = "local"
+    address: Address = None
+
+
+@dataclass(frozen=True)
+class SweepSettings(SpreadSettings):
     """How outputs are written: for a sweep, and for every call that writes one checkpoint."""
 
     dtype: Annotated[
@@ -234,8 +242,6 @@ class SweepSettings(ComputeSettings):
         Option("print what the plan takes, from a short calibration of this machine, and write no"
                " output", group=MACHINE),
     ] = False  # fmt: skip
-    engine: Engine = "local"
-    address: Address = None
 
     @property
     def ids(self) -> dict[str, str]:

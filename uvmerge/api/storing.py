@@ -12,7 +12,6 @@ from ..engine.progress import Progress
 from ..engine.settings import Control
 from ..errors import Interrupted, UsageError
 from ..output import manifest
-from ..output.commands import Command
 from ..output.places import Reference, is_store, target_of
 from ..stores import sending
 from ..text import expanded
@@ -57,11 +56,6 @@ def refuse_for(outs: Sequence[Reference], option: str) -> None:
         raise UsageError(
             option, "needs an OUT on this disk", "Name a folder, and copy it afterwards."
         )
-
-
-def readable(out: Reference, commands: tuple[Command, ...]) -> tuple[Command, ...]:
-    """Of commands that follow an edit those that can read OUT."""
-    return tuple(each for each in commands if not is_store(out) or each.words[1] == "diff")
 
 
 def check(run: Run, overwrite: bool, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from .settings import (
     ComputeSettings,
     OpenSettings,
     RunSettings,
+    SpreadSettings,
     SweepSettings,
     WorkSettings,
     parameters,
@@ -32,10 +33,11 @@ from .stub_text import CALLS, HEAD
 PACKAGE = Path(__file__).resolve().parent.parent
 STUB, DOCS = PACKAGE / "__init__.pyi", PACKAGE.parent / "docs" / "options.md"
 REPORT_DOCS = DOCS.with_name("report.md")
-CLASSES = (OpenSettings, ComputeSettings, SweepSettings, RunSettings)
+CLASSES = (OpenSettings, ComputeSettings, SpreadSettings, SweepSettings, RunSettings)
 TAKEN_BY = {
     OpenSettings: "every call that reads a checkpoint: `show`, `check`, and all below",
-    ComputeSettings: "every call that decomposes matrices: `diff`, and all below",
+    ComputeSettings: "every call that decomposes matrices: `search`, and all below",
+    SpreadSettings: "every call that several machines can carry out: `diff`, and all below",
     SweepSettings: "every call that writes checkpoints: `sweep`, and all below",
     RunSettings: "every call that writes one checkpoint: the operations and `run`",
 }
@@ -69,7 +71,7 @@ def stub() -> str:
         for name, bases in {
             "_Run": "_RunSettings, _Watch",
             "_Anchor": "_AnchorSettings, _Filters, _Watch",
-            "_Diff": "_ComputeSettings, _Filters, _Watch",
+            "_Diff": "_SpreadSettings, _Filters, _Watch",
             "_Moe": "_MoeSettings, _Watch",
             "_Work": "_WorkSettings, _Watch",
             "_Reproduce": "_ReproduceSettings, _Watch",
@@ -127,7 +129,9 @@ def tables() -> str:
     parts.append(f"Options of `extract-lora`, beside filters and most of those above:\n\n{lora}")
     parts.append(f"Options of `merge-lora`, beside those above:\n\n{_table(MERGE_OPTIONS)}")
     parts.append(f"Options of `eval cards`:\n\n{_table(parameters(EvalSettings))}")
-    parts.append(f"Options of `search`, beside those of `diff`:\n\n{_table(_search_options())}")
+    parts.append(
+        f"Options of `search`, beside those of `diff` but `--engine` and `--address`:\n\n{_table(_search_options())}"
+    )
     own = [p for p in parameters(AnchorSettings) if p.name in ("dtype", "overwrite", "dry_run")]
     heading = "Options of `anchor build`, besides rank and filters and those above from `--allow-pickle` to"
     parts.append(f"{heading} `--factors`:\n\n{_table(own)}")

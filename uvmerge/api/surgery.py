@@ -22,24 +22,24 @@ from ..engine.settings import Control, NonfiniteRefused, Phases, Settings
 from ..errors import Interrupted, UsageError, listed
 from ..hub.download import Share
 from ..hub.ranged import owner_of
-from ..hub.references import with_adapter
 from ..output import journal, manifest, writer
 from ..output.card import card
 from ..output.commands import Command
 from ..output.disk import free_bytes
 from ..output.lock import lock_of, refuse_held
-from ..output.places import Reference, check_all_apart, check_out, local_folders
-from ..output.sidefiles import SideFile, Sides, runs_code, side_files, sides_of
-from ..output.templates import with_chat_template
-from ..plan import merges, planner as planning, preflight, reads, words
+from ..output.places import Reference, check_all_apart, check_out
+from ..output.sidefiles import SideFile, Sides, runs_code, side_files
+from ..plan import merges, planner as planning, preflight, words
 from ..plan.steps import Plan
 from ..recipe.recipe import Recipe
 from . import emitting, fetching, storing, vocabularies
 from .engines import carried_out
 from .estimate import Estimate, estimate
 from .heap import collected_later
+from .mixing import Mixed
 from .opening import opened_for, refuse_changed_inputs, say_folders
-from .runs import Planned, Run, following, head_of, refuse_full_disk, said_of
+from .pinning import input_folders
+from .runs import Planned, Run, following, head_of, refuse_full_disk, said_of, sides_for
 from .settings import SweepSettings, Watch
 from .storing import target_for
 
@@ -55,6 +55,7 @@ class Surgery:
         self.references: Mapping[str, Reference] = {}  # by role, as they were named
         self.shares: Mapping[str, Sequence[Share]] = {}  # by role, what is fetched
         self.inputs: Mapping[str, Checkpoint] = {}  # by role, as they were opened
+        self.mixed: Mixed | None = None  # the mixture of experts that is written
 
     @property
     def is_elsewhere(self) -> bool:
@@ -73,12 +74,13 @@ class Surgery:
         They have the vocabulary that the recipe asks for.
         """
         self.references = references
+        if self.settings.plan is not None:
+            storing.refuse_for(outs, "--plan")
         say_folders(references, self.progress)
         targets, factors = [target_for(out) for out in outs], self.settings.factors
         storing.refuse_overlap(outs, references.values())
         if not self.settings.dry_run:
-            named = [p for each in references.values() for p in with_adapter(each) or (each,)]
-            check_all_apart(targets, factors, local_folders(named))
+            check_all_apart(targets, factors, input_folders(references.values()))
         with ExitStack() as stack:
             with self.phases.timed("open"), collected_later():
                 opening = opened_for(recipe, references, self.settings)
@@ -104,9 +106,7 @@ class Surgery:
             role = min(unknown)
             raise UsageError(f"--{role}-id", f"there is no {role} here", "Leave it out.")
         with self.phases.timed("plan"), collected_later():
-            sides = sides_of(checkpoints[mirrored(checkpoints)])
-            if (merge := tasks[0][0].merge) and merge.chat_template is not None:
-                sides = with_chat_template(sides, merge.chat_template, self.inputs.values())
+            sides = sides_for(tasks[0][0], self.inputs, checkpoints[mirrored(checkpoints)])
             recipes = [
                 recipe if dtype == "keep" else replace(recipe, dtype=dtype) for recipe, _ in tasks
             ]
@@ -122,7 +122,7 @@ class Surgery:
             engine = self.settings.computing(needs_torch=computes)
         with self.phases.timed("plan"):
             samples = {} if self.settings.dry_run else manifest.samples(self.inputs)
-            self.shares = fetching.to_fetch(reads.spans(plans, checkpoints), checkpoints)
+            self.shares = fetching.of_plans(plans, checkpoints)
         runs = [
             Run(recipe, plan, out, target_for(out), said_of(plan, engine, self.settings), samples)
             for recipe, plan, (_, out) in zip(recipes, plans, tasks, strict=True)

@@ -23,14 +23,14 @@ from ..engine.settings import Control, Phases, Settings
 from ..errors import InputRefused, Interrupted, UsageError, counted
 from ..output.places import Reference, made_parents
 from ..output.ranks import Piece, gathered, ranked
-from ..output.sidefiles import side_files, sides_of
+from ..output.sidefiles import side_files
 from ..text import duration, two_lines
 from . import plan_file
 from .finished import finished_runs
 from .opening import refuse_changed_inputs
 from .plan_file import PlanFile
 from .run import Result
-from .runs import Planned, Run
+from .runs import Planned, Run, sides_for
 from .settings import WorkSettings, shows, split_all
 from .surgery import Surgery
 
@@ -105,7 +105,7 @@ def work(
     planned = plan_file.read(file)
     started, phases = time.monotonic(), Phases()
     control, progress = watch.control or Control(), watch.shown
-    with planned.opened() as checkpoints:
+    with planned.opened() as (_, checkpoints):
         pending = jobs(planned.plans)
         numbers = shares.shares(pending, world_size, planned.costs)[rank]
         share = [pending[number] for number in numbers]
@@ -157,10 +157,10 @@ def finish(file: Reference, **settings: Any) -> list[Result]:
     planned = plan_file.read(file)
     surgery = Surgery(planned.settings, watch)
     surgery.references = planned.references
-    with planned.opened() as checkpoints:
-        surgery.inputs = checkpoints
+    with planned.opened() as (inputs, checkpoints):
+        surgery.inputs = inputs
         own = checkpoints[mirrored(checkpoints)]
-        sides = sides_of(own)
+        sides = sides_for(planned.runs[0].recipe, inputs, own)
         whole = Planned(list(planned.runs), sides, Settings())
         there = finished_runs(whole, checkpoints, planned.settings, keep_same=True)
         todo = [run for run in planned.runs if run.target not in there]

@@ -295,14 +295,15 @@ class Anatomy:
         A bias is as long as the out axis, so every non-square weight with a bias is evidence.
         """
         votes = []
-        for tensor in self.tensors.values():
-            if len(tensor.shape) != 2 or tensor.shape[0] == tensor.shape[1]:
+        for bias in self.tensors.values():
+            if not bias.name.endswith("bias") or len(bias.shape) != 1:
                 continue
-            bias = self.tensors.get(tensor.name.removesuffix("weight") + "bias")
-            if bias is None or len(bias.shape) != 1 or self._position(tensor.name) is None:
+            tensor = self.tensors.get(f"{bias.name[: -len('bias')]}weight")
+            if tensor is None or self._position(tensor.name) is None:
                 continue
-            if bias.shape[0] in tensor.shape:
-                votes.append(bias.shape[0] == tensor.shape[1])
+            rows, columns = tensor.shape if len(tensor.shape) == 2 else (0, 0)
+            if rows != columns and bias.shape[0] in tensor.shape:
+                votes.append(bias.shape[0] == columns)
         return bool(votes) and all(votes)
 
 

@@ -118,12 +118,21 @@ class ComposedCheckpoint(Checkpoint):
         return self.parents[0].identity() | dict(self.beside.about)
 
     def states(self) -> dict[str, list[Any]]:
+        """Those of the parents, and how its tensors lie in its files."""
         first, *others = self.parents
         more = (
             {f"{number}/{name}": state for name, state in other.states().items()}
             for number, other in enumerate(others, 1)
         )
-        return {name: state for each in (first.states(), *more) for name, state in each.items()}
+        parts = (first.states(), *more, self.layout())
+        return {name: state for each in parts for name, state in each.items()}
+
+    def layout(self) -> dict[str, list[Any]]:
+        """Size and header digest of each of its files, which are nowhere stored, as of `states`."""
+        return {
+            f"composed/{name}": [self.sources[name].size, 0, head.digest]
+            for name, head in self.headers.items()
+        }
 
     def changed_files(self) -> list[str]:
         once = {id(parent): parent for parent in self.parents}

@@ -104,10 +104,10 @@ class Stacks:
 
     def __init__(self, sizes: Mapping[str, int], config: Mapping[str, Any]) -> None:
         self.notes: list[str] = []
-        self._positions = dict(_positions(sizes, {}))
+        positions = dict(_positions(sizes, {}))
         depths: dict[str, int] = defaultdict(int)
         weights: dict[str, int] = defaultdict(int)
-        for name, (stack, layer, _) in self._positions.items():
+        for name, (stack, layer, _) in positions.items():
             depths[stack] = max(depths[stack], layer + 1)
             weights[stack] += sizes[name]
         stacks = [Stack(name, depths[name], kind_of(name), weights[name]) for name in depths]
@@ -115,13 +115,12 @@ class Stacks:
         stacks.sort(key=lambda stack: -stack.size_bytes)
         self.all = tuple(self._as_deep_as_stated(stacks, config))
         self.by_name = {stack.name: stack for stack in self.all}
+        depths = {stack.name: stack.depth for stack in self.all}
+        self._positions = {n: at for n, at in positions.items() if at.layer < depths[at.stack]}
 
     def position(self, name: str) -> Position | None:
         """The position of the tensor `name`; None outside of every stack."""
-        found = self._positions.get(name)
-        if found is None or found.layer < self.by_name[found.stack].depth:
-            return found
-        return None
+        return self._positions.get(name)
 
     def default(self) -> tuple[str, ...]:
         """Names of the stacks that operations work on by default, heaviest first.

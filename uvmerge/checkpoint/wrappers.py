@@ -28,7 +28,7 @@ def unwrapped(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
         found[f"{front}. of {_IN_FRONT[front]}"] = None
         plain = {name: short[len(front) + 1 :] for name, short in plain.items()}
     for segment, tool in _ANYWHERE.items():
-        if any(f"{segment}." in short for short in plain.values()):
+        if f"{segment}." in "\n".join(plain.values()):
             found[f"{segment}. of {tool}"] = None
             plain = {name: _without(short, segment) for name, short in plain.items()}
     changed = {name: short for name, short in plain.items() if name != short}

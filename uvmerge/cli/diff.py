@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.settings import ComputeSettings
+from ..api.settings import SpreadSettings
 from ..errors import UsageError
 from ..operations import operations
 from ..operations.options import HOW_MUCH, OUTPUT, SAFETY
@@ -77,7 +77,7 @@ def diff_options() -> list[click.Parameter]:
                help="Run the models on a JSONL file of prompts; compare predictions."),
         Option(["--hidden"], metavar="PROMPTS", group=HOW_MUCH, type=Text(str, "file", files),
                help="Compare hidden states of the models on the last tokens of prompts."),
-        *setting_options(ComputeSettings),
+        *setting_options(SpreadSettings),
         Option(["--overwrite"], is_flag=True, group=SAFETY,
                help="Write into DIR even if it is not empty."),
         *talk_options(),

@@ -71,7 +71,7 @@ def check_command(out: str, as_json: bool, **options: Any) -> None:
 
 
 check_command.params += [
-    reference("out", "The folder that uvmerge wrote."),
+    reference("out", "The folder that uvmerge wrote, or its URL in an object store."),
     *setting_options(OpenSettings),
     json_option(),
 ]

@@ -154,7 +154,9 @@ def _assemble() -> UvmergeError | None:
         if merge.commands:
             _add(REPAIR, merge, moe_command)
         _add(REPAIR, extract_lora_command, merge_lora_command)
-        plan_group.make = lambda: map(planned, (*edits, merge, sweep_group, run_command))
+        planning = (*edits, merge, sweep_group, run_command)
+        planning += (moe_command, extract_lora_command, merge_lora_command)
+        plan_group.make = lambda: map(planned, planning)
     except UvmergeError as failure:
         error = failure
     _add(PREVENT, anchor_group)

@@ -3,6 +3,8 @@
 An edit of a matrix with a shorter side beyond `SIDE` is timed on two smaller ones of the same proportions,
 of noise, and scaled up by its multiply-adds. Of these, half of the reduction to tridiagonal form are
 products of a matrix with a vector, which run at the speed of the memory: their rate is measured by size.
+What makes a large part of the whole is timed in its own size, where that takes seconds: other processes
+slow a large matrix down by more than a small one, through the caches and the memory that all share.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,9 +33,13 @@ from .settings import Settings
 SIDE = 1024  # longest shorter side of a matrix that is timed
 ELEMENTS = 1 << 21  # of a tensor that is timed and is no matrix
 MATRIX_ELEMENTS = 1 << 24  # of a matrix that is timed
+# A kind of edits that makes such a part of the whole is timed in its own size, if one of them is estimated at
+# so many seconds, and has so many elements, at most.
+LARGE_PART, LONGEST_S, WHOLE_ELEMENTS = 0.1, 10.0, 1 << 26
 NOISE = 0.01  # standard deviation by which the other checkpoints differ from the base, which has 1
 PRODUCT_SIDE = 1024  # of the product whose rate is measured
 VECTOR_SIDES = (512, 1024, 2048, 4096)  # of the products with a vector
+Kind = tuple[Any, ...]
 _RANKS = ("rank", "tail_rank")  # options of operations that count triplets
 
 
@@ -90,28 +97,60 @@ def multiply_adds(step: Step) -> float:
 def seconds_of(plans: Sequence[Plan], jobs: Sequence[Job], settings: Settings) -> list[float]:
     """Estimated seconds of one worker for each job, without reading and writing; 0 for a copy.
 
-    Jobs of one kind are timed once. Kept factors are neither used nor made.
+    Jobs of one kind are timed together. Kept factors are neither used nor made.
     """
-    settings = replace(settings, factors=None)
-    known: dict[Any, float] = {}
-    found = []
-    for job in jobs:
-        first = job.steps[0]
-        if first.action == "copy":
-            found.append(0.0)
-        elif first.copy is not None:
-            values = job.size_bytes / TORCH_DTYPES[first.dtype].itemsize
-            found.append(values * _conversion(first.copy.dtype, first.dtype))
-        else:
-            key = tuple(_kind(plans[plan], step) for plan, step in zip(job.plans, job.steps))
-            if key not in known:
-                known[key] = _timed([plans[plan] for plan in job.plans], job.steps, settings)
-            found.append(known[key])
+    kinds = [_kind(plans, job) if job.action == "edit" else None for job in jobs]
+    examples = {kind: job for kind, job in zip(kinds, jobs) if kind is not None}
+    seconds = _seconds_by_kind(plans, examples, Counter(kinds), replace(settings, factors=None))
+    return [
+        _conversion_seconds(job) if kind is None else seconds[kind]
+        for kind, job in zip(kinds, jobs)
+    ]
+
+
+def _conversion_seconds(job: Job) -> float:
+    """Seconds of a copy in another dtype; 0 of one in its own."""
+    step = job.steps[0]
+    if step.copy is None or step.action == "copy":
+        return 0.0
+    values = job.size_bytes / TORCH_DTYPES[step.dtype].itemsize
+    return values * _conversion(step.copy.dtype, step.dtype)
+
+
+def _seconds_by_kind(
+    plans: Sequence[Plan],
+    examples: Mapping[Kind, Job],
+    counts: Mapping[Kind | None, int],
+    settings: Settings,
+) -> dict[Kind, float]:
+    """Seconds of an edit of each kind.
+
+    Args:
+        examples: one job of each kind.
+        counts: how many jobs there are of each kind.
+    """
+    found = {
+        kind: _timed([plans[plan] for plan in job.plans], job.steps, settings)
+        for kind, job in examples.items()
+    }
+    whole = sum(spent * counts[kind] for kind, spent in found.items())
+    for kind, job in examples.items():
+        blocks = [block for step in job.steps for block in step.blocks]
+        is_large_part = found[kind] * counts[kind] >= LARGE_PART * whole
+        is_short = found[kind] <= LONGEST_S and math.prod(blocks[0].view.shape) <= WHOLE_ELEMENTS
+        if is_large_part and is_short and min(map(_factor, blocks)) < 1:
+            of_job = [plans[plan] for plan in job.plans]
+            found[kind], _ = shrunk_time(of_job, job.steps, settings, 1.0, rounds=1)
     return found
 
 
-def _kind(plan: Plan, step: Step) -> Any:
-    """What edits that take the same time have in common."""
+def _kind(plans: Sequence[Plan], job: Job) -> Kind:
+    """What jobs whose edits take the same time have in common."""
+    return tuple(_kind_of_edit(plans[plan], step) for plan, step in zip(job.plans, job.steps))
+
+
+def _kind_of_edit(plan: Plan, step: Step) -> Any:
+    """What edits of one plan that take the same time have in common."""
     return step.dtype, tuple(
         (
             block.view.shape, block.view.transposed, block.view.part, block.ranks,
@@ -136,17 +175,27 @@ def _timed(plans: Sequence[Plan], steps: Sequence[Step], settings: Settings) -> 
 
 
 def shrunk_time(
-    plans: Sequence[Plan], steps: Sequence[Step], settings: Settings, factor: float
+    plans: Sequence[Plan],
+    steps: Sequence[Step],
+    settings: Settings,
+    factor: float,
+    rounds: int = 2,
 ) -> tuple[float, float]:
     """Seconds that edits take whose sides are smaller by a factor, and those of their multiply-adds at
-    the measured rates."""
+    the measured rates.
+
+    Args:
+        rounds: how often they are timed; where that is several times, they are done once before, which
+            loads libraries.
+    """
     small = [shrunk(step, factor) for step in steps]
     operands = {role: None for step in small for block in step.blocks for role, _ in block.operands}
     inputs = {role: _Noise(role, small) for role in operands}
     smaller = [replace(plan, steps=(step,)) for plan, step in zip(plans, small)]
     with editor(smaller, cast("dict[str, Checkpoint]", inputs), settings) as running:
-        _once(running, small)  # libraries are loaded
-        taken = min(_once(running, small) for _ in range(2))
+        if rounds > 1:
+            _once(running, small)
+        taken = min(_once(running, small) for _ in range(rounds))
     return taken, at_rates(small, settings)
 
 

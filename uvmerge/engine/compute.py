@@ -28,6 +28,7 @@ from .reading import (
     Span,
     all_finite,
     as_bytes,
+    panels,
     refuse_nonfinite,
 )
 from .record import Change
@@ -124,13 +125,17 @@ class Editor(Reader):
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
         if requests[0][1].against is not None:
             return Factoring(self, requests, device).products()
-        streamed = [self.plans[plan].streams(step) for plan, step in requests]
-        whole = [request for request, streams in zip(requests, streamed) if not streams]
+        lazy = [self._in_pieces(*request, device) for request in requests]
+        whole = [request for request, product in zip(requests, lazy) if product is None]
         computed = iter(self._edit_whole(whole, device) if whole else ())
-        return [
-            self._stream(*request) if streams else next(computed)
-            for request, streams in zip(requests, streamed)
-        ]
+        return [next(computed) if product is None else product for product in lazy]
+
+    def _in_pieces(self, plan: int, step: Step, device: str) -> Product | None:
+        """An edit whose result is never in memory as a whole; None where that cannot be."""
+        if self.plans[plan].streams(step):
+            return self._stream(plan, step)
+        passes = device == "cpu" and self.plans[plan].passes(step)
+        return self._in_passes(plan, step) if passes else None
 
     def _edit_whole(self, requests: Sequence[Request], device: str) -> list[Product]:
         """Edits that need each of their blocks as a whole, on `device`."""
@@ -167,6 +172,41 @@ class Editor(Reader):
             chain.entry.update(change.entry)
 
         return pieces(), {block.view.label: chain.entry}
+
+    def _in_passes(self, plan: int, step: Step) -> Product:
+        """An edit that passes several times over its operands, which are held as a whole."""
+        (block,) = step.blocks
+        chain = Chain.of(self.plans[plan], step, block, torch.empty(0))
+        with self.phases.timed("read"):
+            stored = {role: self.load(role, view) for role, view in block.operands}
+            refuse_nonfinite(stored)
+
+        def pieces() -> Iterator[memoryview]:
+            change, at, flat = Change(), 0, stored[block.own].reshape(-1)
+            for piece in self._result(chain, stored):
+                out = torch.empty(len(piece), dtype=TORCH_DTYPES[step.dtype])
+                with self.phases.timed("recombine"):
+                    _store(step, [piece], out)
+                    change.add(out, flat[at : at + len(piece)])
+                at += len(piece)
+                yield as_bytes(out)
+            chain.entry.update(change.entry)
+
+        return pieces(), {block.view.label: chain.entry}
+
+    def _result(self, chain: Chain, stored: Mapping[str, Tensor]) -> Iterator[Tensor]:
+        """The result of a chain that decomposes nothing, as one vector, piece by piece."""
+        are_equal = equality_of(stored)
+        role = chain.result_role(are_equal)
+        with self.phases.timed("recombine"):
+            if role is None:
+                found = self.on_tensors(chain, stored, are_equal)
+                values = found.pieces() if isinstance(found, Piecewise) else found.kept
+            else:
+                values = stored[role]
+        if isinstance(values, Tensor):
+            values = values.reshape(-1).split(PANEL_ELEMENTS)
+        yield from values
 
     def on_tensors(
         self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality, device: str = "cpu"
@@ -212,7 +252,7 @@ class Editor(Reader):
                     if isinstance(result, Piecewise):
                         _store(chain.step, result.pieces(), chain.out.view(-1))
                     else:
-                        _store(chain.step, _panels(result.kept), chain.out)
+                        _store(chain.step, panels(result.kept), chain.out)
         self._on_matrices(busy, stored, are_equal, device)
         with self.phases.timed("recombine"):
             for chain in chains:
@@ -288,13 +328,6 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
         out[position : position + len(panel)] = rounded.to(out.device)
         position += len(panel)
     return position
-
-
-def _panels(values: Tensor) -> Iterable[Tensor]:
-    """A tensor in pieces of whole rows, which are rounded one after the other."""
-    if values.dim() == 0:
-        return [values]
-    return values.split(max(1, PANEL_ELEMENTS * len(values) // max(values.numel(), 1)))
 
 
 def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:

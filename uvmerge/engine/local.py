@@ -49,6 +49,10 @@ class Job:
         return self.steps[0].offset
 
     @property
+    def place(self) -> tuple[bool, int, str, int]:
+        return self.action == "edit", self.plans[0], self.steps[0].file, self.offset
+
+    @property
     def size_bytes(self) -> int:
         return sum(step.size_bytes for step in self.steps)
 

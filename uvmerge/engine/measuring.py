@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -13,16 +12,15 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import FLOATS
 from ..checkpoint.roles import BASE
 from ..errors import RunFailed
-from ..measure.compare import Distances, measure_all
-from ..measure.findings import Entry, Other, Pair
-from ..measure.leading import INTRUDERS
+from ..measure.compare import measure_all
+from ..measure.findings import Entry, Other
 from ..measure.measures import Measures
-from ..plan.pairing import Match, Pairing, effort, working_set
+from ..plan.pairing import Match, Pairing
 from ..spectral.magnitude import norm
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import single_threaded
-from ..spectral.rank import leading_count
 from .crew import Crew, refuse_too_large
+from .measurements import Decompose, Key, Measured, Rank, Subtract, in_order, role, tasks
 from .reading import Reader, Span, all_finite, equal
 from .settings import Control, Phases, Settings
 
@@ -31,100 +29,9 @@ PIECE_BYTES = 1 << 20  # read at a time from tensors that are compared as bytes
 Matrices: TypeAlias = list[tuple[str, DenseMatrix | None]]
 
 
-def role(number: int) -> str:
-    """The role of the checkpoint `number` (1, 2, …) among the readers' checkpoints; 0 is the base."""
-    return str(number) if number else BASE
-
-
-@dataclass(frozen=True)
-class Rank:
-    """How many leading triplets are compared; one of three is given.
-
-    Attributes:
-        top: a fraction of min(m, n).
-        rank: a count.
-        energy: a share of ‖W_b‖_F², which the leading triplets of the base hold.
-    """
-
-    top: float | None = None
-    rank: int | None = None
-    energy: float | None = None
-
-    def at_most(self, r: int) -> int:
-        """How many triplets of a matrix with r singular values are needed at most: k, known without
-        decomposing it, or ten, which are searched for intruders."""
-        if self.energy is not None:
-            return r
-        return max(leading_count(r, top=self.top, rank=self.rank), min(INTRUDERS, r))
-
-
-@dataclass
-class Measured:
-    """One match after measuring.
-
-    Attributes:
-        entries: per checkpoint, its matrix against the base's; None where it has no such matrix.
-        distances: distances of each two matrices; empty unless all checkpoints have a finite one.
-        base_norm: ‖W_b‖_F, where there are distances.
-    """
-
-    entries: list[Entry | None] = field(default_factory=list)
-    distances: list[Distances] = field(default_factory=list)
-    base_norm: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Decompose:
-    """A match to be measured."""
-
-    number: int
-    match: Match
-    k: int
-
-    @property
-    def name(self) -> str:
-        return self.match.base.label
-
-    @property
-    def work(self) -> float:
-        return effort(self.match, self.k)
-
-    @property
-    def memory_bytes(self) -> int:
-        return working_set(self.match, self.k)
-
-    @property
-    def size_bytes(self) -> int:
-        return 4 * math.prod(self.match.shape)
-
-
-@dataclass(frozen=True)
-class _Subtract:
-    """A tensor that is not decomposed, whose relative change is wanted."""
-
-    checkpoint: int
-    number: int
-    base: Tensor
-    other: Tensor
-    module: str
-    memory_bytes: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.other.name
-
-    @property
-    def work(self) -> float:
-        return self.other.size_bytes * 1e-5
-
-    @property
-    def size_bytes(self) -> int:
-        return self.other.size_bytes
-
-
 def work_of(pairing: Pairing, rank: Rank) -> float:
     """All the work, in the units in which `control.advance` reports it."""
-    moving, computing = _tasks(pairing, rank)
+    moving, computing = tasks(pairing, rank)
     return sum(task.work for task in moving) + sum(task.work for task in computing)
 
 
@@ -134,7 +41,7 @@ def refuse_large(pairing: Pairing, rank: Rank, settings: Settings) -> None:
     Raises:
         InputRefused: names the matrix.
     """
-    refuse_too_large(_tasks(pairing, rank)[1], settings)
+    refuse_too_large(tasks(pairing, rank)[1], settings)
 
 
 def run(
@@ -154,57 +61,16 @@ def run(
         What was measured of each match, and per checkpoint its other tensors. After `control.stop`
         was set, those that were not reached are missing.
     """
-    moving, computing = _tasks(pairing, rank)
-    done: dict[int, Measured] = {}
-    others: list[dict[int, Other]] = [{} for _ in pairing.partners]
+    moving, computing = tasks(pairing, rank)
+    found: dict[Key, Measured | Other] = {}
     with single_threaded():
         measurer = Measurer(checkpoints, settings, phases, rank)
 
-        def do(task: _Decompose | _Subtract) -> None:
-            if isinstance(task, _Decompose):
-                done[task.number] = measurer.measure(task.match)
-            else:
-                others[task.checkpoint - 1][task.number] = measurer.subtract(task)
+        def do(task: Decompose | Subtract) -> None:
+            found[task.key] = measurer.do(task)
 
         Crew(do, measurer.prepare_thread, settings, control).work_off(moving, computing)
-    return [done[i] for i in sorted(done)], [[o[i] for i in sorted(o)] for o in others]
-
-
-def _tasks(pairing: Pairing, rank: Rank) -> tuple[list[_Subtract], list[_Decompose]]:
-    subtract = [
-        _Subtract(number, i, *rest)
-        for number, partners in enumerate(pairing.partners, 1)
-        for i, rest in enumerate(partners.rest)
-    ]
-    decompose = [
-        _Decompose(i, match, rank.at_most(min(match.shape)))
-        for i, match in enumerate(pairing.matches)
-    ]
-    return subtract, decompose
-
-
-def pairs_of(measured: Sequence[Measured], count: int) -> list[Pair]:
-    """Distances of each two of `count` checkpoints, the base included.
-
-    They are taken over the matrices that all checkpoints have. Of two checkpoints there are none.
-    """
-    shared = [match for match in measured if match.distances]
-    if not shared or count < 3:
-        return []
-    base_norm = math.hypot(*(match.base_norm for match in shared))
-    pairs = []
-    for several in zip(*(match.distances for match in shared), strict=True):
-        distance = math.hypot(*(pair.norm for pair in several))
-        pairs.append(
-            Pair(
-                several[0].first,
-                several[0].second,
-                sum(pair.left for pair in several) / len(several),
-                sum(pair.right for pair in several) / len(several),
-                distance / base_norm if base_norm else 0.0,
-            )
-        )
-    return pairs
+    return in_order(found, len(pairing.partners))
 
 
 class Measurer(Reader):
@@ -219,6 +85,10 @@ class Measurer(Reader):
     ) -> None:
         super().__init__(checkpoints, settings, phases)
         self.rank = rank
+
+    def do(self, task: Decompose | Subtract) -> Measured | Other:
+        """Do one task; see `measure` and `subtract`."""
+        return self.measure(task.match) if isinstance(task, Decompose) else self.subtract(task)
 
     def measure(self, match: Match) -> Measured:
         """Measure all counterparts of one matrix of the base; on the CPU where the GPU is full.
@@ -314,7 +184,7 @@ class Measurer(Reader):
             )
         return entries
 
-    def subtract(self, task: _Subtract) -> Other:
+    def subtract(self, task: Subtract) -> Other:
         """The relative change of a tensor of any shape, which is read in pieces."""
         ours, theirs = task.base, task.other
         if not {ours.dtype, theirs.dtype} <= set(FLOATS):

@@ -55,6 +55,8 @@ class Progress:
         Args:
             way: from the inputs to OUT, as `words.way` tells it.
         """
+        if self.quiet:
+            return
         self.say(f"plan: {words.summary(plan)}")
         for line in (words.setting(plan.recipe), way, words.changed_layers(plan)):
             self.say(f"      {line}")

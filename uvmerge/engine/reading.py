@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -183,10 +183,24 @@ def equal(base: Tensor, finetuned: Tensor) -> bool:
     return torch.equal(base, finetuned)
 
 
+def panels(values: Tensor) -> Sequence[Tensor]:
+    """A tensor in pieces of whole rows, which are rounded one after the other."""
+    if values.dim() == 0:
+        return [values]
+    return values.split(max(1, PANEL_ELEMENTS * len(values) // max(values.numel(), 1)))
+
+
 def all_finite(values: Tensor) -> bool:
-    """Whether no value is NaN or Inf. A finite sum is enough; only another needs a look at each value."""
+    """Whether no value is NaN or Inf. A finite sum is enough; only another needs a look at each value.
+
+    On the CPU torch sums a large tensor of 16 bits eight times as fast in pieces.
+    """
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
-    return bool(values.sum(dtype=wide).isfinite()) or bool(values.isfinite().all())
+    rows = values.mT if values.dim() == 2 and values.mT.is_contiguous() else values
+    return all(
+        bool(panel.sum(dtype=wide).isfinite()) or bool(panel.isfinite().all())
+        for panel in ([rows] if rows.is_cuda else panels(rows))
+    )
 
 
 def refuse_nonfinite(stored: Mapping[str, Tensor]) -> None:

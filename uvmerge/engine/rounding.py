@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import operator
+
 import torch
 from torch import Tensor
+
+from ..spectral.compared import count, indices, tested
 
 
 def round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -20,16 +23,16 @@ def round_once(values: Tensor, dtype: torch.dtype) -> Tensor:
     single = values.to(torch.float32)
     bits = single.view(torch.int32)
     if dtype == torch.bfloat16:
-        tie = (bits & 0xFFFF) == 0x8000
-    else:  # float16 has evenly spaced numbers, 2^-24 apart, under 2^-14
-        small = single.abs() < 2.0**-14
-        tie = torch.where(small, single.abs() * 2.0**25 % 2 == 1, (bits & 0x1FFF) == 0x1000)
-    if int(tie.count_nonzero()) > tie.numel() // 64:  # then most ties are exact
-        tie &= single.to(torch.float64) != values
-    if tie.is_cpu:  # numpy finds them 20 times as fast as torch
-        at = torch.from_numpy(np.flatnonzero(tie.numpy()))
+        tie = tested(lambda bits: (bits & 0xFFFF) == 0x8000, bits)
     else:
-        at = tie.view(-1).nonzero().view(-1)
+        tie = tested(lambda bits: (bits & 0x1FFF) == 0x1000, bits)
+        size = single.abs()
+        small = tested(lambda size: size < 2.0**-14, size)
+        if count(small):  # float16 has evenly spaced numbers, 2^-24 apart, under 2^-14
+            tie = torch.where(small, size * 2.0**25 % 2 == 1, tie)
+    if count(tie) > tie.numel() // 64:  # then most ties are exact
+        tie &= tested(operator.ne, single.to(torch.float64), values)
+    at = indices(tie)
     if len(at):
         exact, near = values.view(-1)[at].abs(), single.view(-1)[at].double().abs()
         step = (near < exact).int() - (near > exact).int()

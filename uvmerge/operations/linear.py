@@ -19,4 +19,4 @@ def linear(*models: Operand, weight: Weight = 1.0, normalize: Normalize = True) 
     merged = models[0].tensor * weight[0]
     for each, model in zip(weight[1:], models[1:]):
         merged = merged.add_(model.tensor * each)
-    return merged.div_(total)
+    return merged if total == 1 else merged.div_(total)

@@ -19,7 +19,7 @@ from ..plan.emission import FACTORS, LEAST_ERROR, Target
 from ..plan.steps import Plan
 from ..text import brief
 from .sidefiles import SideFile
-from .writer import Staging
+from .writer import Staging, changed_since
 
 NAMES = (CONFIG, WEIGHTS)
 _SHOWN = 5  # tensors that a refusal names
@@ -125,7 +125,11 @@ def _in_all(entries: Iterable[Mapping[str, Any]], of: str) -> float:
 
 
 def assemble(plan: Plan, staging: Staging, records: Mapping[str, Any]) -> None:
-    """Put the staged factors together in one file, whose header tells the rank of each."""
+    """Put the staged factors together in one file, whose header tells the rank of each.
+
+    Raises:
+        RunFailed: factors are not those that were staged.
+    """
     assert plan.emission is not None
     kept = list(_kept(plan, records))
     dtype = plan.emission.dtype
@@ -140,6 +144,8 @@ def assemble(plan: Plan, staging: Staging, records: Mapping[str, Any]) -> None:
             hasher.update(chunk)
             staging.write(WEIGHTS, at, chunk)
             at += len(chunk)
+        if hasher.hexdigest() != staging.journal[FACTORS, offset]["xxh3_128"]:
+            raise changed_since(FACTORS, offset, count)
         staging.finish(WEIGHTS, position, count, hasher.hexdigest())
         position += count
 

@@ -30,19 +30,24 @@ class Command:
 
 
 def after_edit(
-    base: str | None, finetuned: str | None, out: str, *, generates: bool = True
+    base: str | None,
+    finetuned: str | None,
+    out: str,
+    *,
+    loads: bool = True,
+    generates: bool = True,
 ) -> tuple[Command, ...]:
     """What to do with an output.
 
     Args:
         base, finetuned: how commands name the inputs; None where there is no such input.
+        loads: whether the output is where models are loaded from.
         generates: whether the model generates text, so that it can be asked the tasks of lm-eval.
     """
     out = f"./{out}" if out.startswith("-") else out  # no option
     against = () if finetuned is None else ("--against", finetuned)
-    found = [
-        Command("is it whole, and does it load", ("uvmerge", "check", out, "--load", *against))
-    ]
+    why, load = ("is it whole, and does it load", ("--load",)) if loads else ("is it whole", ())
+    found = [Command(why, ("uvmerge", "check", out, *load, *against))]
     if finetuned is not None:
         found.append(Command("what the edit moved", ("uvmerge", "diff", finetuned, out)))
     if generates:

@@ -19,19 +19,33 @@ CHATML = """\
 {{ message['content'] }}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+# The formats as their models were trained on; of Alpaca without its opening sentence, as in chats.
+LLAMA3 = """\
+{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>
+
+{{ message['content'] | trim }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}\
+<|start_header_id|>assistant<|end_header_id|>
+
+{{ '' }}{% endif %}"""
+ALPACA = """\
+{% set heads = {'user': '### Instruction:\\n', 'assistant': '### Response:\\n'} %}\
+{% for message in messages %}{{ heads.get(message['role'], '') }}{{ message['content'] | trim }}
+
+{% endfor %}{% if add_generation_prompt %}{{ heads['assistant'] }}{% endif %}"""
+_NAMED = {"chatml": CHATML, "llama3": LLAMA3, "alpaca": ALPACA, "auto": ""}
 
 
 def with_chat_template(sides: Sides, wanted: str, models: Iterable[Checkpoint]) -> Sides:
     """The side files with another chat template.
 
     Args:
-        wanted: `auto` for the template that most models have, `chatml`, or a template.
+        wanted: `auto` for the template that most models have, a known name, or a template.
         models: the checkpoints of the run.
 
     Raises:
         InputRefused: `auto`, and no model has a template.
     """
-    text = {"chatml": CHATML, "auto": ""}.get(wanted, wanted) or _usual(models)
+    text = _NAMED.get(wanted, wanted) or _usual(models)
     kept = []
     for side in sides.files:
         if side.name == TOKENIZER_CONFIG:

@@ -243,12 +243,7 @@ class Staging:
                 part.update(chunk)
                 advance(len(chunk))
             if part.hexdigest() != piece["xxh3_128"]:
-                raise RunFailed(
-                    name,
-                    f"reading back bytes {offset:,} to {offset + length:,} gives other content"
-                    " than was written",
-                    "Check the disk, then run the same command again to resume.",
-                )
+                raise changed_since(name, offset, length)
             position = offset + length
         if position != planned.size_bytes:
             raise _not_once(name, position, planned.size_bytes)
@@ -282,6 +277,15 @@ class _Planned:
 
 def _digest(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def changed_since(name: str, offset: int, length: int) -> RunFailed:
+    """The error for a piece of a file whose bytes are not those that were written."""
+    return RunFailed(
+        name,
+        f"reading back bytes {offset:,} to {offset + length:,} gives other content than was written",
+        "Check the disk, then run the same command again to resume.",
+    )
 
 
 def _not_once(name: str, position: int, offset: int) -> RunFailed:

@@ -10,13 +10,14 @@ import types
 import typing
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from ..errors import UvmergeError
 from ..recipe.recipe import Recipe
+from .emission import Emission
 from .layout import OutputFile
 from .steps import Plan, Step
 
@@ -28,16 +29,26 @@ class Misfit(Exception):
 
 
 def packed(plan: Plan) -> dict[str, Any]:
-    """The plan as data that JSON can hold."""
+    """The plan as data that `json.dumps` writes with `default=packed_value`."""
     return {
         "digest": plan.digest,
         "recipe": plan.recipe.as_data(),
+        "layer_map": plan.recipe.layer_map,
         "inputs": plan.inputs,
-        "files": [_packed(file) for file in plan.files],
-        "steps": [_packed(step) for step in plan.steps],
+        "files": plan.files,
+        "steps": plan.steps,
         "index": plan.index,
-        "notes": list(plan.notes),
+        "notes": plan.notes,
+        "emission": plan.emission,
     }
+
+
+def packed_value(value: Any) -> Any:
+    """What stands in JSON for a value that JSON has not: bytes, or a dataclass."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode("ascii")
+    kind: type = value.__class__
+    return _parts(kind)(value)
 
 
 def unpacked(data: Any) -> Plan:
@@ -48,7 +59,13 @@ def unpacked(data: Any) -> Plan:
     """
     read = mapping(data)
     try:
-        recipe = Recipe.from_data(mapping(read.get("recipe")))
+        asked = mapping(read.get("recipe"))
+        mixture = asked.pop("mixture", None)  # which a recipe file cannot have
+        recipe = replace(
+            Recipe.from_data(asked),
+            mixture=None if mixture is None else mapping(mixture),
+            layer_map=read_as(str | None, read.get("layer_map")),  # nor a file of mergekit this
+        )
     except UvmergeError as error:
         raise Misfit(f"its recipe: {error.what}") from error
     index = read.get("index")
@@ -59,6 +76,7 @@ def unpacked(data: Any) -> Plan:
         read_as(tuple[Step, ...], read.get("steps")),
         None if index is None else mapping(index),
         read_as(tuple[str, ...], read.get("notes")),
+        read_as(Emission | None, read.get("emission")),
     )
     if plan.digest != read.get("digest"):
         raise Misfit("its digest is that of another plan")
@@ -75,18 +93,6 @@ def mapping(data: Any) -> dict[str, Any]:
 def read_as(kind: Any, data: Any) -> Any:
     """The data as a value of a type."""
     return _reader(kind)(data)
-
-
-def _packed(value: Any) -> Any:
-    kind = value.__class__
-    if kind in _PLAIN:
-        return value
-    if kind is bytes:
-        return b64encode(value).decode("ascii")
-    if kind is dict:
-        return {key: _packed(each) for key, each in value.items()}
-    parts = value if kind is tuple else _parts(kind)(value)
-    return [part if part.__class__ in _PLAIN else _packed(part) for part in parts]
 
 
 @cache

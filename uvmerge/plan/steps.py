@@ -320,12 +320,19 @@ class Plan:
 
         Such an edit is computed in small pieces; any other holds its matrices as a whole.
         """
+        return self._is_of_vectors(step) and not step.blocks[0].is_whole
+
+    def passes(self, step: Step) -> bool:
+        """Whether an edit needs its operands as a whole, but only as vectors that are contiguous."""
+        return self._is_of_vectors(step) and step.blocks[0].is_whole
+
+    def _is_of_vectors(self, step: Step) -> bool:
         if len(step.blocks) != 1 or step.against is not None:
             return False
         (block,) = step.blocks
         operations = [self.recipe.steps[i].operation for i in block.chain]
         together = all(not v.transposed and v.part is None for _, v in block.operands)
-        return together and not block.is_whole and not any(o.matrices_only for o in operations)
+        return together and not any(o.matrices_only for o in operations)
 
     def counts(self) -> dict[str, int]:
         """Numbers of edited matrices, of reset tensors, and of tensors in which nothing changes."""

@@ -149,7 +149,12 @@ OTHER_TOOLS = {
     "gate_mode": "is a configuration of mergekit-moe: `uvmerge moe` makes a mixture of experts",
     "genome": "is a configuration of mergekit-evolve: `uvmerge search` looks for good settings",
 }
-TEMPLATES = ("auto", "chatml")  # names of chat templates; any other one is written out
+TEMPLATES = (
+    "auto",
+    "chatml",
+    "llama3",
+    "alpaca",
+)  # names of chat templates; any other one is written out
 DTYPE_NAMES = ("float16", "bfloat16", "float32", "float64")
 
 

@@ -7,13 +7,17 @@ numbers, so that counting by the leading bits leaves few values to be compared.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .compared import count as count_of, indices, tested
 from .operand import Whole
 from .recombine import converted
 
@@ -24,7 +28,13 @@ BITS, FEW = 16, 2**21
 # A tensor of so few is not counted at all.
 TINY = 2**16
 
-Pieces = Callable[[], Iterable[Tensor]]  # a new pass over the values of a vector, piece by piece
+Passes = Callable[[], Iterable[Tensor]]  # a new pass over the values of a vector, piece by piece
+
+
+class Pieces(Protocol):
+    """The same; or over every so-many-th of the values, for a sample."""
+
+    def __call__(self, every: int = 1) -> Iterable[Tensor]: ...
 
 
 class Piecewise:
@@ -36,7 +46,7 @@ class Piecewise:
         pieces: a new pass over its values, in float64 and in the order of the flat tensor.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], pieces: Pieces) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], pieces: Passes) -> None:
         self.name, self.shape, self.pieces = name, shape, pieces
 
     @cached_property
@@ -53,7 +63,9 @@ class Piecewise:
 def values_of(operand: Whole) -> Pieces:
     """Passes over an operand's values in float64, the tensor as one vector."""
     flat = operand.kept.reshape(-1)
-    return lambda: (converted(piece, torch.float64) for piece in flat.split(_piece_of(flat)))
+    return lambda every=1: (
+        converted(piece, torch.float64) for piece in flat[::every].split(_piece_of(flat))
+    )
 
 
 def _piece_of(flat: Tensor) -> int:
@@ -62,7 +74,19 @@ def _piece_of(flat: Tensor) -> int:
 
 def changes(base: Pieces, model: Pieces) -> Pieces:
     """Passes over δ = model − base."""
-    return lambda: (after.sub_(before) for after, before in zip(model(), base(), strict=True))
+    return lambda every=1: (
+        after.sub_(before) for after, before in zip(model(every), base(every), strict=True)
+    )
+
+
+def magnitudes(values: Pieces) -> Pieces:
+    """Passes over |x|."""
+    return lambda every=1: (piece.abs() for piece in values(every))
+
+
+def whole(vector: Tensor) -> Pieces:
+    """Passes over a vector in one piece."""
+    return lambda every=1: [vector[::every]]
 
 
 @dataclass(frozen=True)
@@ -83,11 +107,61 @@ class Found:
 def value_at(sizes: Pieces, count: int, place: int) -> Found:
     """The value at a place of the ascending order of so many, counted from 0.
 
+    A sample tells between which values it lies, to six standard deviations; then one pass is enough.
+    Where the sample is wrong, as of values in a pattern, values are counted by their leading bits.
+
     Args:
         sizes: float64 values of at least 0.
     """
+    if count <= TINY:
+        return _among(torch.cat(list(sizes())), place)
+    every = math.isqrt(count) // 8 | 1  # odd, as rows and columns are not
+    sample = torch.cat(list(sizes(every))).sort().values
+    at, margin = place // every, 3 * math.isqrt(len(sample))
+    low = float(sample[at - margin]) if at >= margin else -1.0
+    high = float(sample[at + margin]) if at + margin < len(sample) else math.inf
+    room = sample.new_empty(min(count, 4 * margin * every))  # twice of what is expected
+    return _within(sizes, place, low, high, room) or _counted_out(sizes, count, place)
+
+
+def _among(values: Tensor, place: int, smaller: int = 0) -> Found:
+    """The value at a place of the order of `values` and of so many that are smaller than all of them."""
+    value = values.kthvalue(place - smaller + 1).values
+    below, equal = int((values < value).sum()), int((values == value).sum())
+    return Found(float(value), smaller + below, equal)
+
+
+def _within(sizes: Pieces, place: int, low: float, high: float, room: Tensor) -> Found | None:
+    """The value at a place, if it is from `low` to `high`: only what is strictly between is kept.
+
+    Args:
+        room: memory for that. Small tensors, made one by one between large ones that come and go,
+            would leave holes in which no large one fits.
+    """
+    below = at_low = between = at_high = 0
+    for piece in sizes():
+        below += count_of(tested(lambda x: x < low, piece))
+        at_low += count_of(tested(lambda x: x == low, piece))
+        if high > low:
+            at_high += count_of(tested(lambda x: x == high, piece))
+            inside = indices(tested(lambda x: (x > low) & (x < high), piece))
+            if between + len(inside) > len(room):
+                return None
+            room[between : between + len(inside)] = piece[inside]
+            between += len(inside)
+    start = below + at_low
+    stop = start + between
+    if below <= place < start:
+        return Found(low, below, at_low)
+    if start <= place < stop:
+        return _among(room[:between], place, start)
+    return Found(high, stop, at_high) if stop <= place < stop + at_high else None
+
+
+def _counted_out(sizes: Pieces, count: int, place: int) -> Found:
+    """The value at a place, by counting leading bits until few values share those of the place."""
     prefix, known, smaller = 0, 0, 0  # the leading bits, how many are known, values below them
-    while known < 63 and count > (FEW if known else TINY):
+    while known < 63 and count > FEW:
         step = min(BITS, 63 - known)
         counts = sum(_counted(piece, prefix, known, step) for piece in sizes())
         assert isinstance(counts, Tensor)
@@ -95,12 +169,15 @@ def value_at(sizes: Pieces, count: int, place: int) -> Found:
         chosen = int(torch.searchsorted(up_to, place - smaller, right=True))
         smaller += int(up_to[chosen - 1]) if chosen else 0
         prefix, known, count = prefix << step | chosen, known + step, int(counts[chosen])
-    if known < 63:
-        few = torch.cat([_with_prefix(piece, prefix, known) for piece in sizes()])
-        value = few.kthvalue(place - smaller + 1).values
-        below, equal = int((few < value).sum()), int((few == value).sum())
-        return Found(float(value), smaller + below, equal)
-    return Found(float(torch.tensor(prefix).view(torch.float64)), smaller, count)
+    if known == 63:
+        return Found(float(torch.tensor(prefix).view(torch.float64)), smaller, count)
+    few, filled = torch.empty(0), 0
+    for piece in sizes():
+        found = _with_prefix(piece, prefix, known)
+        few = few if filled else found.new_empty(count)
+        few[filled : filled + len(found)] = found
+        filled += len(found)
+    return _among(few, place, smaller)
 
 
 def _bits(piece: Tensor) -> Tensor:
@@ -109,7 +186,9 @@ def _bits(piece: Tensor) -> Tensor:
 
 def _with_prefix(piece: Tensor, prefix: int, known: int) -> Tensor:
     """The values whose leading bits are `prefix`."""
-    return piece[_bits(piece) >> (63 - known) == prefix] if known else piece
+    if not known:
+        return piece
+    return piece[indices(tested(lambda bits: bits >> (63 - known) == prefix, _bits(piece)))]
 
 
 def _counted(piece: Tensor, prefix: int, known: int, step: int) -> Tensor:
@@ -156,20 +235,20 @@ class Places:
         left = dict(self.quotas)
 
         def of_piece(sizes: Tensor) -> Tensor:
-            taken = sizes.clone().gt_(self.low)
+            taken = tested(lambda sizes: sizes > self.low, sizes)
             if self.high != torch.inf:
-                taken.mul_(sizes.clone().lt_(self.high))
+                taken &= tested(lambda sizes: sizes < self.high, sizes)
             for value, quota in left.items():
                 if quota:
-                    equal = (sizes == value).nonzero().squeeze(1)[:quota]
-                    taken[equal] = 1.0
+                    equal = indices(tested(partial(operator.eq, value), sizes))[:quota]
+                    taken[equal] = True
                     left[value] -= len(equal)
-            return taken
+            return taken.to(sizes.dtype)
 
         return of_piece
 
 
-def kept_places(delta: Pieces, count: int, places: tuple[int, int], rescale: bool) -> Pieces:
+def kept_places(delta: Pieces, count: int, places: tuple[int, int], rescale: bool) -> Passes:
     """Passes over δ with zeros in place of all that does not hold some places of its magnitudes' order.
 
     Args:
@@ -180,7 +259,7 @@ def kept_places(delta: Pieces, count: int, places: tuple[int, int], rescale: boo
     """
     if places == (0, count):
         return delta
-    chosen = Places.of(lambda: (piece.abs() for piece in delta()), count, *places)
+    chosen = Places.of(magnitudes(delta), count, *places)
 
     def kept() -> Iterator[Tensor]:
         mask = chosen.mask()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .magnitude import exponent_of, largest, norm
 from .operand import Operand
-from .pieces import Places, largest_places, value_at
+from .pieces import Places, largest_places, value_at, whole
 
 # Sums of opposite terms that would be zero are less than this times the sum of their magnitudes.
 ROUNDING = 2.0**-48
@@ -109,14 +109,14 @@ def ranked(magnitudes: Tensor, start: int, stop: int) -> Tensor:
     flat = magnitudes.reshape(-1)
     if stop - start == len(flat):
         return torch.ones_like(magnitudes)
-    chosen = Places.of(lambda: [flat], len(flat), start, stop)
+    chosen = Places.of(whole(flat), len(flat), start, stop)
     return chosen.mask()(flat).reshape(magnitudes.shape)
 
 
 def in_order(values: Tensor, places: Sequence[int]) -> list[float]:
     """The values at some places of the ascending order, counted from 0; none is less than 0."""
     flat = values.reshape(-1)
-    return [value_at(lambda: [flat], len(flat), place).value for place in places]
+    return [value_at(whole(flat), len(flat), place).value for place in places]
 
 
 def keep_largest(delta: Tensor, density: float) -> Tensor:

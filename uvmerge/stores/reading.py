@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -65,11 +65,12 @@ class StoreFile(RangedFile):
         return self._store.refused(error)
 
 
-def opened(reference: Reference, *, weights_only: bool) -> Remote:
+def opened(reference: Reference, *, weights_only: bool, also: Collection[str] = ()) -> Remote:
     """A checkpoint in a store with its small files and headers.
 
     Args:
         weights_only: fetch config and index alone, and no tokenizer or other file beside the weights.
+        also: names of further files to fetch, where they are there.
 
     Raises:
         UsageError: the package for this kind of store is missing.
@@ -77,7 +78,7 @@ def opened(reference: Reference, *, weights_only: bool) -> Remote:
     """
     store = Store(str(reference))
     try:
-        return _opened(store, weights_only)
+        return _opened(store, weights_only, also)
     except UvmergeError:
         raise
     except Exception as error:  # what is raised depends on the package of the store
@@ -94,9 +95,11 @@ def located(reference: Reference, *, weights_only: bool) -> Local:
     return Local(found.folder, found.label)
 
 
-def _opened(store: Store, weights_only: bool) -> Remote:
+def _opened(store: Store, weights_only: bool, also: Collection[str]) -> Remote:
     listed = store.objects(_DEPTH)
-    everything = {name: listed[name] for name in chosen(listed, weights_only=False)}
+    further = [name for name in also if name in listed]
+    wanted = dict.fromkeys([*chosen(listed, weights_only=False), *further])
+    everything = {name: listed[name] for name in wanted}
     if not everything:
         raise InputRefused(
             store.url,
@@ -106,7 +109,8 @@ def _opened(store: Store, weights_only: bool) -> Remote:
     said = repr(sorted((each.name, each.size, each.version) for each in everything.values()))
     place = f"{store.label}-{xxhash.xxh3_64_hexdigest(store.url.encode())}"
     folder = listing.cache() / "stores" / place / xxhash.xxh3_128_hexdigest(said.encode())
-    names, files = chosen(everything, weights_only=weights_only), folder / "files"
+    files = folder / "files"
+    names = dict.fromkeys([*chosen(everything, weights_only=weights_only), *further])
     with disk_errors(files, folder.parent, resumes=False):
         files.mkdir(parents=True, exist_ok=True)
     for name in names:

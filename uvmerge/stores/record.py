@@ -82,8 +82,12 @@ class Record:
 
     def upload(self, name: str) -> str | None:
         """The id of an upload in parts that was begun; None where there is none."""
-        found = self._data["files"][name].get("upload")
+        found = self._data["files"].get(name, {}).get("upload")
         return None if found is None else str(found)
+
+    def knows(self, name: str) -> bool:
+        """Whether a file is one of this upload's, or of the old output's that it replaces."""
+        return name in self._data["files"] or name in self._data["stale"]
 
     def begun(self, name: str, upload: str) -> None:
         """Note an upload in parts; parts of an earlier one are forgotten."""

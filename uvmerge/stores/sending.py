@@ -3,7 +3,8 @@
 Weight files go first, then the other files, the config and the index at the end. With `overwrite` the old
 index and config are removed before anything else, and what only the old output had before the new ones
 come. To S3 a large file goes in parts, several at once, each with its MD5 for the server to check; parts
-that came are kept after a stop, and the same command sends the others.
+that came are kept after a stop, and the same command sends the others. It also ends uploads in parts that a
+killed run began and had no time to note.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,10 @@ class _Upload:
         written = [] if self.record.has_begun else _written(self.store, there)
         if not self.record.has_begun:
             _refuse_mixed(self.store, there, names, written)
+        is_resumed = self.record.has_begun
         self.record.begin(self.identities, written)
+        if is_resumed and self.store.is_s3:
+            self._abandon()
         todo = [name for name in names if not self.record.is_sent(name, there)]
         if any(_order(name)[0] < 2 for name in todo) or there.keys() & {*self.record.stale}:
             todo = [name for name in names if name in todo or _order(name)[0] >= 2]
@@ -109,6 +114,13 @@ class _Upload:
             self._send(name)
         self._verify()
         return sum(self.identities[name]["bytes"] for name in todo)
+
+    def _abandon(self) -> None:
+        """End uploads in parts of these files that the record does not have."""
+        with suppress(Exception):  # where a store forbids it, a rule of the bucket removes them
+            for name, upload in self.store.open_uploads():
+                if self.record.knows(name) and upload != self.record.upload(name):
+                    self.store.abandon(name, upload)
 
     def _verify(self) -> None:
         there = self.store.objects()
@@ -135,6 +147,9 @@ class _Upload:
         call = partial(self.store.call, name)
         upload = self.record.upload(name)
         if upload is not None and not self.store.is_open(name, upload):
+            if version := self._completed(name):  # by a run that was stopped before it knew
+                self.advance(size)
+                return version
             upload = None
         if upload is None:
             upload = str(patiently(partial(call, "create_multipart_upload"))["UploadId"])
@@ -163,11 +178,17 @@ class _Upload:
                 "complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts}
             )
         except FileNotFoundError:  # an answer that was lost: the upload is complete already
-            found = self.store.objects().get(name)
-            if found is None or found.version != joined(part["ETag"] for part in parts):
-                raise
-            return found.version
+            if version := self._completed(name):
+                return version
+            raise
         return str(done["ETag"]).strip('"')
+
+    def _completed(self, name: str) -> str | None:
+        """The version of a file in the store, if it consists of the parts that the record has."""
+        found = self.store.objects().get(name)
+        parts = sorted(self.record.parts(name).items())
+        is_whole = found and found.version == joined(said["ETag"] for _, said in parts)
+        return found.version if found and is_whole else None
 
 
 def joined(etags: Iterable[str]) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +140,26 @@ class Store:
         bucket, key, _ = self.fs.split_path(self._path(name))
         answer: dict[str, Any] = self.fs.call_s3(method, Bucket=bucket, Key=key, **words)
         return answer
+
+    def open_uploads(self) -> Iterator[tuple[str, str]]:
+        """Name and id of each upload in parts below the prefix that is not complete (S3 alone)."""
+        bucket, key, _ = self.fs.split_path(self.root)
+        start = f"{key}/"
+        place: dict[str, Any] = {"Bucket": bucket, "Prefix": start}
+        while True:
+            listing = partial(self.fs.call_s3, "list_multipart_uploads", **place)
+            answer = patiently(listing)
+            for each in answer.get("Uploads", ()):
+                yield each["Key"][len(start) :], each["UploadId"]
+            if not answer.get("IsTruncated"):
+                return
+            place["KeyMarker"] = answer["NextKeyMarker"]
+            place["UploadIdMarker"] = answer["NextUploadIdMarker"]
+
+    def abandon(self, name: str, upload: str) -> None:
+        """End an upload in parts; the store forgets its parts."""
+        with suppress(FileNotFoundError):
+            patiently(lambda: self.call(name, "abort_multipart_upload", UploadId=upload))
 
     def is_open(self, name: str, upload: str) -> bool:
         """Whether an upload in parts still takes parts."""
