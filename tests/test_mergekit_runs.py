@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,22 @@ def test_the_manifest_makes_it_again_and_names_no_folder(tmp_path: Path) -> None
     assert run(content, tmp_path / "out").was_there
 
 
+@pytest.mark.parametrize("models", [["models/chat"], ["models/chat", "models/code", "models/math"]])
+def test_other_models_are_as_many_as_the_file_has(models: list[str], tmp_path: Path) -> None:
+    file = merging.EXAMPLES / "breadcrumbs.yml"
+    with pytest.raises(UsageError) as refused:
+        uvmerge.run(file, tmp_path / "out", models=models, quiet=True)
+    assert f"takes a base and 2 models, and gets a base and {len(models)} model" in str(
+        refused.value
+    )
+    assert "Name them in this order: models/base, models/chat, models/code." in str(refused.value)
+    linear = merging.EXAMPLES / "linear.yml"
+    with pytest.raises(
+        UsageError, match="takes no base and 3 models, and gets a base and 3 models"
+    ):
+        uvmerge.run(linear, tmp_path / "out", base="models/base", quiet=True)
+
+
 def test_a_dry_run_shows_every_resolved_parameter(tmp_path: Path) -> None:
     content = yaml.safe_load((merging.EXAMPLES / "slerp.yml").read_text())
     plan = run(content, tmp_path / "out", dry_run=True).plan
@@ -120,6 +138,40 @@ def test_a_model_may_have_an_adapter_behind_a_plus(tmp_path: Path) -> None:
     merged = merging.tensors(adapters.merged(base, lora, tmp_path / "merged"))
     expected = (merged[Q.format(1)] + merging.tensors(Path("models/chat"))[Q.format(1)]) / 2
     assert torch.allclose(zoo.tensors(tmp_path / "out")[Q.format(1)].double(), expected, atol=1e-7)
+
+
+def test_one_adapter_may_be_merged_into_two_models(tmp_path: Path) -> None:
+    lora = adapters.make(Path("models/base"), tmp_path / "lora", target_modules=["q_proj"])
+
+    def mean(*models: str) -> dict[str, Any]:
+        each = [{"model": model} for model in models]
+        return {"merge_method": "linear", "parameters": {"weight": 1}, "models": each}
+
+    run(mean(f"models/base+{lora}", f"models/chat+{lora}"), tmp_path / "out")
+    one, other = (
+        merging.tensors(adapters.merged(Path("models") / name, lora, tmp_path / name))
+        for name in ("base", "chat")
+    )
+    found = zoo.tensors(tmp_path / "out")[Q.format(1)].double()
+    assert torch.allclose(found, (one[Q.format(1)] + other[Q.format(1)]) / 2, atol=1e-7)
+    run(mean(f"1*{lora}", f"2*{lora}"), tmp_path / "scaled")
+    for twice in ("./models/base", "models/../models/base"):
+        with pytest.raises(InputRefused, match="are one model, named twice"):
+            run(mean(f"models/base+{lora}", f"{twice}+{lora}"), tmp_path / "twice")
+
+
+@pytest.mark.parametrize("changed", ["lora/adapter_model.safetensors", f"base/{zoo.SINGLE}"])
+def test_an_output_is_not_that_of_files_written_since(changed: str, tmp_path: Path) -> None:
+    base = shutil.copytree("models/base", tmp_path / "base")
+    adapters.make(base, tmp_path / "lora", target_modules=["q_proj"])
+    models = [{"model": f"{base}+{tmp_path}/lora"}, {"model": "models/chat"}]
+    slices = [{"sources": [{**each, "layer_range": [0, 2]} for each in models]}]
+    content = {"merge_method": "linear", "parameters": {"weight": 1}, "slices": slices}
+    run(content, tmp_path / "out")
+    assert run(content, tmp_path / "out").was_there
+    os.utime(tmp_path / changed, ns=(2**62, 2**62))
+    with pytest.raises(InputRefused, match="is not empty"):
+        run(content, tmp_path / "out")
 
 
 def test_a_folder_whose_name_has_a_plus_is_one_model(tmp_path: Path) -> None:

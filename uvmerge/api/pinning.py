@@ -23,7 +23,8 @@ def pinned(reference: Reference, identity: Mapping[str, Any]) -> str:
     Args:
         identity: of the checkpoint that the reference named (see `Checkpoint.identity`).
     """
-    own = f"{identity['reference']}@{identity['commit']}"
+    commit = identity["commit"]
+    own = f"{identity['reference']}@{commit}" if commit else identity["reference"]
     if parts := with_adapter(reference):
         model, adapter = parts
         return f"{_part(model, identity['adapter_of'])}+{_part(adapter, own)}"
@@ -33,8 +34,8 @@ def pinned(reference: Reference, identity: Mapping[str, Any]) -> str:
             f"{_factor(scale)}*{_part(each, label)}" for (scale, each), label in zip(terms, labels)
         ]
         return "+".join(texts)
-    if identity["commit"]:
-        return f"hf://{own}"
+    if commit:
+        return "+".join(f"hf://{part}" for part in own.split("+"))
     return str(reference) if is_store(reference) else _part(reference, own)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.merged import MergedCheckpoint
 from ..errors import InputRefused
 from ..plan.steps import Block, Plan
 from . import manifest
@@ -108,12 +110,21 @@ def _fits(record: Mapping[str, Any], block: Block) -> bool:
 def _is_newer(checkpoints: Mapping[str, Checkpoint], out: Path) -> bool:
     """Whether a local input was written to after OUT was made."""
     made = (out / manifest.NAME).stat().st_mtime_ns
-    return any(
-        (each.on_disk() / name).stat().st_mtime_ns > made
-        for each in checkpoints.values()
-        for name in (each.headers if each.commit is None else ())
-        if (each.on_disk() / name).exists()
-    )
+    return any(_written_ns(each) > made for each in checkpoints.values())
+
+
+def _written_ns(checkpoint: Checkpoint) -> int:
+    """When a local file was last written that a checkpoint's tensors come from; 0 where none is local."""
+    if isinstance(checkpoint, ComposedCheckpoint):
+        return max(map(_written_ns, checkpoint.parents))
+    if isinstance(checkpoint, MergedCheckpoint):
+        adapter = checkpoint.adapter
+        own = 0 if adapter.commit else adapter.source.state.mtime_ns
+        return max(own, _written_ns(checkpoint.base))
+    if checkpoint.commit is not None:
+        return 0
+    local = (source for source in checkpoint.sources.values() if not source.is_remote)
+    return max((source.state.mtime_ns for source in local), default=0)
 
 
 def _wrong_files(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:

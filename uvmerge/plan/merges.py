@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
+from ..checkpoint.composed import ComposedCheckpoint
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.header import DTYPES, FLOATS
+from ..checkpoint.merged import MergedCheckpoint
 from ..checkpoint.roles import BASE, mirrored, name_of, spelled
 from ..errors import InputRefused, UsageError
 from ..operations.options import did_you_mean
@@ -21,12 +23,22 @@ def refuse_twins(checkpoints: Mapping[str, Checkpoint]) -> None:
     """Refuse a model that is named twice, since its weight says how much of it goes in."""
     models = {role: each for role, each in checkpoints.items() if name_of(role) != role}
     for (role, one), (other_role, other) in combinations(models.items(), 2):
-        if one.on_disk().resolve() == other.on_disk().resolve():
+        if folders_of(one) == folders_of(other):
             raise InputRefused(
                 f"{role} and {other_role}",
                 f"are one model, named twice ({one.label})",
                 "Name each model once, and give it a --weight. --force goes on.",
             )
+
+
+def folders_of(checkpoint: Checkpoint) -> tuple[object, ...]:
+    """The folder of a model, and those of the adapters that are merged into it, each with its scale."""
+    if isinstance(checkpoint, MergedCheckpoint):
+        adapter = checkpoint.adapter.folder.resolve()
+        return (*folders_of(checkpoint.base), adapter, checkpoint.scale)
+    if isinstance(checkpoint, ComposedCheckpoint):
+        return folders_of(checkpoint.parents[0])
+    return (checkpoint.on_disk().resolve(),)
 
 
 def refuse_other_kinds(checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -23,6 +23,7 @@ from ..checkpoint.stacks import Stack
 from ..errors import InputRefused, counted, listed
 from ..measure.judgement import UNRELATED_COSINE
 from ..text import brief
+from .merges import folders_of
 from .steps import Plan, Step
 
 SAMPLED_MATRICES, SAMPLED_ELEMENTS = 16, 2048
@@ -130,7 +131,7 @@ def _unrelated_layers(
 def same_files(checkpoints: Mapping[str, Checkpoint]) -> Iterator[str]:
     """A note for each two checkpoints that are one folder on this disk."""
     for (role, one), (other_role, other) in combinations(checkpoints.items(), 2):
-        if one.on_disk().resolve() == other.on_disk().resolve():
+        if folders_of(one) == folders_of(other):
             yield f"{spelled(role)} and {spelled(other_role)} are the same files ({one.label})"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from .. import operations
+from ..checkpoint.roles import BASE, by_role
 from ..errors import UsageError, counted
 from ..operations import Operation
 from ..operations.options import did_you_mean
@@ -71,6 +72,23 @@ class Merge:
             data.pop("tokenizer_source", None)
             data["tokenizer"] = rule_data(tokenizer)
         return {key: data[key] for key in words.TOP if key in data}
+
+    def refuse_other_models(self, roles: Collection[str]) -> None:
+        """Refuse more or fewer models than the file has, which says what is done with each.
+
+        Raises:
+            UsageError: the roles are not those of the file's models.
+        """
+        own = by_role(self.layout.references())
+        if own.keys() != set(roles):
+            takes, gets = (
+                f"{'a' if BASE in each else 'no'} base and"
+                f" {counted(sum(role != BASE for role in each), 'model')}"
+                for each in (own, roles)
+            )
+            what = f"takes {takes}, and gets {gets}"
+            do = f"Name them in this order: {', '.join(map(brief, own.values()))}."
+            raise UsageError(self.source, what, do)
 
     @staticmethod
     def named(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

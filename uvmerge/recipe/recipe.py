@@ -184,6 +184,8 @@ class Recipe:
         """
         named = {**self.references, **{k: v for k, v in given.items() if v not in (None, (), [])}}
         found = by_role(named)
+        if self.merge is not None:
+            self.merge.refuse_other_models(found)
         self.refuse_other_roles(found)
         taken = (role for step in self.steps for role in step.operation.roles_among(found))
         return {role: found[role] for role in taken}
