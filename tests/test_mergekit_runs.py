@@ -348,6 +348,23 @@ def test_shards_of_a_frankenmerge_are_no_larger_than_its_models(tmp_path: Path) 
     assert zoo.load(tmp_path / "out")[0].config.num_hidden_layers == 6
 
 
+def test_notes_tell_what_does_not_fit_where_layers_move(tmp_path: Path) -> None:
+    bias = "model.layers.0.self_attn.q_proj.bias"
+    more = zoo.rewrite(
+        "models/chat", tmp_path / "more", lambda tensors: tensors | {bias: torch.zeros(64)}
+    )
+    ranges = [(str(more), [0, 2]), ("models/code", [1, 4])]
+    slices = [{"sources": [{"model": model, "layer_range": each}]} for model, each in ranges]
+    content = {"merge_method": "passthrough", "slices": slices}
+    told = "layers of code lack what those of more have: 1 tensor: self_attn.q_proj.bias"
+    assert told in run(content, tmp_path / "out").plan.notes
+    config = json.loads((more / "config.json").read_text()) | {"num_hidden_layers": 99}
+    (more / "config.json").write_text(json.dumps(config))
+    notes = run(content, tmp_path / "other", dry_run=True).plan.notes
+    told = "nothing in it states the 4 layers of model.layers; the output has 5"
+    assert f"config.json: {told}" in notes
+
+
 def test_layers_put_together_anew_are_not_called_the_first_model(tmp_path: Path) -> None:
     slices = [{"sources": [source("chat", i, i + 1)]} for i in (3, 1)]
     result = run({"merge_method": "passthrough", "slices": slices}, tmp_path / "out")

@@ -8,11 +8,12 @@ edited and written like any other checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
-from ..errors import InputRefused
+from ..errors import InputRefused, listed
 from .anatomy import Anatomy, anatomy_of
 from .composed import Beside, ComposedCheckpoint, Part as Stored, same
 from .folder import Checkpoint, Tensor
@@ -70,6 +71,7 @@ def restacked(parts: Sequence[Part], donor: Checkpoint) -> ComposedCheckpoint:
     """
     notes: list[str] = []
     config = _config_of(parts, donor, notes)
+    notes += _differences(parts)
     sides = {}
     if config != donor.config:
         sides[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
@@ -125,6 +127,23 @@ def _layers(piece: Piece, there: Piece, number: int) -> Iterable[Stored]:
         for tensor in by_layer.get(layer, ()):
             new = renumbered(tensor.name, stack.name, layer, number + layer - piece.first)
             yield same(checkpoint, tensor, there.stack.name + new[len(stack.name) :])
+
+
+def _differences(parts: Sequence[Part]) -> Iterator[str]:
+    """A sentence for each two models whose layers have other tensors."""
+    for part in parts:
+        known: dict[Checkpoint, set[str]] = {}
+        for piece in part.pieces:
+            if piece.checkpoint and piece.stack and piece.checkpoint not in known:
+                layers = _by_layer(anatomy_of(piece.checkpoint), piece.stack)
+                known[piece.checkpoint] = {
+                    tensor.name.partition(f".{layer}.")[2]
+                    for layer, tensors in layers.items() for tensor in tensors
+                }  # fmt: skip
+        for (one, own), (other, theirs) in permutations(known.items(), 2):
+            if missing := own - theirs:
+                told = listed(sorted(missing), "tensor", 2)
+                yield f"layers of {other.label} lack what those of {one.label} have: {told}"
 
 
 def _by_layer(anatomy: Anatomy, stack: Stack) -> dict[int, list[Tensor]]:

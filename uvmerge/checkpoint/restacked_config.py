@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..errors import counted
 from .stacks import Stack, depth_keys
 
 # Lists whose length may be the depth by chance.
@@ -39,7 +40,13 @@ def restacked_config(
     """
     found = copy.deepcopy(dict(config))
     same = [number for _, number in layers] == list(range(stack.depth))
-    for path in depth_keys(config, stack) if not same else ():
+    paths = depth_keys(config, stack) if not same else []
+    if config and not same and not paths:
+        notes.append(
+            f"config.json: nothing in it states the {counted(stack.depth, 'layer')} of {stack.name};"
+            f" the output has {len(layers)}"
+        )
+    for path in paths:
         *scope, key = path.split(".")
         part = _part(found, scope)
         parts = [_part(other, scope) if other else {} for other, _ in layers]
