@@ -113,10 +113,11 @@ $(VENV)/installed-dev: $(STAMP)
 		--editable '.[peft]' pytest pytest-xdist $(HUB_CLIENT_$*)
 	touch $@
 
+# aiobotocore's extra names the boto3 that fits; without it pip tries boto3's releases one by one.
 .venv-scale/installed: setup.cfg pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv .venv-scale
 	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[test,ray,s3]' 'moto[s3,server]>=5'
+		--constraint constraints.txt --editable '.[test,ray,s3]' 'aiobotocore[boto3]' 'moto[s3,server]>=5'
 	touch $@
 
 clean:
