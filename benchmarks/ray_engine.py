@@ -1,11 +1,11 @@
 """What Ray costs: seconds of a whole run beside the local engine, and milliseconds for each job.
 
-    python benchmarks/ray_engine.py FOLDER [--counts 500,2000] [--rounds 3] [--workers 1,2]
+    python benchmarks/ray_engine.py FOLDER [--counts 500,2000] [--rounds 3] [--workers 1,2] [--size 768]
 
 A mixture of experts of tensors of 64 bytes, edited by `interpolate` in one job each: there is nothing to
 compute, so what Ray adds for each job shows as the slope over the number of jobs, and what it adds to a
-run as what is left at none. Beside it a pair of 24 matrices of 768 × 768, edited by `restore` with one and
-with two workers of one thread. `new` is a cluster of this machine that is started for the run and ends with it;
+run as what is left at none. Beside it a pair of 24 square matrices, edited by `restore` with one and
+with two workers of one thread, each of which imports torch in that time. `new` is a cluster of this machine that is started for the run and ends with it;
 `running` one of two nodes of one CPU that is there already.
 Writes benchmarks/results/ray.json.
 """
@@ -28,19 +28,19 @@ from many_tensors import write_checkpoint
 from measure import about, process, table, write_result
 from safetensors.torch import save_file
 
-MATRICES, SIZE = 24, 768
+MATRICES = 24
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def write_matrices(folder: Path, seed: int) -> Path:
-    """A checkpoint of `MATRICES` matrices that take some seconds to decompose."""
+def write_matrices(folder: Path, seed: int, size: int) -> Path:
+    """A checkpoint of `MATRICES` square matrices."""
     start = torch.Generator().manual_seed(0)
     moved = torch.Generator().manual_seed(1)
     tensors = {}
     for layer in range(MATRICES // 4):
         for part in "qkvo":
-            values = torch.randn(SIZE, SIZE, generator=start)
-            values += 0.1 * seed * torch.randn(SIZE, SIZE, generator=moved)
+            values = torch.randn(size, size, generator=start)
+            values += 0.1 * seed * torch.randn(size, size, generator=moved)
             tensors[f"model.layers.{layer}.self_attn.{part}_proj.weight"] = values.bfloat16()
     folder.mkdir(parents=True)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -103,14 +103,16 @@ def overhead(folder: Path, address: str, counts: list[int], rounds: int) -> dict
     return found
 
 
-def speed_up(folder: Path, address: str, workers: list[int], rounds: int) -> dict[str, Any]:
+def speed_up(folder: Path, address: str, settings: argparse.Namespace) -> dict[str, Any]:
     """Runs that compute, by the number of batches in hand."""
-    pair = [write_matrices(folder / f"matrices-{seed}", seed) for seed in (0, 1)]
+    size, workers = settings.size, [int(n) for n in settings.workers.split(",")]
+    pair = [write_matrices(folder / f"{size}-{seed}", seed, size) for seed in (0, 1)]
     words = ["restore", "--top", "0.2", "--device", "cpu", "--engine", "ray"]
     words += ["--address", address]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"size": size}
     for count in workers:
-        runs = [run(words, pair, folder / "out", "--workers", str(count)) for _ in range(rounds)]
+        options = ("--workers", str(count))
+        runs = [run(words, pair, folder / "out", *options) for _ in range(settings.rounds)]
         found[str(count)] = median_of(runs)
     found["ratio"] = round(found[str(workers[0])]["edit_s"] / found[str(workers[-1])]["edit_s"], 2)
     return found
@@ -122,12 +124,13 @@ def main() -> None:
     options.add_argument("--counts", default="500,2000")
     options.add_argument("--workers", default="1,2")
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--size", type=int, default=768)
     settings = options.parse_args()
-    counts, workers = ([int(n) for n in text.split(",")] for text in (settings.counts, settings.workers))  # fmt: skip
+    counts = [int(n) for n in settings.counts.split(",")]
     load = os.getloadavg()[0]
     with running() as address:
         jobs = overhead(settings.folder, address, counts, settings.rounds)
-        several = speed_up(settings.folder, address, workers, settings.rounds)
+        several = speed_up(settings.folder, address, settings)
     result: dict[str, Any] = {
         "load_before": load,
         "jobs": jobs,
