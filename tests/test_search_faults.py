@@ -317,5 +317,7 @@ def test_a_full_disk_stops_and_the_same_call_goes_on(pair: faults.Pair, out: Pat
 
 def test_a_setting_that_cannot_be_run_is_a_failed_trial(pair: faults.Pair, out: Path) -> None:
     both = {"uvmerge": 1, "steps": [{"restore": {"top": 0.2, "rank": {"from": 1, "to": 4}}}]}
-    with pytest.raises(RunFailed, match="3 trials in a row failed: --top and --rank"):
+    with pytest.raises(
+        RunFailed, match="3 trials in a row failed: recipe:5: restore: --top and --rank"
+    ):
         searched(pair, out, Coins(), 5, space=both)
