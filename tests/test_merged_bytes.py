@@ -82,3 +82,24 @@ def test_every_value_is_the_formula_rounded_once(
         expected = nearest(formula([each[tensor].double().numpy() for each in stored]))
         assert found[tensor].dtype == torch.bfloat16
         assert np.array_equal(found[tensor].double().numpy(), expected), tensor
+
+
+def test_settings_of_a_sweep_share_the_tensors_that_they_pass_over(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uvmerge.engine.reading import Reader
+
+    loaded: list[tuple[str, Any]] = []
+    real = Reader.load
+
+    def load(reader: Reader, role: str, view: Any) -> torch.Tensor:
+        loaded.append((role, view))
+        return real(reader, role, view)
+
+    monkeypatch.setattr(Reader, "load", load)
+    models = list(folders.values())[:2]
+    uvmerge.sweep("ties", *models, tmp_path / "out", density=[0.2, 0.5], device="cpu")
+    assert loaded and len(loaded) == len(set(loaded))
+    for density in (0.2, 0.5):
+        single = uvmerge.ties(*models, tmp_path / f"{density}", density=density, device="cpu").out
+        assert zoo.raw(tmp_path / "out" / f"density-{density}") == zoo.raw(single)

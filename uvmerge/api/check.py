@@ -291,7 +291,7 @@ def _differs(one: Checkpoint, tensor: Tensor, other: Checkpoint, twin: Tensor) -
     theirs: Iterator[bytes | bytearray | memoryview] = _panels(other, twin)
     panel_bytes = PANEL_BYTES
     if tensor.dtype != twin.dtype:
-        from ..engine.compute import converted
+        from ..engine.reading import converted
 
         theirs = (converted(panel, twin.dtype, tensor.dtype) for panel in theirs)
         panel_bytes = PANEL_BYTES * DTYPE_BITS[tensor.dtype] // DTYPE_BITS[twin.dtype]

@@ -18,9 +18,8 @@ from ..plan.anchor import AnchorStep, working_set
 from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import single_threaded
 from ..training.anchor_file import content_hash
-from .compute import converted
 from .crew import Crew
-from .reading import TORCH_DTYPES, Reader, all_finite, as_bytes
+from .reading import TORCH_DTYPES, Reader, all_finite, as_bytes, converted
 from .settings import Control, NonfiniteRefused, Phases, Settings
 
 Result = TypeVar("Result")

@@ -25,9 +25,9 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.roles import BASE
 from ..plan.steps import Block, Plan, Step
 from ..spectral.precision import single_threaded
-from .compute import Editor, converted, editor
+from .compute import Editor, editor
 from .local import Job
-from .reading import TORCH_DTYPES, as_bytes
+from .reading import TORCH_DTYPES, as_bytes, converted
 from .settings import Settings
 
 SIDE = 1024  # longest shorter side of a matrix that is timed

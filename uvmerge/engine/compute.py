@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ..checkpoint.anatomy import View
 from ..checkpoint.folder import Checkpoint
 from ..errors import RunFailed
 from ..plan.steps import Plan, Range, Step
@@ -37,6 +39,7 @@ from .settings import Phases, Settings
 
 PANEL_ROWS = 64  # rows that are compared at a time
 
+Load: TypeAlias = Callable[[str, View], Tensor]
 Request: TypeAlias = tuple[int, Step]  # number of a plan, and one of its steps
 Product: TypeAlias = tuple[Iterable[memoryview], dict[str, Any] | None]  # bytes; records by matrix
 
@@ -125,17 +128,18 @@ class Editor(Reader):
     def _edit(self, requests: Sequence[Request], device: str) -> list[Product]:
         if requests[0][1].against is not None:
             return Factoring(self, requests, device).products()
-        lazy = [self._in_pieces(*request, device) for request in requests]
+        load = cache(self.load)  # several plans share the operands that they hold
+        lazy = [self._in_pieces(*request, device, load) for request in requests]
         whole = [request for request, product in zip(requests, lazy) if product is None]
         computed = iter(self._edit_whole(whole, device) if whole else ())
         return [next(computed) if product is None else product for product in lazy]
 
-    def _in_pieces(self, plan: int, step: Step, device: str) -> Product | None:
+    def _in_pieces(self, plan: int, step: Step, device: str, load: Load) -> Product | None:
         """An edit whose result is never in memory as a whole; None where that cannot be."""
         if self.plans[plan].streams(step):
             return self._stream(plan, step)
         passes = device == "cpu" and self.plans[plan].passes(step)
-        return self._in_passes(plan, step) if passes else None
+        return self._in_passes(plan, step, load) if passes else None
 
     def _edit_whole(self, requests: Sequence[Request], device: str) -> list[Product]:
         """Edits that need each of their blocks as a whole, on `device`."""
@@ -173,17 +177,18 @@ class Editor(Reader):
 
         return pieces(), {block.view.label: chain.entry}
 
-    def _in_passes(self, plan: int, step: Step) -> Product:
+    def _in_passes(self, plan: int, step: Step, load: Load) -> Product:
         """An edit that passes several times over its operands, which are held as a whole."""
         (block,) = step.blocks
         chain = Chain.of(self.plans[plan], step, block, torch.empty(0))
         with self.phases.timed("read"):
-            stored = {role: self.load(role, view) for role, view in block.operands}
+            stored = {role: load(role, view) for role, view in block.operands}
             refuse_nonfinite(stored)
+        result = self._result(chain, stored)
 
         def pieces() -> Iterator[memoryview]:
             change, at, flat = Change(), 0, stored[block.own].reshape(-1)
-            for piece in self._result(chain, stored):
+            for piece in result:
                 out = torch.empty(len(piece), dtype=TORCH_DTYPES[step.dtype])
                 with self.phases.timed("recombine"):
                     _store(step, [piece], out)
@@ -194,19 +199,19 @@ class Editor(Reader):
 
         return pieces(), {block.view.label: chain.entry}
 
-    def _result(self, chain: Chain, stored: Mapping[str, Tensor]) -> Iterator[Tensor]:
-        """The result of a chain that decomposes nothing, as one vector, piece by piece."""
+    def _result(self, chain: Chain, stored: Mapping[str, Tensor]) -> Iterable[Tensor]:
+        """The result of a chain that decomposes nothing, as one vector, in pieces: rounded as it is
+        stored, but for what an operation computes piece by piece, which is not in memory yet."""
         are_equal = equality_of(stored)
-        role = chain.result_role(are_equal)
+        if (role := chain.result_role(are_equal)) is not None:
+            return stored[role].reshape(-1).split(PANEL_ELEMENTS)
         with self.phases.timed("recombine"):
-            if role is None:
-                found = self.on_tensors(chain, stored, are_equal)
-                values = found.pieces() if isinstance(found, Piecewise) else found.kept
-            else:
-                values = stored[role]
-        if isinstance(values, Tensor):
-            values = values.reshape(-1).split(PANEL_ELEMENTS)
-        yield from values
+            found = self.on_tensors(chain, stored, are_equal)
+            if isinstance(found, Piecewise):
+                return found.pieces()
+            out = torch.empty(found.kept.shape, dtype=TORCH_DTYPES[chain.step.dtype])
+            _store(chain.step, panels(found.kept), out)
+        return out.view(-1).split(PANEL_ELEMENTS)
 
     def on_tensors(
         self, chain: Chain, stored: Mapping[str, Tensor], are_equal: Equality, device: str = "cpu"
@@ -328,13 +333,6 @@ def _store(step: Step, panels: Iterable[Tensor], out: Tensor) -> int:
         out[position : position + len(panel)] = rounded.to(out.device)
         position += len(panel)
     return position
-
-
-def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
-    """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
-    return as_bytes(
-        round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
-    )
 
 
 def _assemble(step: Step, results: list[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from ..spectral.matrix import DenseMatrix
 from ..spectral.precision import POLICIES, Precision
 from ..spectral.source import Shelf
 from .factors import FactorFolder
+from .rounding import round_once
 from .settings import NonfiniteOperand, Phases, Settings
 
 TORCH_DTYPES = {
@@ -215,3 +216,10 @@ def as_bytes(tensor: Tensor) -> memoryview:
     if flat.numel() == 0:
         return memoryview(b"")
     return flat.view(torch.uint8).numpy().data
+
+
+def converted(raw: bytearray | bytes | memoryview, stored: str, wanted: str) -> memoryview:
+    """Bytes of the dtype `stored` as bytes of the dtype `wanted`, rounded once."""
+    return as_bytes(
+        round_once(torch.frombuffer(raw, dtype=TORCH_DTYPES[stored]), TORCH_DTYPES[wanted])
+    )
